@@ -1,0 +1,15 @@
+//! A Proxmox VE and Talos double.
+//!
+//! Rooms, each knowing only those to its left: `world` (nodes, storages, volumes, VMs, tasks, users, machines, clusters
+//! and their rules; no I/O but its state folder) ← `pve`, `factory`, `talos`, `kube` (one protocol each, no rule of its
+//! own) ← `serve` (listeners, TLS, ready file). `disk` knows what a Talos disk image looks like. `audit` watches the
+//! world and knows no protocol. Nothing here shares code with recast's clients: a shared misunderstanding would hide.
+
+pub mod audit;
+pub mod disk;
+pub mod factory;
+pub mod kube;
+pub mod pve;
+pub mod serve;
+pub mod talos;
+pub mod world;
