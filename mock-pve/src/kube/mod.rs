@@ -1,1 +1,12 @@
-//! (being written)
+//! The Kubernetes API of the clusters in a world, on port 6443 of their control planes and on shared addresses.
+//!
+//! Purpose: enough of a Kubernetes API for health, readiness, drains and version changes, over the objects in etcd
+//! (Kubernetes API conventions, v1.36). Must not know: how machines live; it sees their state and their etcd.
+//! Start reading at [`serve`], then `routes.rs` (paths and verbs) and `kinds.rs` (what exists).
+
+mod answer;
+mod kinds;
+mod listener;
+mod routes;
+
+pub use listener::serve;

@@ -1,1 +1,19 @@
-//! (being written)
+//! The REST API.
+//!
+//! Purpose: HTTP in, the world's rules, HTTP out: routing, authentication, permission, parameter checks and envelopes,
+//! in the original's order and words. No rule of its own. Must not know: listeners and certificates. Start at
+//! [`Api::serve`], then `table.rs`.
+
+pub mod auth;
+mod call;
+mod formats;
+mod handlers;
+mod http;
+mod multipart;
+mod params;
+mod permission;
+mod route;
+mod schema;
+mod table;
+
+pub use self::http::{Api, ApiError, Request};

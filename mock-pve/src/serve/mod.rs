@@ -1,1 +1,292 @@
-//! (being written)
+//! Listeners, TLS, and the files that tell clients where everything is.
+//!
+//! Purpose: puts a world behind sockets. Must not know: rules. Start at [`start`].
+
+pub mod certificates;
+pub mod loopback;
+pub mod profile;
+pub mod ready;
+mod rooms;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+pub use self::certificates::Authority;
+pub use self::ready::{Ready, ReadyMachine, ReadyNode};
+
+use self::certificates::CertificateError;
+use crate::audit::Audit;
+use crate::pve::auth::Auth;
+use crate::pve::{Api, ApiError, Request};
+use crate::world::seed::Seed;
+use crate::world::{PveVersion, Settings, World, WorldError};
+
+/// What is to be served, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the world contains at its beginning.
+    pub seed: Seed,
+    /// The state folder; a temporary one when absent.
+    pub state: Option<PathBuf>,
+    /// Where the first node's API listens; port 0 takes a free one. Other nodes take free ports on the same address.
+    pub listen: SocketAddr,
+    /// What delays are divided by.
+    pub time_scale: f64,
+    /// Seed of everything random.
+    pub rng_seed: u64,
+    /// The release that is played, unless the seed names one.
+    pub pve: PveVersion,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            seed: Seed::single_node(),
+            state: None,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            time_scale: 1.0,
+            rng_seed: 0,
+            pve: PveVersion::V8,
+        }
+    }
+}
+
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The world can't begin.
+    #[error("the world can't begin")]
+    World(#[from] WorldError),
+    /// No certificates.
+    #[error("there are no certificates")]
+    Certificates(#[from] CertificateError),
+    /// The API can't be served.
+    #[error("the API can't be served")]
+    Api(#[from] ApiError),
+    /// The factory can't be served.
+    #[error("the Image Factory can't be served")]
+    Factory(#[from] crate::factory::FactoryError),
+    /// The seeded machines can't be made.
+    #[error("the seeded machines can't be made")]
+    Machines(#[from] crate::world::machine::SeedingError),
+    /// An address can't be listened on.
+    #[error("can't listen on {address}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file can't be written.
+    #[error("can't write {}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A mock that runs. Dropping it stops it.
+#[derive(Debug)]
+pub struct Running {
+    /// Where everything is.
+    pub ready: Ready,
+    world: World,
+    audit: Audit,
+    apis: Vec<Api>,
+    tasks: JoinSet<()>,
+    /// Removed when the mock stops.
+    temporary: Option<tempfile::TempDir>,
+}
+
+impl Running {
+    /// The world behind it.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// What was destroyed, and by whom.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// How many API requests were answered.
+    pub fn requests(&self) -> u64 {
+        self.apis.iter().map(Api::requests).sum()
+    }
+
+    /// Runs a part of the mock (the factory, the machines) for as long as the mock runs.
+    pub fn also(&mut self, part: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(part);
+    }
+
+    /// Closes all sockets and saves the state.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+        if self.temporary.is_none()
+            && let Err(error) = self.world.save()
+        {
+            tracing::warn!(%error, "the state can't be saved");
+        }
+    }
+
+    /// Writes the ready file: the last thing before clients are told to go.
+    pub fn write_ready(&self, path: &Path) -> Result<(), StartError> {
+        let text = serde_json::to_string_pretty(&self.ready).unwrap_or_default();
+        let part = path.with_extension("part");
+        write_private(&part, &text)?;
+        std::fs::rename(&part, path).map_err(|source| StartError::File { path: path.to_owned(), source })
+    }
+
+    /// Writes the site file anew; whoever adds a factory to [`Running::ready`] calls it.
+    pub fn write_site(&self) -> Result<(), StartError> {
+        let token_file = self.world.dir().join("token");
+        write_private(&self.ready.site_file, &self.ready.site(&token_file))
+    }
+}
+
+fn write_private(path: &Path, text: &str) -> Result<(), StartError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let open = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    open.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+        .map_err(|source| StartError::File { path: path.to_owned(), source })
+}
+
+/// Makes the world of the options and serves its API. Answers once all sockets listen.
+pub async fn start(options: Options) -> Result<Running, StartError> {
+    let Options { seed, state, listen, time_scale, rng_seed, pve } = options;
+    let (dir, temporary) = if let Some(dir) = state {
+        (dir, None)
+    } else {
+        let made = tempfile::Builder::new()
+            .prefix("mock-pve-")
+            .tempdir()
+            .map_err(|source| StartError::File { path: std::env::temp_dir(), source })?;
+        (made.path().to_owned(), Some(made))
+    };
+    let world = World::new(seed, Settings { dir: dir.clone(), time_scale, rng_seed, pve })?;
+    let authority = Authority::open(&dir)?;
+    let audit = Audit::watch(&world);
+    let auth = Arc::new(Auth::new());
+    let (log, coming) = mpsc::unbounded_channel();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(keep_log(dir.join("requests.jsonl"), coming));
+    let mut apis = Vec::new();
+    let mut nodes = Vec::new();
+    let names: Vec<(String, String)> = {
+        let state = world.state();
+        let local = state.local.clone();
+        let mut names: Vec<_> = state.nodes.iter().map(|(name, node)| (name.clone(), node.ip.clone())).collect();
+        names.sort_by_key(|(name, _)| *name != local);
+        names
+    };
+    for (name, ip) in names {
+        let address = if nodes.is_empty() { listen } else { SocketAddr::new(listen.ip(), 0) };
+        let addresses: Vec<IpAddr> = ip.parse().into_iter().chain([listen.ip()]).collect();
+        let leaf = authority.leaf(&name, &addresses)?;
+        let listener = TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
+        let bound = listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
+        if let Some(node) = world.state().nodes.get_mut(&name) {
+            node.fingerprint.clone_from(&leaf.fingerprint);
+        }
+        let api = Api::new(world.clone(), name.clone(), Arc::clone(&auth), Some(log.clone()))?;
+        tasks.spawn(accept(listener, TlsAcceptor::from(leaf.config), api.clone()));
+        apis.push(api);
+        nodes.push(ReadyNode { name, api: bound.to_string(), fingerprint: leaf.fingerprint });
+    }
+    let tokens = {
+        let state = world.state();
+        let users = state.access.users.iter();
+        users
+            .flat_map(|(user, known)| {
+                known.tokens.iter().map(move |(name, token)| (format!("{user}!{name}"), token.secret.clone()))
+            })
+            .collect()
+    };
+    let machines = world
+        .seed()
+        .machines
+        .iter()
+        .map(|machine| ReadyMachine {
+            name: machine.name.clone(),
+            address: machine.address.addr(),
+            dialled: world.dial_map(machine.address.addr()),
+        })
+        .collect();
+    let factory = rooms::factory(&world, &authority, listen.ip(), &mut tasks).await?;
+    rooms::machines(&world, &mut tasks)?;
+    let first = nodes.first().cloned().unwrap_or_default();
+    let ready = Ready {
+        pve: format!("https://{}", first.api),
+        fingerprint: first.fingerprint,
+        ca_file: authority.ca_file(),
+        tokens,
+        factory: Some(factory),
+        nodes,
+        machines,
+        dial: world.seed().dial.clone(),
+        site_file: dir.join("site.yaml"),
+    };
+    let preferred = ready.tokens.get_key_value("recast@pve!ci").or_else(|| ready.tokens.iter().next());
+    if let Some((id, secret)) = preferred {
+        write_private(&dir.join("token"), &format!("{id}={secret}\n"))?;
+    }
+    let running = Running { ready, world, audit, apis, tasks, temporary };
+    running.write_site()?;
+    Ok(running)
+}
+
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, api: Api) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    // Small answers shouldn't wait for more.
+                    let _ = stream.set_nodelay(true);
+                    let (acceptor, api) = (acceptor.clone(), api.clone());
+                    connections.spawn(async move {
+                        let handshake = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream));
+                        match handshake.await {
+                            Ok(Ok(stream)) => api.serve(stream).await,
+                            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                            Err(_) => tracing::debug!("a TLS handshake took too long"),
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection can't be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn keep_log(path: PathBuf, mut coming: mpsc::UnboundedReceiver<Request>) {
+    use tokio::io::AsyncWriteExt as _;
+    let opened = tokio::fs::OpenOptions::new().create(true).append(true).open(&path).await;
+    let Ok(mut file) = opened else {
+        tracing::warn!(path = %path.display(), "the request log can't be written");
+        while coming.recv().await.is_some() {}
+        return;
+    };
+    while let Some(request) = coming.recv().await {
+        let mut line = serde_json::to_string(&request).unwrap_or_default();
+        line.push('\n');
+        // A full disk must not stop the answers.
+        let _ = file.write_all(line.as_bytes()).await;
+        let _ = file.flush().await;
+    }
+}

@@ -1,0 +1,30 @@
+//! Makes the Talos API's client code out of `proto/`, without protoc.
+//!
+//! Server code is made too, but compiled only into this crate's own tests, which talk to a server of theirs.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+const FILES: &[&str] = &[
+    "cluster/cluster.proto",
+    "cosi/state.proto",
+    "machine/image.proto",
+    "machine/lifecycle.proto",
+    "machine/machine.proto",
+    "storage/storage.proto",
+    "time/time.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("proto");
+    println!("cargo::rerun-if-changed={}", root.display());
+    let files = protox::compile(FILES, [&root as &Path])?;
+    tonic_prost_build::configure()
+        .build_transport(false)
+        .server_mod_attribute(".", "#[cfg(test)]")
+        .generate_default_stubs(true)
+        .disable_comments(["."])
+        .include_file("talos.rs")
+        .compile_fds(files)?;
+    Ok(())
+}

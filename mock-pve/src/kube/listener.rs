@@ -1,0 +1,162 @@
+//! Sockets and TLS: one listener per control plane whose API server runs, and one per shared address.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::RootCertStore;
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+use x509_parser::prelude::FromDer as _;
+
+use super::routes::{self, Caller, Server};
+use crate::world::machine::pki::{self, Kind, PkiError, Subject};
+use crate::world::machine::{Machine, Room};
+
+const PORT: u16 = 6443;
+
+/// A task that ends when it is let go.
+struct Open(AbortHandle);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Serves the Kubernetes API of all machines in the room that run one, until the future is dropped.
+pub async fn serve(room: Room) {
+    let mut changes = room.changes();
+    let mut open: BTreeMap<(IpAddr, u32, String), Open> = BTreeMap::new();
+    loop {
+        let wanted = wanted(&room);
+        open.retain(|key, _| wanted.contains_key(key));
+        for (key, machine) in wanted {
+            let address = key.0;
+            open.entry(key).or_insert_with(|| Open(tokio::spawn(listen(address, machine)).abort_handle()));
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Which addresses are to be served, and by which machine: its own, and a shared one by the first that may hold it.
+fn wanted(room: &Room) -> BTreeMap<(IpAddr, u32, String), Machine> {
+    let mut wanted = BTreeMap::new();
+    let mut shared: BTreeMap<IpAddr, Machine> = BTreeMap::new();
+    for machine in room.machines() {
+        let found = machine.see(|state| {
+            let addresses: Vec<IpAddr> = state.addresses().collect();
+            state.kubernetes.then(|| (addresses, state.boot_id.clone(), state.config.clone()))
+        });
+        let Some((addresses, boot, config)) = found else { continue };
+        for address in addresses {
+            wanted.insert((address, machine.vmid(), boot.clone()), machine.clone());
+        }
+        for address in config.iter().flat_map(|config| config.shared_addresses()) {
+            shared.entry(address).or_insert_with(|| machine.clone());
+        }
+    }
+    for (address, machine) in shared {
+        let boot = machine.see(|state| state.boot_id.clone());
+        wanted.insert((address, machine.vmid(), boot), machine);
+    }
+    wanted
+}
+
+async fn listen(address: IpAddr, machine: Machine) {
+    let real = machine.world().dial_map(address);
+    if !real.is_loopback() {
+        return machine.says(&format!("{address} isn't mapped onto loopback: no API server listens there"));
+    }
+    let tls = match tls(&machine) {
+        Ok(tls) => tls,
+        Err(error) => return machine.says(&format!("kube-apiserver can't start: {error}")),
+    };
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let listener = loop {
+        match TcpListener::bind(SocketAddr::new(real, PORT)).await {
+            Ok(listener) => break listener,
+            Err(error) => tracing::debug!(%real, %error, "the Kubernetes API can't listen yet"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let server = Arc::new(Server::new(machine));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { continue };
+                connections.spawn(connection(stream, acceptor.clone(), server.clone()));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, server: Arc<Server>) {
+    // Small answers must not wait for more.
+    let _ = stream.set_nodelay(true);
+    let stream = match acceptor.accept(stream).await {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%error, "a TLS handshake with an API server failed"),
+    };
+    let caller = caller(stream.get_ref().1.peer_certificates().and_then(<[_]>::first));
+    let service = hyper::service::service_fn(move |request| {
+        let (server, caller) = (server.clone(), caller.clone());
+        async move { Ok::<_, std::convert::Infallible>(routes::answer(&server, &caller, request).await) }
+    });
+    let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "a connection to an API server broke");
+    }
+}
+
+fn caller(certificate: Option<&CertificateDer<'_>>) -> Caller {
+    let parsed = certificate.and_then(|der| x509_parser::certificate::X509Certificate::from_der(der).ok());
+    let Some((_, parsed)) = parsed else { return Caller::Anonymous };
+    let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| value.as_str().map(str::to_owned).ok();
+    let name = parsed.subject().iter_common_name().find_map(text).unwrap_or_default();
+    let groups = parsed.subject().iter_organization().filter_map(text).collect();
+    Caller::Known { name, groups }
+}
+
+fn tls(machine: &Machine) -> Result<rustls::ServerConfig, PkiError> {
+    let invalid = |error: &dyn std::fmt::Display| PkiError::Authority(error.to_string());
+    let config = machine.see(|state| state.config.clone());
+    let config = config.ok_or_else(|| PkiError::Authority("no configuration".to_owned()))?;
+    let authority = config.kubernetes_ca();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(authority.certificate.as_bytes()).flatten() {
+        roots.add(certificate).map_err(|error| invalid(&error))?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| invalid(&error))?;
+    let mut names = config.kubernetes_names();
+    names.extend(machine.see(|state| state.addresses().map(|address| address.to_string()).collect::<Vec<_>>()));
+    names.push(machine.see(crate::world::machine::State::hostname));
+    names.extend(config.shared_addresses().iter().map(ToString::to_string));
+    names.extend(
+        ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1", "10.96.0.1"]
+            .map(str::to_owned),
+    );
+    let identity = pki::issue(&authority, Kind::P256, Subject::Server { name: "kube-apiserver", names }, 365)?;
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| invalid(&error))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![identity.certificate], identity.key)
+        .map_err(|error| invalid(&error))?;
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(tls)
+}

@@ -1,0 +1,102 @@
+//! A request that was let in, and what it is answered.
+//!
+//! Purpose: what handlers get and give. Must not know: HTTP.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::auth::Auth;
+use super::multipart::Upload;
+use super::params::Params;
+use crate::world::World;
+use crate::world::refusal::{Refusal, Rule};
+use crate::world::rights::Caller;
+
+/// A checked request.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// The world it is about.
+    pub world: World,
+    /// The node that was contacted.
+    pub local: String,
+    /// Who asks; nobody, where no login is needed.
+    pub caller: Caller,
+    /// Path, query and body.
+    pub params: Params,
+    /// The file that came with it.
+    pub upload: Option<Upload>,
+    /// Tickets are made here.
+    pub auth: Arc<Auth>,
+}
+
+/// What goes into the envelope.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    /// `data`.
+    pub data: Value,
+    /// `total`.
+    pub total: Option<usize>,
+    /// Plain text in place of an envelope.
+    pub plain: Option<String>,
+}
+
+impl From<Value> for Answer {
+    fn from(data: Value) -> Self {
+        Self { data, ..Self::default() }
+    }
+}
+
+impl From<String> for Answer {
+    fn from(text: String) -> Self {
+        Self::from(Value::String(text))
+    }
+}
+
+impl From<Map<String, Value>> for Answer {
+    fn from(object: Map<String, Value>) -> Self {
+        Self::from(Value::Object(object))
+    }
+}
+
+impl From<Vec<Value>> for Answer {
+    fn from(list: Vec<Value>) -> Self {
+        Self::from(Value::Array(list))
+    }
+}
+
+impl From<()> for Answer {
+    fn from((): ()) -> Self {
+        Self::default()
+    }
+}
+
+/// What a handler returns.
+pub(super) type Result = Rule<Answer>;
+
+impl Call {
+    /// The node in the path; `localhost` is the one that answers.
+    pub(super) fn node(&self) -> String {
+        let named = self.params.text("node").unwrap_or_default();
+        if named == "localhost" { self.local.clone() } else { named.to_owned() }
+    }
+
+    /// The VMID in the path.
+    pub(super) fn vmid(&self) -> u32 {
+        self.params.number("vmid").unwrap_or_default()
+    }
+
+    /// A text parameter that the schema has demanded.
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.params.text(name).unwrap_or_default()
+    }
+
+    /// `skiplock` and the like are for root himself.
+    pub(super) fn root_only(&self, names: &[&str]) -> Rule<()> {
+        let given = names.iter().find(|name| self.params.0.contains_key(**name));
+        match given {
+            Some(name) if !self.caller.is_root() => Err(Refusal::param(name, "Only root may use this option.")),
+            _ => Ok(()),
+        }
+    }
+}

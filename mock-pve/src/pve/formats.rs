@@ -1,0 +1,282 @@
+//! Named formats of values.
+//!
+//! Purpose: does a text look like a VMID, a DNS name, a MAC …, with the original's words where it doesn't (Proxmox VE
+//! 8.4, PVE/JSONSchema.pm and friends). Must not know: parameters. Start at [`check_format`].
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::world::PveVersion;
+use crate::world::property::parse_size;
+use crate::world::roles;
+
+/// Formats that need more than their text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// A CPU model.
+    Cpu,
+}
+
+/// CPU models that come with the release.
+pub(super) const CPU_MODELS: &[(&str, &str)] = &[
+    ("486", "GenuineIntel"),
+    ("Broadwell", "GenuineIntel"),
+    ("Broadwell-IBRS", "GenuineIntel"),
+    ("Broadwell-noTSX", "GenuineIntel"),
+    ("Broadwell-noTSX-IBRS", "GenuineIntel"),
+    ("Cascadelake-Server", "GenuineIntel"),
+    ("Cascadelake-Server-noTSX", "GenuineIntel"),
+    ("Cascadelake-Server-v2", "GenuineIntel"),
+    ("Cascadelake-Server-v4", "GenuineIntel"),
+    ("Cascadelake-Server-v5", "GenuineIntel"),
+    ("Conroe", "GenuineIntel"),
+    ("Cooperlake", "GenuineIntel"),
+    ("Cooperlake-v2", "GenuineIntel"),
+    ("EPYC", "AuthenticAMD"),
+    ("EPYC-Genoa", "AuthenticAMD"),
+    ("EPYC-IBPB", "AuthenticAMD"),
+    ("EPYC-Milan", "AuthenticAMD"),
+    ("EPYC-Milan-v2", "AuthenticAMD"),
+    ("EPYC-Rome", "AuthenticAMD"),
+    ("EPYC-Rome-v2", "AuthenticAMD"),
+    ("EPYC-Rome-v3", "AuthenticAMD"),
+    ("EPYC-Rome-v4", "AuthenticAMD"),
+    ("EPYC-v3", "AuthenticAMD"),
+    ("EPYC-v4", "AuthenticAMD"),
+    ("GraniteRapids", "GenuineIntel"),
+    ("Haswell", "GenuineIntel"),
+    ("Haswell-IBRS", "GenuineIntel"),
+    ("Haswell-noTSX", "GenuineIntel"),
+    ("Haswell-noTSX-IBRS", "GenuineIntel"),
+    ("Icelake-Client", "GenuineIntel"),
+    ("Icelake-Client-noTSX", "GenuineIntel"),
+    ("Icelake-Server", "GenuineIntel"),
+    ("Icelake-Server-noTSX", "GenuineIntel"),
+    ("Icelake-Server-v3", "GenuineIntel"),
+    ("Icelake-Server-v4", "GenuineIntel"),
+    ("Icelake-Server-v5", "GenuineIntel"),
+    ("Icelake-Server-v6", "GenuineIntel"),
+    ("IvyBridge", "GenuineIntel"),
+    ("IvyBridge-IBRS", "GenuineIntel"),
+    ("KnightsMill", "GenuineIntel"),
+    ("Nehalem", "GenuineIntel"),
+    ("Nehalem-IBRS", "GenuineIntel"),
+    ("Opteron_G1", "AuthenticAMD"),
+    ("Opteron_G2", "AuthenticAMD"),
+    ("Opteron_G3", "AuthenticAMD"),
+    ("Opteron_G4", "AuthenticAMD"),
+    ("Opteron_G5", "AuthenticAMD"),
+    ("Penryn", "GenuineIntel"),
+    ("SandyBridge", "GenuineIntel"),
+    ("SandyBridge-IBRS", "GenuineIntel"),
+    ("SapphireRapids", "GenuineIntel"),
+    ("SapphireRapids-v2", "GenuineIntel"),
+    ("Skylake-Client", "GenuineIntel"),
+    ("Skylake-Client-IBRS", "GenuineIntel"),
+    ("Skylake-Client-noTSX-IBRS", "GenuineIntel"),
+    ("Skylake-Client-v4", "GenuineIntel"),
+    ("Skylake-Server", "GenuineIntel"),
+    ("Skylake-Server-IBRS", "GenuineIntel"),
+    ("Skylake-Server-noTSX-IBRS", "GenuineIntel"),
+    ("Skylake-Server-v4", "GenuineIntel"),
+    ("Skylake-Server-v5", "GenuineIntel"),
+    ("Westmere", "GenuineIntel"),
+    ("Westmere-IBRS", "GenuineIntel"),
+    ("athlon", "AuthenticAMD"),
+    ("core2duo", "GenuineIntel"),
+    ("coreduo", "GenuineIntel"),
+    ("host", "default"),
+    ("kvm32", "default"),
+    ("kvm64", "default"),
+    ("max", "default"),
+    ("pentium", "GenuineIntel"),
+    ("pentium2", "GenuineIntel"),
+    ("pentium3", "GenuineIntel"),
+    ("phenom", "AuthenticAMD"),
+    ("qemu32", "default"),
+    ("qemu64", "default"),
+    ("x86-64-v2", "default"),
+    ("x86-64-v2-AES", "default"),
+    ("x86-64-v3", "default"),
+    ("x86-64-v4", "default"),
+];
+
+/// Whether a CPU model exists; `Err` is the original's text.
+pub(super) fn check_cpu(model: &str) -> Result<(), String> {
+    if model.starts_with("custom-") || CPU_MODELS.iter().any(|(name, _)| *name == model) {
+        return Ok(());
+    }
+    Err(format!("Built-in cputype '{model}' is not defined (missing 'custom-' prefix?)\n"))
+}
+
+fn only(text: &str, more: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+}
+
+fn label(text: &str) -> bool {
+    only(text, "-") && !text.starts_with('-') && !text.ends_with('-')
+}
+
+fn dns_name(text: &str) -> bool {
+    text.split('.').all(label)
+}
+
+fn vmid(text: &str) -> bool {
+    (3..=9).contains(&text.len()) && !text.starts_with('0') && text.chars().all(|c| c.is_ascii_digit())
+}
+
+fn storage_id(text: &str) -> bool {
+    text.len() > 1
+        && only(text, "-_.")
+        && text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.ends_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+fn mac(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    parts.len() == 6
+        && parts.iter().all(|part| part.len() == 2 && part.chars().all(|c| c.is_ascii_hexdigit()))
+        && u8::from_str_radix(parts[0], 16).is_ok_and(|first| first & 1 == 0)
+}
+
+fn cidr(text: &str, least: u8) -> Option<IpAddr> {
+    let (address, prefix) = text.split_once('/')?;
+    let address: IpAddr = address.parse().ok()?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    prefix.parse::<u8>().ok().filter(|prefix| (least..=most).contains(prefix)).map(|_| address)
+}
+
+fn volume_id(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(storage, name)| storage_id(storage) && !name.is_empty())
+}
+
+fn boot_device(text: &str) -> bool {
+    crate::world::drive::numbered(text).is_some_and(|(stem, number)| match stem {
+        "ide" => number <= 3,
+        "sata" => number <= 5,
+        "scsi" => number <= 30,
+        "virtio" | "hostpci" => number <= 15,
+        "net" => number <= 31,
+        "usb" => number <= 13,
+        _ => false,
+    })
+}
+
+fn refuse(fits: bool, text: impl Into<String>) -> Result<(), String> {
+    if fits { Ok(()) } else { Err(text.into()) }
+}
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+/// Whether a text has a format; `Err` is what follows `invalid format - `.
+pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
+    if let Some(base) = format.strip_suffix("-opt") {
+        return if text.is_empty() { Ok(()) } else { check_format(base, text) };
+    }
+    if let Some(base) = format.strip_suffix("-list") {
+        let mut parts = text.split([',', ';', ' ', '\0', '\t', '\n']).filter(|part| !part.is_empty());
+        return parts.try_for_each(|part| check_format(base, part));
+    }
+    match format {
+        "pve-vmid" => refuse(vmid(text), "value does not look like a valid VM ID\n"),
+        "pve-node" => refuse(label(text), "value does not look like a valid node name\n"),
+        "pve-storage-id" => refuse(storage_id(text), format!("storage ID '{text}' contains illegal characters\n")),
+        "pve-configid" => refuse(
+            text.len() > 1 && text.starts_with(|c: char| c.is_ascii_alphabetic()) && only(text, "_-"),
+            format!("invalid configuration ID '{text}'\n"),
+        ),
+        "dns-name" => refuse(dns_name(text), "value does not look like a valid DNS name\n"),
+        "pve-poolid" => refuse(
+            only(text, "-_./") && text.split('/').count() <= 3 && text.split('/').all(|part| !part.is_empty()),
+            format!("value '{text}' does not look like a valid pool name\n"),
+        ),
+        "mac-addr" => refuse(mac(text), "value does not look like a valid unicast MAC address\n"),
+        "ipv4" => refuse(text.parse::<Ipv4Addr>().is_ok(), "value does not look like a valid IPv4 address\n"),
+        "ipv6" => refuse(text.parse::<Ipv6Addr>().is_ok(), "value does not look like a valid IPv6 address\n"),
+        "ip" => refuse(text.parse::<IpAddr>().is_ok(), "value does not look like a valid IP address\n"),
+        "CIDR" => refuse(cidr(text, 8).is_some(), "value does not look like a valid CIDR network\n"),
+        "CIDRv4" => refuse(
+            cidr(text, 8).is_some_and(|address| address.is_ipv4()),
+            "value does not look like a valid IPv4 network\n",
+        ),
+        "CIDRv6" => refuse(
+            cidr(text, 8).is_some_and(|address| address.is_ipv6()),
+            "value does not look like a valid IPv6 network\n",
+        ),
+        "address" => {
+            refuse(text.parse::<IpAddr>().is_ok() || dns_name(text), "value does not look like a valid address\n")
+        }
+        "pve-ipv4-config" => refuse(
+            matches!(text, "dhcp" | "manual") || cidr(text, 8).is_some_and(|address| address.is_ipv4()),
+            "value does not look like a valid ipv4 network configuration\n",
+        ),
+        "pve-ipv6-config" => refuse(
+            matches!(text, "auto" | "dhcp" | "manual") || cidr(text, 8).is_some_and(|address| address.is_ipv6()),
+            "value does not look like a valid ipv6 network configuration\n",
+        ),
+        "urlencoded" => refuse(
+            text.chars().all(|c| c.is_ascii_alphanumeric() || "-%_.!~*'()".contains(c)),
+            format!("invalid urlencoded string: {text}\n"),
+        ),
+        "pve-tag" => refuse(
+            only(text, "_-+.") && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_'),
+            "invalid characters in tag\n",
+        ),
+        "disk-size" => refuse(parse_size(text).is_some(), "value does not look like a valid disk size\n"),
+        "pve-volume-id" => refuse(volume_id(text), format!("unable to parse volume ID '{text}'\n")),
+        "pve-volume-id-or-absolute-path" => {
+            refuse(text.starts_with('/') || volume_id(text), format!("unable to parse volume ID '{text}'\n"))
+        }
+        "pve-volume-id-or-qm-path" => refuse(
+            matches!(text, "none" | "cdrom")
+                || text.starts_with('/')
+                || volume_id(text)
+                || text.chars().all(|c| c.is_ascii_digit() || c == '.')
+                || text == "cloudinit",
+            format!("unable to parse volume ID '{text}'\n"),
+        ),
+        "pve-storage-content" => refuse(
+            matches!(text, "images" | "rootdir" | "vztmpl" | "iso" | "backup" | "snippets" | "none" | "import"),
+            format!("invalid content type '{text}'\n"),
+        ),
+        "pve-task-status-type" => refuse(
+            matches!(text.to_ascii_lowercase().as_str(), "ok" | "error" | "warning" | "unknown"),
+            format!("invalid status '{text}'\n"),
+        ),
+        "pve-userid" => refuse(
+            text.rsplit_once('@').is_some_and(|(name, realm)| {
+                !name.is_empty() && !name.contains([':', '/', ' ']) && only(realm, ".-_") && realm.len() > 1
+            }),
+            format!("value '{text}' does not look like a valid user name\n"),
+        ),
+        "pve-groupid" => refuse(only(text, ".-_"), format!("group name '{text}' contains invalid characters\n")),
+        "pve-roleid" => refuse(only(text, ".-_"), format!("role name '{text}' contains invalid characters\n")),
+        "pve-realm" => refuse(only(text, ".-_"), format!("value '{text}' does not look like a valid realm\n")),
+        "pve-priv" => refuse(
+            roles::exists(PveVersion::V8, text) || roles::exists(PveVersion::V9, text),
+            format!("invalid privilege '{text}'\n"),
+        ),
+        "pve-bridge-id" => refuse(only(text, "-_."), format!("invalid bridge ID '{text}'\n")),
+        "pve-qm-bootdev" => refuse(boot_device(text), format!("invalid boot device '{text}'\n")),
+        "pve-qm-bootdisk" => refuse(boot_device(text), format!("invalid boot disk '{text}'\n")),
+        "pve-hotplug-features" => refuse(
+            text.is_empty()
+                || matches!(text, "0" | "1")
+                || text
+                    .split([',', ';', ' '])
+                    .filter(|part| !part.is_empty())
+                    .all(|part| matches!(part, "network" | "disk" | "cpu" | "memory" | "usb" | "cloudinit")),
+            format!("invalid hotplug feature '{text}'\n"),
+        ),
+        "pve-startup-order" => refuse(
+            text.split(',').filter(|part| !part.is_empty()).all(|part| {
+                let (key, value) = part.split_once('=').unwrap_or(("order", part));
+                matches!(key, "order" | "up" | "down") && value.chars().all(|c| c.is_ascii_digit()) && !value.is_empty()
+            }),
+            "unable to parse startup options\n",
+        ),
+        "pve-cpuset" => refuse(
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || "-,".contains(c)),
+            "unable to parse cpuset\n",
+        ),
+        _ => Ok(()),
+    }
+}

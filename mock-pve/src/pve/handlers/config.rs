@@ -1,0 +1,375 @@
+//! `Q/config`, `Q/pending`, `Q/unlink`, `Q/cloudinit`.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::pin::Pin;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::PATH_KEYS;
+use super::views;
+use crate::pve::call::{Call, Result};
+use crate::world::drive;
+use crate::world::property::Properties;
+use crate::world::refusal::{Refusal, Rule};
+use crate::world::state::Config;
+use crate::world::update::{Update, check_lock, cloudinit_at};
+use crate::world::work::Mode;
+
+type Later = Pin<Box<dyn Future<Output = Result> + Send>>;
+
+/// `GET Q/config`
+pub(in crate::pve) fn read(call: &Call) -> Result {
+    let state = call.world.state();
+    let vm = state.vm(&call.node(), call.vmid())?;
+    if let Some(name) = call.params.text("snapshot") {
+        let config =
+            vm.snapshots.get(name).ok_or_else(|| Refusal::failed(format!("snapshot '{name}' does not exist\n")))?;
+        return Ok(views::config(vm, config).into());
+    }
+    if call.params.is_on("current") {
+        return Ok(views::config(vm, &vm.config).into());
+    }
+    let mut config = vm.config.clone();
+    config.extend(vm.pending.clone());
+    for key in vm.pending_delete.keys() {
+        config.remove(key);
+    }
+    Ok(views::config(vm, &config).into())
+}
+
+/// `GET Q/pending`
+pub(in crate::pve) fn pending(call: &Call) -> Result {
+    let state = call.world.state();
+    let vm = state.vm(&call.node(), call.vmid())?;
+    let keys: BTreeSet<&String> = vm.config.keys().chain(vm.pending.keys()).collect();
+    let mut list: Vec<Value> = keys
+        .into_iter()
+        .map(|key| {
+            let mut entry = json!({"key": key});
+            if let Some(value) = vm.config.get(key) {
+                entry["value"] = views::typed(key, value);
+            }
+            if let Some(value) = vm.pending.get(key) {
+                entry["pending"] = views::typed(key, value);
+            }
+            if let Some(force) = vm.pending_delete.get(key) {
+                entry["delete"] = json!(if *force { 2 } else { 1 });
+            }
+            entry
+        })
+        .collect();
+    list.push(json!({"key": "digest", "value": crate::world::config::digest(vm)}));
+    Ok(list.into())
+}
+
+const KNOWN_INTERNAL: &[&str] = &["digest", "meta", "parent", "snaptime", "vmstate", "runningmachine", "runningcpu"];
+
+/// Whether a key can be deleted or reverted: any that a config can hold.
+fn is_option(key: &str) -> bool {
+    const SINGLE: &[&str] = &[
+        "acpi",
+        "affinity",
+        "agent",
+        "amd-sev",
+        "arch",
+        "args",
+        "autostart",
+        "balloon",
+        "bios",
+        "boot",
+        "bootdisk",
+        "cdrom",
+        "cicustom",
+        "cipassword",
+        "citype",
+        "ciupgrade",
+        "ciuser",
+        "cores",
+        "cpu",
+        "cpulimit",
+        "cpuunits",
+        "description",
+        "freeze",
+        "hookscript",
+        "hotplug",
+        "hugepages",
+        "ivshmem",
+        "keephugepages",
+        "keyboard",
+        "kvm",
+        "localtime",
+        "lock",
+        "machine",
+        "memory",
+        "migrate_downtime",
+        "migrate_speed",
+        "name",
+        "nameserver",
+        "numa",
+        "onboot",
+        "ostype",
+        "protection",
+        "reboot",
+        "scsihw",
+        "searchdomain",
+        "shares",
+        "smp",
+        "sockets",
+        "spice_enhancements",
+        "sshkeys",
+        "startdate",
+        "startup",
+        "tablet",
+        "tags",
+        "tdf",
+        "template",
+        "vcpus",
+        "vga",
+        "vmgenid",
+        "vmstatestorage",
+        "watchdog",
+    ];
+    let stems = [
+        "ide", "sata", "scsi", "virtio", "unused", "net", "ipconfig", "serial", "parallel", "hostpci", "usb", "numa",
+        "virtiofs", "efidisk", "tpmstate", "audio", "rng", "smbios",
+    ];
+    !KNOWN_INTERNAL.contains(&key)
+        && (SINGLE.contains(&key) || drive::numbered(key).is_some_and(|(stem, _)| stems.contains(&stem)))
+}
+
+fn asked(call: &Call, delete_key: &str) -> Rule<Update> {
+    const CONTROL: &[&str] =
+        &["delete", "revert", "force", "digest", "skiplock", "background_delay", "idlist", "import-working-storage"];
+    call.root_only(&["skiplock"])?;
+    let set: Config = call
+        .params
+        .0
+        .keys()
+        .filter(|key| !PATH_KEYS.contains(&key.as_str()) && !CONTROL.contains(&key.as_str()))
+        .map(|key| (if key == "cdrom" { "ide2".to_owned() } else { key.clone() }, call.text(key).to_owned()))
+        .collect();
+    let revert = call.params.list("revert");
+    for key in &revert {
+        if !is_option(key) {
+            return Err(Refusal::param("revert", format!("unknown option '{key}'")));
+        }
+        if set.contains_key(key) {
+            return Err(Refusal::param(
+                "revert",
+                format!("you can't use '-{key}' and '-revert {key}' at the same time"),
+            ));
+        }
+    }
+    let delete = call.params.list(delete_key);
+    for key in &delete {
+        if set.contains_key(key) {
+            return Err(Refusal::param(
+                "delete",
+                format!("you can't use '-{key}' and -delete {key}' at the same time"),
+            ));
+        }
+        if !is_option(key) {
+            return Err(Refusal::param("delete", format!("unknown option '{key}'")));
+        }
+    }
+    if set.is_empty() && delete.is_empty() && revert.is_empty() {
+        return Err(Refusal::failed("no options specified\n"));
+    }
+    if let Some(script) = set.get("hookscript") {
+        let state = call.world.state();
+        let there = state.volume_key(&call.node(), script).is_some_and(|key| state.volumes.contains_key(&key));
+        if !there {
+            return Err(Refusal::param("hookscript", format!("script '{script}' does not exist\n")));
+        }
+    }
+    Ok(Update {
+        set,
+        delete,
+        revert,
+        force: call.params.is_on("force"),
+        digest: call.params.owned("digest"),
+        skip_lock: call.params.is_on("skiplock"),
+    })
+}
+
+fn now(call: Call, delete_key: &'static str) -> Later {
+    Box::pin(async move {
+        let update = asked(&call, delete_key)?;
+        let (node, vmid) = (call.node(), call.vmid());
+        let planned = call.world.check_update(&call.caller, &node, vmid, &update)?;
+        tell_of_disks(&call, &update);
+        let _flock = call.world.flock(vmid, Mode::Exclusive, 10.0).await?;
+        call.world.apply_update(None, &node, vmid, &update, &planned).await?;
+        Ok(().into())
+    })
+}
+
+/// Freed volumes are deeds.
+fn tell_of_disks(call: &Call, update: &Update) {
+    for key in &update.delete {
+        if drive::is_unused(key) || (update.force && drive::is_drive(key)) {
+            call.world.tell(&call.caller, "destroy-disk", Some(call.vmid()), Some(key));
+        }
+    }
+}
+
+/// `PUT Q/config`
+pub(in crate::pve) fn put(call: Call) -> Later {
+    now(call, "delete")
+}
+
+/// `PUT Q/unlink`
+pub(in crate::pve) fn unlink(call: Call) -> Later {
+    now(call, "idlist")
+}
+
+/// `POST Q/config`
+pub(in crate::pve) fn post(call: Call) -> Later {
+    Box::pin(async move {
+        let update = asked(&call, "delete")?;
+        let (node, vmid) = (call.node(), call.vmid());
+        let planned = call.world.check_update(&call.caller, &node, vmid, &update)?;
+        tell_of_disks(&call, &update);
+        let mut line = format!("update VM {vmid}:");
+        let lists = [("delete", &update.delete), ("revert", &update.revert)];
+        let mut given: Vec<(String, String)> = update.set.clone().into_iter().collect();
+        given.extend(
+            lists.iter().filter(|(_, list)| !list.is_empty()).map(|(key, list)| ((*key).to_owned(), list.join(","))),
+        );
+        given.sort();
+        for (key, value) in given {
+            let value = if key == "cipassword" { "<hidden>".to_owned() } else { quoted(&value) };
+            // Writing to a string can't fail.
+            let _ = write!(line, " -{key} {value}");
+        }
+        let at = node.clone();
+        let upid = call.world.start_task(&call.caller, &node, "qmconfig", &vmid.to_string(), |work| async move {
+            work.log(line);
+            let world = work.world().clone();
+            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            world.apply_update(Some(&work), &at, vmid, &update, &planned).await
+        });
+        let Some(delay) = call.params.number::<u64>("background_delay") else { return Ok(upid.into()) };
+        match call.world.task_end(&upid, Duration::from_secs(delay)).await {
+            Some(status) if status == "OK" || status.starts_with("WARNINGS") => Ok(().into()),
+            Some(status) => Err(Refusal::failed(format!("failed to update VM {vmid}: {status}\n"))),
+            None => Ok(upid.into()),
+        }
+    })
+}
+
+/// As a shell would need it.
+fn quoted(value: &str) -> String {
+    let plain = !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || "-_.,:=/+@%^".contains(c));
+    if plain { value.to_owned() } else { format!("'{}'", value.replace('\'', "'\\''")) }
+}
+
+const CLOUD_INIT: &[&str] =
+    &["cicustom", "cipassword", "citype", "ciupgrade", "ciuser", "nameserver", "searchdomain", "sshkeys"];
+
+/// `GET Q/cloudinit`
+pub(in crate::pve) fn cloudinit(call: &Call) -> Result {
+    let state = call.world.state();
+    let vm = state.vm(&call.node(), call.vmid())?;
+    let list = CLOUD_INIT.iter().filter_map(|key| {
+        let value = vm.config.get(*key)?;
+        Some(json!({"key": key, "value": views::typed(key, value)}))
+    });
+    Ok(list.collect::<Vec<_>>().into())
+}
+
+/// `PUT Q/cloudinit`
+pub(in crate::pve) fn regenerate(call: &Call) -> Result {
+    let state = call.world.state();
+    let vm = state.vm(&call.node(), call.vmid())?;
+    check_lock(&vm.config)?;
+    if cloudinit_at(&vm.config).is_none() {
+        return Err(Refusal::failed("no cloudinit drive found\n"));
+    }
+    Ok(().into())
+}
+
+/// `GET Q/cloudinit/dump`
+pub(in crate::pve) fn dump(call: &Call) -> Result {
+    let state = call.world.state();
+    let vm = state.vm(&call.node(), call.vmid())?;
+    let text = match call.text("type") {
+        "network" => network_text(&vm.config),
+        "meta" => {
+            let uuid = hex::encode(sha1_of(&vm.config));
+            format!("instance-id: {uuid}\n")
+        }
+        _ => user_text(call.vmid(), &vm.config),
+    };
+    Ok(text.into())
+}
+
+fn sha1_of(config: &Config) -> Vec<u8> {
+    use sha1::Digest as _;
+    let mut hasher = sha1::Sha1::new();
+    for (key, value) in config {
+        hasher.update(format!("{key}={value}\n"));
+    }
+    hasher.finalize().to_vec()
+}
+
+/// Writing to a string can't fail; here and below.
+fn user_text(vmid: u32, config: &Config) -> String {
+    let name = views::name(vmid, config).replace(' ', "-");
+    let host = name.split('.').next().unwrap_or_default().to_owned();
+    let mut text = format!("#cloud-config\nhostname: {host}\nmanage_etc_hosts: true\nfqdn: {name}\n");
+    if let Some(user) = config.get("ciuser") {
+        let _ = writeln!(text, "user: {user}");
+    }
+    if let Some(keys) = config.get("sshkeys") {
+        text.push_str("ssh_authorized_keys:\n");
+        let keys = percent_encoding::percent_decode_str(keys).decode_utf8_lossy().into_owned();
+        for key in keys.lines().filter(|key| !key.is_empty()) {
+            let _ = writeln!(text, "  - {key}");
+        }
+    }
+    text.push_str("chpasswd:\n  expire: False\nusers:\n  - default\npackage_upgrade: true\n");
+    text
+}
+
+fn network_text(config: &Config) -> String {
+    let mut text = String::from("version: 1\nconfig:\n");
+    for (key, nic) in drive::nics(config) {
+        let number = &key[3..];
+        let mac = nic.get("macaddr").unwrap_or_default().to_ascii_lowercase();
+        let _ =
+            write!(text, "    - type: physical\n      name: eth{number}\n      mac_address: '{mac}'\n      subnets:\n");
+        let ip = Properties::parse(config.get(&format!("ipconfig{number}")).map_or("", String::as_str), "");
+        match ip.get("ip") {
+            Some("dhcp") => text.push_str("      - type: dhcp4\n"),
+            Some(address) => {
+                if let Ok(net) = address.parse::<ipnet::Ipv4Net>() {
+                    let _ = write!(
+                        text,
+                        "      - type: static\n        address: '{}'\n        netmask: '{}'\n",
+                        net.addr(),
+                        net.netmask()
+                    );
+                    if let Some(gateway) = ip.get("gw") {
+                        let _ = writeln!(text, "        gateway: '{gateway}'");
+                    }
+                }
+            }
+            None => {}
+        }
+    }
+    text.push_str("    - type: nameserver\n      address:\n");
+    let servers = config.get("nameserver").cloned().unwrap_or_else(|| "192.0.2.1".to_owned());
+    for server in servers.split([' ', ',']).filter(|part| !part.is_empty()) {
+        let _ = writeln!(text, "      - '{server}'");
+    }
+    if let Some(search) = config.get("searchdomain") {
+        text.push_str("      search:\n");
+        for domain in search.split([' ', ',']).filter(|part| !part.is_empty()) {
+            let _ = writeln!(text, "      - '{domain}'");
+        }
+    }
+    text
+}

@@ -1,0 +1,413 @@
+//! `N/storage/{storage}/content`, uploads.
+
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+
+use serde_json::{Value, json};
+
+use crate::pve::call::{Call, Result};
+use crate::world::disks::Place;
+use crate::world::refusal::{Refusal, Rule};
+use crate::world::state::{Volume, VolumeKey};
+use crate::world::volume::{Family, Named, parse_name, shown_path};
+use crate::world::work::Work;
+use crate::world::{State, World, qcow2};
+
+type Later = Pin<Box<dyn Future<Output = Result> + Send>>;
+
+/// `GET N/storage/{storage}/content`
+pub(in crate::pve) fn list(call: &Call) -> Result {
+    let state = call.world.state();
+    let (node, id) = (call.node(), call.text("storage"));
+    let storage = state.storage_on(id, &node)?;
+    let wanted = call.params.text("content");
+    let vmid = call.params.number::<u32>("vmid");
+    let content = storage.content();
+    let may_all = state.may(&call.caller, &format!("/storage/{id}"), &["Datastore.Allocate"]);
+    let mut list = Vec::new();
+    for (key, volume) in &state.volumes {
+        let here = key.storage == id && (key.node.is_empty() || key.node == node);
+        let of_images = volume.content == "images" || volume.content == "rootdir";
+        let skip = !here
+            || wanted.is_some_and(|wanted| wanted != volume.content)
+            || !content.contains(&volume.content.as_str())
+            || (of_images && vmid.is_some() && volume.vmid != vmid);
+        if skip {
+            continue;
+        }
+        let may = may_all
+            || !of_images
+            || volume.vmid.is_some_and(|owner| {
+                state.may(&call.caller, &format!("/storage/{id}"), &["Datastore.Audit"])
+                    && state.may(&call.caller, &format!("/vms/{owner}"), &["VM.Config.Disk"])
+            });
+        if !may {
+            continue;
+        }
+        list.push(entry(call, &state, key, volume));
+    }
+    Ok(list.into())
+}
+
+fn entry(call: &Call, state: &State, key: &VolumeKey, volume: &Volume) -> Value {
+    let mut entry = json!({
+        "volid": key.volid(), "content": volume.content, "format": volume.format, "size": volume.size,
+        "ctime": volume.ctime,
+    });
+    if volume.content == "images" || volume.content == "rootdir" {
+        entry["vmid"] = json!(volume.vmid);
+        let files = state.storages.get(&key.storage).is_some_and(|storage| storage.family() == Family::Files);
+        if files {
+            entry["parent"] = json!(volume.parent.as_ref().map(|parent| format!("../{parent}")));
+            entry["used"] = json!(state.occupied(call.world.dir(), key, volume));
+        } else if let Some(parent) = &volume.parent {
+            entry["parent"] = json!(format!("{parent}@__base__"));
+        }
+    }
+    if let Some(notes) = &volume.notes {
+        entry["notes"] = json!(notes);
+    }
+    if volume.protected {
+        entry["protected"] = json!(1);
+    }
+    entry
+}
+
+/// The volume that a path means: `storage:name`, or the name alone.
+fn named(call: &Call, state: &State) -> Rule<(VolumeKey, Named)> {
+    let (node, id) = (call.node(), call.text("storage"));
+    let given = call.text("volume");
+    let name = match VolumeKey::split(given) {
+        Some((storage, _)) if storage != id => {
+            return Err(Refusal::param("volume", format!("storage ID mismatch ({storage} != {id})\n")));
+        }
+        Some((_, name)) => name,
+        None => given,
+    };
+    let storage = state.storage_on(id, &node)?;
+    let parsed = parse_name(storage, name).map_err(Refusal::Failed)?;
+    Ok((state.key_on(&node, id, name), parsed))
+}
+
+/// `GET N/storage/{storage}/content/{volume}`
+pub(in crate::pve) fn read(call: &Call) -> Result {
+    let state = call.world.state();
+    let (key, parsed) = named(call, &state)?;
+    let path = format!("/storage/{}", key.storage);
+    match parsed.content {
+        "images" | "rootdir" => {
+            let owner = parsed.vmid.unwrap_or_default();
+            if !state.may(&call.caller, &path, &["Datastore.Allocate"]) {
+                state.check(&call.caller, &path, &["Datastore.Audit"])?;
+                state.check(&call.caller, &format!("/vms/{owner}"), &["VM.Config.Disk"])?;
+            }
+        }
+        _ => state.check_any(&call.caller, &path, &["Datastore.AllocateSpace", "Datastore.Audit"])?,
+    }
+    let Some(volume) = state.volumes.get(&key) else {
+        return Err(Refusal::failed(format!("volume_size_info on '{}' failed - no format\n", key.volid())));
+    };
+    let file = state.file_of(call.world.dir(), &key);
+    let size = if volume.content == "import" {
+        qcow2::info(&file).map_or(volume.size, |info| info.virtual_size)
+    } else {
+        volume.size
+    };
+    let mut entry = json!({
+        "path": state.path_of(&key), "size": size, "used": state.occupied(call.world.dir(), &key, volume),
+        "format": if volume.content == "iso" { "raw" } else { volume.format.as_str() },
+    });
+    if let Some(notes) = &volume.notes {
+        entry["notes"] = json!(notes);
+    }
+    if volume.protected {
+        entry["protected"] = json!(1);
+    }
+    Ok(entry.into())
+}
+
+/// `PUT N/storage/{storage}/content/{volume}`
+pub(in crate::pve) fn update(call: &Call) -> Result {
+    let mut state = call.world.state();
+    let (key, _) = named(call, &state)?;
+    state.check(&call.caller, &format!("/storage/{}", key.storage), &["Datastore.Allocate"])?;
+    let Some(volume) = state.volumes.get_mut(&key) else {
+        return Err(Refusal::failed(format!("volume '{}' does not exist\n", key.volid())));
+    };
+    if let Some(notes) = call.params.owned("notes") {
+        volume.notes = Some(notes).filter(|text| !text.is_empty());
+    }
+    if let Some(protected) = call.params.text("protected") {
+        volume.protected = protected == "1";
+    }
+    Ok(().into())
+}
+
+/// `POST N/storage/{storage}/content`
+pub(in crate::pve) fn allocate(call: &Call) -> Result {
+    let (node, id, vmid) = (call.node(), call.text("storage"), call.vmid());
+    let filename = call.text("filename");
+    let size = call.text("size");
+    let bytes = if size.ends_with(|c: char| c.is_ascii_digit()) {
+        size.parse::<u64>().ok().and_then(|kib| kib.checked_mul(1024))
+    } else {
+        crate::world::property::parse_size(size)
+    };
+    let bytes = bytes.ok_or_else(|| Refusal::param("size", "value does not match the regex pattern"))?;
+    let (files, default) = {
+        let state = call.world.state();
+        let storage = state.storage_on(id, &node)?;
+        (storage.family() == Family::Files, storage.formats()[0].to_owned())
+    };
+    let by_name = filename
+        .rsplit_once('.')
+        .map(|(_, extension)| extension)
+        .filter(|extension| ["raw", "qcow2", "vmdk", "subvol"].contains(extension));
+    if let (Some(by_name), Some(given)) = (by_name, call.params.text("format"))
+        && by_name != given
+    {
+        return Err(Refusal::param("format", format!("different storage formats ({given} != {by_name})")));
+    }
+    let format = call.params.text("format").or(by_name).unwrap_or(&default).to_owned();
+    let stem = filename.split('.').next().unwrap_or_default();
+    let fine = !filename.contains('/')
+        && (stem.starts_with("vm-") || stem.starts_with("base-") || stem.starts_with("subvol-") || files);
+    if !fine {
+        return Err(Refusal::failed(if files {
+            format!("unable to parse volume filename '{filename}'\n")
+        } else {
+            format!("illegal name '{filename}' - should be 'vm-{vmid}-*'\n")
+        }));
+    }
+    let name = if files { format!("{vmid}/{filename}") } else { filename.to_owned() };
+    let key = call.world.allocate(&Place { node: &node, storage: id, vmid }, &format, bytes, Some(&name))?;
+    Ok(key.volid().into())
+}
+
+/// `DELETE N/storage/{storage}/content/{volume}`
+pub(in crate::pve) fn free(call: Call) -> Later {
+    Box::pin(async move {
+        let node = call.node();
+        let (key, parsed) = {
+            let state = call.world.state();
+            let (key, parsed) = named(&call, &state)?;
+            state.check(&call.caller, &format!("/storage/{}", key.storage), &["Datastore.Allocate"])?;
+            if state.volumes.get(&key).is_some_and(|volume| volume.protected) {
+                return Err(Refusal::failed(format!("volume '{}' is protected\n", key.volid())));
+            }
+            (key, parsed)
+        };
+        call.world.tell(&call.caller, "free-volume", parsed.vmid, Some(&key.volid()));
+        let id = match parsed.vmid {
+            Some(vmid) => format!("{vmid}@{}", key.storage),
+            None => key.storage.clone(),
+        };
+        let upid =
+            call.world.start_task(&call.caller, &node, "imgdel", &id, |work| async move { free_work(&work, &key) });
+        let Some(delay) = call.params.number::<u64>("delay") else { return Ok(upid.into()) };
+        match call.world.task_end(&upid, std::time::Duration::from_secs(delay)).await {
+            Some(status) if status == "OK" => Ok(().into()),
+            Some(status) => Err(Refusal::failed(status)),
+            None => Ok(upid.into()),
+        }
+    })
+}
+
+fn free_work(work: &Work, key: &VolumeKey) -> Rule<()> {
+    let (there, shown, files) = {
+        let state = work.world().state();
+        let files = state.storages.get(&key.storage).is_some_and(|storage| storage.family() == Family::Files);
+        (state.volumes.contains_key(key), state.path_of(key), files)
+    };
+    work.world().free(key)?;
+    if !there && files {
+        work.log(format!("disk image '{shown}' does not exist"));
+    }
+    if there && !files {
+        work.log(format!("  Logical volume \"{}\" successfully removed.", key.file_name()));
+    }
+    work.log(format!("Removed volume '{}'", key.volid()));
+    Ok(())
+}
+
+/// Whether a name fits a content type; `Err` is the text for `filename`.
+fn check_name(content: &str, name: &str) -> Rule<()> {
+    let fits = match content {
+        "iso" => {
+            let lower = name.to_ascii_lowercase();
+            [".iso", ".img"].iter().any(|end| lower.ends_with(end))
+        }
+        "vztmpl" => [".tar.gz", ".tar.xz", ".tar.zst", ".tar.bz2"].iter().any(|end| name.ends_with(end)),
+        _ => {
+            let known =
+                [".ova", ".qcow2", ".raw", ".vmdk"].iter().any(|end| name.ends_with(end) && name.len() > end.len());
+            if !known {
+                return Err(Refusal::param("filename", "invalid filename or wrong extension"));
+            }
+            true
+        }
+    };
+    if fits { Ok(()) } else { Err(Refusal::param("filename", "wrong file extension")) }
+}
+
+/// A file that waits to become a volume.
+struct Arrived {
+    file: PathBuf,
+    shown: String,
+    size: u64,
+    checksum: Option<(String, String)>,
+}
+
+/// `POST N/storage/{storage}/upload`
+pub(in crate::pve) fn upload(call: &Call) -> Result {
+    let Some(upload) = &call.upload else {
+        return Err(Refusal::param("tmpfilename", "property is missing and it is not optional"));
+    };
+    let result = take(call, &upload.path, upload.size);
+    if result.is_err() {
+        // A refused file is of no use to anybody.
+        let _ = std::fs::remove_file(&upload.path);
+    }
+    result
+}
+
+fn take(call: &Call, file: &Path, size: u64) -> Result {
+    let (node, id, content) = (call.node(), call.text("storage").to_owned(), call.text("content").to_owned());
+    let name = super::super::multipart::target_name(call.text("filename"));
+    let key = {
+        let state = call.world.state();
+        let storage = state.storage_on(&id, &node)?;
+        if storage.family() != Family::Files {
+            return Err(Refusal::failed(format!("can't upload to storage type '{}'\n", storage.kind)));
+        }
+        check_name(&content, &name)?;
+        if !storage.holds(&content) {
+            return Err(Refusal::failed(format!("storage '{id}' does not support '{content}' content\n")));
+        }
+        let name = format!("{content}/{name}");
+        parse_name(storage, &name).map_err(Refusal::Failed)?;
+        state.key_on(&node, &id, &name)
+    };
+    let arrived = Arrived {
+        file: file.to_owned(),
+        shown: call.params.owned("tmpfilename").unwrap_or_default(),
+        size,
+        checksum: call.params.owned("checksum-algorithm").zip(call.params.owned("checksum")),
+    };
+    let upid = call.world.start_task(&call.caller, &node, "imgcopy", "", |work| async move {
+        let result = import(&work, &key, &arrived).await;
+        // The file was moved, or it is of no use any more.
+        let _ = std::fs::remove_file(&arrived.file);
+        result
+    });
+    Ok(upid.into())
+}
+
+async fn import(work: &Work, key: &VolumeKey, arrived: &Arrived) -> Rule<()> {
+    let world = work.world().clone();
+    work.log(format!("starting file import from: {}", arrived.shown));
+    if let Some((algorithm, wanted)) = &arrived.checksum {
+        work.log("calculating checksum...");
+        let (file, name) = (arrived.file.clone(), algorithm.clone());
+        let got = blocking(move || checksum(&name, &file)).await?;
+        if !got.eq_ignore_ascii_case(wanted) {
+            return Err(Refusal::failed(format!("checksum mismatch: got '{got}' != expect '{wanted}'")));
+        }
+        world.state().tasks.amend(work.upid(), "OK, checksum verified");
+    }
+    let (target, shown, node) = {
+        let state = world.state();
+        let shown = state
+            .storages
+            .get(&key.storage)
+            .and_then(|storage| Some(shown_path(&key.storage, storage, &parse_name(storage, &key.name).ok()?)));
+        (state.file_of(world.dir(), key), shown.unwrap_or_default(), state.local.clone())
+    };
+    let extension = key.name.rsplit_once('.').map_or("", |(_, extension)| extension).to_owned();
+    if key.name.starts_with("import/") && extension != "raw" && extension != "ova" {
+        let file = arrived.file.clone();
+        let info = blocking(move || qcow2::info(&file)).await;
+        let reason = match info {
+            Ok(info) if info.format == extension && info.backing => Some("it has a backing file"),
+            Ok(info) if info.format == extension => None,
+            _ if extension == "vmdk" => None,
+            _ => Some("Image is not in qcow2 format"),
+        };
+        if let Some(reason) = reason {
+            work.log(format!(
+                "command '/usr/bin/qemu-img info '--output=json' {} -f {extension}' failed: exit code 1",
+                arrived.shown
+            ));
+            return Err(Refusal::failed(format!("qemu-img: Could not open '{}': {reason}", arrived.shown)));
+        }
+    }
+    work.log(format!("target node: {node}"));
+    work.log(format!("target file: {shown}"));
+    work.log(format!("file size is: {}", arrived.size));
+    work.log(format!("command: cp -- {} {shown}", arrived.shown));
+    if arrived.size > world.available(&node, &key.storage) {
+        return Err(Refusal::failed(format!("import failed: cp: error writing '{shown}': No space left on device")));
+    }
+    world.clock().sleep(0.3).await;
+    let from = arrived.file.clone();
+    blocking(move || {
+        if let Some(parent) = target.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::rename(&from, &target)
+    })
+    .await?;
+    register(&world, key, arrived.size)?;
+    work.log("finished file import successfully");
+    Ok(())
+}
+
+fn register(world: &World, key: &VolumeKey, size: u64) -> Rule<()> {
+    let mut state = world.state();
+    let storage = state.storages.get(&key.storage);
+    let named = storage.and_then(|storage| parse_name(storage, &key.name).ok());
+    let Some(named) = named else { return Err(Refusal::failed("the storage is gone\n")) };
+    let volume = Volume {
+        content: named.content.to_owned(),
+        format: named.format,
+        size,
+        vmid: None,
+        parent: None,
+        ctime: world.clock().unix(),
+        notes: None,
+        protected: false,
+        snapshots: std::collections::BTreeSet::new(),
+    };
+    state.volumes.insert(key.clone(), volume);
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Rule<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(std::io::Error::other)
+        .and_then(|result| result)
+        .map_err(|error| Refusal::failed(format!("{error}\n")))
+}
+
+fn checksum(algorithm: &str, path: &Path) -> std::io::Result<String> {
+    fn run<D: sha2::Digest>(path: &Path) -> std::io::Result<String> {
+        let (mut hasher, mut file) = (D::new(), std::fs::File::open(path)?);
+        let mut buffer = vec![0_u8; 1 << 20];
+        loop {
+            let read = std::io::Read::read(&mut file, &mut buffer)?;
+            if read == 0 {
+                return Ok(hex::encode(hasher.finalize().as_slice()));
+            }
+            hasher.update(&buffer[..read]);
+        }
+    }
+    match algorithm {
+        "sha1" => run::<sha1::Sha1>(path),
+        "sha224" => run::<sha2::Sha224>(path),
+        "sha384" => run::<sha2::Sha384>(path),
+        "sha512" => run::<sha2::Sha512>(path),
+        "md5" => Err(std::io::Error::other("md5 sums are not computed here")),
+        _ => run::<sha2::Sha256>(path),
+    }
+}

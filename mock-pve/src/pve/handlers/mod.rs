@@ -1,0 +1,24 @@
+//! What each method does.
+//!
+//! Purpose: parameters in, the world's rules, JSON out; one file per part of the path. Must not know: HTTP.
+
+#![expect(clippy::unnecessary_wraps, reason = "all handlers have one shape")]
+
+pub(super) mod access;
+pub(super) mod agent;
+pub(super) mod cluster;
+pub(super) mod config;
+pub(super) mod content;
+pub(super) mod nodes;
+pub(super) mod pools;
+pub(super) mod power;
+pub(super) mod storage;
+pub(super) mod tasks;
+pub(super) mod views;
+pub(super) mod vms;
+
+/// The reason of a refused login; the one 401 that comes from a method.
+pub(super) const WRONG_PASSWORD: &str = "authentication failure";
+
+/// Parameters that belong to the path or the protocol, not to what is asked for.
+pub(super) const PATH_KEYS: &[&str] = &["node", "vmid", "storage", "volume", "upid", "snapname", "poolid"];

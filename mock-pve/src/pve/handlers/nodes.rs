@@ -1,0 +1,183 @@
+//! `/nodes/…`, but for storages, tasks and VMs.
+
+use serde_json::{Value, json};
+
+use super::views;
+use crate::pve::call::{Call, Result};
+use crate::pve::formats::CPU_MODELS;
+
+/// `GET /nodes`
+pub(in crate::pve) fn list(call: &Call) -> Result {
+    let state = call.world.state();
+    let nodes: Vec<Value> = state
+        .nodes
+        .iter()
+        .map(|(name, node)| {
+            let mut entry = json!({
+                "id": format!("node/{name}"), "node": name, "type": "node", "status": "online", "level": "",
+                "ssl_fingerprint": node.fingerprint,
+            });
+            if state.may(&call.caller, &format!("/nodes/{name}"), &["Sys.Audit"]) {
+                entry["maxcpu"] = json!(node.cpus);
+                entry["cpu"] = json!(0.05);
+                entry["maxmem"] = json!(node.memory);
+                entry["mem"] = json!(views::node_memory(&state, name));
+                entry["maxdisk"] = json!(100_u64 << 30);
+                entry["disk"] = json!(8_u64 << 30);
+                entry["uptime"] = json!(views::node_uptime(&call.world));
+            }
+            entry
+        })
+        .collect();
+    Ok(nodes.into())
+}
+
+/// `GET N`
+pub(in crate::pve) fn index(_: &Call) -> Result {
+    let names = [
+        "aplinfo",
+        "apt",
+        "capabilities",
+        "ceph",
+        "certificates",
+        "config",
+        "disks",
+        "dns",
+        "firewall",
+        "hardware",
+        "hosts",
+        "journal",
+        "lxc",
+        "migrateall",
+        "netstat",
+        "network",
+        "qemu",
+        "query-url-metadata",
+        "replication",
+        "report",
+        "rrd",
+        "rrddata",
+        "scan",
+        "services",
+        "spiceshell",
+        "startall",
+        "status",
+        "stopall",
+        "storage",
+        "subscription",
+        "suspendall",
+        "syslog",
+        "tasks",
+        "termproxy",
+        "time",
+        "version",
+        "vncshell",
+        "vzdump",
+        "wakeonlan",
+        "sdn",
+    ];
+    Ok(names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>().into())
+}
+
+/// `GET N/status`
+pub(in crate::pve) fn status(call: &Call) -> Result {
+    let state = call.world.state();
+    let name = call.node();
+    let Some(node) = state.nodes.get(&name) else { return Ok(().into()) };
+    let used = views::node_memory(&state, &name);
+    let (root, root_used) = (100_u64 << 30, 8_u64 << 30);
+    Ok(json!({
+        "uptime": views::node_uptime(&call.world), "idle": 0, "wait": 0.0002, "cpu": 0.05,
+        "loadavg": ["0.25", "0.50", "0.54"],
+        "memory": {"total": node.memory, "used": used, "free": node.memory.saturating_sub(used)},
+        "swap": {"total": 0, "used": 0, "free": 0},
+        "rootfs": {"total": root, "used": root_used, "free": root - root_used, "avail": root - root_used},
+        "ksm": {"shared": 0},
+        "cpuinfo": {
+            "cpus": node.cpus, "cores": node.cpus, "sockets": 1, "model": "mock-pve", "mhz": "2400.000", "hvm": "1",
+            "flags": "aes", "user_hz": 100,
+        },
+        "kversion": "Linux 6.8.12-1-pve #1 SMP", "pveversion": super::cluster::manager_version(&state),
+        "current-kernel": {"sysname": "Linux", "release": "6.8.12-1-pve", "version": "#1 SMP", "machine": "x86_64"},
+        "boot-info": {"mode": "efi", "secureboot": 0},
+    })
+    .into())
+}
+
+/// `GET N/time`
+pub(in crate::pve) fn time(call: &Call) -> Result {
+    let now = call.world.clock().unix();
+    Ok(json!({"timezone": "UTC", "time": now, "localtime": now}).into())
+}
+
+/// `GET N/dns`
+pub(in crate::pve) fn dns(_: &Call) -> Result {
+    Ok(json!({"dns1": "192.0.2.1"}).into())
+}
+
+/// `GET N/network`
+pub(in crate::pve) fn network(call: &Call) -> Result {
+    let state = call.world.state();
+    let wanted = call.params.text("type");
+    let fits = |kind: &str| match wanted {
+        None => true,
+        Some("any_bridge" | "any_local_bridge") => kind == "bridge" || kind == "OVSBridge",
+        Some(wanted) => wanted == kind,
+    };
+    let may_use = |iface: &str, kind: &str| {
+        !kind.ends_with("ridge")
+            || state.may_any(&call.caller, &format!("/sdn/zones/localnetwork/{iface}"), &["SDN.Audit", "SDN.Use"])
+    };
+    let list: Vec<Value> = state
+        .nodes
+        .get(&call.node())
+        .into_iter()
+        .flat_map(|node| &node.network)
+        .filter(|entry| {
+            let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
+            fits(text("type")) && may_use(text("iface"), text("type"))
+        })
+        .cloned()
+        .map(Value::Object)
+        .collect();
+    Ok(list.into())
+}
+
+/// `GET N/capabilities/qemu/cpu`
+pub(in crate::pve) fn cpu_models(_: &Call) -> Result {
+    let models = CPU_MODELS.iter().map(|(name, vendor)| json!({"name": name, "vendor": vendor, "custom": 0}));
+    Ok(models.collect::<Vec<_>>().into())
+}
+
+/// `GET N/capabilities/qemu/machines`
+pub(in crate::pve) fn machines(_: &Call) -> Result {
+    let mut list = Vec::new();
+    for version in ["9.2+pve1", "9.2", "9.1", "9.0", "8.2", "8.1", "8.0"] {
+        for (prefix, kind) in [("pc-i440fx", "i440fx"), ("pc-q35", "q35")] {
+            list.push(json!({"id": format!("{prefix}-{version}"), "type": kind, "version": version}));
+        }
+    }
+    Ok(list.into())
+}
+
+/// `GET N/lxc`
+pub(in crate::pve) fn containers(_: &Call) -> Result {
+    Ok(Vec::new().into())
+}
+
+/// Anything about one container: there are none.
+pub(in crate::pve) fn no_container(call: &Call) -> Result {
+    Err(crate::world::refusal::Refusal::failed(format!(
+        "Configuration file 'nodes/{}/lxc/{}.conf' does not exist\n",
+        call.node(),
+        call.vmid()
+    )))
+}
+
+/// `GET N/certificates/info`
+pub(in crate::pve) fn certificates(call: &Call) -> Result {
+    let state = call.world.state();
+    let fingerprint = state.nodes.get(&call.node()).map(|node| node.fingerprint.clone()).unwrap_or_default();
+    Ok(vec![json!({"filename": "pve-ssl.pem", "fingerprint": fingerprint, "subject": format!("/CN={}", call.node())})]
+        .into())
+}

@@ -1,0 +1,76 @@
+//! `Q/status/…`, `Q/migrate`.
+
+use serde_json::json;
+
+use super::views::{self, Detail};
+use crate::pve::call::{Call, Result};
+use crate::world::lifecycle::{Pause, Shutdown};
+
+const ROOT_ONLY: &[&str] = &[
+    "skiplock",
+    "stateuri",
+    "migratedfrom",
+    "migration_type",
+    "migration_network",
+    "targetstorage",
+    "force-cpu",
+    "keepActive",
+    "nocheck",
+];
+
+/// `GET Q/status`
+pub(in crate::pve) fn index(_: &Call) -> Result {
+    let names = ["current", "start", "stop", "reset", "shutdown", "suspend", "reboot"];
+    Ok(names.iter().map(|name| json!({"subdir": name})).collect::<Vec<_>>().into())
+}
+
+/// `GET Q/status/current`
+pub(in crate::pve) fn current(call: &Call) -> Result {
+    let state = call.world.state();
+    let vm = state.vm(&call.node(), call.vmid())?;
+    Ok(views::vm(&call.world, &state, call.vmid(), vm, Detail::Current).into())
+}
+
+/// `POST Q/status/start`
+pub(in crate::pve) fn start(call: &Call) -> Result {
+    call.root_only(ROOT_ONLY)?;
+    Ok(call.world.start_vm(&call.caller, &call.node(), call.vmid()).into())
+}
+
+/// `POST Q/status/stop`
+pub(in crate::pve) fn stop(call: &Call) -> Result {
+    call.root_only(ROOT_ONLY)?;
+    let overrule = call.params.is_on("overrule-shutdown");
+    Ok(call.world.stop_vm(&call.caller, &call.node(), call.vmid(), overrule).into())
+}
+
+/// `POST Q/status/shutdown`
+pub(in crate::pve) fn shutdown(call: &Call) -> Result {
+    call.root_only(ROOT_ONLY)?;
+    let how = Shutdown { timeout: call.params.number("timeout"), force: call.params.is_on("forceStop") };
+    Ok(call.world.shutdown_vm(&call.caller, &call.node(), call.vmid(), how)?.into())
+}
+
+/// `POST Q/status/reset`
+pub(in crate::pve) fn reset(call: &Call) -> Result {
+    call.root_only(ROOT_ONLY)?;
+    Ok(call.world.reset_vm(&call.caller, &call.node(), call.vmid())?.into())
+}
+
+/// `POST Q/status/reboot`
+pub(in crate::pve) fn reboot(call: &Call) -> Result {
+    let timeout = call.params.number("timeout");
+    Ok(call.world.reboot_vm(&call.caller, &call.node(), call.vmid(), timeout)?.into())
+}
+
+/// `POST Q/status/suspend`
+pub(in crate::pve) fn suspend(call: &Call) -> Result {
+    call.root_only(ROOT_ONLY)?;
+    Ok(call.world.pause_vm(&call.caller, &call.node(), call.vmid(), Pause::Pause)?.into())
+}
+
+/// `POST Q/status/resume`
+pub(in crate::pve) fn resume(call: &Call) -> Result {
+    call.root_only(ROOT_ONLY)?;
+    Ok(call.world.pause_vm(&call.caller, &call.node(), call.vmid(), Pause::Resume)?.into())
+}

@@ -1,0 +1,215 @@
+//! `/storage` and `N/storage/…`, but for content.
+
+use serde_json::{Map, Value, json};
+use sha1::{Digest as _, Sha1};
+
+use super::views::sees_storage;
+use crate::pve::call::{Call, Result};
+use crate::world::State;
+use crate::world::refusal::{Refusal, Rule};
+use crate::world::state::Storage;
+
+fn digest(state: &State) -> String {
+    let text: Vec<String> = state
+        .storages
+        .iter()
+        .map(|(id, storage)| format!("{}: {id} {}", storage.kind, Value::Object(storage.options.clone())))
+        .collect();
+    hex::encode(Sha1::digest(text.join("\n").as_bytes()))
+}
+
+fn entry(state: &State, id: &str, storage: &Storage) -> Value {
+    let mut entry = storage.options.clone();
+    entry.insert("storage".to_owned(), json!(id));
+    entry.insert("type".to_owned(), json!(storage.kind));
+    entry.insert("digest".to_owned(), json!(digest(state)));
+    if storage.shared() {
+        entry.insert("shared".to_owned(), json!(1));
+    }
+    Value::Object(entry)
+}
+
+/// `GET /storage`
+pub(in crate::pve) fn list(call: &Call) -> Result {
+    let state = call.world.state();
+    let list = state
+        .storages
+        .iter()
+        .filter(|(id, _)| sees_storage(&state, &call.caller, id))
+        .filter(|(_, storage)| call.params.text("type").is_none_or(|kind| kind == storage.kind))
+        .map(|(id, storage)| entry(&state, id, storage));
+    Ok(list.collect::<Vec<_>>().into())
+}
+
+fn missing(id: &str) -> Refusal {
+    Refusal::failed(format!("storage '{id}' does not exist\n"))
+}
+
+/// `GET /storage/{storage}`
+pub(in crate::pve) fn read(call: &Call) -> Result {
+    let state = call.world.state();
+    let id = call.text("storage");
+    let storage = state.storages.get(id).ok_or_else(|| missing(id))?;
+    Ok(entry(&state, id, storage).into())
+}
+
+fn options(call: &Call) -> Map<String, Value> {
+    call.params
+        .0
+        .keys()
+        .filter(|key| !["storage", "type", "delete", "digest"].contains(&key.as_str()))
+        .map(|key| {
+            let text = call.text(key);
+            let number = ["disable", "shared", "sparse", "is_mountpoint", "mkdir"].contains(&key.as_str());
+            (key.clone(), if number { json!(text.parse::<u8>().unwrap_or(0)) } else { json!(text) })
+        })
+        .collect()
+}
+
+/// `POST /storage`
+pub(in crate::pve) fn create(call: &Call) -> Result {
+    let (id, kind) = (call.text("storage").to_owned(), call.text("type").to_owned());
+    let required = match kind.as_str() {
+        "dir" | "btrfs" => &["path"][..],
+        "lvmthin" => &["thinpool", "vgname"][..],
+        "lvm" => &["vgname"][..],
+        "zfspool" => &["pool"][..],
+        "nfs" => &["export", "server"][..],
+        _ => &[][..],
+    };
+    let options = options(call);
+    if let Some(name) = required.iter().find(|name| !options.contains_key(**name)) {
+        return Err(Refusal::failed(format!("missing value for required option '{name}'\n")));
+    }
+    let mut state = call.world.state();
+    if state.storages.contains_key(&id) {
+        return Err(Refusal::failed(format!("create storage failed: storage ID '{id}' already defined\n")));
+    }
+    state.storages.insert(id.clone(), Storage { kind: kind.clone(), options, capacity: 500 << 30 });
+    Ok(json!({"storage": id, "type": kind}).into())
+}
+
+/// `PUT /storage/{storage}`
+pub(in crate::pve) fn update(call: &Call) -> Result {
+    let id = call.text("storage").to_owned();
+    let mut state = call.world.state();
+    let now = digest(&state);
+    if call.params.text("digest").is_some_and(|given| given != now) {
+        return Err(Refusal::failed(
+            "update storage failed: detected modified configuration - file changed by other user? Try again.\n",
+        ));
+    }
+    let storage = state
+        .storages
+        .get_mut(&id)
+        .ok_or_else(|| Refusal::failed(format!("update storage failed: storage '{id}' does not exist\n")))?;
+    storage.options.extend(options(call));
+    for key in call.params.list("delete") {
+        storage.options.remove(&key);
+    }
+    Ok(json!({"storage": id, "type": storage.kind}).into())
+}
+
+/// `DELETE /storage/{storage}`
+pub(in crate::pve) fn delete(call: &Call) -> Result {
+    let id = call.text("storage").to_owned();
+    {
+        let mut state = call.world.state();
+        if state.storages.remove(&id).is_none() {
+            return Err(Refusal::failed(format!("delete storage failed: storage '{id}' does not exist\n")));
+        }
+        // The data stays where it is; nobody can name it any more.
+        state.volumes.retain(|key, _| key.storage != id);
+    }
+    call.world.tell(&call.caller, "delete-storage", None, Some(&id));
+    Ok(().into())
+}
+
+fn status_of(call: &Call, state: &State, node: &str, id: &str, storage: &Storage) -> Map<String, Value> {
+    let enabled = !storage.flag("disable");
+    let (total, used) =
+        if enabled { (storage.capacity, state.used(call.world.dir(), node, id).min(storage.capacity)) } else { (0, 0) };
+    json!({
+        "type": storage.kind, "content": storage.content().join(","), "shared": u8::from(storage.shared()),
+        "enabled": u8::from(enabled), "active": u8::from(enabled), "total": total, "used": used,
+        "avail": total - used,
+    })
+    .as_object()
+    .cloned()
+    .unwrap_or_default()
+}
+
+/// `GET N/storage`
+pub(in crate::pve) fn on_node(call: &Call) -> Result {
+    let state = call.world.state();
+    let node = call.node();
+    let wanted = call.params.list("content");
+    if let Some(id) = call.params.text("storage")
+        && !state.storages.contains_key(id)
+    {
+        return Err(Refusal::param("storage", "No such storage."));
+    }
+    let mut list = Vec::new();
+    for (id, storage) in &state.storages {
+        let content = storage.content();
+        let skip = call.params.text("storage").is_some_and(|only| only != id)
+            || !sees_storage(&state, &call.caller, id)
+            || !storage.on_node(&node)
+            || call.params.text("target").is_some_and(|target| target != node && !storage.shared())
+            || (!wanted.is_empty() && !wanted.iter().any(|want| content.contains(&want.as_str())))
+            || ((call.params.is_on("enabled") || !wanted.is_empty()) && storage.flag("disable"));
+        if skip {
+            continue;
+        }
+        let mut entry = status_of(call, &state, &node, id, storage);
+        entry.insert("storage".to_owned(), json!(id));
+        let total = entry.get("total").and_then(Value::as_u64).unwrap_or(0);
+        if total > 0 {
+            let used = entry.get("used").and_then(Value::as_u64).unwrap_or(0);
+            #[expect(clippy::cast_precision_loss, reason = "a fraction")]
+            let fraction = used as f64 / total as f64;
+            entry.insert("used_fraction".to_owned(), json!(fraction));
+        }
+        if call.params.is_on("format") {
+            let formats = storage.formats();
+            let mut map: Map<String, Value> = formats.iter().map(|name| ((*name).to_owned(), json!(1))).collect();
+            if storage.kind == "dir" || storage.kind == "zfspool" || storage.kind == "btrfs" {
+                map.insert("subvol".to_owned(), json!(1));
+            }
+            entry.insert("format".to_owned(), json!([map, formats[0]]));
+        }
+        list.push(Value::Object(entry));
+    }
+    Ok(list.into())
+}
+
+/// `GET N/storage/{storage}`
+pub(in crate::pve) fn index(_: &Call) -> Result {
+    let names = [
+        "content",
+        "download-url",
+        "file-restore",
+        "import-metadata",
+        "prunebackups",
+        "rrd",
+        "rrddata",
+        "status",
+        "upload",
+    ];
+    Ok(names.iter().map(|name| json!({"subdir": name})).collect::<Vec<_>>().into())
+}
+
+/// `GET N/storage/{storage}/status`
+pub(in crate::pve) fn status(call: &Call) -> Result {
+    let state = call.world.state();
+    let (node, id) = (call.node(), call.text("storage").to_owned());
+    let find = || -> Rule<&Storage> {
+        let storage = state.storages.get(&id).ok_or_else(|| Refusal::param("storage", "No such storage."))?;
+        if !storage.on_node(&node) {
+            return Err(Refusal::failed(format!("storage '{id}' is not available on node '{node}'\n")));
+        }
+        Ok(storage)
+    };
+    let storage = find()?;
+    Ok(status_of(call, &state, &node, &id, storage).into())
+}

@@ -1,0 +1,540 @@
+//! The HTTP layer.
+//!
+//! Purpose: what the original's web server does before and after a method runs (Proxmox VE 8.4,
+//! PVE/APIServer/AnyEvent.pm). Must not know: what methods do. Start at [`Api::serve`].
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, EXPIRES, PRAGMA, SERVER};
+use ::http::{HeaderValue, Method as Verb, Response, StatusCode};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+
+use super::auth::{Auth, Changes, Identity, Means};
+use super::call::{Answer, Call};
+use super::multipart::{Upload, UploadError, boundary};
+use super::params::{Params, Value as Given, decode_form, decode_json};
+use super::permission;
+use super::route::{self, Found};
+use super::schema::Schema;
+use super::table::Handler;
+use crate::world::World;
+use crate::world::refusal::Refusal;
+use crate::world::rights::Caller;
+
+/// Bytes of a request body that are accepted.
+const BODY: usize = 512 * 1024;
+/// Inactivity after which a connection is closed.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// Why the API can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// Our own table of parameters can't be read.
+    #[error("the table of parameters is malformed")]
+    Schema(#[from] serde_json::Error),
+}
+
+/// One request, as the log keeps it: no header, no value.
+#[derive(Clone, Debug, Serialize)]
+pub struct Request {
+    /// Unix time with milliseconds.
+    pub time: f64,
+    /// `GET` …
+    pub method: String,
+    /// The path below `/api2/json`.
+    pub path: String,
+    /// Names of the parameters.
+    pub keys: Vec<String>,
+    /// `user@realm!token`, or nothing.
+    pub who: String,
+    /// Status code.
+    pub status: u16,
+    /// Reason phrase, where it isn't the usual one.
+    pub reason: String,
+    /// Milliseconds until it was answered.
+    pub ms: u64,
+}
+
+/// The API of one world.
+#[derive(Clone, Debug)]
+pub struct Api(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    world: World,
+    local: String,
+    schema: Schema,
+    auth: Arc<Auth>,
+    log: Option<mpsc::UnboundedSender<Request>>,
+    count: AtomicU64,
+    uploads: AtomicU64,
+}
+
+/// An answer before it is put into HTTP.
+struct Reply {
+    status: u16,
+    reason: String,
+    body: Body,
+}
+
+enum Body {
+    Empty,
+    Text(String),
+    Json(Value),
+}
+
+impl Reply {
+    fn empty(status: u16, reason: &str) -> Self {
+        Self { status, reason: reason.to_owned(), body: Body::Empty }
+    }
+
+    /// An error of the HTTP layer: the text is the reason and the body.
+    fn text(status: u16, text: &str) -> Self {
+        let reason = text.lines().next().unwrap_or_default().to_owned();
+        Self { status, reason, body: Body::Text(text.to_owned()) }
+    }
+
+    fn error(status: u16, message: &str, errors: Option<BTreeMap<String, String>>) -> Self {
+        let reason = message.lines().next().unwrap_or_default().to_owned();
+        let message = if message.ends_with('\n') { message.to_owned() } else { format!("{message}\n") };
+        let mut body = json!({"data": null, "message": message});
+        if let Some(errors) = errors {
+            body["errors"] = json!(errors);
+        }
+        Self { status, reason, body: Body::Json(body) }
+    }
+
+    /// There is no such method: the one message without a line end.
+    fn not_implemented(verb: &str, path: &str) -> Self {
+        let reason = format!("Method '{verb} {path}' not implemented");
+        Self { status: 501, body: Body::Json(json!({"data": null, "message": reason})), reason }
+    }
+
+    fn refusal(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::Failed(text) => Self::error(500, text, None),
+            Refusal::Params(errors) => Self::error(400, "Parameter verification failed.", Some(errors.clone())),
+            Refusal::Forbidden(_) => Self::error(403, &refusal.to_string(), None),
+        }
+    }
+}
+
+/// A request on its way in.
+struct Coming {
+    verb: Verb,
+    path: String,
+    query: String,
+    headers: ::http::HeaderMap,
+    who: String,
+    keys: Vec<String>,
+}
+
+impl Api {
+    /// The API of one node of a world; every request goes to `log`. All nodes of a cluster share their tickets.
+    pub fn new(
+        world: World,
+        local: String,
+        auth: Arc<Auth>,
+        log: Option<mpsc::UnboundedSender<Request>>,
+    ) -> Result<Self, ApiError> {
+        let schema = Schema::load(world.state().pve)?;
+        Ok(Self(Arc::new(Inner {
+            world,
+            local,
+            schema,
+            auth,
+            log,
+            count: AtomicU64::new(0),
+            uploads: AtomicU64::new(0),
+        })))
+    }
+
+    /// How many requests were answered.
+    pub fn requests(&self) -> u64 {
+        self.0.count.load(Ordering::Relaxed)
+    }
+
+    /// Answers one connection until it ends.
+    pub async fn serve<S>(&self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let service = service_fn(|request| {
+            let api = self.clone();
+            async move { Ok::<_, Infallible>(api.answer(request).await) }
+        });
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(IDLE).max_headers(64).keep_alive(true);
+        if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+            tracing::debug!(%error, "a connection ended early");
+        }
+    }
+
+    async fn answer(&self, request: hyper::Request<Incoming>) -> Response<Full<Bytes>> {
+        let began = Instant::now();
+        let (head, body) = request.into_parts();
+        let raw = head.uri.path();
+        let mut coming = Coming {
+            verb: head.method,
+            path: percent_decode_str(raw).decode_utf8_lossy().into_owned(),
+            query: head.uri.query().unwrap_or_default().to_owned(),
+            headers: head.headers,
+            who: String::new(),
+            keys: Vec::new(),
+        };
+        let (format, reply) = self.dispatch(&mut coming, body).await;
+        let reply = if format == Format::Extjs { extjs(reply) } else { reply };
+        self.0.count.fetch_add(1, Ordering::Relaxed);
+        if let Some(log) = &self.0.log {
+            let time = std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .map_or(0.0, |since| since.as_secs_f64());
+            let record = Request {
+                time,
+                method: coming.verb.to_string(),
+                path: coming.path.trim_start_matches("/api2/json").to_owned(),
+                keys: coming.keys,
+                who: coming.who,
+                status: reply.status,
+                reason: reply.reason.clone(),
+                ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            };
+            // Nobody reads the log any more: that is no reason not to answer.
+            let _ = log.send(record);
+        }
+        respond(reply)
+    }
+
+    async fn dispatch(&self, coming: &mut Coming, body: Incoming) -> (Format, Reply) {
+        let verb = coming.verb.clone();
+        if ![Verb::GET, Verb::POST, Verb::PUT, Verb::DELETE].contains(&verb) {
+            return (Format::Json, Reply::empty(501, &format!("method '{verb}' not available")));
+        }
+        if coming.headers.contains_key("transfer-encoding") {
+            return (Format::Json, Reply::text(501, "chunked transfer encoding not supported"));
+        }
+        let length: u64 =
+            coming.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
+        if length > 0 && (verb == Verb::GET || verb == Verb::DELETE) {
+            return (Format::Json, Reply::text(501, &format!("Unexpected content for method '{verb}'")));
+        }
+        let clean: Vec<&str> = coming.path.split('/').filter(|part| !part.is_empty()).collect();
+        let (format, path) = match clean.as_slice() {
+            ["api2"] => return (Format::Json, Reply::text(501, "no such uri")),
+            ["api2", "json", rest @ ..] => (Format::Json, format!("/{}", rest.join("/"))),
+            ["api2", "extjs", rest @ ..] => (Format::Extjs, format!("/{}", rest.join("/"))),
+            ["api2", other, rest @ ..] => {
+                let text = format!("no formatter for uri /{}, {other}", rest.join("/"));
+                return (Format::Json, Reply::text(501, &text));
+            }
+            _ => {
+                let text = format!("no such file '{}'", coming.path);
+                return (Format::Json, Reply::text(404, &text));
+            }
+        };
+        (format, self.inside(coming, &path, length, body).await)
+    }
+
+    async fn inside(&self, coming: &mut Coming, path: &str, length: u64, body: Incoming) -> Reply {
+        let verb = coming.verb.as_str().to_owned();
+        let found = route::find(&verb, path).filter(|found| self.0.schema.method(&verb, found.pattern).is_some());
+        let upload = found.as_ref().is_some_and(|found| matches!(found.handler, Handler::Upload(_)));
+        let open = found
+            .as_ref()
+            .and_then(|found| self.0.schema.method(&verb, found.pattern))
+            .is_some_and(|method| method.perm.get("user").and_then(Value::as_str) == Some("world"));
+        let changes = if verb == "GET" || upload { Changes::No } else { Changes::Yes };
+        let has_credentials = coming.headers.contains_key("authorization") || coming.headers.contains_key("cookie");
+        let (caller, means) = if open && !has_credentials {
+            (Caller { identity: String::new() }, Means::Ticket)
+        } else {
+            match self.0.auth.identify(&self.0.world, &coming.headers, changes) {
+                Identity::Known(caller, means) => (caller, means),
+                Identity::Unknown(_) if open => (Caller { identity: String::new() }, Means::Ticket),
+                Identity::Unknown(reason) => {
+                    self.0.world.clock().sleep(3.0).await;
+                    return Reply::empty(401, reason);
+                }
+            }
+        };
+        coming.who.clone_from(&caller.identity);
+        let content_type =
+            coming.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        if upload && content_type.starts_with("multipart/form-data") {
+            let Some(found) = found else { return Reply::empty(501, "") };
+            return self.upload(coming, path, found, (caller, means), &content_type, body).await;
+        }
+        let mut params = decode_form(&coming.query);
+        if verb == "POST" || verb == "PUT" {
+            if length > BODY as u64 {
+                drain(body).await;
+                return Reply::text(501, "for data too large");
+            }
+            match read_body(body, &content_type).await {
+                // On the same key the query string wins.
+                Ok(from_body) => from_body.0.into_iter().for_each(|(key, value)| {
+                    params.0.entry(key).or_insert(value);
+                }),
+                Err(reply) => return reply,
+            }
+        }
+        let Some(found) = found else {
+            return Reply::not_implemented(&verb, path);
+        };
+        coming.keys = params.0.keys().cloned().collect();
+        let (call, handler) = match self.admit(&verb, path, found, params, (caller, means)) {
+            Ok(admitted) => admitted,
+            Err(reply) => return reply,
+        };
+        run(handler, call).await
+    }
+
+    /// Path parameters, token, permission, node, schema: in the original's order.
+    fn admit(
+        &self,
+        verb: &str,
+        path: &str,
+        found: Found,
+        mut params: Params,
+        (caller, means): (Caller, Means),
+    ) -> Result<(Call, Handler), Reply> {
+        let Some(method) = self.0.schema.method(verb, found.pattern) else {
+            return Err(Reply::not_implemented(verb, path));
+        };
+        for (name, value) in found.captured {
+            if params.text(name).is_some_and(|given| given != value) {
+                let text = "duplicate parameter (already defined in URI) with conflicting values!";
+                return Err(Reply::refusal(&Refusal::param(name, text)));
+            }
+            params.0.insert(name.to_owned(), Given::Text(value));
+        }
+        if means == Means::Token && !method.token {
+            let text = format!(
+                "Permission check failed (URI '{}' not available with API token, need proper ticket.\n)",
+                found.pattern
+            );
+            return Err(Reply::error(403, &text, None));
+        }
+        {
+            let state = self.0.world.state();
+            permission::check(&state, &caller, &method.perm, &params).map_err(|refusal| Reply::refusal(&refusal))?;
+            if let Some(node) = params.text("node")
+                && node != "localhost"
+                && !state.nodes.contains_key(node)
+                && method.knows("node")
+            {
+                // Host names know no case, node names do.
+                if state.nodes.keys().any(|known| known.eq_ignore_ascii_case(node)) {
+                    return Err(Reply::empty(595, "Connection refused"));
+                }
+                let text = format!(
+                    "hostname lookup '{node}' failed - failed to get address info for: {node}: Name or service not known"
+                );
+                return Err(Reply::error(500, &text, None));
+            }
+        }
+        Schema::check(method, &mut params)
+            .map_err(|errors| Reply::error(400, "Parameter verification failed.", Some(errors)))?;
+        let call = Call {
+            world: self.0.world.clone(),
+            local: self.0.local.clone(),
+            caller,
+            params,
+            upload: None,
+            auth: Arc::clone(&self.0.auth),
+        };
+        Ok((call, found.handler))
+    }
+
+    async fn upload(
+        &self,
+        coming: &mut Coming,
+        path: &str,
+        found: Found,
+        who: (Caller, Means),
+        content_type: &str,
+        mut body: Incoming,
+    ) -> Reply {
+        // Rights come first here: a refused upload is not read (and the answer has no body).
+        let Some(method) = self.0.schema.method("POST", found.pattern) else { return Reply::empty(501, "") };
+        let mut params = decode_form(&coming.query);
+        for (name, value) in &found.captured {
+            params.0.insert((*name).to_owned(), Given::Text(value.clone()));
+        }
+        let allowed = permission::check(&self.0.world.state(), &who.0, &method.perm, &params);
+        if let Err(refusal) = allowed {
+            drain(body).await;
+            return Reply::empty(403, &refusal.to_string());
+        }
+        let Some(boundary) = boundary(content_type) else {
+            return Reply::text(500, "upload failed at /usr/share/perl5/PVE/APIServer/AnyEvent.pm line 1317.\n");
+        };
+        let number = self.0.uploads.fetch_add(1, Ordering::Relaxed);
+        let folder = self.0.world.dir().join("uploads");
+        let file = folder.join(format!("pveupload-{}-{number}", std::process::id()));
+        if let Err(error) = std::fs::create_dir_all(&folder) {
+            return Reply::text(500, &format!("{error}\n"));
+        }
+        let upload = match Upload::read(&mut body, boundary, &file).await {
+            Ok(upload) => upload,
+            Err(error) => {
+                // What came so far is of no use.
+                let _ = std::fs::remove_file(&file);
+                drain(body).await;
+                return match error {
+                    UploadError::Broken(text) => Reply::text(500, &text),
+                    UploadError::Field => Reply::empty(400, "Bad Request"),
+                    UploadError::Io(error) => Reply::text(500, &format!("{error}\n")),
+                };
+            }
+        };
+        for (name, value) in &upload.fields {
+            params.0.entry(name.clone()).or_insert_with(|| Given::Text(value.clone()));
+        }
+        let filename = super::multipart::target_name(&upload.filename);
+        params.0.entry("filename".to_owned()).or_insert(Given::Text(filename));
+        params.0.entry("tmpfilename".to_owned()).or_insert_with(|| {
+            Given::Text(format!(
+                "/var/tmp/pveupload-{:032x}",
+                u128::from(number) | u128::from(std::process::id()) << 64
+            ))
+        });
+        coming.keys = params.0.keys().cloned().collect();
+        let (mut call, handler) = match self.admit("POST", path, found, params, who) {
+            Ok(admitted) => admitted,
+            Err(reply) => {
+                // Nobody will come for it.
+                let _ = std::fs::remove_file(&file);
+                return reply;
+            }
+        };
+        call.upload = Some(upload);
+        run(handler, call).await
+    }
+}
+
+async fn run(handler: Handler, call: Call) -> Reply {
+    let result = match handler {
+        Handler::Now(handler) | Handler::Upload(handler) => handler(&call),
+        Handler::Later(handler) => handler(call).await,
+    };
+    match result {
+        Ok(Answer { plain: Some(text), .. }) => Reply { status: 200, reason: String::new(), body: Body::Text(text) },
+        Ok(Answer { data, total, .. }) => {
+            let mut body = json!({"data": data});
+            if let Some(total) = total.filter(|total| *total > 0) {
+                body["total"] = json!(total);
+            }
+            Reply { status: 200, reason: String::new(), body: Body::Json(body) }
+        }
+        // A wrong password is the one 401 that comes from a handler.
+        Err(Refusal::Failed(text)) if text == super::handlers::WRONG_PASSWORD => {
+            let body = json!({"data": null, "message": format!("{text}\n")});
+            Reply { status: 401, reason: text, body: Body::Json(body) }
+        }
+        Err(refusal) => Reply::refusal(&refusal),
+    }
+}
+
+/// Reads what a refused request still sends, within reason: a client that is cut off while it writes never sees the
+/// refusal.
+async fn drain(mut body: Incoming) {
+    let all = async {
+        let mut left = 64 * 1024 * 1024_usize;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // Whoever sends slower than that is not waited for.
+    let _ = tokio::time::timeout(Duration::from_secs(5), all).await;
+}
+
+async fn read_body(body: Incoming, content_type: &str) -> Result<Params, Reply> {
+    let limited = http_body_util::Limited::new(body, BODY);
+    let bytes = match tokio::time::timeout(Duration::from_secs(30), limited.collect()).await {
+        Ok(Ok(collected)) => collected.to_bytes(),
+        Ok(Err(_)) => return Err(Reply::text(501, "for data too large")),
+        Err(_) => return Err(Reply::text(501, "the body does not come")),
+    };
+    if bytes.is_empty() {
+        return Ok(Params::default());
+    }
+    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    match kind {
+        "" | "application/x-www-form-urlencoded" => Ok(decode_form(&String::from_utf8_lossy(&bytes))),
+        "application/json" => decode_json(&bytes).map_err(|text| Reply::text(500, &text)),
+        _ => Err(Reply::text(506, &format!("upload 'Content-Type '{content_type}' not implemented"))),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Json,
+    Extjs,
+}
+
+/// The other formatter: always 200, the status is in the body.
+fn extjs(reply: Reply) -> Reply {
+    let Reply { status, body, .. } = reply;
+    match body {
+        Body::Json(mut body) => {
+            body["success"] = json!(u8::from(status == 200));
+            if status != 200 {
+                // The original has it as a text where parameters are wrong.
+                body["status"] = if status == 400 { json!("400") } else { json!(status) };
+            }
+            Reply { status: 200, reason: String::new(), body: Body::Json(body) }
+        }
+        body => Reply { status, reason: reply.reason, body },
+    }
+}
+
+fn respond(reply: Reply) -> Response<Full<Bytes>> {
+    let Reply { status, reason, body } = reply;
+    let (kind, bytes) = match body {
+        Body::Empty => (None, Bytes::new()),
+        Body::Text(text) => (Some("text/plain"), Bytes::from(text)),
+        Body::Json(value) => (Some("application/json;charset=UTF-8"), Bytes::from(value.to_string())),
+    };
+    let mut response = Response::new(Full::new(bytes));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let now = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    let headers = response.headers_mut();
+    if let Some(kind) = kind {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    headers.insert(SERVER, HeaderValue::from_static("pve-api-daemon/3.0"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=0"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    if let Ok(now) = HeaderValue::from_str(&now) {
+        headers.insert(DATE, now.clone());
+        headers.insert(EXPIRES, now);
+    }
+    if status >= 400 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if !reason.is_empty()
+        && let Ok(reason) = ReasonPhrase::try_from(reason.into_bytes())
+    {
+        response.extensions_mut().insert(reason);
+    }
+    response
+}

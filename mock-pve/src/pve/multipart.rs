@@ -1,0 +1,187 @@
+//! Uploads, read the original's way.
+//!
+//! Purpose: a `multipart/form-data` body with its fields in their order and the file last (Proxmox VE 8.4,
+//! PVE/APIServer/AnyEvent.pm, `file_upload_multipart`). Must not know: storages. Start at [`Upload::read`].
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::io::AsyncWriteExt as _;
+
+/// A file that came up, with its fields.
+#[derive(Debug)]
+pub(super) struct Upload {
+    /// Fields before the file.
+    pub fields: BTreeMap<String, String>,
+    /// The name it is to have.
+    pub filename: String,
+    /// Where its bytes are.
+    pub path: PathBuf,
+    /// How many there are.
+    pub size: u64,
+}
+
+/// Why a body is no upload.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UploadError {
+    /// 500 with a text, which is the original's.
+    #[error("{0}")]
+    Broken(String),
+    /// 400 without a word.
+    #[error("an unknown field stands before the file")]
+    Field,
+    /// The connection broke or the disk is full.
+    #[error("the upload can't be kept")]
+    Io(#[from] std::io::Error),
+}
+
+const FIELDS: [&str; 4] = ["content", "checksum-algorithm", "checksum", "filename"];
+/// Everything before the file's bytes has to be in that many.
+const HEAD: usize = 16 * 1024;
+
+fn broken() -> UploadError {
+    UploadError::Broken("upload failed at /usr/share/perl5/PVE/APIServer/AnyEvent.pm line 1317.\n".to_owned())
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len().max(1)).position(|window| window == needle)
+}
+
+/// The boundary of a content type, taken as it stands: quotes are part of it.
+pub(super) fn boundary(content_type: &str) -> Option<&str> {
+    let (_, rest) = content_type.split_once("boundary=")?;
+    Some(rest.split(';').next().unwrap_or(rest).trim())
+}
+
+enum Head {
+    More,
+    Done { fields: BTreeMap<String, String>, filename: String, start: usize },
+}
+
+fn read_head(buffer: &[u8], delimiter: &str) -> Result<Head, UploadError> {
+    let mut fields = BTreeMap::new();
+    let mut at = 0;
+    loop {
+        let rest = &buffer[at..];
+        let open = format!("{delimiter}\r\n");
+        if rest.len() < open.len() {
+            return if open.as_bytes().starts_with(rest) { Ok(Head::More) } else { Err(broken()) };
+        }
+        if !rest.starts_with(open.as_bytes()) {
+            return Err(broken());
+        }
+        let Some(end) = find(rest, b"\r\n\r\n") else { return Ok(Head::More) };
+        let headers = String::from_utf8_lossy(&rest[open.len()..end]).into_owned();
+        let disposition = headers.split("\r\n").next().unwrap_or_default();
+        let attribute = |name: &str| {
+            let (_, rest) = disposition.split_once(&format!("; {name}=\""))?;
+            rest.split_once('"').map(|(value, _)| value.to_owned())
+        };
+        if !disposition.to_ascii_lowercase().starts_with("content-disposition: form-data") {
+            return Err(broken());
+        }
+        let name = attribute("name").unwrap_or_default();
+        let value_at = end + 4;
+        if let Some(filename) = attribute("filename") {
+            if name != "filename" {
+                return Err(UploadError::Broken(format!(
+                    "wrong field name '{name}' for file upload, expected 'filename' at \
+                     /usr/share/perl5/PVE/APIServer/AnyEvent.pm line 1281.\n"
+                )));
+            }
+            return Ok(Head::Done { fields, filename, start: at + value_at });
+        }
+        if !FIELDS.contains(&name.as_str()) {
+            return Err(UploadError::Field);
+        }
+        let stop = format!("\r\n{delimiter}");
+        let Some(length) = find(&rest[value_at..], stop.as_bytes()) else { return Ok(Head::More) };
+        let value = String::from_utf8_lossy(&rest[value_at..value_at + length]).into_owned();
+        fields.insert(name, value);
+        at += value_at + length + 2;
+        if buffer[at..].starts_with(format!("{delimiter}--").as_bytes()) {
+            return Err(broken());
+        }
+    }
+}
+
+/// The target name: nothing before the last slash, and only harmless characters.
+pub(super) fn target_name(given: &str) -> String {
+    let last = given.rsplit(['/', '\\']).next().unwrap_or_default();
+    last.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' }).collect()
+}
+
+impl Upload {
+    /// Reads a body to its end; the file's bytes go to `path`.
+    pub(super) async fn read(body: &mut Incoming, boundary: &str, path: &Path) -> Result<Self, UploadError> {
+        let delimiter = format!("--{boundary}");
+        let closing = format!("\r\n{delimiter}").into_bytes();
+        let mut buffer: Vec<u8> = Vec::new();
+        let (fields, filename, start) = loop {
+            match read_head(&buffer, &delimiter)? {
+                Head::Done { fields, filename, start } => break (fields, filename, start),
+                Head::More if buffer.len() > HEAD => return Err(broken()),
+                Head::More => {}
+            }
+            let Some(frame) = body.frame().await else { return Err(broken()) };
+            let frame = frame.map_err(std::io::Error::other)?;
+            if let Some(data) = frame.data_ref() {
+                buffer.extend_from_slice(data);
+            }
+        };
+        buffer.drain(..start);
+        let mut file = tokio::fs::File::create(path).await?;
+        let mut size = 0_u64;
+        let mut closed = false;
+        loop {
+            if !closed {
+                if let Some(end) = find(&buffer, &closing) {
+                    file.write_all(&buffer[..end]).await?;
+                    size += end as u64;
+                    closed = true;
+                } else {
+                    // The delimiter may begin in the last bytes.
+                    let sure = buffer.len().saturating_sub(closing.len());
+                    file.write_all(&buffer[..sure]).await?;
+                    size += sure as u64;
+                    buffer.drain(..sure);
+                }
+            }
+            let Some(frame) = body.frame().await else { break };
+            let frame = frame.map_err(std::io::Error::other)?;
+            if let (Some(data), false) = (frame.data_ref(), closed) {
+                buffer.extend_from_slice(data);
+            }
+        }
+        file.flush().await?;
+        if !closed {
+            return Err(broken());
+        }
+        Ok(Self { fields, filename, path: path.to_owned(), size })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_their_path_and_odd_characters() {
+        assert_eq!(target_name("../../conf-evil.iso"), "conf-evil.iso");
+        assert_eq!(target_name("c:\\a b+=.qcow2"), "a_b__.qcow2");
+    }
+
+    #[test]
+    fn a_head_may_come_in_any_pieces() {
+        let body = b"--X\r\nContent-Disposition: form-data; name=\"content\"\r\n\r\nimport\r\n--X\r\n\
+            Content-Disposition: form-data; name=\"filename\"; filename=\"a.raw\"\r\nContent-Type: a/b\r\n\r\nDATA";
+        for cut in 0..body.len() - 4 {
+            assert!(matches!(read_head(&body[..cut], "--X"), Ok(Head::More)), "{cut}");
+        }
+        let Ok(Head::Done { fields, filename, start }) = read_head(body, "--X") else { panic!("no head") };
+        assert_eq!((fields["content"].as_str(), filename.as_str(), &body[start..]), ("import", "a.raw", &b"DATA"[..]));
+        assert!(read_head(b"--Y\r\n\r\n", "--X").is_err());
+    }
+}

@@ -1,0 +1,155 @@
+//! Parameters of a request, decoded the original's way.
+//!
+//! Purpose: forms, query strings and JSON bodies with all their sharp edges (Proxmox VE 8.4,
+//! PVE/APIServer/AnyEvent.pm, `decode_urlencoded`). Must not know: which parameters exist. Start at [`decode_form`].
+
+use std::collections::BTreeMap;
+
+use percent_encoding::percent_decode;
+
+/// A parameter's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    /// One text.
+    Text(String),
+    /// A key that came several times, or a JSON array.
+    List(Vec<String>),
+    /// A JSON object: right nowhere, but it has to be refused.
+    Object,
+}
+
+/// All parameters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Params(pub BTreeMap<String, Value>);
+
+impl Params {
+    /// The text of a parameter.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        match self.0.get(name)? {
+            Value::Text(text) => Some(text),
+            Value::List(_) | Value::Object => None,
+        }
+    }
+
+    /// The text of a parameter, owned.
+    pub(super) fn owned(&self, name: &str) -> Option<String> {
+        self.text(name).map(str::to_owned)
+    }
+
+    /// A number.
+    pub(super) fn number<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
+        self.text(name)?.parse().ok()
+    }
+
+    /// Whether a switch is on.
+    pub(super) fn is_on(&self, name: &str) -> bool {
+        self.text(name) == Some("1")
+    }
+
+    /// The parts of a list.
+    pub(super) fn list(&self, name: &str) -> Vec<String> {
+        match self.0.get(name) {
+            Some(Value::Text(text)) => {
+                text.split([',', ';', ' ']).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+            }
+            Some(Value::List(list)) => list.clone(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn decode(raw: &str) -> String {
+    let plus = raw.replace('+', " ");
+    String::from_utf8_lossy(&percent_decode(plus.as_bytes()).collect::<Vec<u8>>()).into_owned()
+}
+
+/// Splits on `&` and `;`, then on every `=`, of which only the first two parts count. A key that comes again makes a
+/// list. `_dc` is dropped.
+pub(super) fn decode_form(raw: &str) -> Params {
+    let mut params: BTreeMap<String, Value> = BTreeMap::new();
+    for piece in raw.split(['&', ';']).filter(|piece| !piece.is_empty()) {
+        let mut parts = piece.split('=');
+        let key = decode(parts.next().unwrap_or_default());
+        let value = decode(parts.next().unwrap_or_default());
+        if key == "_dc" || key.is_empty() {
+            continue;
+        }
+        match params.get_mut(&key) {
+            None => {
+                params.insert(key, Value::Text(value));
+            }
+            Some(Value::List(list)) => list.push(value),
+            Some(known) => {
+                if let Value::Text(first) = known {
+                    *known = Value::List(vec![std::mem::take(first), value]);
+                }
+            }
+        }
+    }
+    Params(params)
+}
+
+fn scalar(value: &serde_json::Value) -> Option<String> {
+    Some(match value {
+        serde_json::Value::Null => String::new(),
+        serde_json::Value::Bool(flag) => u8::from(*flag).to_string(),
+        serde_json::Value::Number(number) => number.to_string(),
+        serde_json::Value::String(text) => text.clone(),
+        _ => return None,
+    })
+}
+
+/// A JSON body. `Err` is the original's text.
+pub(super) fn decode_json(raw: &[u8]) -> Result<Params, String> {
+    let at = "at /usr/share/perl5/PVE/APIServer/AnyEvent.pm line";
+    let parsed: serde_json::Value = serde_json::from_slice(raw).map_err(|_| {
+        let text = String::from_utf8_lossy(raw);
+        match text.strip_prefix('{') {
+            Some(rest) if !rest.trim_start().starts_with('"') => {
+                format!("'\"' expected, at character offset 1 (before \"{rest}\"", rest = rest.trim_start().trim_end_matches('}'))
+                    + &format!(") {at} 917.\n")
+            }
+            _ => format!("malformed JSON string, neither tag, array, object, number, string or atom, at character offset 0 (before \"{text}\") {at} 917.\n"),
+        }
+    })?;
+    let serde_json::Value::Object(object) = parsed else {
+        return Err(format!("Not a HASH reference {at} 957.\n"));
+    };
+    let mut params = Params::default();
+    for (key, value) in object {
+        let value = match &value {
+            serde_json::Value::Array(list) => Value::List(list.iter().filter_map(scalar).collect()),
+            serde_json::Value::Object(_) => Value::Object,
+            other => Value::Text(scalar(other).unwrap_or_default()),
+        };
+        params.0.insert(key, value);
+    }
+    Ok(params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_equals_sign_in_a_value_cuts_it_and_a_semicolon_separates() {
+        let params = decode_form("scsi0=l:0,import-from=x&tags=a;b&_dc=1");
+        assert_eq!(params.text("scsi0"), Some("l:0,import-from"));
+        assert_eq!(params.text("tags"), Some("a"));
+        assert_eq!(params.text("b"), Some(""));
+        assert_eq!(params.text("_dc"), None);
+        assert_eq!(decode_form("a=%3Bx%3D+%2B").text("a"), Some(";x= +"));
+        assert_eq!(decode_form("a=1&a=2&a=3").0["a"], Value::List(vec!["1".into(), "2".into(), "3".into()]));
+    }
+
+    #[test]
+    fn json_values_become_texts() {
+        let params = decode_json(br#"{"a":true,"b":2,"c":null,"d":["x","y"],"e":{"f":1}}"#).unwrap();
+        assert_eq!((params.text("a"), params.text("b"), params.text("c")), (Some("1"), Some("2"), Some("")));
+        assert_eq!(params.list("d"), ["x", "y"]);
+        assert_eq!(params.0["e"], Value::Object);
+        for malformed in ["{nonsense", "[1]", "", "\"x"] {
+            assert!(decode_json(malformed.as_bytes()).is_err(), "{malformed}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! From a path to a method.
+//!
+//! Purpose: finds the row of the table that a request means. Must not know: what the row does. Start at [`find`].
+
+use super::table::{Handler, TABLE};
+
+/// A row that was found, with what the path says.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    /// The pattern of the row.
+    pub pattern: &'static str,
+    /// What answers it.
+    pub handler: Handler,
+    /// Name and value of the parts in braces.
+    pub captured: Vec<(&'static str, String)>,
+}
+
+fn node_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// The row for a method and a decoded path. `{volume}` takes all that is left.
+pub(super) fn find(method: &str, path: &str) -> Option<Found> {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    // Fixed words come before braces.
+    let mut best: Option<(usize, Found)> = None;
+    for (verb, pattern, handler) in TABLE {
+        if *verb != method {
+            continue;
+        }
+        let Some((fixed, captured)) = fit(pattern, &parts) else { continue };
+        if best.as_ref().is_none_or(|(known, _)| fixed > *known) {
+            best = Some((fixed, Found { pattern, handler: *handler, captured }));
+        }
+    }
+    best.map(|(_, found)| found)
+}
+
+fn fit(pattern: &'static str, parts: &[&str]) -> Option<(usize, Vec<(&'static str, String)>)> {
+    let mut captured = Vec::new();
+    let mut fixed = 0;
+    let mut at = 0;
+    for want in pattern.split('/').filter(|part| !part.is_empty()) {
+        let name = want.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+        match name {
+            Some("volume") => {
+                if at >= parts.len() {
+                    return None;
+                }
+                captured.push(("volume", parts[at..].join("/")));
+                at = parts.len();
+            }
+            Some(name) => {
+                let part = *parts.get(at)?;
+                if name == "node" && !node_name(part) {
+                    return None;
+                }
+                captured.push((name, part.to_owned()));
+                at += 1;
+            }
+            None => {
+                if *parts.get(at)? != want {
+                    return None;
+                }
+                fixed += 1;
+                at += 1;
+            }
+        }
+    }
+    (at == parts.len()).then_some((fixed, captured))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_win_over_braces_and_volumes_keep_their_slashes() {
+        let found = find("GET", "/nodes/pve1/qemu/100/config").unwrap();
+        assert_eq!(found.pattern, "/nodes/{node}/qemu/{vmid}/config");
+        let volume = find("GET", "/nodes/pve1/storage/local/content/local:iso/x.iso").unwrap();
+        assert_eq!(volume.captured.last(), Some(&("volume", "local:iso/x.iso".to_owned())));
+        assert!(find("GET", "/nodes/bad node/qemu").is_none());
+        assert!(find("PUT", "/nodes/pve1/qemu").is_none());
+        assert!(find("GET", "/").is_some());
+    }
+
+    #[test]
+    fn every_row_has_its_parameters_in_the_schema() {
+        let schema = super::super::schema::Schema::load(crate::world::PveVersion::V8).unwrap();
+        let missing: Vec<_> = TABLE
+            .iter()
+            .filter(|(verb, pattern, _)| schema.method(verb, pattern).is_none())
+            .map(|row| (row.0, row.1))
+            .collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+}

@@ -1,0 +1,452 @@
+//! Parameter checking.
+//!
+//! Purpose: the types, formats and bounds of every parameter (`schema/parameters.json`), and the original's texts and
+//! order of checks (Proxmox VE 8.4, PVE/JSONSchema.pm). Must not know: what methods do. Start at [`Schema::check`].
+
+use std::collections::BTreeMap;
+
+use regex::Regex;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::formats::{Format, check_format};
+use super::params::{Params, Value as Given};
+use crate::world::PveVersion;
+
+type Errors = BTreeMap<String, String>;
+
+/// Verb, path, releases (`89`), rules, and the parameters with the number of their type.
+type Row = (String, String, String, Rules, BTreeMap<String, usize>);
+
+/// All methods of both releases.
+#[derive(Debug, Deserialize)]
+struct File {
+    named: BTreeMap<String, BTreeMap<String, Type>>,
+    types: Vec<Type>,
+    methods: Vec<Row>,
+}
+
+/// A parameter or a part of a property string.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Type {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    optional: Option<Value>,
+    #[serde(rename = "enum")]
+    words: Option<Vec<String>>,
+    pattern: Option<String>,
+    minimum: Option<f64>,
+    maximum: Option<f64>,
+    min_length: Option<usize>,
+    max_length: Option<usize>,
+    requires: Option<String>,
+    format: Option<Value>,
+    #[serde(rename = "default_key")]
+    default_key: Option<Value>,
+    alias: Option<String>,
+    key_alias: Option<String>,
+    items: Option<Box<Type>>,
+    #[serde(skip)]
+    parts: Option<BTreeMap<String, Type>>,
+    #[serde(skip)]
+    regex: Option<Regex>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Rules {
+    perm: Value,
+    token: Option<u8>,
+    open: Option<u8>,
+}
+
+/// What is known of one method.
+#[derive(Debug)]
+pub(super) struct Method {
+    /// Parameters by name; `net[n]` is `net` with numbers.
+    params: BTreeMap<String, Type>,
+    /// Parameters that are not known are let through.
+    open: bool,
+    /// Who may call it.
+    pub perm: Value,
+    /// API tokens may call it.
+    pub token: bool,
+}
+
+/// All methods of one release.
+#[derive(Debug)]
+pub(super) struct Schema {
+    methods: BTreeMap<(String, String), Method>,
+}
+
+impl Type {
+    fn prepare(&mut self, named: &BTreeMap<String, BTreeMap<String, Type>>) {
+        // A pattern that isn't one for us is not checked; a test makes sure that there is none.
+        self.regex = self.pattern.as_deref().and_then(|pattern| Regex::new(&format!("^(?:{pattern})$")).ok());
+        match &self.format {
+            Some(Value::Object(parts)) => {
+                self.parts = serde_json::from_value(Value::Object(parts.clone())).ok();
+                self.format = None;
+            }
+            Some(Value::String(name)) => {
+                if let Some(parts) = named.get(name) {
+                    self.parts = Some(parts.clone());
+                }
+            }
+            _ => {}
+        }
+        for part in self.parts.iter_mut().flat_map(BTreeMap::values_mut) {
+            part.prepare(named);
+        }
+        if let Some(items) = &mut self.items {
+            items.prepare(named);
+        }
+    }
+
+    fn is_optional(&self) -> bool {
+        self.optional
+            .as_ref()
+            .is_some_and(|flag| flag.as_u64() == Some(1) || flag.as_str() == Some("1") || *flag == Value::Bool(true))
+    }
+
+    fn is_list(&self) -> bool {
+        matches!(&self.format, Some(Value::String(name)) if name.ends_with("-list"))
+    }
+}
+
+/// Highest number of a repeated key.
+fn highest(stem: &str) -> u32 {
+    match stem {
+        "ide" | "serial" => 3,
+        "sata" => 5,
+        "scsi" => 30,
+        "virtio" | "hostpci" => 15,
+        "net" | "ipconfig" => 31,
+        "parallel" => 2,
+        "usb" => 13,
+        "numa" => 7,
+        "virtiofs" => 9,
+        _ => 255,
+    }
+}
+
+impl Method {
+    fn lookup(&self, name: &str) -> Option<&Type> {
+        if let Some(found) = self.params.get(name) {
+            return Some(found);
+        }
+        let at = name.find(|c: char| c.is_ascii_digit())?;
+        let (stem, number) = name.split_at(at);
+        let plain = number == "0" || !number.starts_with('0');
+        let number: u32 = number.parse().ok()?;
+        (plain && number <= highest(stem)).then(|| self.params.get(&format!("{stem}[n]")))?
+    }
+
+    /// Whether the method has such a parameter.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.lookup(name).is_some()
+    }
+}
+
+impl Schema {
+    /// Reads our table for one release.
+    pub(super) fn load(pve: PveVersion) -> Result<Self, serde_json::Error> {
+        let File { named, mut types, methods } = serde_json::from_str(include_str!("../../schema/parameters.json"))?;
+        for one in &mut types {
+            one.prepare(&named);
+        }
+        let release = if pve == PveVersion::V8 { '8' } else { '9' };
+        let methods = methods
+            .into_iter()
+            .filter(|(_, _, releases, _, _)| releases.contains(release))
+            .map(|(method, path, _, rules, params)| {
+                let params = params.into_iter().filter_map(|(name, at)| Some((name, types.get(at)?.clone()))).collect();
+                let known =
+                    Method { params, open: rules.open == Some(1), perm: rules.perm, token: rules.token != Some(0) };
+                ((method, path), known)
+            })
+            .collect();
+        Ok(Self { methods })
+    }
+
+    /// A method of this release.
+    pub(super) fn method(&self, method: &str, path: &str) -> Option<&Method> {
+        self.methods.get(&(method.to_owned(), path.to_owned()))
+    }
+
+    /// Checks all parameters. Lists given as arrays become text; the errors are by parameter.
+    pub(super) fn check(method: &Method, params: &mut Params) -> Result<(), Errors> {
+        let mut errors = Errors::new();
+        for (name, value) in &mut params.0 {
+            if let Some(known) = method.lookup(name) {
+                if let Given::List(list) = value
+                    && known.is_list()
+                {
+                    *value = Given::Text(list.join(","));
+                }
+                if let Given::Text(text) = value
+                    && known.kind.as_deref() == Some("array")
+                {
+                    *value = Given::List(vec![std::mem::take(text)]);
+                }
+            }
+        }
+        for (name, known) in &method.params {
+            if name.ends_with("[n]") {
+                continue;
+            }
+            match params.0.get(name) {
+                Some(value) => check_value(name, known, value, &mut errors),
+                None if !known.is_optional() => {
+                    errors.insert(name.clone(), "property is missing and it is not optional".to_owned());
+                }
+                None => {}
+            }
+        }
+        for (name, value) in &params.0 {
+            match method.lookup(name) {
+                Some(known) => {
+                    if !method.params.contains_key(name) {
+                        check_value(name, known, value, &mut errors);
+                    }
+                    if let Some(needed) = &known.requires
+                        && !params.0.contains_key(needed)
+                    {
+                        errors.insert(needed.clone(), format!("missing property - '{name}' requires this property"));
+                    }
+                }
+                None if method.open => {}
+                None => {
+                    errors.insert(name.clone(), UNDEFINED.to_owned());
+                }
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+}
+
+const UNDEFINED: &str = "property is not defined in schema and the schema does not allow additional properties";
+
+fn add(errors: &mut Errors, path: &str, text: impl Into<String>) {
+    errors.entry(path.to_owned()).or_insert_with(|| text.into());
+}
+
+fn check_value(path: &str, known: &Type, value: &Given, errors: &mut Errors) {
+    let kind = known.kind.as_deref().unwrap_or("string");
+    match value {
+        Given::Text(text) => check_text(path, known, kind, text, errors),
+        Given::List(list) if kind == "array" => {
+            for (item, at) in list.iter().zip(0..) {
+                if let Some(items) = &known.items {
+                    let kind = items.kind.as_deref().unwrap_or("string");
+                    check_text(&format!("{path}[{at}]"), items, kind, item, errors);
+                }
+            }
+        }
+        Given::List(_) => add(errors, path, format!("type check ('{kind}') failed - got ARRAY")),
+        Given::Object => add(errors, path, format!("type check ('{kind}') failed - got HASH")),
+    }
+}
+
+fn check_text(path: &str, known: &Type, kind: &str, text: &str, errors: &mut Errors) {
+    let fits = match kind {
+        "boolean" => text == "0" || text == "1",
+        "integer" => is_integer(text),
+        "number" => is_number(text),
+        "array" | "object" | "null" => false,
+        _ => true,
+    };
+    if !fits {
+        add(errors, path, format!("type check ('{kind}') failed - got '{text}'"));
+        return;
+    }
+    if let Some(parts) = &known.parts {
+        let special = if matches!(&known.format, Some(Value::String(name)) if name == "pve-vm-cpu-conf") {
+            Some(Format::Cpu)
+        } else {
+            None
+        };
+        if let Err(error) = check_properties(path, parts, text, special) {
+            add(errors, path, format!("invalid format - {error}"));
+            return;
+        }
+    } else if let Some(Value::String(format)) = &known.format
+        && let Err(error) = check_format(format, text)
+    {
+        add(errors, path, format!("invalid format - {error}"));
+        return;
+    }
+    if known.regex.as_ref().is_some_and(|regex| !regex.is_match(text)) {
+        add(errors, path, "value does not match the regex pattern");
+        return;
+    }
+    let length = text.chars().count();
+    if let Some(most) = known.max_length.filter(|most| length > *most) {
+        add(errors, path, format!("value may only be {most} characters long"));
+        return;
+    }
+    if let Some(least) = known.min_length.filter(|least| length < *least) {
+        add(errors, path, format!("value must be at least {least} characters long"));
+        return;
+    }
+    if matches!(kind, "integer" | "number")
+        && let Ok(number) = text.parse::<f64>()
+    {
+        if let Some(most) = known.maximum.filter(|most| number > *most) {
+            add(errors, path, format!("value must have a maximum value of {most}"));
+            return;
+        }
+        if let Some(least) = known.minimum.filter(|least| number < *least) {
+            add(errors, path, format!("value must have a minimum value of {least}"));
+            return;
+        }
+    }
+    if let Some(words) = &known.words
+        && !words.iter().any(|word| word == text)
+    {
+        add(errors, path, format!("value '{text}' does not have a value in the enumeration '{}'", words.join(", ")));
+    }
+}
+
+fn is_integer(text: &str) -> bool {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit())
+}
+
+fn is_number(text: &str) -> bool {
+    let fine = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
+    text.chars().all(fine) && text.chars().any(|c| c.is_ascii_digit()) && text.parse::<f64>().is_ok()
+}
+
+/// Checks a property string: `Err` is the text after `invalid format - `.
+fn check_properties(
+    path: &str,
+    parts: &BTreeMap<String, Type>,
+    text: &str,
+    special: Option<Format>,
+) -> Result<(), String> {
+    let default_key = parts.iter().find(|(_, part)| part.default_key.is_some()).map(|(name, _)| name.as_str());
+    let mut given: BTreeMap<String, String> = BTreeMap::new();
+    for piece in text.split(',').filter(|piece| !piece.trim().is_empty()) {
+        let (mut key, mut value) = match piece.split_once('=') {
+            Some((key, value)) => (key.trim().to_owned(), value.trim().to_owned()),
+            None => match default_key {
+                Some(key) => (key.to_owned(), piece.trim().to_owned()),
+                None => return Err("value without key, but schema does not define a default key\n".to_owned()),
+            },
+        };
+        let duplicate = |key: &str| format!("duplicate key in comma-separated list property: {key}\n");
+        if let Some(Type { alias: Some(alias), key_alias, .. }) = parts.get(&key) {
+            if let Some(other) = key_alias
+                && given.insert(other.clone(), key.clone()).is_some()
+            {
+                return Err(duplicate(other));
+            }
+            key.clone_from(alias);
+        }
+        if parts.get(&key).is_some_and(|part| part.kind.as_deref() == Some("boolean")) {
+            value = match value.as_str() {
+                "on" | "yes" | "true" => "1".to_owned(),
+                "off" | "no" | "false" => "0".to_owned(),
+                _ => value,
+            };
+        }
+        if given.insert(key.clone(), value).is_some() {
+            return Err(duplicate(&key));
+        }
+    }
+    if special == Some(Format::Cpu)
+        && let Some(cpu) = given.get("cputype")
+    {
+        super::formats::check_cpu(cpu)?;
+    }
+    let mut errors = Errors::new();
+    for (name, part) in parts.iter().filter(|(_, part)| part.alias.is_none()) {
+        let at = format!("{path}.{name}");
+        match given.get(name) {
+            Some(value) => {
+                check_text(&at, part, part.kind.as_deref().unwrap_or("string"), value, &mut errors);
+                if let Some(needed) = &part.requires
+                    && !given.contains_key(needed)
+                {
+                    errors.insert(
+                        format!("{path}.{needed}"),
+                        format!("missing property - '{at}' requires this property"),
+                    );
+                }
+            }
+            None if !part.is_optional() => {
+                errors.insert(at, "property is missing and it is not optional".to_owned());
+            }
+            None => {}
+        }
+    }
+    for name in given.keys().filter(|name| !parts.contains_key(*name)) {
+        errors.insert(format!("{path}.{name}"), UNDEFINED.to_owned());
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = errors.iter().map(|(at, text)| format!("{at}: {text}\n")).collect();
+    Err(format!("format error\n{}", lines.concat()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(method: &str, path: &str, params: &[(&str, &str)]) -> Errors {
+        let schema = Schema::load(PveVersion::V8).unwrap();
+        let mut params =
+            Params(params.iter().map(|(name, value)| ((*name).to_owned(), Given::Text((*value).to_owned()))).collect());
+        Schema::check(schema.method(method, path).unwrap(), &mut params).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn texts_are_the_originals() {
+        let update = |name, value| {
+            check("PUT", "/nodes/{node}/qemu/{vmid}/config", &[("node", "pve1"), ("vmid", "100"), (name, value)])
+                .remove(name)
+                .unwrap_or_default()
+        };
+        for (name, value, text) in [
+            ("nonsense", "1", UNDEFINED),
+            ("cores", "many", "type check ('integer') failed - got 'many'"),
+            ("cores", "0", "value must have a minimum value of 1"),
+            ("onboot", "true", "type check ('boolean') failed - got 'true'"),
+            ("bios", "x", "value 'x' does not have a value in the enumeration 'seabios, ovmf'"),
+            ("name", "under_score", "invalid format - value does not look like a valid DNS name\n"),
+            ("net32", "virtio", UNDEFINED),
+            (
+                "net0",
+                "virtio,e1000,bridge=b",
+                "invalid format - duplicate key in comma-separated list property: model\n",
+            ),
+            (
+                "net0",
+                "virtio=01:00:00:00:00:00,bridge=b",
+                "invalid format - format error\nnet0.macaddr: invalid format - value does not look like a valid unicast MAC address\n\n",
+            ),
+            (
+                "ipconfig1",
+                "gw=192.0.2.1",
+                "invalid format - format error\nipconfig1.ip: missing property - 'ipconfig1.gw' requires this property\n",
+            ),
+            ("memory", "8", "invalid format - format error\nmemory.current: value must have a minimum value of 16\n"),
+            ("scsi0", "local-lvm:8,ssd=on,iothread=yes", ""),
+            ("tags", "a;b!", "invalid format - invalid characters in tag\n"),
+        ] {
+            assert_eq!(update(name, value), text, "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn every_pattern_of_the_table_is_a_regex() {
+        let File { named, types, .. } = serde_json::from_str(include_str!("../../schema/parameters.json")).unwrap();
+        let patterns = types.iter().chain(named.values().flat_map(BTreeMap::values));
+        for pattern in patterns.filter_map(|known| known.pattern.as_deref()) {
+            assert!(Regex::new(pattern).is_ok(), "{pattern}");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The parts beside the PVE API: the Image Factory, the machines and their Kubernetes API.
+
+use std::net::{IpAddr, SocketAddr};
+
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use super::StartError;
+use super::certificates::Authority;
+use crate::factory::{self, Delivery, Factory};
+use crate::talos::Machines;
+use crate::world::World;
+
+/// Starts the factory beside the API and answers with its URL.
+pub(super) async fn factory(
+    world: &World,
+    authority: &Authority,
+    ip: IpAddr,
+    tasks: &mut JoinSet<()>,
+) -> Result<String, StartError> {
+    let seed = &world.seed().factory;
+    let factory = Factory::new(factory::Options {
+        dir: world.dir().join("factory"),
+        versions: seed.talos_versions.clone(),
+        schematics: seed.schematics.clone(),
+        delivery: Delivery::default(),
+        log: None,
+    })?;
+    let address = SocketAddr::new(ip, 0);
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let leaf = authority.leaf("factory", &[ip])?;
+    tasks.spawn(factory::serve(listener, leaf.config, factory));
+    Ok(format!("https://{bound}"))
+}
+
+/// Boots the seeded machines and serves whatever machines run from now on.
+pub(super) fn machines(world: &World, tasks: &mut JoinSet<()>) -> Result<(), StartError> {
+    let machines = Machines::new(world.clone());
+    machines.seed()?;
+    tasks.spawn(crate::kube::serve(machines.room().clone()));
+    tasks.spawn(machines.run());
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! The kubeconfig as Talos sends it: gzip around a tar that nobody closed.
+
+use base64::Engine as _;
+use tonic::Status;
+
+use super::service::control_plane;
+use crate::world::machine::Machine;
+use crate::world::machine::pki::{self, Kind, Subject};
+
+/// A fresh kubeconfig for an administrator, packed.
+pub(super) fn kubeconfig(machine: &Machine) -> Result<Vec<u8>, Status> {
+    control_plane(machine, "kubeconfig")?;
+    let config = machine.see(|state| state.config.clone());
+    let config = config.ok_or_else(|| Status::failed_precondition("no configuration yet"))?;
+    let authority = config.kubernetes_ca();
+    let subject = Subject::Client { name: Some("admin"), organizations: &["system:masters"] };
+    let identity =
+        pki::issue(&authority, Kind::P256, subject, 365).map_err(|error| Status::internal(error.to_string()))?;
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let name = config.cluster_name();
+    let text = format!(
+        "apiVersion: v1\nkind: Config\nclusters:\n- name: {name}\n  cluster:\n    server: {server}\n    \
+         certificate-authority-data: {ca}\nusers:\n- name: admin@{name}\n  user:\n    client-certificate-data: {crt}\n    \
+         client-key-data: {key}\ncontexts:\n- context:\n    cluster: {name}\n    namespace: default\n    \
+         user: admin@{name}\n  name: admin@{name}\ncurrent-context: admin@{name}\n",
+        server = config.endpoint(),
+        ca = encode(&authority.certificate),
+        crt = encode(&identity.certificate_pem),
+        key = encode(&identity.key_pem),
+    );
+    let mut tar = header("kubeconfig", text.len());
+    tar.extend(text.as_bytes());
+    Ok(gzip(&tar))
+}
+
+/// A tar header (POSIX ustar) for a private file.
+fn header(name: &str, length: usize) -> Vec<u8> {
+    let mut header = vec![0; 512];
+    let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    put(0, name);
+    put(100, "0000600\0");
+    put(108, "0000000\0");
+    put(116, "0000000\0");
+    put(124, &format!("{length:011o}\0"));
+    put(136, &format!("{:011o}\0", 0));
+    put(148, "        ");
+    put(156, "0");
+    put(257, "ustar\x0000");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header
+}
+
+/// gzip (RFC 1952) of stored blocks.
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+    let mut pieces = bytes.chunks(0xffff).peekable();
+    while let Some(piece) = pieces.next() {
+        let length = u16::try_from(piece.len()).unwrap_or(u16::MAX);
+        out.push(u8::from(pieces.peek().is_none()));
+        out.extend(length.to_le_bytes());
+        out.extend((!length).to_le_bytes());
+        out.extend(piece);
+    }
+    out.extend(crc32fast::hash(bytes).to_le_bytes());
+    out.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out
+}

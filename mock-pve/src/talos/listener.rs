@@ -1,0 +1,171 @@
+//! Sockets and TLS: one listener per machine that has an API to serve, with a certificate of its own.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::RootCertStore;
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
+
+use super::gate::Peer;
+use super::service;
+use crate::world::machine::pki::{self, Identity, Kind, PkiError, Subject};
+use crate::world::machine::{Api, Machine, Room};
+
+const PORT: u16 = 50000;
+
+/// A task that ends when it is let go.
+struct Open(AbortHandle);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Opens and closes listeners as machines change.
+pub(super) async fn follow(room: Room) {
+    let mut changes = room.changes();
+    let mut open: BTreeMap<(u32, String, u64), Open> = BTreeMap::new();
+    loop {
+        let mut wanted = BTreeMap::new();
+        for machine in room.machines() {
+            let found = machine.see(|state| (state.api, state.boot_id.clone(), state.generation));
+            if found.0 != Api::Silent {
+                wanted.insert((machine.vmid(), found.1, found.2), (machine, found.0));
+            }
+        }
+        open.retain(|key, _| wanted.contains_key(key));
+        for (key, (machine, api)) in wanted {
+            open.entry(key).or_insert_with(|| Open(tokio::spawn(serve(machine, api)).abort_handle()));
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn serve(machine: Machine, api: Api) {
+    let tls = match tls(&machine, api) {
+        Ok(tls) => tls,
+        Err(error) => return machine.says(&format!("[talos] apid can't start: {error}")),
+    };
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let mut listeners = JoinSet::new();
+    for address in machine.see(|state| state.addresses().collect::<Vec<_>>()) {
+        let real = machine.world().dial_map(address);
+        if !real.is_loopback() {
+            machine.says(&format!("[talos] {address} isn't mapped onto loopback: nothing listens there"));
+            continue;
+        }
+        listeners.spawn(accept(SocketAddr::new(real, PORT), acceptor.clone(), machine.clone(), api));
+    }
+    while listeners.join_next().await.is_some() {}
+}
+
+async fn accept(address: SocketAddr, acceptor: TlsAcceptor, machine: Machine, api: Api) {
+    let listener = loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            // The machine that had the address before is on its way down, or two machines share it.
+            Err(error) => tracing::debug!(%address, %error, "the Talos API can't listen yet"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { continue };
+                connections.spawn(connection(stream, acceptor.clone(), machine.clone(), api));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, machine: Machine, api: Api) {
+    // Small answers must not wait for more.
+    let _ = stream.set_nodelay(true);
+    let stream = match acceptor.accept(stream).await {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%error, "a TLS handshake with a machine failed"),
+    };
+    let peer = match api {
+        Api::Configured => {
+            let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            match leaf.and_then(|leaf| Peer::from_certificate(leaf)) {
+                Some(peer) => peer,
+                None => return tracing::debug!("peer certificate: missing the client auth extended key usage"),
+            }
+        }
+        _ => Peer::maintenance(),
+    };
+    let routes = service::routes(&machine);
+    let answer = hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        routes.clone().oneshot(request)
+    });
+    let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    if let Err(error) = builder.serve_connection(TokioIo::new(stream), answer).await {
+        tracing::debug!(%error, "a connection to a machine broke");
+    }
+}
+
+fn tls(machine: &Machine, api: Api) -> Result<rustls::ServerConfig, PkiError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let invalid = |error: &dyn std::fmt::Display| PkiError::Authority(error.to_string());
+    let (config, mut names, hostname) = machine.see(|state| {
+        let names: Vec<String> = state.addresses().map(|address| address.to_string()).collect();
+        (state.config.clone(), names, state.hostname())
+    });
+    let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| invalid(&error))?;
+    let (builder, identity) = match config.filter(|_| api == Api::Configured) {
+        Some(config) => {
+            let authority = config.os_ca();
+            let mut roots = RootCertStore::empty();
+            for certificate in CertificateDer::pem_slice_iter(authority.certificate.as_bytes()).flatten() {
+                roots.add(certificate).map_err(|error| invalid(&error))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|error| invalid(&error))?;
+            names.extend(["127.0.0.1".to_owned(), hostname.clone()]);
+            names.extend(config.api_names());
+            names.extend(config.shared_addresses().iter().map(ToString::to_string));
+            let identity = certificate(machine, &config, &hostname, names)?;
+            (builder.with_client_cert_verifier(verifier), identity)
+        }
+        None => (builder.with_no_client_auth(), pki::throw_away(names)?),
+    };
+    let mut tls =
+        builder.with_single_cert(vec![identity.certificate], identity.key).map_err(|error| invalid(&error))?;
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(tls)
+}
+
+/// A worker has no CA key: it asks a control plane's trustd, which has.
+fn certificate(
+    machine: &Machine,
+    config: &crate::world::machine::NodeConfig,
+    hostname: &str,
+    names: Vec<String>,
+) -> Result<Identity, PkiError> {
+    let mut authority = config.os_ca();
+    if authority.key.is_empty() {
+        let peers = machine.room().cluster(&config.cluster_mark());
+        let keys = peers.iter().filter_map(|peer| peer.see(|state| Some(state.config.as_ref()?.os_ca().key)));
+        authority.key = keys.into_iter().find(|key| !key.is_empty()).unwrap_or_default();
+    }
+    pki::issue(&authority, Kind::Ed25519, Subject::Server { name: hostname, names }, 1)
+}

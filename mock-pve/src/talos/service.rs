@@ -1,0 +1,331 @@
+//! `machine.MachineService`: one method after the other, each by its rules.
+
+use std::time::SystemTime;
+
+use futures_util::stream::{self, StreamExt as _};
+use tonic::codegen::BoxStream;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+
+use super::gate::{self, Need, Target};
+use super::messages::Tagged;
+use super::proto::cluster::cluster_service_server::ClusterServiceServer;
+use super::proto::cosi::resource::state_server::StateServer;
+use super::proto::machine::machine_service_server::{MachineService, MachineServiceServer};
+use super::proto::storage::storage_service_server::StorageServiceServer;
+use super::proto::{common, machine as api};
+use super::{apply, archive, etcd, life};
+use crate::world::machine::{Machine, MachineType, Service, State};
+
+/// Talos' limit on both sides.
+const LARGEST: usize = 32 << 20;
+/// Bytes of a message in a node's streams.
+const CHUNK: usize = 1024;
+
+/// The API of one machine.
+#[derive(Clone)]
+pub(super) struct Node {
+    pub(super) here: Machine,
+}
+
+/// All services of a machine.
+pub(super) fn routes(machine: &Machine) -> Routes {
+    let node = Node { here: machine.clone() };
+    Routes::new(MachineServiceServer::new(node.clone()).max_decoding_message_size(LARGEST))
+        .add_service(ClusterServiceServer::new(node.clone()))
+        .add_service(StorageServiceServer::new(node.clone()))
+        .add_service(StateServer::new(node))
+        .prepare()
+}
+
+impl Node {
+    /// Refuses callers without the role; in the maintenance mode before 1.13 nothing but the listed methods exists.
+    pub(super) fn allow<T>(&self, request: &Request<T>, need: Need) -> Result<(), Status> {
+        let peer = gate::peer(request)?;
+        if peer.maintenance && !self.here.see(|state| state.version().full_maintenance_api()) {
+            return Err(Status::unimplemented("API is not implemented in maintenance mode"));
+        }
+        peer.check(need)
+    }
+
+    /// Answers for every machine that the request names. Of several, a failure is part of the answer.
+    pub(super) fn each<T, M: Tagged>(
+        &self,
+        request: &Request<T>,
+        need: Need,
+        answer: impl Fn(&Machine) -> Result<M, Status>,
+    ) -> Result<Vec<M>, Status> {
+        self.allow(request, need)?;
+        gate::targets(&self.here, request)?.into_iter().map(|target| tag(&target, &answer)).collect()
+    }
+
+    /// The same for methods that stream.
+    fn stream<T, M: Tagged + Send + 'static>(
+        &self,
+        request: &Request<T>,
+        need: Need,
+        open: impl Fn(&Machine) -> Result<BoxStream<M>, Status>,
+    ) -> Result<Response<BoxStream<M>>, Status> {
+        self.allow(request, need)?;
+        let mut all = Vec::new();
+        for target in gate::targets(&self.here, request)? {
+            let opened = target.machine.clone().and_then(|machine| open(&machine));
+            let metadata = target.metadata(None);
+            match opened {
+                Ok(stream) => all.push(
+                    stream
+                        .map(move |item| {
+                            item.map(|mut message| {
+                                message.metadata().clone_from(&metadata);
+                                message
+                            })
+                        })
+                        .boxed(),
+                ),
+                Err(status) => {
+                    let message = failed(&target, status)?;
+                    all.push(stream::once(async { Ok(message) }).boxed());
+                }
+            }
+        }
+        Ok(Response::new(Box::pin(stream::select_all(all))))
+    }
+}
+
+fn tag<M: Tagged>(target: &Target, answer: &impl Fn(&Machine) -> Result<M, Status>) -> Result<M, Status> {
+    match target.machine.clone().and_then(|machine| answer(&machine)) {
+        Ok(mut message) => {
+            *message.metadata() = target.metadata(None);
+            Ok(message)
+        }
+        Err(status) => failed(target, status),
+    }
+}
+
+fn failed<M: Tagged>(target: &Target, status: Status) -> Result<M, Status> {
+    let Some(metadata) = target.metadata(Some(&status)) else { return Err(status) };
+    let mut message = M::default();
+    *message.metadata() = Some(metadata);
+    Ok(message)
+}
+
+/// Refuses on machines that aren't control planes.
+pub(super) fn control_plane(machine: &Machine, what: &str) -> Result<(), Status> {
+    match machine.see(State::machine_type) {
+        Some(MachineType::ControlPlane) => Ok(()),
+        Some(MachineType::Worker) => {
+            Err(Status::unimplemented(format!("{what} is only available on control plane nodes")))
+        }
+        None => Err(Status::unimplemented(format!("machine type is not set, cannot use {what} API"))),
+    }
+}
+
+/// Bytes as a stream of messages of a node's size.
+pub(super) fn chunks(bytes: &[u8]) -> BoxStream<common::Data> {
+    let all: Vec<Result<common::Data, Status>> =
+        bytes.chunks(CHUNK).map(|piece| Ok(common::Data { bytes: piece.to_vec(), ..Default::default() })).collect();
+    stream::iter(all).boxed()
+}
+
+#[tonic::async_trait]
+impl MachineService for Node {
+    async fn apply_configuration(
+        &self,
+        request: Request<api::ApplyConfigurationRequest>,
+    ) -> Result<Response<api::ApplyConfigurationResponse>, Status> {
+        let peer = gate::peer(&request)?;
+        let messages = if peer.maintenance {
+            vec![apply::in_maintenance(&self.here, request.get_ref())?]
+        } else {
+            self.each(&request, Need::Admin, |machine| apply::configured(machine, request.get_ref()))?
+        };
+        Ok(Response::new(api::ApplyConfigurationResponse { messages }))
+    }
+
+    async fn bootstrap(
+        &self,
+        request: Request<api::BootstrapRequest>,
+    ) -> Result<Response<api::BootstrapResponse>, Status> {
+        let messages = self.each(&request, Need::Admin, |machine| etcd::bootstrap(machine, *request.get_ref()))?;
+        Ok(Response::new(api::BootstrapResponse { messages }))
+    }
+
+    async fn version(&self, request: Request<()>) -> Result<Response<api::VersionResponse>, Status> {
+        let messages = self.each(&request, Need::Read, |machine| Ok(version(machine)))?;
+        Ok(Response::new(api::VersionResponse { messages }))
+    }
+
+    async fn hostname(&self, request: Request<()>) -> Result<Response<api::HostnameResponse>, Status> {
+        let messages = self.each(&request, Need::Read, |machine| {
+            Ok(api::Hostname { hostname: machine.see(State::hostname), ..Default::default() })
+        })?;
+        Ok(Response::new(api::HostnameResponse { messages }))
+    }
+
+    async fn reboot(&self, request: Request<api::RebootRequest>) -> Result<Response<api::RebootResponse>, Status> {
+        let messages = self.each(&request, Need::Operate, |machine| Ok(life::reboot(machine)))?;
+        Ok(Response::new(api::RebootResponse { messages }))
+    }
+
+    async fn shutdown(
+        &self,
+        request: Request<api::ShutdownRequest>,
+    ) -> Result<Response<api::ShutdownResponse>, Status> {
+        let messages = self.each(&request, Need::Operate, |machine| Ok(life::shutdown(machine)))?;
+        Ok(Response::new(api::ShutdownResponse { messages }))
+    }
+
+    async fn reset(&self, request: Request<api::ResetRequest>) -> Result<Response<api::ResetResponse>, Status> {
+        let messages = self.each(&request, Need::Admin, |machine| life::reset(machine, request.get_ref()))?;
+        Ok(Response::new(api::ResetResponse { messages }))
+    }
+
+    async fn service_list(&self, request: Request<()>) -> Result<Response<api::ServiceListResponse>, Status> {
+        let messages = self.each(&request, Need::Read, |machine| {
+            let services = machine.see(|state| state.services.iter().map(|(id, one)| service(id, one)).collect());
+            Ok(api::ServiceList { services, ..Default::default() })
+        })?;
+        Ok(Response::new(api::ServiceListResponse { messages }))
+    }
+
+    async fn events(&self, request: Request<api::EventsRequest>) -> Result<Response<BoxStream<api::Event>>, Status> {
+        self.stream(&request, Need::Read, |machine| Ok(life::events(machine, request.get_ref())))
+    }
+
+    async fn etcd_member_list(
+        &self,
+        request: Request<api::EtcdMemberListRequest>,
+    ) -> Result<Response<api::EtcdMemberListResponse>, Status> {
+        let messages = self.each(&request, Need::Backup, etcd::members)?;
+        Ok(Response::new(api::EtcdMemberListResponse { messages }))
+    }
+
+    async fn etcd_remove_member_by_id(
+        &self,
+        request: Request<api::EtcdRemoveMemberByIdRequest>,
+    ) -> Result<Response<api::EtcdRemoveMemberByIdResponse>, Status> {
+        let id = request.get_ref().member_id;
+        let messages = self.each(&request, Need::Admin, |machine| etcd::remove(machine, id))?;
+        Ok(Response::new(api::EtcdRemoveMemberByIdResponse { messages }))
+    }
+
+    async fn etcd_forfeit_leadership(
+        &self,
+        request: Request<api::EtcdForfeitLeadershipRequest>,
+    ) -> Result<Response<api::EtcdForfeitLeadershipResponse>, Status> {
+        let messages = self.each(&request, Need::Admin, etcd::forfeit)?;
+        Ok(Response::new(api::EtcdForfeitLeadershipResponse { messages }))
+    }
+
+    async fn etcd_status(&self, request: Request<()>) -> Result<Response<api::EtcdStatusResponse>, Status> {
+        let messages = self.each(&request, Need::Backup, etcd::status)?;
+        Ok(Response::new(api::EtcdStatusResponse { messages }))
+    }
+
+    async fn etcd_alarm_list(&self, request: Request<()>) -> Result<Response<api::EtcdAlarmListResponse>, Status> {
+        let messages = self.each(&request, Need::Backup, |machine| {
+            etcd::membership(machine, "etcd alarm").map(|_| api::EtcdAlarm::default())
+        })?;
+        Ok(Response::new(api::EtcdAlarmListResponse { messages }))
+    }
+
+    async fn kubeconfig(&self, request: Request<()>) -> Result<Response<BoxStream<common::Data>>, Status> {
+        self.stream(&request, Need::Admin, |machine| {
+            let bytes = archive::kubeconfig(machine)?;
+            // Talos sends it as one message.
+            Ok(stream::once(async { Ok(common::Data { bytes, ..Default::default() }) }).boxed())
+        })
+    }
+
+    async fn read(&self, request: Request<api::ReadRequest>) -> Result<Response<BoxStream<common::Data>>, Status> {
+        self.stream(&request, Need::Admin, |machine| Ok(chunks(file(machine, &request.get_ref().path)?.as_bytes())))
+    }
+
+    async fn dmesg(&self, request: Request<api::DmesgRequest>) -> Result<Response<BoxStream<common::Data>>, Status> {
+        self.stream(&request, Need::Read, |machine| {
+            let lines = machine.see(|state| state.dmesg.clone());
+            let items: Vec<_> = lines
+                .into_iter()
+                .map(|line| {
+                    Ok(common::Data { bytes: format!("kern: info: {line}\n").into_bytes(), ..Default::default() })
+                })
+                .collect();
+            Ok(stream::iter(items).boxed())
+        })
+    }
+
+    async fn logs(&self, request: Request<api::LogsRequest>) -> Result<Response<BoxStream<common::Data>>, Status> {
+        self.stream(&request, Need::Read, |machine| {
+            let id = &request.get_ref().id;
+            let events = machine.see(|state| state.services.get(id).map(|one| one.events.clone()));
+            let events = events.ok_or_else(|| Status::not_found(format!("log \"{id}\" was not registered")))?;
+            let lines: Vec<String> =
+                events.iter().map(|(state, said, _)| format!("{}: {said}", state.as_str())).collect();
+            Ok(chunks(format!("{}\n", lines.join("\n")).as_bytes()))
+        })
+    }
+
+    async fn memory(&self, request: Request<()>) -> Result<Response<api::MemoryResponse>, Status> {
+        let messages = self.each(&request, Need::Read, |machine| {
+            // Firmware and kernel keep some of it.
+            let total = machine.hardware().memory_mib * 1024 * 97 / 100;
+            let meminfo =
+                api::MemInfo { memtotal: total, memfree: total / 2, memavailable: total * 2 / 3, ..Default::default() };
+            Ok(api::Memory { meminfo: Some(meminfo), ..Default::default() })
+        })?;
+        Ok(Response::new(api::MemoryResponse { messages }))
+    }
+}
+
+fn version(machine: &Machine) -> api::Version {
+    let (tag, configured) = machine.see(|state| (state.tag().to_owned(), state.config.is_some()));
+    api::Version {
+        metadata: None,
+        version: Some(api::VersionInfo {
+            tag,
+            sha: "0123abcd".to_owned(),
+            built: String::new(),
+            go_version: "go1.26.1".to_owned(),
+            os: "linux".to_owned(),
+            arch: "amd64".to_owned(),
+        }),
+        platform: Some(api::PlatformInfo { name: "nocloud".to_owned(), mode: "cloud".to_owned() }),
+        features: configured.then_some(api::FeaturesInfo { rbac: true }),
+    }
+}
+
+fn service(id: &str, service: &Service) -> api::ServiceInfo {
+    let events = service.events.iter().map(|(state, said, at)| api::ServiceEvent {
+        msg: said.clone(),
+        state: state.as_str().to_owned(),
+        ts: Some((*at).into()),
+    });
+    let last = service.events.last().map_or_else(SystemTime::now, |(_, _, at)| *at);
+    api::ServiceInfo {
+        id: id.to_owned(),
+        state: service.state.as_str().to_owned(),
+        events: Some(api::ServiceEvents { events: events.collect() }),
+        health: Some(api::ServiceHealth {
+            unknown: service.healthy.is_none(),
+            healthy: service.healthy == Some(true),
+            last_message: String::new(),
+            last_change: Some(last.into()),
+        }),
+    }
+}
+
+/// The few files that clients read.
+fn file(machine: &Machine, path: &str) -> Result<String, Status> {
+    machine.see(|state| match path {
+        "/proc/sys/kernel/random/boot_id" => Ok(format!("{}\n", state.boot_id)),
+        "/proc/cmdline" => {
+            let arguments = state.recipe.as_ref().map(|recipe| recipe.kernel_args.join(" ")).unwrap_or_default();
+            Ok(format!("talos.platform=nocloud {arguments}\n"))
+        }
+        "/etc/os-release" => {
+            Ok(format!("NAME=\"Talos\"\nID=talos\nVERSION_ID={0}\nPRETTY_NAME=\"Talos ({0})\"\n", state.tag()))
+        }
+        "/etc/hostname" => Ok(format!("{}\n", state.hostname())),
+        _ => Err(Status::not_found(format!("stat {path}: no such file or directory"))),
+    })
+}

@@ -1,0 +1,175 @@
+//! `cosi.resource.State`: resources by type and id, as YAML.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::SystemTime;
+
+use futures_util::stream::{self, StreamExt as _};
+use sha2::{Digest as _, Sha256};
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status};
+
+use super::gate::{self, Need, Peer};
+use super::proto::cosi::resource as api;
+use super::proto::cosi::resource::state_server::State as CosiState;
+use super::resources::{self, Item, Type};
+use super::service::Node;
+use crate::world::machine::Machine;
+
+/// The type of a request, if this Talos has it and the caller may see it.
+fn kind(machine: &Machine, peer: &Peer, namespace: &str, name: &str) -> Result<&'static Type, Status> {
+    let Some(kind) = resources::kind_of(machine, name) else {
+        return Err(Status::permission_denied(format!("resource type \"{name}\" is not supported")));
+    };
+    if !resources::is_namespace(namespace) {
+        return Err(Status::permission_denied(format!("namespace \"{namespace}\" is not supported")));
+    }
+    if kind.sensitive && !peer.is_admin() {
+        return Err(Status::permission_denied("not authorized"));
+    }
+    Ok(kind)
+}
+
+fn open<T>(node: &Node, request: &Request<T>) -> Result<(Machine, Peer), Status> {
+    let peer = gate::peer(request)?;
+    peer.check(Need::Read)?;
+    if !peer.maintenance && request.metadata().contains_key("nodes") {
+        return Err(Status::invalid_argument("one-2-many proxying is not supported for COSI methods"));
+    }
+    Ok((gate::target(&node.here, request)?, peer))
+}
+
+fn all(machine: &Machine, kind: &'static Type, namespace: &str) -> Vec<Item> {
+    let mut items = resources::list(machine, kind);
+    items.retain(|item| item.namespace == namespace);
+    items
+}
+
+fn wire(machine: &Machine, item: &Item) -> api::Resource {
+    let booted = machine.see(|state| state.booted);
+    // A version only has to change with the content.
+    let digest = Sha256::digest(&item.yaml);
+    let version = u32::from_be_bytes([0, digest[0], digest[1], digest[2]]) + 1;
+    api::Resource {
+        metadata: Some(api::Metadata {
+            namespace: item.namespace.to_owned(),
+            r#type: item.kind.to_owned(),
+            id: item.id.clone(),
+            version: version.to_string(),
+            owner: "runtime.Controller".to_owned(),
+            phase: "running".to_owned(),
+            created: Some(booted.into()),
+            updated: Some(SystemTime::now().into()),
+            finalizers: Vec::new(),
+            labels: HashMap::default(),
+            annotations: HashMap::default(),
+        }),
+        spec: Some(api::Spec { proto_spec: item.proto.clone(), yaml_spec: item.yaml.clone() }),
+    }
+}
+
+fn event(kind: api::EventType, resource: Option<api::Resource>) -> api::WatchResponse {
+    let event = api::Event { resource, event_type: kind.into(), ..Default::default() };
+    api::WatchResponse { event: vec![event] }
+}
+
+#[tonic::async_trait]
+impl CosiState for Node {
+    async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::GetResponse>, Status> {
+        let (machine, peer) = open(self, &request)?;
+        let api::GetRequest { namespace, r#type, id, .. } = request.into_inner();
+        let kind = kind(&machine, &peer, &namespace, &r#type)?;
+        let found = all(&machine, kind, &namespace).into_iter().find(|item| item.id == id);
+        let item = found
+            .ok_or_else(|| Status::not_found(format!("resource {type}({namespace}/{id}@undefined) doesn't exist")))?;
+        Ok(Response::new(api::GetResponse { resource: Some(wire(&machine, &item)) }))
+    }
+
+    async fn list(&self, request: Request<api::ListRequest>) -> Result<Response<BoxStream<api::ListResponse>>, Status> {
+        let (machine, peer) = open(self, &request)?;
+        let wanted = request.into_inner();
+        let kind = kind(&machine, &peer, &wanted.namespace, &wanted.r#type)?;
+        let items: Vec<Result<api::ListResponse, Status>> = all(&machine, kind, &wanted.namespace)
+            .iter()
+            .map(|item| Ok(api::ListResponse { resource: Some(wire(&machine, item)) }))
+            .collect();
+        Ok(Response::new(stream::iter(items).boxed()))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<api::WatchRequest>,
+    ) -> Result<Response<BoxStream<api::WatchResponse>>, Status> {
+        let (machine, peer) = open(self, &request)?;
+        let wanted = request.into_inner();
+        let kind = kind(&machine, &peer, &wanted.namespace, &wanted.r#type)?;
+        let contents = wanted.options.as_ref().is_some_and(|options| options.bootstrap_contents);
+        if contents && wanted.id.is_some() {
+            return Err(Status::unimplemented("watching a single resource with bootstrap contents is not supported"));
+        }
+        let (namespace, id) = (wanted.namespace.clone(), wanted.id.clone());
+        let look = move |machine: &Machine| -> BTreeMap<String, api::Resource> {
+            let items = all(machine, kind, &namespace).into_iter();
+            let items = items.filter(|item| id.as_ref().is_none_or(|id| *id == item.id));
+            items.map(|item| (item.id.clone(), wire(machine, &item))).collect()
+        };
+        let changes = machine.changes();
+        let seen = look(&machine);
+        let mut begin = vec![api::WatchResponse::default()];
+        if let Some(id) = &wanted.id {
+            let tombstone = || api::Resource {
+                metadata: Some(api::Metadata {
+                    namespace: wanted.namespace.clone(),
+                    r#type: wanted.r#type.clone(),
+                    id: id.clone(),
+                    version: "undefined".to_owned(),
+                    phase: "running".to_owned(),
+                    ..Default::default()
+                }),
+                spec: Some(api::Spec::default()),
+            };
+            begin.push(match seen.get(id) {
+                Some(resource) => event(api::EventType::Created, Some(resource.clone())),
+                None => event(api::EventType::Destroyed, Some(tombstone())),
+            });
+        } else if contents {
+            begin.extend(seen.values().map(|resource| event(api::EventType::Created, Some(resource.clone()))));
+            if wanted.api_version >= 1 {
+                begin.push(event(api::EventType::Bootstrapped, None));
+            }
+        }
+        let follow = stream::unfold((machine, changes, seen), move |(machine, mut changes, seen)| {
+            let look = look.clone();
+            async move {
+                changes.changed().await.ok()?;
+                let now = look(&machine);
+                let items = differences(&seen, &now);
+                Some((stream::iter(items), (machine, changes, now)))
+            }
+        });
+        Ok(Response::new(stream::iter(begin.into_iter().map(Ok)).chain(follow.flatten()).boxed()))
+    }
+}
+
+fn differences(
+    before: &BTreeMap<String, api::Resource>,
+    now: &BTreeMap<String, api::Resource>,
+) -> Vec<Result<api::WatchResponse, Status>> {
+    let mut events = Vec::new();
+    for (id, resource) in now {
+        match before.get(id) {
+            None => events.push(Ok(event(api::EventType::Created, Some(resource.clone())))),
+            Some(old) if old.spec != resource.spec => {
+                let mut updated = event(api::EventType::Updated, Some(resource.clone()));
+                updated.event[0].old = Some(old.clone());
+                events.push(Ok(updated));
+            }
+            Some(_) => {}
+        }
+    }
+    for (id, resource) in before {
+        if !now.contains_key(id) {
+            events.push(Ok(event(api::EventType::Destroyed, Some(resource.clone()))));
+        }
+    }
+    events
+}

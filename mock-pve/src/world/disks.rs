@@ -1,0 +1,614 @@
+//! Making and freeing volumes.
+//!
+//! Purpose: what a drive's value asks for (a new disk, an import, a cloud-init drive, a volume that exists), the checks
+//! on it, and the volume that comes of it. Must not know: which request it came with. Start at [`State::plan_disk`],
+//! then [`World::make_disk`]. Rules after Proxmox VE 8.4 (PVE/API2/Qemu.pm, `create_disks`).
+
+use std::path::{Path, PathBuf};
+
+use super::World;
+use super::drive;
+use super::property::{Properties, parse_size, print_size};
+use super::qcow2;
+use super::refusal::{Refusal, Rule};
+use super::rights::Caller;
+use super::state::{Config, State, Volume, VolumeKey};
+use super::volume::{Family, parse_name};
+use super::work::Work;
+
+/// What a drive's value asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// No medium.
+    Empty,
+    /// A volume that exists.
+    Existing(String),
+    /// A new cloud-init drive.
+    CloudInit {
+        /// Where.
+        storage: String,
+    },
+    /// A new volume.
+    New {
+        /// Where.
+        storage: String,
+        /// How big, in bytes.
+        size: u64,
+    },
+    /// A new volume with the contents of another.
+    Import {
+        /// Where.
+        storage: String,
+        /// Volume id, or a path as the node would see it.
+        from: String,
+    },
+}
+
+/// A drive that was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// `scsi0`.
+    pub key: String,
+    /// All its options.
+    pub options: Properties,
+    /// What is asked for.
+    pub source: Source,
+}
+
+const SWITCHES: &[&str] = &[
+    "backup",
+    "detect_zeroes",
+    "iothread",
+    "pre-enrolled-keys",
+    "replicate",
+    "ro",
+    "scsiblock",
+    "shared",
+    "snapshot",
+    "ssd",
+];
+
+/// Options of a drive with aliases resolved and switches as 0 or 1.
+pub fn parse_drive(text: &str) -> Properties {
+    let mut drive = Properties::parse(text, "file");
+    for (key, value) in &mut drive.parts {
+        if key == "volume" {
+            "file".clone_into(key);
+        }
+        if key.starts_with("bps") || key.starts_with("iops") {
+            *key = key
+                .strip_suffix("_length")
+                .filter(|stem| !stem.ends_with("_max"))
+                .map_or_else(|| key.clone(), |stem| format!("{stem}_max_length"));
+        }
+        if SWITCHES.contains(&key.as_str()) {
+            *value = switch(value);
+        }
+    }
+    drive
+}
+
+/// 0 or 1 of the words that property strings accept.
+pub fn switch(value: &str) -> String {
+    match value {
+        "on" | "yes" | "true" => "1".to_owned(),
+        "off" | "no" | "false" => "0".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// `[storage:]number`.
+fn new_disk(file: &str) -> Option<(Option<&str>, u64)> {
+    let (storage, number) = match file.split_once(':') {
+        Some((storage, number)) => (Some(storage), number),
+        None => (None, file),
+    };
+    if storage.is_some_and(|storage| storage.is_empty() || storage.contains(['/', ' '])) {
+        return None;
+    }
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    let bytes = parse_size(&format!("{number}G"))?;
+    Some((storage, bytes / 1024 * 1024))
+}
+
+/// What `qemu-img create` prints.
+pub fn formatting(path: &str, format: &str, size: u64) -> String {
+    match format {
+        "qcow2" => format!(
+            "Formatting '{path}', fmt=qcow2 cluster_size=65536 extended_l2=off preallocation=metadata \
+             compression_type=zlib size={size} lazy_refcounts=off refcount_bits=16"
+        ),
+        "raw" => format!("Formatting '{path}', fmt=raw size={size} preallocation=off"),
+        other => format!("Formatting '{path}', fmt={other} size={size} compat6=off hwversion=undefined"),
+    }
+}
+
+fn human(bytes: u64) -> String {
+    let units = [("B", 0), ("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+    let (unit, shift) = units.into_iter().rev().find(|(_, shift)| bytes >> shift > 0).unwrap_or(("B", 0));
+    let tenths = (u128::from(bytes) * 10) >> shift;
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
+impl State {
+    /// The storage has to exist and to be enabled and be on the node.
+    pub fn storage_on(&self, storage: &str, node: &str) -> Rule<&super::state::Storage> {
+        let found = self
+            .storages
+            .get(storage)
+            .ok_or_else(|| Refusal::failed(format!("storage '{storage}' does not exist\n")))?;
+        if found.flag("disable") {
+            return Err(Refusal::failed(format!("storage '{storage}' is disabled\n")));
+        }
+        if !found.on_node(node) {
+            return Err(Refusal::failed(format!("storage '{storage}' is not available on node '{node}'\n")));
+        }
+        Ok(found)
+    }
+
+    fn images_storage(&self, caller: &Caller, storage: &str, node: &str) -> Rule<()> {
+        self.check(caller, &format!("/storage/{storage}"), &["Datastore.AllocateSpace"])?;
+        let found = self.storage_on(storage, node)?;
+        if !found.holds("images") {
+            return Err(Refusal::param("storage", format!("storage '{storage}' does not support vm images")));
+        }
+        Ok(())
+    }
+
+    /// Checks a drive's value and says what it asks for.
+    pub fn plan_disk(
+        &self,
+        caller: &Caller,
+        place: (&str, u32),
+        key: &str,
+        value: &str,
+        default_storage: Option<&str>,
+    ) -> Rule<Planned> {
+        let (node, vmid) = place;
+        let options = parse_drive(value);
+        let file = options.get("file").unwrap_or_default().to_owned();
+        let plan = |source| Planned { key: key.to_owned(), options: options.clone(), source };
+        if file == "none" || file == "cdrom" {
+            return Ok(plan(Source::Empty));
+        }
+        if let Some(storage) = file.strip_suffix(":cloudinit").or((file == "cloudinit").then_some("")) {
+            let storage = if storage.is_empty() { default_storage.unwrap_or_default() } else { storage };
+            if storage.is_empty() {
+                return Err(Refusal::failed("no storage ID specified (and no default storage)\n"));
+            }
+            self.images_storage(caller, storage, node)?;
+            return Ok(plan(Source::CloudInit { storage: storage.to_owned() }));
+        }
+        if let Some((storage, size)) = new_disk(&file) {
+            let Some(storage) = storage.or(default_storage) else {
+                return Err(Refusal::failed("no storage ID specified (and no default storage)\n"));
+            };
+            if let Some(from) = options.get("import-from") {
+                if size != 0 {
+                    return Err(Refusal::param(key, import_syntax()));
+                }
+                self.check_import(caller, node, key, from)?;
+                self.images_storage(caller, storage, node)?;
+                return Ok(plan(Source::Import { storage: storage.to_owned(), from: from.to_owned() }));
+            }
+            self.images_storage(caller, storage, node)?;
+            return Ok(plan(Source::New { storage: storage.to_owned(), size }));
+        }
+        if options.get("import-from").is_some() {
+            return Err(Refusal::param(key, import_syntax()));
+        }
+        self.check_existing(caller, (node, vmid), &file)?;
+        if file.contains(":iso/") && !drive::is_cdrom(&options) {
+            return Err(Refusal::param(key, "explicit 'media=cdrom' is required for iso images\n"));
+        }
+        Ok(plan(Source::Existing(file)))
+    }
+
+    fn check_existing(&self, caller: &Caller, (node, vmid): (&str, u32), file: &str) -> Rule<()> {
+        if file.starts_with('/') {
+            if caller.is_root() {
+                return Ok(());
+            }
+            return Err(Refusal::failed(
+                "Only root can pass arbitrary filesystem paths. at /usr/share/perl5/PVE/Storage.pm line 581.\n",
+            ));
+        }
+        let Some((storage, name)) = VolumeKey::split(file) else {
+            return Err(Refusal::failed(format!("unable to parse volume ID '{file}'\n")));
+        };
+        let found = self.storage_on(storage, node)?;
+        let named = parse_name(found, name).map_err(Refusal::Failed)?;
+        match named.content {
+            "iso" | "vztmpl" | "import" => {
+                self.check_any(
+                    caller,
+                    &format!("/storage/{storage}"),
+                    &["Datastore.AllocateSpace", "Datastore.Audit"],
+                )?;
+            }
+            _ if named.vmid == Some(vmid) => {}
+            _ => self.check(caller, &format!("/storage/{storage}"), &["Datastore.Allocate"])?,
+        }
+        Ok(())
+    }
+
+    fn check_import(&self, caller: &Caller, node: &str, key: &str, from: &str) -> Rule<()> {
+        if from.starts_with('/') {
+            if caller.is_root() {
+                return Ok(());
+            }
+            return Err(Refusal::failed(
+                "Only root can pass arbitrary filesystem paths. at /usr/share/perl5/PVE/Storage.pm line 581.\n",
+            ));
+        }
+        let Some((storage, name)) = VolumeKey::split(from) else {
+            return Err(Refusal::failed(format!("unable to parse volume ID '{from}'\n")));
+        };
+        let found = self.storage_on(storage, node)?;
+        let named = parse_name(found, name).map_err(Refusal::Failed)?;
+        match named.content {
+            "import" => {
+                self.check_any(caller, &format!("/storage/{storage}"), &["Datastore.AllocateSpace", "Datastore.Audit"])
+            }
+            "images" => {
+                let owner = named.vmid.unwrap_or_default();
+                if self.vms.get(&owner).is_none_or(|vm| vm.node != node) {
+                    return Err(Refusal::failed(format!("owner VM {owner} not on local node\n")));
+                }
+                self.check(caller, &format!("/vms/{owner}"), &["VM.Clone"])
+            }
+            other => {
+                Err(Refusal::param(key, format!("{from} has wrong type '{other}' - needs to be 'images' or 'import'")))
+            }
+        }
+    }
+
+    /// The volume whose path the node would show like that.
+    fn volume_at(&self, node: &str, path: &str) -> Option<VolumeKey> {
+        self.volumes.keys().find(|key| (key.node.is_empty() || key.node == node) && self.path_of(key) == path).cloned()
+    }
+}
+
+fn import_syntax() -> &'static str {
+    "'import-from' requires special syntax - use <storage ID>:0,import-from=<source>"
+}
+
+/// Where a new volume goes and what it is called.
+#[derive(Clone, Debug)]
+pub struct Place<'a> {
+    /// The node.
+    pub node: &'a str,
+    /// The storage.
+    pub storage: &'a str,
+    /// The VM that will own it.
+    pub vmid: u32,
+}
+
+/// A copy of a volume that is to be made.
+#[derive(Clone, Debug)]
+pub struct Copy<'a> {
+    /// What is copied.
+    pub from: &'a VolumeKey,
+    /// The snapshot of it, if not its present state.
+    pub snapshot: Option<&'a str>,
+    /// Format wanted; the source's where the target can.
+    pub format: Option<&'a str>,
+    /// What the log calls it: `drive scsi0 `, or `drive `.
+    pub label: &'a str,
+}
+
+impl World {
+    /// Makes an empty volume.
+    pub fn allocate(&self, place: &Place<'_>, format: &str, size: u64, name: Option<&str>) -> Rule<VolumeKey> {
+        let mut state = self.state();
+        let storage = state.storage_on(place.storage, place.node)?;
+        let (family, capacity) = (storage.family(), storage.capacity);
+        let name = name.map_or_else(|| state.free_name(place.node, place.storage, place.vmid, format), str::to_owned);
+        let key = state.key_on(place.node, place.storage, &name);
+        let storage = state.storage_on(place.storage, place.node)?;
+        let named = parse_name(storage, &name).map_err(Refusal::Failed)?;
+        if state.volumes.contains_key(&key) {
+            let path = state.path_of(&key);
+            return Err(Refusal::failed(format!("disk image '{path}' already exists\n")));
+        }
+        let used = state.used(self.dir(), place.node, place.storage);
+        if family != Family::Files && used.saturating_add(if family == Family::Thick { size } else { 0 }) > capacity {
+            let group = storage.option("vgname").unwrap_or(place.storage);
+            return Err(Refusal::failed(format!(
+                "lvcreate '{group}/{}' error:   Volume group \"{group}\" has insufficient free space ({} extents): {} \
+                 required.\n",
+                key.file_name(),
+                capacity.saturating_sub(used) >> 22,
+                size >> 22
+            )));
+        }
+        let path = state.file_of(self.dir(), &key);
+        let made = path
+            .parent()
+            .map_or(Ok(()), std::fs::create_dir_all)
+            .and_then(|()| std::fs::File::create(&path))
+            .and_then(|file| file.set_len(size));
+        made.map_err(|error| Refusal::failed(format!("unable to create image: {error}\n")))?;
+        let now = self.clock().unix();
+        state.volumes.insert(
+            key.clone(),
+            Volume {
+                content: named.content.to_owned(),
+                format: format.to_owned(),
+                size,
+                vmid: named.vmid,
+                parent: named.parent,
+                ctime: now,
+                notes: None,
+                protected: false,
+                snapshots: std::collections::BTreeSet::new(),
+            },
+        );
+        Ok(key)
+    }
+
+    /// Frees a volume: `Err` is the text of what stands against it.
+    pub fn free(&self, key: &VolumeKey) -> Rule<()> {
+        let mut state = self.state();
+        if state.has_clones(key) {
+            return Err(Refusal::failed(format!("base volume '{}' is still in use by linked clones\n", key.name)));
+        }
+        let path = state.file_of(self.dir(), key);
+        state.volumes.remove(key);
+        drop(state);
+        // A file that is gone already is as good as one that goes now.
+        let _ = std::fs::remove_file(&path);
+        let _ = std::fs::remove_dir_all(snapshots_of(&path));
+        Ok(())
+    }
+
+    /// Real bytes that are left on a storage.
+    pub fn available(&self, node: &str, storage: &str) -> u64 {
+        let state = self.state();
+        let capacity = state.storages.get(storage).map_or(0, |storage| storage.capacity);
+        capacity.saturating_sub(state.used(self.dir(), node, storage))
+    }
+
+    /// Makes a full copy of a volume for a VM.
+    pub async fn copy_volume(&self, work: Option<&Work>, place: &Place<'_>, copy: &Copy<'_>) -> Rule<VolumeKey> {
+        let (source, volume, formats, shown_from) = {
+            let state = self.state();
+            let volume = state.volumes.get(copy.from).cloned();
+            let storage = state.storage_on(place.storage, place.node)?;
+            let formats: Vec<String> = storage.formats().into_iter().map(str::to_owned).collect();
+            (state.file_of(self.dir(), copy.from), volume, formats, state.path_of(copy.from))
+        };
+        let Some(volume) = volume else {
+            return Err(Refusal::failed(format!("failed to stat '{shown_from}'\n")));
+        };
+        let source = copy.snapshot.map_or_else(|| source.clone(), |name| snapshots_of(&source).join(name));
+        let format = copy
+            .format
+            .or((volume.format.as_str() != "iso").then_some(volume.format.as_str()))
+            .filter(|format| formats.iter().any(|known| known == format))
+            .unwrap_or(formats.first().map_or("raw", String::as_str))
+            .to_owned();
+        let info = image_info(&volume, &source).await?;
+        if let Some(work) = work {
+            work.log(format!("create full clone of {}({})", copy.label, copy.from.volid()));
+        }
+        let target = self.allocate(place, &format, info.virtual_size, None)?;
+        let (target_path, shown, family) = {
+            let state = self.state();
+            let family = state.storages.get(place.storage).map(super::state::Storage::family);
+            (state.file_of(self.dir(), &target), state.path_of(&target), family)
+        };
+        if let Some(work) = work {
+            if family == Some(Family::Files) {
+                work.log(formatting(&shown, &format, info.virtual_size));
+            } else {
+                work.log(format!("  Logical volume \"{}\" created.", target.file_name()));
+            }
+            let total = human(info.virtual_size);
+            work.log(format!("transferred 0.0 B of {total} (0.00%)"));
+        }
+        // Real storages copy some hundred megabytes a second; nothing takes longer than what a big disk does.
+        #[expect(clippy::cast_precision_loss, reason = "a duration")]
+        let seconds = (info.virtual_size as f64 / 268_435_456.0).min(20.0);
+        self.clock().sleep(seconds).await;
+        let room = self.available(place.node, place.storage);
+        let copied = blocking(move || convert_or_copy(&info, &source, &target_path, room)).await;
+        if let Err(error) = copied {
+            // The half-made copy goes; what failed is the copy.
+            let _ = self.free(&target);
+            return Err(Refusal::failed(format!(
+                "copy failed: command '/usr/bin/qemu-img convert -p -n -f {} -O {format} {shown_from} {shown}' failed: {error}\n",
+                volume.format
+            )));
+        }
+        if let Some(work) = work {
+            let total = human(self.state().volumes.get(&target).map_or(0, |volume| volume.size));
+            work.log(format!("transferred {total} of {total} (100.00%)"));
+        }
+        Ok(target)
+    }
+
+    /// Makes what a checked drive asks for and says the value to store.
+    pub async fn make_disk(&self, work: Option<&Work>, node: &str, vmid: u32, planned: &Planned) -> Rule<String> {
+        let Planned { key, options, source } = planned;
+        let mut stored = options.clone();
+        let format = stored.get("format").map(str::to_owned);
+        let created = |value: &str| {
+            if let Some(work) = work {
+                work.log(format!("{key}: successfully created disk '{value}'"));
+            }
+        };
+        match source {
+            Source::Empty => {
+                stored.set("media", "cdrom");
+                if stored.get("file") == Some("cdrom") {
+                    return Ok(stored.print("file"));
+                }
+                stored.set("file", "none");
+                Ok(stored.print("file"))
+            }
+            Source::Existing(volid) => {
+                let state = self.state();
+                let volume = state.volume_key(node, volid).and_then(|key| state.volumes.get(&key));
+                let Some(volume) = volume else {
+                    return Err(Refusal::failed(format!("volume '{volid}' does not exist\n")));
+                };
+                if drive::is_cloudinit(volid) {
+                    stored.set("media", "cdrom");
+                    stored.remove("size");
+                } else {
+                    stored.set("size", print_size(volume.size));
+                }
+                Ok(stored.print("file"))
+            }
+            Source::CloudInit { storage } => {
+                let place = Place { node, storage, vmid };
+                let files =
+                    self.state().storages.get(storage).map(super::state::Storage::family) == Some(Family::Files);
+                let format = format.unwrap_or_else(|| if files { "qcow2" } else { "raw" }.to_owned());
+                let name = if files && format == "raw" {
+                    format!("{vmid}/vm-{vmid}-cloudinit.raw")
+                } else if files {
+                    format!("{vmid}/vm-{vmid}-cloudinit.{format}")
+                } else {
+                    format!("vm-{vmid}-cloudinit")
+                };
+                let made = self.allocate(&place, &format, 4 << 20, Some(&name))?;
+                self.log_made(work, &made, &format, 4 << 20);
+                let value = format!("{},media=cdrom", made.volid());
+                created(&value);
+                Ok(value)
+            }
+            Source::New { storage, size } => {
+                let (default, family, kind) = {
+                    let state = self.state();
+                    let found = state.storage_on(storage, node)?;
+                    (found.formats()[0].to_owned(), found.family(), found.kind.clone())
+                };
+                let format = format.unwrap_or(default);
+                let size = match key.as_str() {
+                    "efidisk0" => efi_size(stored.get("efitype"), family, &kind),
+                    "tpmstate0" => 4 << 20,
+                    _ => *size,
+                };
+                if key == "efidisk0" && stored.get("efitype").is_none() && stored.get("pre-enrolled-keys").is_some() {
+                    stored.set("efitype", "2m");
+                }
+                let format = if key == "tpmstate0" { "raw".to_owned() } else { format };
+                let made = self.allocate(&Place { node, storage, vmid }, &format, size, None)?;
+                self.log_made(work, &made, &format, size);
+                stored.remove("format");
+                stored.set("file", made.volid());
+                stored.set("size", print_size(size));
+                let value = stored.print("file");
+                created(&value);
+                Ok(value)
+            }
+            Source::Import { storage, from } => {
+                let source = {
+                    let state = self.state();
+                    if from.starts_with('/') { state.volume_at(node, from) } else { state.volume_key(node, from) }
+                };
+                let Some(source) = source else {
+                    return Err(Refusal::failed(format!("can't find file '{from}'\n")));
+                };
+                let copy = Copy { from: &source, snapshot: None, format: format.as_deref(), label: "drive " };
+                let made = self.copy_volume(work, &Place { node, storage, vmid }, &copy).await?;
+                let size = self.state().volumes.get(&made).map_or(0, |volume| volume.size);
+                stored.remove("format");
+                stored.remove("import-from");
+                stored.set("file", made.volid());
+                stored.set("size", print_size(size));
+                let value = stored.print("file");
+                created(&value);
+                Ok(value)
+            }
+        }
+    }
+
+    fn log_made(&self, work: Option<&Work>, key: &VolumeKey, format: &str, size: u64) {
+        let Some(work) = work else { return };
+        let (shown, family) = {
+            let state = self.state();
+            (state.path_of(key), state.storages.get(&key.storage).map(super::state::Storage::family))
+        };
+        if family == Some(Family::Files) {
+            work.log(formatting(&shown, format, size));
+        } else {
+            work.log(format!("  Logical volume \"{}\" created.", key.file_name()));
+        }
+    }
+
+    /// Frees the volume of a drive's value, if there is one and it belongs to the VM.
+    pub fn free_drive(&self, node: &str, vmid: u32, value: &str) -> Rule<()> {
+        let drive = Properties::parse(value, "file");
+        let Some(volid) = drive.get("file") else { return Ok(()) };
+        if drive::is_cdrom(&drive) && !drive::is_cloudinit(volid) {
+            return Ok(());
+        }
+        let key = {
+            let state = self.state();
+            let Some(key) = state.volume_key(node, volid) else { return Ok(()) };
+            if state.volumes.get(&key).is_none_or(|volume| volume.vmid != Some(vmid)) {
+                return Ok(());
+            }
+            key
+        };
+        self.free(&key)
+    }
+}
+
+fn efi_size(efitype: Option<&str>, family: Family, kind: &str) -> u64 {
+    let bytes = if efitype == Some("4m") { 540_672 } else { 131_072 };
+    match (family, kind) {
+        (Family::Files, _) | (_, "rbd") => bytes,
+        (_, "zfspool" | "zfs") => 1 << 20,
+        _ => 4 << 20,
+    }
+}
+
+/// Where the snapshots of a volume are kept.
+pub fn snapshots_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".snapshots");
+    PathBuf::from(name)
+}
+
+/// What a guest would see of a volume. Uploads hold the image as it came; all other volumes are raw inside.
+async fn image_info(volume: &Volume, path: &Path) -> Rule<qcow2::Info> {
+    if volume.content == "import" && volume.format == "qcow2" {
+        let (path, shown) = (path.to_owned(), path.display().to_string());
+        return blocking(move || qcow2::info(&path))
+            .await
+            .map_err(|error| Refusal::failed(format!("failed to query image '{shown}': {error}\n")));
+    }
+    Ok(qcow2::Info { format: "raw", virtual_size: volume.size, backing: false })
+}
+
+fn convert_or_copy(info: &qcow2::Info, from: &Path, to: &Path, room: u64) -> std::io::Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    if std::fs::metadata(from)?.blocks() * 512 > room {
+        return Err(std::io::Error::new(std::io::ErrorKind::StorageFull, "exit code 1"));
+    }
+    if info.format == "qcow2" {
+        qcow2::convert(from, to)?;
+        return Ok(());
+    }
+    qcow2::sparse_copy(from, to, info.virtual_size)
+}
+
+/// Runs file work off the async threads.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
+}
+
+/// The keys of a config that name volumes, in the order in which they are made.
+pub fn drive_keys(config: &Config) -> Vec<String> {
+    config.keys().filter(|key| drive::is_drive(key)).cloned().collect()
+}

@@ -1,0 +1,240 @@
+//! Which right each config key needs, and how values are stored.
+//!
+//! Purpose: the privilege per key (Proxmox VE 8.4, PVE/API2/Qemu.pm, `check_vm_modify_config_perm`), the types of values,
+//! normalised tags and NICs. Must not know: requests.
+
+use super::disks::switch;
+use super::drive;
+use super::property::Properties;
+use super::refusal::{Refusal, Rule};
+use super::rights::Caller;
+use super::state::State;
+
+const CPU: &[&str] = &["cores", "cpu", "cpulimit", "cpuunits", "numa", "smp", "sockets", "vcpus"];
+const MEMORY: &[&str] = &["memory", "balloon", "shares"];
+const HARDWARE: &[&str] =
+    &["acpi", "hotplug", "kvm", "machine", "scsihw", "smbios1", "tablet", "vga", "watchdog", "audio0", "rng0"];
+const OPTIONS: &[&str] = &[
+    "agent",
+    "autostart",
+    "bios",
+    "description",
+    "keyboard",
+    "localtime",
+    "migrate_downtime",
+    "migrate_speed",
+    "name",
+    "onboot",
+    "ostype",
+    "protection",
+    "reboot",
+    "startdate",
+    "startup",
+    "tags",
+    "tdf",
+    "template",
+];
+const DISK: &[&str] = &["boot", "bootdisk", "vmstatestorage"];
+const CLOUD_INIT: &[&str] =
+    &["cicustom", "cipassword", "citype", "ciupgrade", "ciuser", "nameserver", "searchdomain", "sshkeys"];
+
+/// Keys that apply at once to a VM that runs.
+pub const AT_ONCE: &[&str] = &[
+    "description",
+    "hookscript",
+    "lock",
+    "migrate_downtime",
+    "migrate_speed",
+    "name",
+    "onboot",
+    "protection",
+    "shares",
+    "startup",
+    "tags",
+    "vmstatestorage",
+    "cicustom",
+    "cipassword",
+    "citype",
+    "ciupgrade",
+    "ciuser",
+    "nameserver",
+    "searchdomain",
+    "sshkeys",
+];
+
+const INTEGERS: &[&str] = &[
+    "balloon",
+    "cores",
+    "cpuunits",
+    "migrate_speed",
+    "shares",
+    "smp",
+    "snaptime",
+    "sockets",
+    "vcpus",
+    "acpi",
+    "autostart",
+    "ciupgrade",
+    "freeze",
+    "keephugepages",
+    "kvm",
+    "localtime",
+    "numa",
+    "onboot",
+    "protection",
+    "reboot",
+    "tablet",
+    "tdf",
+    "template",
+];
+
+/// Whether a key's value is shown as a number.
+pub fn is_integer(key: &str) -> bool {
+    INTEGERS.contains(&key)
+}
+
+/// What is done with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// A new VM gets it.
+    Create(&'a str),
+    /// It gets a new value.
+    Set(&'a str),
+    /// It is deleted; the present value.
+    Delete(&'a str),
+}
+
+impl State {
+    /// Refuses a change of a config key for which a right is missing. `pool` is that of a VM being made.
+    pub fn check_key(&self, caller: &Caller, vmid: u32, pool: Option<&str>, key: &str, change: Change<'_>) -> Rule<()> {
+        if caller.is_root() {
+            return Ok(());
+        }
+        let (Change::Create(value) | Change::Set(value) | Change::Delete(value)) = change;
+        let creating = matches!(change, Change::Create(_));
+        let need = |privilege: &str| self.check_vm(caller, vmid, pool, &[privilege]);
+        let (stem, _) = drive::numbered(key).unwrap_or((key, 0));
+        if CPU.contains(&key) || stem == "numa" {
+            need("VM.Config.CPU")
+        } else if MEMORY.contains(&key) {
+            need("VM.Config.Memory")
+        } else if HARDWARE.contains(&key) || (stem == "serial" && value == "socket") {
+            need("VM.Config.HWType")
+        } else if OPTIONS.contains(&key) {
+            need("VM.Config.Options")?;
+            if key == "startup" { self.check(caller, "/", &["Sys.Modify"]) } else { Ok(()) }
+        } else if stem == "serial" {
+            if matches!(change, Change::Delete(_)) {
+                return need("VM.Config.HWType");
+            }
+            Err(Refusal::failed(format!("only root can modify '{key}' config for real devices\n")))
+        } else if stem == "usb" || stem == "hostpci" {
+            if value.contains("mapping=") || (stem == "usb" && value.starts_with("spice")) {
+                return need("VM.Config.HWType");
+            }
+            Err(Refusal::failed(if stem == "usb" {
+                format!("only root can set '{key}' config for real devices\n")
+            } else {
+                format!("only root can set '{key}' config for non-mapped devices\n")
+            }))
+        } else if key == "freeze" {
+            need("VM.PowerMgmt")
+        } else if CLOUD_INIT.contains(&key) || stem == "ipconfig" {
+            self.check_vm_any(caller, vmid, pool, &["VM.Config.Cloudinit", "VM.Config.Network"])
+        } else if stem == "net" {
+            need("VM.Config.Network")
+        } else if drive::is_drive(key) || drive::is_unused(key) {
+            let parsed = Properties::parse(value, "file");
+            let file = parsed.get("file").unwrap_or_default();
+            if creating {
+                return Ok(());
+            }
+            if drive::is_cloudinit(file) {
+                need("VM.Config.Cloudinit")?;
+                need("VM.Config.CDROM")
+            } else if drive::is_cdrom(&parsed) {
+                need("VM.Config.CDROM")
+            } else {
+                need("VM.Config.Disk")
+            }
+        } else if DISK.contains(&key) {
+            if creating { Ok(()) } else { need("VM.Config.Disk") }
+        } else {
+            Err(Refusal::failed(format!("only root can set '{key}' config\n")))
+        }
+    }
+
+    fn check_vm(&self, caller: &Caller, vmid: u32, pool: Option<&str>, privileges: &[&str]) -> Rule<()> {
+        if let Some(pool) = pool
+            && self.may(caller, &format!("/pool/{pool}"), privileges)
+        {
+            return Ok(());
+        }
+        self.check(caller, &format!("/vms/{vmid}"), privileges)
+    }
+
+    fn check_vm_any(&self, caller: &Caller, vmid: u32, pool: Option<&str>, privileges: &[&str]) -> Rule<()> {
+        if let Some(pool) = pool
+            && self.may_any(caller, &format!("/pool/{pool}"), privileges)
+        {
+            return Ok(());
+        }
+        self.check_any(caller, &format!("/vms/{vmid}"), privileges)
+    }
+}
+
+/// Tags as the original stores them on update: lower case, sorted, once each.
+pub fn normal_tags(text: &str) -> String {
+    let tags: std::collections::BTreeSet<String> =
+        text.split([';', ',', ' ']).filter(|tag| !tag.is_empty()).map(str::to_ascii_lowercase).collect();
+    tags.into_iter().collect::<Vec<_>>().join(";")
+}
+
+/// A value as the config file keeps it: an empty one reads back as a blank, a description loses its last line ends.
+pub fn stored(key: &str, value: &str) -> Option<String> {
+    if key == "description" {
+        let text = value.trim_end_matches('\n');
+        return (!text.is_empty()).then(|| text.to_owned());
+    }
+    Some(if value.is_empty() { " ".to_owned() } else { value.to_owned() })
+}
+
+/// A NIC with its switches as 0 or 1, and a MAC: the given one, else the next made-up one.
+pub fn normal_nic(value: &str, make_mac: impl FnOnce() -> String) -> Properties {
+    let mut nic = drive::parse_nic(value);
+    for (key, value) in &mut nic.parts {
+        if key == "firewall" || key == "link_down" {
+            *value = switch(value);
+        }
+    }
+    if nic.get("macaddr").is_none_or(|mac| mac.is_empty() || mac == "auto") {
+        nic.set("macaddr", make_mac());
+    }
+    nic
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_lowered_sorted_and_unique() {
+        assert_eq!(normal_tags("zulu;Alpha,mike Alpha"), "alpha;mike;zulu");
+        assert_eq!(normal_tags(" b  a "), "a;b");
+    }
+
+    #[test]
+    fn an_empty_value_reads_back_as_a_blank() {
+        assert_eq!(stored("tags", "").as_deref(), Some(" "));
+        assert_eq!(stored("description", "\n"), None);
+        assert_eq!(stored("description", "a\r\nb\n").as_deref(), Some("a\r\nb"));
+    }
+
+    #[test]
+    fn a_nic_without_a_mac_gets_one_and_keeps_a_given_one() {
+        let made = || "BC:24:11:00:00:07".to_owned();
+        assert_eq!(drive::print_nic(&normal_nic("virtio,bridge=b", made)), "virtio=BC:24:11:00:00:07,bridge=b");
+        let nic = normal_nic("virtio=02:aa:bb:cc:dd:ee,link_down=yes", made);
+        assert_eq!(drive::print_nic(&nic), "virtio=02:aa:bb:cc:dd:ee,link_down=1");
+    }
+}

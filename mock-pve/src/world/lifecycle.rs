@@ -1,0 +1,389 @@
+//! Starting, stopping and destroying VMs.
+//!
+//! Purpose: the power operations and the deletion, as tasks, with the original's refusals. Must not know: requests.
+//! Rules after Proxmox VE 8.4 (PVE/QemuServer.pm, `vm_start`, `vm_stop`, `destroy_vm`).
+
+use super::World;
+use super::disks::drive_keys;
+use super::drive;
+use super::property::Properties;
+use super::refusal::{Refusal, Rule};
+use super::rights::Caller;
+use super::update::{check_lock, no_config};
+use super::volume::Family;
+use super::work::{Mode, Work};
+
+/// How a VM is to be stopped.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shutdown {
+    /// Seconds of real life to wait for the guest.
+    pub timeout: Option<f64>,
+    /// Pull the plug when the time is up.
+    pub force: bool,
+}
+
+/// What goes with a VM that is destroyed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Destroy {
+    /// Related configurations too.
+    pub purge: bool,
+    /// Every volume with its number.
+    pub unreferenced: bool,
+    /// Ignore the lock.
+    pub skip_lock: bool,
+}
+
+fn not_found(node: &str, vmid: u32) -> Refusal {
+    Refusal::failed(format!("unable to find configuration file for VM {vmid} on node '{node}'\n"))
+}
+
+impl World {
+    /// Starts a VM. Says the UPID.
+    pub fn start_vm(&self, caller: &Caller, node: &str, vmid: u32) -> String {
+        let at = node.to_owned();
+        self.start_task(caller, node, "qmstart", &vmid.to_string(), |work| async move {
+            let world = work.world().clone();
+            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            world.may_start(&at, vmid)?;
+            world.clock().sleep(0.8).await;
+            world.switch_on(vmid);
+            Ok(())
+        })
+    }
+
+    fn may_start(&self, node: &str, vmid: u32) -> Rule<()> {
+        let mut state = self.state();
+        let vm = state.vm(node, vmid)?;
+        if vm.config.get("template").is_some_and(|flag| flag == "1") {
+            return Err(Refusal::failed("you can't start a vm if it's a template\n"));
+        }
+        let suspended = vm.config.get("lock").is_some_and(|lock| lock == "suspended");
+        if !suspended {
+            check_lock(&vm.config)?;
+        }
+        if vm.running.is_some() {
+            return Err(Refusal::failed(format!("VM {vmid} already running\n")));
+        }
+        let bridges: Vec<String> =
+            drive::nics(&vm.config).iter().filter_map(|(_, nic)| nic.get("bridge").map(str::to_owned)).collect();
+        let volumes: Vec<String> = drive_keys(&vm.config)
+            .iter()
+            .filter_map(|key| super::config::volid(&vm.config[key]))
+            .filter(|volid| volid != "none" && volid != "cdrom" && !volid.starts_with('/'))
+            .collect();
+        let known = |bridge: &str| {
+            state.nodes.get(node).is_some_and(|node| {
+                node.network.iter().any(|iface| iface.get("iface").and_then(|name| name.as_str()) == Some(bridge))
+            }) || self.network(bridge).is_some()
+        };
+        if bridges.iter().any(|bridge| !known(bridge)) {
+            return Err(Refusal::failed("start failed: QEMU exited with code 1\n"));
+        }
+        for volid in volumes {
+            if state.volume_key(node, &volid).is_none_or(|key| !state.volumes.contains_key(&key)) {
+                return Err(Refusal::failed(format!("volume '{volid}' does not exist\n")));
+            }
+        }
+        if suspended && let Some(vm) = state.vms.get_mut(&vmid) {
+            vm.config.remove("lock");
+        }
+        Ok(())
+    }
+
+    /// Pulls the plug of a VM. Says the UPID.
+    pub fn stop_vm(&self, caller: &Caller, node: &str, vmid: u32, overrule: bool) -> String {
+        self.tell(caller, "stop", Some(vmid), None);
+        let (at, who) = (node.to_owned(), caller.clone());
+        self.start_task(caller, node, "qmstop", &vmid.to_string(), |work| async move {
+            let world = work.world().clone();
+            if overrule {
+                world.overrule_shutdowns(&who, &at, vmid, &work).await;
+            }
+            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            if world.state().vm(&at, vmid).is_err() {
+                return Err(not_found(&at, vmid));
+            }
+            if world.pid_of(vmid).is_some() {
+                world.clock().sleep(0.5).await;
+                world.switch_off(vmid);
+            }
+            Ok(())
+        })
+    }
+
+    async fn overrule_shutdowns(&self, caller: &Caller, node: &str, vmid: u32, work: &Work) {
+        let tasks: Vec<String> = {
+            let state = self.state();
+            let sees_all = state.may(caller, &format!("/nodes/{node}"), &["Sys.Modify"]);
+            state
+                .tasks
+                .by_upid
+                .values()
+                .filter(|task| task.kind == "qmshutdown" && task.id == vmid.to_string() && task.status.is_none())
+                .filter(|task| sees_all || task.user == caller.identity)
+                .map(|task| task.upid.clone())
+                .collect()
+        };
+        if tasks.is_empty() {
+            return;
+        }
+        for upid in &tasks {
+            self.stop_task(upid);
+        }
+        for upid in &tasks {
+            self.task_end(upid, std::time::Duration::from_secs(5)).await;
+        }
+        work.log(format!("overruled qmshutdown tasks: {}", tasks.join(", ")));
+    }
+
+    /// Asks a VM to shut down. Says the UPID.
+    pub fn shutdown_vm(&self, caller: &Caller, node: &str, vmid: u32, how: Shutdown) -> Rule<String> {
+        let paused = {
+            let state = self.state();
+            state.vms.get(&vmid).and_then(|vm| vm.running.as_ref()).is_some_and(|running| running.paused)
+        };
+        if paused && !how.force {
+            return Err(Refusal::failed("VM is paused - cannot shutdown\n"));
+        }
+        self.tell(caller, "shutdown", Some(vmid), None);
+        let at = node.to_owned();
+        Ok(self.start_task(caller, node, "qmshutdown", &vmid.to_string(), |work| async move {
+            let world = work.world().clone();
+            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            let startup = {
+                let state = world.state();
+                let Ok(vm) = state.vm(&at, vmid) else { return Err(not_found(&at, vmid)) };
+                vm.config
+                    .get("startup")
+                    .and_then(|text| Properties::parse(text, "order").get("down").and_then(|down| down.parse().ok()))
+            };
+            let timeout = how.timeout.or(startup).unwrap_or(60.0);
+            if paused {
+                world.switch_off(vmid);
+                return Ok(());
+            }
+            if world.ask_and_wait(vmid, timeout).await {
+                return Ok(());
+            }
+            if how.force {
+                work.log("VM still running - terminating now with SIGTERM");
+                world.clock().sleep(0.5).await;
+                world.switch_off(vmid);
+                return Ok(());
+            }
+            Err(Refusal::failed("VM quit/powerdown failed - got timeout\n"))
+        }))
+    }
+
+    /// Presses the power button and waits. Whether the VM went off.
+    async fn ask_and_wait(&self, vmid: u32, seconds: f64) -> bool {
+        let Some(pid) = self.pid_of(vmid) else { return true };
+        self.ask_to_shut_down(vmid);
+        let deadline = tokio::time::Instant::now() + self.clock().scaled(seconds);
+        loop {
+            if self.pid_of(vmid) != Some(pid) {
+                return true;
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
+    fn must_run(&self, node: &str, vmid: u32) -> Rule<()> {
+        let state = self.state();
+        state.vm(node, vmid)?;
+        if state.vms.get(&vmid).is_none_or(|vm| vm.running.is_none()) {
+            return Err(Refusal::failed(format!("VM {vmid} not running\n")));
+        }
+        Ok(())
+    }
+
+    /// Hard reset. Says the UPID.
+    pub fn reset_vm(&self, caller: &Caller, node: &str, vmid: u32) -> Rule<String> {
+        self.must_run(node, vmid)?;
+        self.tell(caller, "reset", Some(vmid), None);
+        Ok(self.start_task(caller, node, "qmreset", &vmid.to_string(), |work| async move {
+            let world = work.world().clone();
+            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            world.reset(vmid);
+            Ok(())
+        }))
+    }
+
+    /// Shutdown and start again. Says the UPID.
+    pub fn reboot_vm(&self, caller: &Caller, node: &str, vmid: u32, timeout: Option<f64>) -> Rule<String> {
+        self.must_run(node, vmid)?;
+        self.tell(caller, "reboot", Some(vmid), None);
+        Ok(self.start_task(caller, node, "qmreboot", &vmid.to_string(), |work| async move {
+            let world = work.world().clone();
+            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            if !world.ask_and_wait(vmid, timeout.unwrap_or(60.0)).await {
+                return Err(Refusal::failed("VM quit/powerdown failed - got timeout\n"));
+            }
+            let later = world.clone();
+            tokio::spawn(async move {
+                later.clock().sleep(1.0).await;
+                if later.state().vms.contains_key(&vmid) && later.pid_of(vmid).is_none() {
+                    later.switch_on(vmid);
+                }
+            });
+            Ok(())
+        }))
+    }
+
+    /// Pauses or resumes. Says the UPID.
+    pub fn pause_vm(&self, caller: &Caller, node: &str, vmid: u32, pause: Pause) -> Rule<String> {
+        self.must_run(node, vmid)?;
+        let kind = if pause == Pause::Pause { "qmpause" } else { "qmresume" };
+        Ok(self.start_task(caller, node, kind, &vmid.to_string(), |work| async move {
+            let world = work.world().clone();
+            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            if let Some(running) = world.state().vms.get_mut(&vmid).and_then(|vm| vm.running.as_mut()) {
+                running.paused = pause == Pause::Pause;
+            }
+            Ok(())
+        }))
+    }
+
+    /// Checks and starts the destruction of a VM. Says the UPID.
+    pub fn destroy_vm(&self, caller: &Caller, node: &str, vmid: u32, how: Destroy) -> Rule<String> {
+        {
+            let state = self.state();
+            let vm = state.vm(node, vmid)?;
+            if vm.config.get("protection").is_some_and(|flag| flag == "1") {
+                return Err(Refusal::failed(format!("can't remove VM {vmid} - protection mode enabled\n")));
+            }
+            if !how.purge && state.ha.contains_key(&format!("vm:{vmid}")) {
+                return Err(Refusal::failed(format!(
+                    "unable to remove VM {vmid} - used in HA resources and purge parameter not set.\n"
+                )));
+            }
+            if !how.purge
+                && let Some(job) = state.replication.iter().find(|job| is_guest(job, vmid))
+            {
+                let id = job.get("id").and_then(|id| id.as_str()).unwrap_or_default();
+                return Err(Refusal::failed(format!(
+                    "There is a replication job '{id}' for guest '{vmid}' - Please remove that first.\n"
+                )));
+            }
+            if vm.running.is_some() {
+                return Err(Refusal::failed(format!("VM {vmid} is running - destroy failed\n")));
+            }
+        }
+        self.tell(caller, "destroy", Some(vmid), None);
+        let at = node.to_owned();
+        Ok(self.start_task(caller, node, "qmdestroy", &vmid.to_string(), |work| async move {
+            let world = work.world().clone();
+            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            world.destroy_work(&work, &at, vmid, how).await
+        }))
+    }
+
+    async fn destroy_work(&self, work: &Work, node: &str, vmid: u32, how: Destroy) -> Rule<()> {
+        let values: Vec<String> = {
+            let state = self.state();
+            let vm = state.vm(node, vmid).map_err(|_| no_config(node, vmid))?;
+            if !how.skip_lock && vm.config.get("lock").is_some_and(|lock| lock != "suspended") {
+                check_lock(&vm.config)?;
+            }
+            if vm.running.is_some() {
+                return Err(Refusal::failed(format!("VM {vmid} is running - destroy failed\n")));
+            }
+            let all = vm.snapshots.values().chain([&vm.config, &vm.pending]).flatten();
+            let values: Vec<String> = all
+                .filter(|(key, _)| drive::is_drive(key) || drive::is_unused(key) || *key == "vmstate")
+                .map(|(_, value)| value.clone())
+                .collect();
+            for value in &values {
+                let volid = super::config::volid(value).unwrap_or_default();
+                if state.volume_key(node, &volid).is_some_and(|key| state.has_clones(&key)) {
+                    return Err(Refusal::failed(format!("base volume '{volid}' is still in use by linked cloned\n")));
+                }
+            }
+            values
+        };
+        self.clock().sleep(0.5).await;
+        for value in values {
+            let volid = super::config::volid(&value).unwrap_or_default();
+            self.log_removed(work, node, &volid);
+            if let Err(refusal) = self.free_drive(node, vmid, &value) {
+                work.warn(&format!("Could not remove disk '{volid}', check manually: {}", refusal.text()));
+            }
+        }
+        if how.unreferenced {
+            let left: Vec<_> = {
+                let state = self.state();
+                let here = |key: &super::state::VolumeKey| key.node.is_empty() || key.node == node;
+                let owned = state.volumes.iter().filter(|(_, volume)| volume.content == "images");
+                owned
+                    .filter(|(key, volume)| volume.vmid == Some(vmid) && here(key))
+                    .map(|(key, _)| key.clone())
+                    .collect()
+            };
+            for key in left {
+                if let Err(refusal) = self.free(&key) {
+                    work.warn(&format!("Could not remove disk '{}', check manually: {}", key.volid(), refusal.text()));
+                }
+            }
+        }
+        let mut state = self.state();
+        if how.purge {
+            state.tasks.log(work.upid(), format!("purging VM {vmid} from related configurations.."));
+            state.ha.remove(&format!("vm:{vmid}"));
+            state.replication.retain(|job| !is_guest(job, vmid));
+            state.forget_in_backups(vmid);
+        }
+        state.vms.remove(&vmid);
+        let path = format!("/vms/{vmid}");
+        state.access.acl.retain(|acl| acl.path != path);
+        for pool in state.pools.values_mut() {
+            pool.vms.remove(&vmid);
+        }
+        Ok(())
+    }
+
+    fn log_removed(&self, work: &Work, node: &str, volid: &str) {
+        let block = {
+            let state = self.state();
+            state.volume_key(node, volid).filter(|key| state.volumes.contains_key(key)).is_some_and(|key| {
+                state.storages.get(&key.storage).is_some_and(|storage| {
+                    storage.family() != Family::Files && matches!(storage.kind.as_str(), "lvm" | "lvmthin")
+                })
+            })
+        };
+        if block {
+            let name = volid.rsplit(['/', ':']).next().unwrap_or_default();
+            work.log(format!("  Logical volume \"{name}\" successfully removed."));
+        }
+    }
+}
+
+/// Which way a VM's clock goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// Stand still.
+    Pause,
+    /// Go on.
+    Resume,
+}
+
+fn is_guest(job: &serde_json::Map<String, serde_json::Value>, vmid: u32) -> bool {
+    job.get("guest")
+        .is_some_and(|guest| guest.as_u64() == Some(u64::from(vmid)) || guest.as_str() == Some(&vmid.to_string()))
+}
+
+impl super::state::State {
+    fn forget_in_backups(&mut self, vmid: u32) {
+        let id = vmid.to_string();
+        for job in &mut self.backup {
+            if let Some(list) = job.get("vmid").and_then(|list| list.as_str()) {
+                let left: Vec<&str> = list.split(',').filter(|one| *one != id).collect();
+                let left = serde_json::Value::String(left.join(","));
+                job.insert("vmid".to_owned(), left);
+            }
+        }
+        self.backup.retain(|job| job.get("vmid").and_then(|list| list.as_str()) != Some(""));
+    }
+}

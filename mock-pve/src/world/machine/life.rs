@@ -1,0 +1,585 @@
+//! A machine's life: power on, boot, maintenance, configured, down again.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use tokio::sync::mpsc;
+
+use super::config::{MachineType, NodeConfig};
+use super::state::{Api, Command, Link, Machine, Membership, ServiceState, Stage, What, Wipe};
+use super::versions::Version;
+use crate::disk::{self, DiskError, Keep, Verified};
+use crate::world::cluster::objects::{self, NodeFacts, Readiness};
+use crate::world::cluster::{self, Etcd, EtcdError, Member, OnDisk};
+use crate::world::{GuestInfo, GuestInterface};
+
+/// Whether a machine has to boot, or is up already when the world begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    Real,
+    Already,
+}
+
+/// How a boot ended.
+enum End {
+    Reboot,
+    PowerOff,
+    /// It hangs: nothing but the plug helps.
+    Dead,
+}
+
+/// Seconds that things take in real life.
+const BOOT: f64 = 25.0;
+const API: f64 = 2.0;
+const KUBELET: f64 = 4.0;
+const ETCD: f64 = 3.0;
+const API_SERVER: f64 = 8.0;
+const NODE_READY: f64 = 6.0;
+const SHUTDOWN: f64 = 10.0;
+/// How long the node controller waits before it calls a node unknown.
+const NODE_GRACE: f64 = 40.0;
+
+type Commands = mpsc::UnboundedReceiver<Command>;
+
+/// A machine from power on to power off.
+pub(super) async fn live(machine: Machine, mut commands: Commands, mut pace: Pace) {
+    loop {
+        match (Boot { machine: machine.clone(), pace }).run(&mut commands).await {
+            End::Reboot => machine.room().leave(&machine),
+            End::PowerOff => {
+                machine.world().console(machine.vmid(), "reboot: Power down");
+                return machine.room().switched_off(&machine);
+            }
+            End::Dead => std::future::pending().await,
+        }
+        pace = Pace::Real;
+    }
+}
+
+/// One boot of a machine.
+struct Boot {
+    machine: Machine,
+    pace: Pace,
+}
+
+impl Boot {
+    async fn sleep(&self, seconds: f64) {
+        if self.pace == Pace::Real {
+            self.machine.world().clock().sleep(seconds).await;
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.machine.hardware().disk.clone().unwrap_or_default()
+    }
+
+    async fn run(&self, commands: &mut Commands) -> End {
+        let machine = &self.machine;
+        machine.update(|state| {
+            (state.stage, state.api) = (Stage::Booting, Api::Silent);
+            (state.kubernetes, state.node_ready, state.bootstrapping) = (false, false, false);
+            (state.config, state.recipe) = (None, None);
+            state.services.clear();
+            state.events.clear();
+            state.dmesg.clear();
+        });
+        let hardware = machine.hardware();
+        machine.world().console(machine.vmid(), &format!("{}: Booting from {}", hardware.bios, hardware.disk_key));
+        self.sleep(BOOT).await;
+        let (disk, config) = match self.load().await {
+            Ok(found) => found,
+            Err(why) => {
+                machine.world().console(machine.vmid(), &format!("Boot failed: {why}"));
+                machine.world().console(machine.vmid(), "No bootable device.");
+                return End::Dead;
+            }
+        };
+        self.kernel(&disk);
+        let config = config.and_then(|text| match NodeConfig::parse(&text, Version::of(&disk.marker.recipe.version)) {
+            Ok(config) => Some(Arc::new(config)),
+            Err(error) => {
+                machine.says(&format!("[talos] failed to load config from STATE: {error}"));
+                None
+            }
+        });
+        machine.happened("", What::Sequence("initialize", true));
+        machine.happened("", What::Sequence("initialize", false));
+        let config = match config {
+            Some(config) => config,
+            None => match self.maintenance(commands).await {
+                Ok(config) => config,
+                Err(end) => return end,
+            },
+        };
+        self.configured(config, commands).await
+    }
+
+    /// What the firmware and the boot loader look at.
+    async fn load(&self) -> Result<(Verified, Option<Vec<u8>>), String> {
+        let hardware = self.machine.hardware().clone();
+        if !runs_talos(&hardware.cpu) {
+            return Err(format!("CPU model {} lacks x86-64-v2: the kernel halts", hardware.cpu));
+        }
+        let path = self.path();
+        let read = move || -> Result<_, DiskError> { Ok((disk::read(&path)?, disk::load(&path, Keep::Config)?)) };
+        let found = tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?;
+        let (disk, config) = found.map_err(|error| chain(&error))?;
+        if hardware.secure_boot && !disk.marker.recipe.signed {
+            return Err("Security Violation: the boot loader isn't signed, and Secure Boot is on".to_owned());
+        }
+        if hardware.disk_key.starts_with("scsi") && !hardware.scsihw.starts_with("virtio") {
+            return Err(format!("the kernel has no driver for SCSI controller {}: no system disk", hardware.scsihw));
+        }
+        Ok((disk, config))
+    }
+
+    fn kernel(&self, disk: &Verified) {
+        let machine = &self.machine;
+        let links = self.links(None);
+        let uuid = machine.world().random_uuid();
+        machine.update(|state| {
+            state.boot_id = uuid;
+            state.booted = SystemTime::now();
+            state.recipe = Some(disk.marker.recipe.clone());
+            state.links = links;
+            state.disk_bytes = disk.bytes;
+        });
+        let recipe = &disk.marker.recipe;
+        machine.says(&format!("Linux version 6.12.57-talos (Talos {})", recipe.version));
+        machine.says(&format!("Command line: talos.platform=nocloud {}", recipe.kernel_args.join(" ")));
+        machine.says(&format!("[talos] schematic {}", recipe.schematic));
+    }
+
+    /// The network cards with what is configured or leased.
+    fn links(&self, config: Option<&NodeConfig>) -> Vec<Link> {
+        let machine = &self.machine;
+        let number = machine.hardware().nics.iter().enumerate();
+        number
+            .map(|(number, nic)| {
+                let name = format!("eth{number}");
+                let fixed = config.map(|config| config.addresses(&name, &nic.mac)).unwrap_or_default();
+                let dhcp = config.is_none_or(|config| config.dhcp(&name, &nic.mac));
+                let lease = if dhcp && nic.link_up { machine.world().lease(&nic.bridge, &nic.mac) } else { None };
+                let gateway = lease.as_ref().and_then(|lease| lease.gateway);
+                let gateway = gateway.or_else(|| machine.world().network(&nic.bridge)?.gateway);
+                let addresses = fixed.into_iter().chain(lease.map(|lease| lease.address)).collect();
+                let addresses = if nic.link_up { addresses } else { Vec::new() };
+                Link { name, mac: nic.mac.to_lowercase(), up: nic.link_up, addresses, gateway }
+            })
+            .collect()
+    }
+
+    /// Waits for a configuration.
+    async fn maintenance(&self, commands: &mut Commands) -> Result<Arc<NodeConfig>, End> {
+        let machine = &self.machine;
+        for id in ["machined", "containerd", "udevd"] {
+            machine.service(id, ServiceState::Running, None, "Service started");
+        }
+        machine.update(|state| {
+            (state.stage, state.api) = (Stage::Maintenance, Api::Maintenance);
+            state.generation += 1;
+        });
+        machine.says("[talos] this machine is reachable at:");
+        for address in machine.see(|state| state.addresses().collect::<Vec<_>>()) {
+            machine.says(&format!("[talos] \t{address}"));
+        }
+        self.tell_agent();
+        loop {
+            match commands.recv().await {
+                None => return Err(End::Dead),
+                Some(Command::Apply { config, .. }) => {
+                    if let Err(error) = self.keep(&config) {
+                        machine.says(&format!("[talos] {}", chain(&error)));
+                        continue;
+                    }
+                    machine.update(|state| (state.stage, state.api) = (Stage::Booting, Api::Silent));
+                    return Ok(config);
+                }
+                Some(Command::Bootstrap) => {}
+                Some(other) => return Err(self.down(other).await),
+            }
+        }
+    }
+
+    /// Makes the partitions and keeps the configuration on the disk.
+    fn keep(&self, config: &NodeConfig) -> Result<(), DiskError> {
+        disk::provision(&self.path())?;
+        disk::store(&self.path(), Keep::Config, config.text().as_bytes())
+    }
+
+    /// What the guest agent says, when the image has one.
+    fn tell_agent(&self) {
+        let machine = &self.machine;
+        let (agent, hostname, links) = machine.see(|state| {
+            let extensions = state.recipe.iter().flat_map(|recipe| &recipe.extensions);
+            let agent = extensions.into_iter().any(|one| one.name == "siderolabs/qemu-guest-agent");
+            (agent, state.hostname(), state.links.clone())
+        });
+        if !agent {
+            return;
+        }
+        machine.service("ext-qemu-guest-agent", ServiceState::Running, None, "Started task ext-qemu-guest-agent");
+        let local: Vec<_> = ["127.0.0.1/8", "::1/128"].iter().filter_map(|text| text.parse().ok()).collect();
+        let mut interfaces =
+            vec![GuestInterface { name: "lo".to_owned(), mac: "00:00:00:00:00:00".to_owned(), addresses: local }];
+        interfaces.extend(links.into_iter().map(|link| GuestInterface {
+            name: link.name,
+            mac: link.mac,
+            addresses: link.addresses,
+        }));
+        machine.world().set_guest(machine.vmid(), Some(GuestInfo { agent: true, hostname, interfaces }));
+    }
+
+    async fn configured(&self, mut config: Arc<NodeConfig>, commands: &mut Commands) -> End {
+        let machine = &self.machine;
+        loop {
+            let links = self.links(Some(&config));
+            machine.update(|state| {
+                state.links = links;
+                state.config = Some(config.clone());
+            });
+            let command = tokio::select! {
+                never = self.work(&config) => match never {},
+                command = next(commands, machine) => command,
+            };
+            match command {
+                None => return End::Dead,
+                Some(Command::Apply { config: new, reboot }) => {
+                    if let Err(error) = self.keep(&new) {
+                        machine.says(&format!("[talos] {}", chain(&error)));
+                    }
+                    if reboot {
+                        return self.down(Command::Reboot { actor: String::new() }).await;
+                    }
+                    config = new;
+                }
+                Some(Command::Bootstrap) => {}
+                Some(other) => return self.down(other).await,
+            }
+        }
+    }
+
+    /// All that a configured machine does until it is told otherwise. After a new configuration it runs again from
+    /// the beginning and finds everything up.
+    async fn work(&self, config: &NodeConfig) -> std::convert::Infallible {
+        let machine = &self.machine;
+        let fresh = machine.see(|state| state.api != Api::Configured);
+        if fresh {
+            machine.happened("", What::Sequence("boot", true));
+            for id in ["machined", "containerd", "udevd", "syslogd"] {
+                machine.service(id, ServiceState::Running, Some(true), "Health check successful");
+            }
+            self.sleep(API).await;
+            machine.service("apid", ServiceState::Running, Some(true), "Health check successful");
+            machine.update(|state| {
+                state.api = Api::Configured;
+                state.generation += 1;
+            });
+            self.tell_agent();
+            machine.service("cri", ServiceState::Running, Some(true), "Health check successful");
+            self.sleep(KUBELET).await;
+            machine.service("kubelet", ServiceState::Running, Some(true), "Health check successful");
+        }
+        if config.machine_type() == MachineType::ControlPlane {
+            if machine.see(|state| state.membership.is_none()) {
+                machine.service("trustd", ServiceState::Running, Some(true), "Health check successful");
+                self.etcd(config).await;
+            }
+            if machine.see(|state| !state.kubernetes) {
+                self.sleep(API_SERVER).await;
+                while let Err(error) = self.control_plane(config) {
+                    tracing::debug!(%error, "the API server can't start yet");
+                    self.wait().await;
+                }
+            }
+        }
+        self.node(config).await
+    }
+
+    /// Waits a little for what depends on others; never no time at all.
+    async fn wait(&self) {
+        self.machine.world().clock().sleep(1.0).await;
+    }
+
+    /// Until this machine is a running etcd member: by its disk, by joining, or because somebody bootstraps it.
+    async fn etcd(&self, config: &NodeConfig) {
+        let machine = &self.machine;
+        let path = self.path();
+        machine.service("etcd", ServiceState::Preparing, None, "Running pre state");
+        let known = match cluster::read(&path) {
+            Ok(known) => known,
+            Err(error) => {
+                machine.service("etcd", ServiceState::Failed, Some(false), &chain(&error));
+                return std::future::pending().await;
+            }
+        };
+        self.sleep(ETCD).await;
+        let membership = if let Some(on_disk) = known {
+            let etcd = machine.room().etcd(on_disk.data.cluster_id, || Etcd::from_data(on_disk.data.clone()));
+            let id = on_disk.member;
+            if etcd.has_quorum() && !etcd.summary().members.iter().any(|member| member.id == id) {
+                machine.service("etcd", ServiceState::Failed, Some(false), "the member has been permanently removed");
+                return std::future::pending().await;
+            }
+            etcd.start(on_disk, path);
+            Membership { etcd, id }
+        } else {
+            loop {
+                if machine.see(|state| state.bootstrapping) {
+                    break self.bootstrap(config, path);
+                }
+                if let Some(joined) = self.join(config, &path) {
+                    break joined;
+                }
+                self.wait().await;
+            }
+        };
+        machine.update(|state| state.membership = Some(membership.clone()));
+        while !membership.etcd.has_quorum() {
+            machine.update(|state| {
+                if let Some(service) = state.services.get_mut("etcd") {
+                    service.healthy = Some(false);
+                }
+            });
+            self.wait().await;
+        }
+        machine.service("etcd", ServiceState::Running, Some(true), "Health check successful");
+        machine.says("[talos] etcd is running");
+    }
+
+    fn member(&self) -> Member {
+        let id = chance(self.machine.world());
+        self.machine.see(|state| Member {
+            id,
+            name: state.hostname(),
+            address: state.address().map(|address| address.to_string()).unwrap_or_default(),
+            learner: false,
+        })
+    }
+
+    fn bootstrap(&self, config: &NodeConfig, path: PathBuf) -> Membership {
+        let member = self.member();
+        let id = member.id;
+        let data = Etcd::bootstrap(chance(self.machine.world()), config.etcd_mark(), member);
+        let etcd = self.machine.room().etcd(data.cluster_id, || Etcd::from_data(data.clone()));
+        etcd.start(OnDisk { member: id, data }, path);
+        Membership { etcd, id }
+    }
+
+    fn join(&self, config: &NodeConfig, path: &Path) -> Option<Membership> {
+        let etcd = self.machine.room().joinable(&config.etcd_mark())?;
+        let member = self.member();
+        let id = member.id;
+        etcd.join(member, path.to_owned()).ok()?;
+        Some(Membership { etcd, id })
+    }
+
+    /// The API server starts; the first one of a cluster makes what every cluster has.
+    fn control_plane(&self, config: &NodeConfig) -> Result<(), EtcdError> {
+        let machine = &self.machine;
+        let Some(membership) = machine.see(|state| state.membership.clone()) else { return Ok(()) };
+        let etcd = &membership.etcd;
+        let seed = uid_seed(etcd);
+        if etcd.get(&objects::key("namespaces", None, "kube-system")).is_none() {
+            objects::begin(etcd, &seed, &config.kubernetes().unwrap_or_default())?;
+        }
+        objects::put_static_pods(etcd, &self.facts(config, Readiness::NotReady), &seed)?;
+        machine.says("[talos] kube-apiserver is healthy");
+        machine.update(|state| state.kubernetes = true);
+        Ok(())
+    }
+
+    /// Registers the node and keeps it alive, for ever; on the machine that leads etcd, looks after the others.
+    async fn node(&self, config: &NodeConfig) -> std::convert::Infallible {
+        let machine = &self.machine;
+        let mark = config.cluster_mark();
+        let mut registered = false;
+        let mut missing = BTreeMap::new();
+        loop {
+            if let Some(etcd) = self.reachable_etcd(&mark) {
+                let written = if registered && machine.see(|state| state.node_ready) {
+                    self.care(&etcd, &mark, &mut missing)
+                } else {
+                    let seed = uid_seed(&etcd);
+                    let first = objects::put_node(&etcd, &self.facts(config, Readiness::NotReady), &seed);
+                    if first.is_ok() {
+                        self.sleep(NODE_READY).await;
+                    }
+                    first.and_then(|()| objects::put_node(&etcd, &self.facts(config, Readiness::Ready), &seed))
+                };
+                if written.is_ok() && !machine.see(|state| state.node_ready) {
+                    registered = true;
+                    machine.says(&format!("[talos] node {} is ready", machine.see(super::State::hostname)));
+                    machine.update(|state| (state.node_ready, state.stage) = (true, Stage::Running));
+                    machine.happened("", What::Sequence("boot", false));
+                }
+                registered = registered || written.is_ok();
+            } else if config.machine_type() == MachineType::Worker && machine.see(|state| state.stage == Stage::Booting)
+            {
+                machine.update(|state| state.stage = Stage::Running);
+            }
+            self.wait().await;
+        }
+    }
+
+    /// etcd behind any API server of the cluster.
+    fn reachable_etcd(&self, mark: &str) -> Option<Arc<Etcd>> {
+        let servers = self.machine.room().api_servers(mark);
+        let etcds = servers.iter().filter_map(|one| one.see(|state| Some(state.membership.as_ref()?.etcd.clone())));
+        etcds.into_iter().find(|etcd| etcd.has_quorum())
+    }
+
+    /// The controllers: nodes that aren't heard of become unknown, daemon sets count.
+    fn care(&self, etcd: &Etcd, mark: &str, missing: &mut BTreeMap<String, Instant>) -> Result<(), EtcdError> {
+        let leads = self.machine.see(|state| {
+            state.membership.as_ref().is_some_and(|membership| etcd.summary().leader == Some(membership.id))
+        });
+        if !leads {
+            return Ok(());
+        }
+        let alive: Vec<(String, bool)> = self
+            .machine
+            .room()
+            .cluster(mark)
+            .iter()
+            .map(|one| one.see(|state| (state.hostname(), state.node_ready)))
+            .collect();
+        for (key, entry) in etcd.list("/registry/minions/").0 {
+            let name = key.rsplit('/').next().unwrap_or_default();
+            if alive.iter().any(|(known, ready)| known == name && *ready) {
+                missing.remove(name);
+                continue;
+            }
+            let since = *missing.entry(name.to_owned()).or_insert_with(Instant::now);
+            let grace = self.machine.world().clock().scaled(NODE_GRACE);
+            if since.elapsed() >= grace && objects::is_ready(&entry.value) {
+                objects::mark_node(etcd, name, Readiness::Unknown)?;
+            }
+        }
+        objects::count_daemons(etcd)
+    }
+
+    fn facts(&self, config: &NodeConfig, readiness: Readiness) -> NodeFacts {
+        let hardware = self.machine.hardware();
+        let control_plane = config.machine_type() == MachineType::ControlPlane;
+        self.machine.see(|state| NodeFacts {
+            name: state.hostname(),
+            address: state.address().map(|address| address.to_string()).unwrap_or_default(),
+            control_plane,
+            tainted: control_plane && !config.schedules_on_control_planes(),
+            talos: state.tag().to_owned(),
+            kubernetes: config.kubernetes().unwrap_or_default(),
+            boot_id: state.boot_id.clone(),
+            uuid: hardware.uuid.clone(),
+            cores: hardware.cores,
+            memory_mib: hardware.memory_mib,
+            readiness,
+        })
+    }
+
+    /// The way down.
+    async fn down(&self, command: Command) -> End {
+        let machine = &self.machine;
+        let (stage, sequence, actor) = match &command {
+            Command::Reboot { actor } => (Stage::Rebooting, "reboot", actor.clone()),
+            Command::Reset { actor, .. } => (Stage::Resetting, "reset", actor.clone()),
+            Command::Shutdown { actor } => (Stage::ShuttingDown, "shutdown", actor.clone()),
+            Command::Apply { .. } | Command::Bootstrap => return End::Reboot,
+        };
+        machine.happened(&actor, What::Sequence(sequence, true));
+        machine.update(|state| state.stage = stage);
+        machine.says(&format!("[talos] {sequence} sequence: {sequence}"));
+        let world = machine.world();
+        world.clock().sleep(SHUTDOWN / 2.0).await;
+        if let Command::Reset { graceful: true, .. } = &command
+            && let Some(membership) = machine.see(|state| state.membership.clone())
+        {
+            let left = membership.etcd.remove(membership.id);
+            machine.says(&format!("[talos] leaving etcd: {left:?}"));
+        }
+        machine.happened(&actor, What::Task("stopAllServices"));
+        machine.update(|state| state.kubernetes = false);
+        world.clock().sleep(SHUTDOWN / 2.0).await;
+        world.set_guest(machine.vmid(), None);
+        match command {
+            Command::Reset { wipe, reboot, .. } => {
+                machine.room().leave(machine);
+                if let Err(error) = self.wipe(&wipe) {
+                    machine.says(&format!("[talos] reset failed: {}", chain(&error)));
+                }
+                if reboot { End::Reboot } else { End::PowerOff }
+            }
+            Command::Shutdown { .. } => End::PowerOff,
+            _ => End::Reboot,
+        }
+    }
+
+    fn wipe(&self, wipe: &Wipe) -> Result<(), DiskError> {
+        match wipe {
+            Wipe::Disk => disk::erase(&self.path()),
+            Wipe::Partitions(labels) => labels.iter().try_for_each(|label| match label.as_str() {
+                "STATE" => disk::wipe(&self.path(), Keep::Config),
+                "EPHEMERAL" => disk::wipe(&self.path(), Keep::Etcd),
+                _ => Ok(()),
+            }),
+        }
+    }
+}
+
+/// The next command; a bootstrap only leaves its note for the task that waits for it.
+async fn next(commands: &mut Commands, machine: &Machine) -> Option<Command> {
+    loop {
+        match commands.recv().await? {
+            Command::Bootstrap => machine.update(|state| state.bootstrapping = true),
+            other => return Some(other),
+        }
+    }
+}
+
+/// CPU models with x86-64-v2, which Talos' kernel is built for. PVE's default kvm64 isn't one.
+fn runs_talos(cpu: &str) -> bool {
+    let model = cpu.split(',').next().unwrap_or_default().trim_start_matches("cputype=");
+    ![
+        "",
+        "kvm32",
+        "kvm64",
+        "qemu32",
+        "qemu64",
+        "486",
+        "pentium",
+        "pentium2",
+        "pentium3",
+        "coreduo",
+        "athlon",
+        "core2duo",
+        "Conroe",
+        "Opteron_G1",
+        "Opteron_G2",
+        "phenom",
+    ]
+    .contains(&model)
+}
+
+/// UIDs of Kubernetes objects follow from the etcd cluster they were first made in.
+fn uid_seed(etcd: &Etcd) -> String {
+    format!("{:016x}", etcd.summary().cluster_id)
+}
+
+fn chance(world: &crate::world::World) -> u64 {
+    let uuid = world.random_uuid().replace('-', "");
+    u64::from_str_radix(uuid.get(..16).unwrap_or_default(), 16).unwrap_or(1).max(1)
+}
+
+/// An error with its causes, for a console.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,452 @@
+//! One machine as others see it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use ipnet::IpNet;
+use tokio::sync::{mpsc, watch};
+
+use super::config::{MachineType, NodeConfig};
+use super::room::Room;
+use super::versions::Version;
+use crate::disk::Recipe;
+use crate::world::World;
+use crate::world::cluster::Etcd;
+use crate::world::power::Boot;
+
+/// Talos keeps about that many events.
+const EVENTS: usize = 1000;
+
+/// Stages of a machine, as Talos' machine status names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// On its way up.
+    Booting,
+    /// Up, without a configuration.
+    Maintenance,
+    /// Up.
+    Running,
+    /// On its way down and up again.
+    Rebooting,
+    /// On its way down.
+    ShuttingDown,
+    /// Wiping itself.
+    Resetting,
+}
+
+impl Stage {
+    /// As resources spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Booting => "booting",
+            Self::Maintenance => "maintenance",
+            Self::Running => "running",
+            Self::Rebooting => "rebooting",
+            Self::ShuttingDown => "shutting down",
+            Self::Resetting => "resetting",
+        }
+    }
+}
+
+/// Which API listens on port 50000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Api {
+    /// None: not up, or restarting.
+    Silent,
+    /// The one that asks for no certificate.
+    Maintenance,
+    /// The one with mutual TLS.
+    Configured,
+}
+
+/// States of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceState {
+    /// Waits for a condition.
+    Waiting,
+    /// Fetches its image, or waits to be told how to begin.
+    Preparing,
+    /// Runs.
+    Running,
+    /// Stopped on purpose.
+    Finished,
+    /// Stopped by an error.
+    Failed,
+}
+
+impl ServiceState {
+    /// As the API spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "Waiting",
+            Self::Preparing => "Preparing",
+            Self::Running => "Running",
+            Self::Finished => "Finished",
+            Self::Failed => "Failed",
+        }
+    }
+}
+
+/// A service of a machine.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its state now.
+    pub state: ServiceState,
+    /// Its health check's verdict; services without one say `None`.
+    pub healthy: Option<bool>,
+    /// All its states so far, oldest first, with what was said and when.
+    pub events: Vec<(ServiceState, String, SystemTime)>,
+}
+
+/// A network card as the machine sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// `eth0`: images for nocloud boot with `net.ifnames=0`.
+    pub name: String,
+    /// Hardware address, lower case.
+    pub mac: String,
+    /// The cable is plugged in.
+    pub up: bool,
+    /// Its addresses.
+    pub addresses: Vec<IpNet>,
+    /// The router.
+    pub gateway: Option<IpAddr>,
+}
+
+/// A machine's place in etcd.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// The cluster.
+    pub etcd: Arc<Etcd>,
+    /// Its member id there.
+    pub id: u64,
+}
+
+/// Something that happened on a machine.
+#[derive(Clone, Debug)]
+pub struct Happened {
+    /// Sortable id, 20 characters.
+    pub id: String,
+    /// The API call behind it; empty when the machine did it by itself.
+    pub actor: String,
+    /// What.
+    pub what: What,
+}
+
+/// Kinds of events.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A sequence began (`true`) or ended.
+    Sequence(&'static str, bool),
+    /// A task began.
+    Task(&'static str),
+    /// The machine's stage or readiness changed.
+    Status(Status),
+    /// A service changed its state.
+    Service(String, ServiceState, String),
+}
+
+/// Stage, readiness, and what is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The stage.
+    pub stage: Stage,
+    /// Nothing is missing.
+    pub ready: bool,
+    /// What is missing: name, reason.
+    pub unmet: Vec<(&'static str, String)>,
+}
+
+/// What a machine is told to do.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Take this configuration, now and for the next boots; reboot afterwards if asked.
+    Apply {
+        /// The configuration.
+        config: Arc<NodeConfig>,
+        /// A reboot follows.
+        reboot: bool,
+    },
+    /// Begin a new etcd cluster.
+    Bootstrap,
+    /// Reboot.
+    Reboot {
+        /// The call behind it.
+        actor: String,
+    },
+    /// Switch off.
+    Shutdown {
+        /// The call behind it; empty for the power button.
+        actor: String,
+    },
+    /// Forget, then reboot or switch off.
+    Reset {
+        /// The call behind it.
+        actor: String,
+        /// Leave etcd first.
+        graceful: bool,
+        /// What to wipe.
+        wipe: Wipe,
+        /// Reboot, not off.
+        reboot: bool,
+    },
+}
+
+/// What a reset wipes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wipe {
+    /// The whole system disk: it won't boot again.
+    Disk,
+    /// These partitions.
+    Partitions(Vec<String>),
+}
+
+/// All that is true of a machine now.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The stage.
+    pub stage: Stage,
+    /// Which API it serves; a new `generation` means a new listener with a new certificate.
+    pub api: Api,
+    /// Counts listeners.
+    pub generation: u64,
+    /// Changes with every boot.
+    pub boot_id: String,
+    /// When this boot began.
+    pub booted: SystemTime,
+    /// What it booted.
+    pub recipe: Option<Recipe>,
+    /// Its configuration.
+    pub config: Option<Arc<NodeConfig>>,
+    /// Its network cards.
+    pub links: Vec<Link>,
+    /// Its services.
+    pub services: BTreeMap<String, Service>,
+    /// What happened since it booted.
+    pub events: VecDeque<Happened>,
+    /// The kernel's log.
+    pub dmesg: Vec<String>,
+    /// Its place in etcd.
+    pub membership: Option<Membership>,
+    /// Its API server answers.
+    pub kubernetes: bool,
+    /// Its node object says Ready.
+    pub node_ready: bool,
+    /// Somebody bootstraps it.
+    pub bootstrapping: bool,
+    /// Size of its system disk.
+    pub disk_bytes: u64,
+}
+
+/// A machine; clones are the same one.
+#[derive(Clone)]
+pub struct Machine(Arc<Inner>);
+
+struct Inner {
+    boot: Boot,
+    room: Room,
+    state: Mutex<State>,
+    commands: mpsc::UnboundedSender<Command>,
+    changed: watch::Sender<u64>,
+}
+
+impl Machine {
+    pub(super) fn new(room: Room, boot: Boot) -> (Self, mpsc::UnboundedReceiver<Command>) {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let state = State {
+            stage: Stage::Booting,
+            api: Api::Silent,
+            generation: 0,
+            boot_id: String::new(),
+            booted: SystemTime::now(),
+            recipe: None,
+            config: None,
+            links: Vec::new(),
+            services: BTreeMap::new(),
+            events: VecDeque::new(),
+            dmesg: Vec::new(),
+            membership: None,
+            kubernetes: false,
+            node_ready: false,
+            bootstrapping: false,
+            disk_bytes: 0,
+        };
+        let inner = Inner { boot, room, state: Mutex::new(state), commands, changed: watch::channel(0).0 };
+        (Self(Arc::new(inner)), receiver)
+    }
+
+    /// Its hardware.
+    pub fn hardware(&self) -> &Boot {
+        &self.0.boot
+    }
+
+    /// Its VM's number.
+    pub fn vmid(&self) -> u32 {
+        self.0.boot.vmid
+    }
+
+    /// The room it stands in.
+    pub fn room(&self) -> &Room {
+        &self.0.room
+    }
+
+    /// The world around it.
+    pub fn world(&self) -> &World {
+        self.0.room.world()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the state.
+    pub fn see<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// Changes the state and tells everybody.
+    pub fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = {
+            let mut state = self.lock();
+            let before = state.status();
+            let result = change(&mut state);
+            let after = state.status();
+            if before != after {
+                push(&mut state.events, "", What::Status(after));
+            }
+            result
+        };
+        self.0.changed.send_modify(|count| *count += 1);
+        self.0.room.touch();
+        result
+    }
+
+    /// Tells of every change of the state.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
+    /// Gives it something to do.
+    pub fn command(&self, command: Command) {
+        // A machine whose life is over has nobody to listen.
+        let _ = self.0.commands.send(command);
+    }
+
+    /// Remembers an event.
+    pub fn happened(&self, actor: &str, what: What) {
+        self.update(|state| push(&mut state.events, actor, what));
+    }
+
+    /// A line of the kernel's log and of the serial console.
+    pub fn says(&self, line: &str) {
+        self.update(|state| state.dmesg.push(line.to_owned()));
+        self.world().console(self.vmid(), line);
+    }
+
+    /// A service has a new state.
+    pub fn service(&self, id: &str, to: ServiceState, healthy: Option<bool>, message: &str) {
+        self.update(|state| {
+            let service = state.services.entry(id.to_owned()).or_insert_with(|| Service {
+                state: to,
+                healthy: None,
+                events: Vec::new(),
+            });
+            (service.state, service.healthy) = (to, healthy);
+            service.events.push((to, message.to_owned(), SystemTime::now()));
+            push(&mut state.events, "", What::Service(id.to_owned(), to, message.to_owned()));
+        });
+        self.world().console(self.vmid(), &format!("[talos] service[{id}]({}): {message}", to.as_str()));
+    }
+}
+
+impl State {
+    /// Talos' version of what it booted, for comparing.
+    pub fn version(&self) -> Version {
+        Version::of(self.tag())
+    }
+
+    /// Talos' version with the `v`.
+    pub fn tag(&self) -> &str {
+        self.recipe.as_ref().map_or("", |recipe| &recipe.version)
+    }
+
+    /// Its first address.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.addresses().next()
+    }
+
+    /// All its addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.links.iter().flat_map(|link| link.addresses.iter().map(IpNet::addr))
+    }
+
+    /// What it is, once it has a configuration.
+    pub fn machine_type(&self) -> Option<MachineType> {
+        self.config.as_ref().map(|config| config.machine_type())
+    }
+
+    /// Its host name: from the configuration, else made of its address as Talos does.
+    pub fn hostname(&self) -> String {
+        let set = self.config.as_ref().and_then(|config| config.hostname().map(str::to_owned));
+        set.unwrap_or_else(|| match self.address() {
+            Some(address) => format!("talos-{}", address.to_string().replace(['.', ':'], "-")),
+            None => "talos".to_owned(),
+        })
+    }
+
+    /// Stage and readiness, as Talos' machine status computes them.
+    pub fn status(&self) -> Status {
+        let mut unmet = Vec::new();
+        if matches!(self.stage, Stage::Booting | Stage::Running) && self.config.is_some() {
+            let control_plane = self.machine_type() == Some(MachineType::ControlPlane);
+            let expected: &[&str] = if control_plane {
+                &["apid", "etcd", "kubelet", "machined", "trustd"]
+            } else {
+                &["apid", "kubelet", "machined"]
+            };
+            let down: Vec<String> = expected
+                .iter()
+                .filter(|id| {
+                    !self
+                        .services
+                        .get(**id)
+                        .is_some_and(|service| service.state == ServiceState::Running && service.healthy != Some(false))
+                })
+                .map(|id| format!("{id} not running"))
+                .collect();
+            if !down.is_empty() {
+                unmet.push(("services", down.join(", ")));
+            }
+            if control_plane && !self.kubernetes {
+                unmet.push(("staticPods", "kube-system/kube-apiserver not ready".to_owned()));
+            }
+            if !self.node_ready {
+                unmet.push(("nodeReady", format!("node \"{}\" status is not available yet", self.hostname())));
+            }
+        }
+        Status { stage: self.stage, ready: unmet.is_empty(), unmet }
+    }
+}
+
+fn push(events: &mut VecDeque<Happened>, actor: &str, what: What) {
+    events.push_back(Happened { id: event_id(), actor: actor.to_owned(), what });
+    if events.len() > EVENTS {
+        events.pop_front();
+    }
+}
+
+/// A time-ordered id of 20 characters, 0-9 and a-v, as Talos' (xid).
+fn event_id() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    // 32 bits of time and 64 bits of count make 96 bits: 20 digits of base 32, the last one padded.
+    let bits = (u128::from(seconds & 0xffff_ffff) << 64 | u128::from(count)) << 4;
+    (0..20)
+        .rev()
+        .map(|digit| char::from(b"0123456789abcdefghijklmnopqrstuv"[(bits >> (digit * 5) & 31) as usize]))
+        .collect()
+}

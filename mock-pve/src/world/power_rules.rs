@@ -1,0 +1,92 @@
+//! Switching VMs on and off.
+//!
+//! Purpose: what a start, a stop and a guest that switches itself off do to a VM. Must not know: tasks and requests.
+
+use super::World;
+use super::power::Power;
+use super::state::Runtime;
+
+impl World {
+    /// The process id of a VM that runs; a new one after every start.
+    pub fn pid_of(&self, vmid: u32) -> Option<u32> {
+        self.state().vms.get(&vmid)?.running.as_ref().map(|running| running.pid)
+    }
+
+    /// Applies pending changes and switches a VM on. The caller has checked that it may.
+    pub fn switch_on(&self, vmid: u32) {
+        let since = self.clock().elapsed();
+        let boot = {
+            let mut state = self.state();
+            state.apply_pending(vmid);
+            let pid = state.tasks.pid();
+            let Some(vm) = state.vms.get_mut(&vmid) else { return };
+            vm.running = Some(Runtime { pid, since, paused: false, config: vm.config.clone() });
+            let Some(vm) = state.vms.get(&vmid) else { return };
+            state.hardware(self.dir(), vmid, vm)
+        };
+        self.emit(&Power::On(Box::new(boot)));
+    }
+
+    /// Pulls the plug.
+    pub fn switch_off(&self, vmid: u32) {
+        let was_on = {
+            let mut state = self.state();
+            let was_on = state.vms.get_mut(&vmid).and_then(|vm| vm.running.take()).is_some();
+            state.apply_pending(vmid);
+            was_on
+        };
+        if was_on {
+            self.set_guest(vmid, None);
+            self.emit(&Power::Off { vmid });
+        }
+    }
+
+    /// Presses the power button, or asks the agent.
+    pub fn ask_to_shut_down(&self, vmid: u32) {
+        self.emit(&Power::Shutdown { vmid });
+    }
+
+    /// A hard reset: off and on again, the process stays.
+    pub fn reset(&self, vmid: u32) {
+        self.set_guest(vmid, None);
+        self.emit(&Power::Off { vmid });
+        if let Some(boot) = self.boot(vmid) {
+            self.emit(&Power::On(Box::new(boot)));
+        }
+    }
+
+    /// The guest switched itself off.
+    pub fn guest_powered_off(&self, vmid: u32) {
+        {
+            let mut state = self.state();
+            if let Some(vm) = state.vms.get_mut(&vmid) {
+                vm.running = None;
+            }
+            state.apply_pending(vmid);
+        }
+        self.set_guest(vmid, None);
+    }
+}
+
+impl super::state::State {
+    /// Makes pending changes the config, as a stop does.
+    pub fn apply_pending(&mut self, vmid: u32) {
+        let Some(vm) = self.vms.get_mut(&vmid) else { return };
+        for (key, _) in std::mem::take(&mut vm.pending_delete) {
+            if let Some(old) = vm.config.remove(&key)
+                && super::drive::is_drive(&key)
+            {
+                super::config::keep_as_unused(&mut vm.config, vmid, &old);
+            }
+        }
+        for (key, value) in std::mem::take(&mut vm.pending) {
+            let old = vm.config.insert(key.clone(), value.clone());
+            if let Some(old) = old
+                && super::drive::is_drive(&key)
+                && super::config::volid(&old) != super::config::volid(&value)
+            {
+                super::config::keep_as_unused(&mut vm.config, vmid, &old);
+            }
+        }
+    }
+}

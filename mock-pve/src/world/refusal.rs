@@ -1,0 +1,56 @@
+//! How the world says no.
+//!
+//! Purpose: one type for all refusals, in the original's words. Must not know: status lines, though the variants are
+//! what a protocol makes its codes of.
+
+use std::collections::BTreeMap;
+
+/// A refusal. Texts are the original's and end where its texts end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The operation failed: not found, locked, running, exists …
+    #[error("{0}")]
+    Failed(String),
+    /// Parameters are wrong: name → text.
+    #[error("Parameter verification failed.")]
+    Params(BTreeMap<String, String>),
+    /// A right is missing.
+    #[error("Permission check failed{}", parenthesised(.0))]
+    Forbidden(String),
+}
+
+fn parenthesised(what: &str) -> String {
+    if what.is_empty() { String::new() } else { format!(" ({what})") }
+}
+
+impl Refusal {
+    /// A failure.
+    pub fn failed(text: impl Into<String>) -> Self {
+        Self::Failed(text.into())
+    }
+
+    /// One wrong parameter.
+    pub fn param(name: &str, text: impl Into<String>) -> Self {
+        Self::Params(BTreeMap::from([(name.to_owned(), text.into())]))
+    }
+
+    /// A missing right.
+    pub fn forbidden(what: impl Into<String>) -> Self {
+        Self::Forbidden(what.into())
+    }
+
+    /// The text that a task ends with.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Failed(text) => text.trim_end().to_owned(),
+            Self::Params(errors) => {
+                let lines: Vec<String> = errors.iter().map(|(name, text)| format!("{name}: {text}")).collect();
+                format!("Parameter verification failed.\n{}", lines.join("\n"))
+            }
+            Self::Forbidden(_) => self.to_string(),
+        }
+    }
+}
+
+/// What most rules return.
+pub type Rule<T> = Result<T, Refusal>;

@@ -1,0 +1,217 @@
+//! Everything that exists in a world.
+//!
+//! Purpose: the data that the rules work on, in one place, behind the one lock of [`super::World`]. Must not know:
+//! sockets, files, or how a request looks. Start at [`State`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::access::Access;
+use super::rng::Rng;
+use super::tasks::Tasks;
+
+/// Which release is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PveVersion {
+    /// 8.4, the reference.
+    V8,
+    /// 9.1.
+    V9,
+}
+
+/// The whole world.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct State {
+    /// The release.
+    pub pve: PveVersion,
+    /// `8.4.21`.
+    pub version: String,
+    /// `8.4`.
+    pub release: String,
+    /// Nodes by name.
+    pub nodes: BTreeMap<String, Node>,
+    /// Name of the node that answers requests.
+    pub local: String,
+    /// Name of the PVE cluster, if it is one.
+    pub cluster_name: Option<String>,
+    /// `/cluster/options`.
+    pub options: Map<String, Value>,
+    /// Storages by id.
+    pub storages: BTreeMap<String, Storage>,
+    /// Volumes.
+    #[serde(with = "volume_list")]
+    pub volumes: BTreeMap<VolumeKey, Volume>,
+    /// Virtual machines by number.
+    pub vms: BTreeMap<u32, Vm>,
+    /// Users, roles, rights.
+    pub access: Access,
+    /// Pools by id.
+    pub pools: BTreeMap<String, Pool>,
+    /// Tasks.
+    pub tasks: Tasks,
+    /// HA resources by service id (`vm:100`).
+    pub ha: BTreeMap<String, Map<String, Value>>,
+    /// Replication jobs.
+    pub replication: Vec<Map<String, Value>>,
+    /// Backup jobs.
+    pub backup: Vec<Map<String, Value>>,
+    /// Cluster firewall options.
+    pub firewall: Map<String, Value>,
+    /// Chance.
+    pub rng: Rng,
+}
+
+/// A node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Node {
+    /// Position in the cluster, from 1 (0 when standalone).
+    pub id: u32,
+    /// Its address, as shown.
+    pub ip: String,
+    /// Logical CPUs.
+    pub cpus: u32,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// `N/network`.
+    pub network: Vec<Map<String, Value>>,
+    /// SHA-256 of its certificate, set by whoever serves it.
+    pub fingerprint: String,
+}
+
+/// A storage.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Storage {
+    /// `dir`, `lvmthin` …
+    pub kind: String,
+    /// All options except id and type, as `storage.cfg` holds them.
+    pub options: Map<String, Value>,
+    /// How many bytes it holds (on each node, when local).
+    pub capacity: u64,
+}
+
+/// Which volume: a local storage is a different place on every node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct VolumeKey {
+    /// Storage id.
+    pub storage: String,
+    /// Node; empty on shared storages.
+    pub node: String,
+    /// The part after `:` in the volume id.
+    pub name: String,
+}
+
+/// A volume.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Volume {
+    /// `images`, `iso`, `import`, `vztmpl`, `snippets`, `backup`, `rootdir`.
+    pub content: String,
+    /// `raw`, `qcow2`, `vmdk`, `iso`, …
+    pub format: String,
+    /// Size as listed, in bytes: what a guest sees of an image, the length of any other file.
+    pub size: u64,
+    /// The VM it belongs to.
+    pub vmid: Option<u32>,
+    /// The base it is a linked clone of: volume name (on the same storage).
+    pub parent: Option<String>,
+    /// Unix time of creation.
+    pub ctime: u64,
+    /// Free text.
+    pub notes: Option<String>,
+    /// Refuses deletion.
+    pub protected: bool,
+    /// Snapshots kept in it.
+    pub snapshots: BTreeSet<String>,
+}
+
+/// A virtual machine.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Vm {
+    /// The node it is on.
+    pub node: String,
+    /// The lines of its config.
+    pub config: Config,
+    /// Changes that wait for the next start.
+    pub pending: Config,
+    /// Keys that vanish at the next start; `true`: the volume too.
+    pub pending_delete: BTreeMap<String, bool>,
+    /// Snapshots by name.
+    pub snapshots: BTreeMap<String, Config>,
+    /// Set while it runs.
+    pub running: Option<Runtime>,
+    /// What the statistics round last told the cluster.
+    pub seen: Option<Seen>,
+    /// Firewall options of the VM.
+    #[serde(default)]
+    pub firewall: Map<String, Value>,
+    /// Whether the seed brought it (else a request made it).
+    #[serde(default)]
+    pub seeded: bool,
+}
+
+/// `key: value` lines.
+pub type Config = BTreeMap<String, String>;
+
+/// A VM that runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Runtime {
+    /// Process id.
+    pub pid: u32,
+    /// [`super::clock::Clock::elapsed`] at its start.
+    pub since: f64,
+    /// Paused by request.
+    pub paused: bool,
+    /// The config it was started with.
+    pub config: Config,
+}
+
+/// What the statistics round knows of a VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Name.
+    pub name: String,
+    /// `running` or `stopped`.
+    pub running: bool,
+    /// Template flag.
+    pub template: bool,
+    /// Size of the boot disk.
+    pub maxdisk: u64,
+    /// Memory in bytes.
+    pub maxmem: u64,
+    /// CPUs.
+    pub cpus: u64,
+}
+
+/// A resource pool.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Pool {
+    /// Free text.
+    pub comment: Option<String>,
+    /// VMs in it.
+    pub vms: BTreeSet<u32>,
+    /// Storages in it.
+    pub storages: BTreeSet<String>,
+}
+
+/// JSON has no maps with structured keys.
+mod volume_list {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Volume, VolumeKey};
+
+    pub(super) fn serialize<S: Serializer>(
+        volumes: &BTreeMap<VolumeKey, Volume>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        volumes.iter().collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<VolumeKey, Volume>, D::Error> {
+        Ok(Vec::<(VolumeKey, Volume)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}

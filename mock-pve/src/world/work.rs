@@ -1,0 +1,142 @@
+//! Long work: tasks that run, and the locks they hold.
+//!
+//! Purpose: [`World::start_task`] runs a future as a task that can be watched and stopped; [`World::flock`] is the lock
+//! file of a VM's config. Must not know: what the work is.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+
+use super::refusal::{Refusal, Rule};
+use super::rights::Caller;
+use super::{World, held};
+
+/// A running task, as its own work sees it.
+#[derive(Clone, Debug)]
+pub struct Work {
+    world: World,
+    upid: String,
+}
+
+impl Work {
+    /// Adds a line to the log.
+    pub fn log(&self, line: impl Into<String>) {
+        self.world.state().tasks.log(&self.upid, line);
+    }
+
+    /// Adds a warning to the log; the task ends `WARNINGS: n`.
+    pub fn warn(&self, text: &str) {
+        self.world.state().tasks.warn(&self.upid, text);
+    }
+
+    /// The world it works in.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+}
+
+/// The lock file of a VM's config, held.
+#[derive(Debug)]
+pub enum Flock {
+    /// By one.
+    Exclusive(OwnedRwLockWriteGuard<()>),
+    /// By several readers.
+    Shared(OwnedRwLockReadGuard<()>),
+}
+
+/// Which kind of [`Flock`] is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Alone.
+    Exclusive,
+    /// With other readers: clones of one template.
+    Shared,
+}
+
+impl World {
+    /// Registers a task and runs its work in the background. Says the UPID.
+    pub fn start_task<F, W>(&self, caller: &Caller, node: &str, kind: &str, id: &str, work: W) -> String
+    where
+        W: FnOnce(Work) -> F,
+        F: Future<Output = Rule<()>> + Send + 'static,
+    {
+        let (now, ticks) = (self.clock().unix(), ticks());
+        let upid = self.state().tasks.begin(node, kind, id, &caller.identity, now, ticks);
+        let stop = Arc::new(Notify::new());
+        held(&self.0.stops).insert(upid.clone(), Arc::clone(&stop));
+        let future = work(Work { world: self.clone(), upid: upid.clone() });
+        let (world, id) = (self.clone(), upid.clone());
+        tokio::spawn(async move {
+            let result = tokio::select! {
+                result = future => result,
+                () = stop.notified() => Err(Refusal::failed("received interrupt")),
+            };
+            held(&world.0.stops).remove(&id);
+            let now = world.clock().unix();
+            let mut state = world.state();
+            match result {
+                Ok(()) => state.tasks.end(&id, Ok(()), now),
+                Err(refusal) => state.tasks.end(&id, Err(&refusal.text()), now),
+            }
+            drop(state);
+            world.0.ended.notify_waiters();
+        });
+        upid
+    }
+
+    /// Asks a task to stop; nothing happens to one that has ended.
+    pub fn stop_task(&self, upid: &str) {
+        if let Some(stop) = held(&self.0.stops).get(upid) {
+            stop.notify_one();
+        }
+    }
+
+    /// Waits until a task has ended, at most that long. Says how it ended.
+    pub async fn task_end(&self, upid: &str, at_most: Duration) -> Option<String> {
+        let deadline = tokio::time::Instant::now() + at_most;
+        loop {
+            let ended = self.0.ended.notified();
+            if let Some(status) = self.state().tasks.by_upid.get(upid).and_then(|task| task.status.clone()) {
+                return Some(status);
+            }
+            // The short turns make up for an end between the look and the wait.
+            let turn = tokio::time::Instant::now() + Duration::from_millis(100);
+            if tokio::time::timeout_at(deadline.min(turn), ended).await.is_err()
+                && tokio::time::Instant::now() >= deadline
+            {
+                return None;
+            }
+        }
+    }
+
+    /// Takes the lock of a VM's config, or refuses after that many seconds of real life.
+    pub async fn flock(&self, vmid: u32, mode: Mode, seconds: f64) -> Rule<Flock> {
+        let lock = Arc::clone(held(&self.0.flocks).entry(vmid).or_insert_with(|| Arc::new(RwLock::new(()))));
+        let patience = self.clock().scaled(seconds).max(Duration::from_millis(50));
+        let taken = async move {
+            match mode {
+                Mode::Exclusive => Flock::Exclusive(lock.write_owned().await),
+                Mode::Shared => Flock::Shared(lock.read_owned().await),
+            }
+        };
+        tokio::time::timeout(patience, taken).await.map_err(|_| {
+            Refusal::failed(format!("can't lock file '/var/lock/qemu-server/lock-{vmid}.conf' - got timeout\n"))
+        })
+    }
+}
+
+/// Hundredths of a second since the machine started, as the kernel counts.
+fn ticks() -> u64 {
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let digits: String = uptime.split(' ').next().unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or(100_000)
+}
+
+impl Work {
+    /// Its task's id.
+    pub fn upid(&self) -> &str {
+        &self.upid
+    }
+}
