@@ -51,6 +51,14 @@ macro_rules! name_type {
             }
         }
 
+        impl FromStr for $name {
+            type Err = std::convert::Infallible;
+
+            fn from_str(name: &str) -> Result<Self, Self::Err> {
+                Ok(Self(name.to_owned()))
+            }
+        }
+
         impl From<&str> for $name {
             fn from(name: &str) -> Self {
                 Self(name.to_owned())
