@@ -1,0 +1,371 @@
+//! Walks an image file and hands out the disk's non-zero content.
+//!
+//! Purpose: whatever the encoding, one stream of [`Extent`]s in ascending order, the disk's size, and a digest of the
+//! content that is the same for every encoding. Most of a Talos disk is zeros; nothing after the walker ever sees them.
+//! Must not know: where the file came from, where the extents go.
+//!
+//! # The content digest
+//!
+//! SHA-256 over, for every 4 KiB block of the disk that isn't all zeros, in ascending order: the block's offset as
+//! 64-bit little-endian number, then its bytes (the disk's last block may be shorter than 4 KiB); and at the end the
+//! size of the disk as 64-bit little-endian number. So it doesn't depend on how zeros are encoded or runs are cut.
+
+use std::fs::File;
+use std::io::{BufReader, Read as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use sha2::Digest as _;
+
+use super::sniff::{self, Container, sniff};
+use super::talos_disk::NotTalos;
+use super::xz::{XzError, XzReader};
+use super::xz_blocks::XzBlocks;
+use crate::types::Sha256;
+
+/// The granularity at which zeros are recognised.
+pub(super) const BLOCK: usize = 4096;
+
+/// The longest extent, and the unit in which files are decoded.
+const STRIDE: usize = 1 << 20;
+
+static ZEROS: [u8; STRIDE] = [0; STRIDE];
+
+/// A run of the disk that isn't zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent<'a> {
+    /// Where it begins on the disk, in bytes; a multiple of 4096.
+    pub offset: u64,
+    /// Its bytes: whole 4 KiB blocks (but for the disk's end), at most 1 MiB.
+    pub bytes: &'a [u8],
+}
+
+/// What a disk holds, independent of how its file is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Size of the disk in bytes.
+    pub disk_bytes: u64,
+    /// Bytes in its non-zero 4 KiB blocks.
+    pub data_bytes: u64,
+    /// The content digest (see the module's documentation).
+    pub sha256: Sha256,
+}
+
+/// What a walk accepts.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The largest disk, in bytes: a small file can decode to petabytes.
+    pub disk_bytes: u64,
+}
+
+impl Default for Limits {
+    /// 32 GiB: Talos disks have been 1.2 to 8 GiB.
+    fn default() -> Self {
+        Self { disk_bytes: 32 << 30 }
+    }
+}
+
+/// Why an image was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum WalkError {
+    /// The file could not be read.
+    #[error("could not read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A known container that isn't read.
+    #[error("the image is {found}; only .raw and .raw.xz are read")]
+    Unread {
+        /// What it is, as a noun phrase.
+        found: &'static str,
+    },
+    /// Not a known container, nor a disk with a boot sector.
+    #[error("the image is neither xz data nor a disk: it begins with '{begins}'")]
+    Unknown {
+        /// Its first bytes, printable ones as they are.
+        begins: String,
+    },
+    /// The content is damaged or cut short.
+    #[error("the image is damaged after {decoded} bytes of the disk: {what}")]
+    Damaged {
+        /// What was noticed.
+        what: &'static str,
+        /// How many bytes of the disk had been decoded.
+        decoded: u64,
+    },
+    /// It may be sound, but is made in a way that isn't accepted.
+    #[error("the image is refused: {why}")]
+    Refused {
+        /// Why.
+        why: &'static str,
+    },
+    /// The disk is larger than allowed.
+    #[error("the disk in the image is larger than the limit of {limit} bytes")]
+    TooLarge {
+        /// The limit.
+        limit: u64,
+    },
+    /// The disk isn't a Talos disk.
+    #[error("the disk in the image is not a Talos disk")]
+    NotTalos(#[source] NotTalos),
+    /// The thread that read it died.
+    #[error("reading the image was given up")]
+    GivenUp,
+}
+
+enum Decoder {
+    Raw(File),
+    Blocks(Box<XzBlocks>),
+    Xz(Box<XzReader<BufReader<File>>>),
+}
+
+struct Disk<'a> {
+    decoder: Decoder,
+    path: &'a Path,
+    decoded: u64,
+}
+
+impl<'a> Disk<'a> {
+    fn open(path: &'a Path) -> Result<Self, WalkError> {
+        let read = |source| WalkError::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(read)?;
+        let mut head = [0; sniff::WANTED];
+        let mut seen = 0;
+        while seen < head.len() {
+            match file.read_at(&mut head[seen..], seen as u64).map_err(read)? {
+                0 => break,
+                more => seen += more,
+            }
+        }
+        let head = &head[..seen];
+        let decoder = match sniff(head) {
+            Container::Raw => Decoder::Raw(file),
+            Container::Xz => match XzBlocks::open(file) {
+                Ok(blocks) => Decoder::Blocks(Box::new(blocks)),
+                Err(file) => {
+                    let reader = XzReader::new(BufReader::with_capacity(128 << 10, file));
+                    Decoder::Xz(Box::new(reader.map_err(|error| refusal(error, path, 0))?))
+                }
+            },
+            Container::Unread(found) => return Err(WalkError::Unread { found }),
+            Container::Unknown => {
+                return Err(WalkError::Unknown { begins: head[..head.len().min(24)].escape_ascii().to_string() });
+            }
+        };
+        Ok(Self { decoder, path, decoded: 0 })
+    }
+
+    /// Fills `buffer` as far as the disk goes.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, WalkError> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let rest = &mut buffer[filled..];
+            let made = match &mut self.decoder {
+                Decoder::Raw(file) => match file.read(rest) {
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                    made => made.map_err(|source| WalkError::Read { path: self.path.to_owned(), source })?,
+                },
+                Decoder::Blocks(blocks) => {
+                    blocks.read(rest).map_err(|error| refusal(error, self.path, self.decoded))?
+                }
+                Decoder::Xz(reader) => reader.read(rest).map_err(|error| refusal(error, self.path, self.decoded))?,
+            };
+            if made == 0 {
+                break;
+            }
+            filled += made;
+            self.decoded += made as u64;
+        }
+        Ok(filled)
+    }
+}
+
+fn refusal(error: XzError, path: &Path, decoded: u64) -> WalkError {
+    match error {
+        XzError::Read(source) => WalkError::Read { path: path.to_owned(), source },
+        XzError::Damaged { what } => WalkError::Damaged { what, decoded },
+        XzError::Refused { why } => WalkError::Refused { why },
+    }
+}
+
+/// Decodes the file once, gives every extent to `each` in ascending order, and returns what the disk holds. Blocking.
+///
+/// Extents are handed out before the end of the file is verified: only when this returns without an error was the
+/// whole file sound, so nothing may be published before.
+pub(super) fn walk<E: From<WalkError>>(
+    path: &Path,
+    limits: Limits,
+    mut each: impl FnMut(Extent<'_>) -> Result<(), E>,
+) -> Result<Content, E> {
+    let mut disk = Disk::open(path)?;
+    let mut buffer = vec![0; STRIDE];
+    let mut digest = sha2::Sha256::new();
+    let (mut offset, mut data_bytes) = (0_u64, 0_u64);
+    loop {
+        let filled = disk.fill(&mut buffer)?;
+        if offset + filled as u64 > limits.disk_bytes {
+            return Err(WalkError::TooLarge { limit: limits.disk_bytes }.into());
+        }
+        for run in runs(&buffer[..filled]) {
+            let extent = Extent { offset: offset + run.start as u64, bytes: &buffer[run] };
+            for (index, block) in extent.bytes.chunks(BLOCK).enumerate() {
+                digest.update((extent.offset + (index * BLOCK) as u64).to_le_bytes());
+                digest.update(block);
+            }
+            data_bytes += extent.bytes.len() as u64;
+            each(extent)?;
+        }
+        offset += filled as u64;
+        if filled < buffer.len() {
+            break;
+        }
+    }
+    digest.update(offset.to_le_bytes());
+    Ok(Content { disk_bytes: offset, data_bytes, sha256: Sha256(digest.finalize().into()) })
+}
+
+/// The runs of blocks that aren't all zeros.
+fn runs(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
+    // Comparing slices is a memcmp, also in builds without optimisation.
+    if *bytes == ZEROS[..bytes.len()] {
+        return runs;
+    }
+    let mut start = 0;
+    for block in bytes.chunks(BLOCK) {
+        let end = start + block.len();
+        if *block != ZEROS[..block.len()] {
+            match runs.last_mut() {
+                Some(run) if run.end == start => run.end = end,
+                _ => runs.push(start..end),
+            }
+        }
+        start = end;
+    }
+    runs
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::io::Write as _;
+
+    use proptest::prelude::{any, proptest};
+
+    use super::*;
+
+    /// A disk with a boot sector, scattered data and an odd size.
+    pub(crate) fn odd_disk() -> Vec<u8> {
+        let mut disk = vec![0; (5 << 20) + 512];
+        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+        for (at, length) in [(100_000, 30_000), ((1 << 20) - 10, 20), (3 << 20, 1), ((5 << 20) + 500, 12)] {
+            for (index, byte) in disk[at..at + length].iter_mut().enumerate() {
+                *byte = u8::try_from(index % 251).unwrap() + 1;
+            }
+        }
+        disk
+    }
+
+    /// Encodes as the imager does: many blocks, each with its check.
+    pub(crate) fn xz(bytes: &[u8]) -> Vec<u8> {
+        use xz2::stream::{Action, Check, Filters, LzmaOptions, Stream};
+        let mut filters = Filters::new();
+        filters.lzma2(&LzmaOptions::new_preset(0).unwrap());
+        let mut stream = Stream::new_stream_encoder(&filters, Check::Crc64).unwrap();
+        let mut out = Vec::with_capacity(bytes.len() + (1 << 20));
+        for chunk in bytes.chunks(1 << 20) {
+            let before = stream.total_in();
+            loop {
+                let done = usize::try_from(stream.total_in() - before).unwrap();
+                let status = stream.process_vec(&chunk[done..], &mut out, Action::FullFlush).unwrap();
+                if matches!(status, xz2::stream::Status::StreamEnd) {
+                    break;
+                }
+            }
+        }
+        while !matches!(stream.process_vec(&[], &mut out, Action::Finish).unwrap(), xz2::stream::Status::StreamEnd) {}
+        out
+    }
+
+    pub(crate) fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        file.flush().unwrap();
+        file
+    }
+
+    fn rebuilt(path: &Path) -> Result<(Vec<u8>, Content), WalkError> {
+        let mut disk = Vec::new();
+        let mut last = 0;
+        let content = walk::<WalkError>(path, Limits::default(), |extent| {
+            assert!(extent.bytes.len() <= STRIDE && extent.offset % 4096 == 0 && extent.offset >= last);
+            last = extent.offset + extent.bytes.len() as u64;
+            disk.resize(usize::try_from(extent.offset).unwrap(), 0);
+            disk.extend_from_slice(extent.bytes);
+            Ok(())
+        })?;
+        disk.resize(usize::try_from(content.disk_bytes).unwrap(), 0);
+        Ok((disk, content))
+    }
+
+    #[test]
+    fn raw_and_xz_give_the_same_disk_and_digest() {
+        let disk = odd_disk();
+        let (from_raw, raw) = rebuilt(file(&disk).path()).unwrap();
+        let (from_xz, xz) = rebuilt(file(&xz(&disk)).path()).unwrap();
+        assert!(from_raw == disk && from_xz == disk);
+        assert_eq!(raw, xz);
+        assert_eq!(raw.disk_bytes, disk.len() as u64);
+        assert!(raw.data_bytes < 60_000, "zeros were handed out: {}", raw.data_bytes);
+    }
+
+    #[test]
+    fn the_digest_is_the_documented_one_and_knows_the_size() {
+        let mut disk = vec![0; 3 * BLOCK];
+        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+        let by_hand = [&0_u64.to_le_bytes()[..], &disk[..BLOCK], &(3 * BLOCK as u64).to_le_bytes()].concat();
+        assert_eq!(rebuilt(file(&disk).path()).unwrap().1.sha256, Sha256::of(&by_hand));
+        disk.extend_from_slice(&[0; BLOCK]);
+        assert_ne!(rebuilt(file(&disk).path()).unwrap().1.sha256, Sha256::of(&by_hand));
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused_by_name() {
+        let refused = |bytes: &[u8]| rebuilt(file(bytes).path()).unwrap_err().to_string();
+        assert_eq!(
+            refused(b"<html>not found"),
+            "the image is a web page or XML document; only .raw and .raw.xz are read"
+        );
+        assert_eq!(refused(b"hello\n"), "the image is neither xz data nor a disk: it begins with 'hello\\n'");
+        assert!(refused(b"").contains("neither xz data nor a disk"));
+    }
+
+    #[test]
+    fn a_disk_beyond_the_limit_is_refused() {
+        let limits = Limits { disk_bytes: (5 << 20) + 511 };
+        let refused = walk::<WalkError>(file(&xz(&odd_disk())).path(), limits, |_| Ok(()));
+        assert!(matches!(refused, Err(WalkError::TooLarge { .. })));
+    }
+
+    proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(48))]
+
+        #[test]
+        fn no_flip_in_a_file_of_many_blocks_goes_unnoticed(at in any::<proptest::sample::Index>(), bits in 1..=255_u8) {
+            let mut bytes = xz(&odd_disk());
+            let at = at.index(bytes.len());
+            bytes[at] ^= bits;
+            proptest::prop_assert!(rebuilt(file(&bytes).path()).is_err());
+        }
+
+        #[test]
+        fn no_truncation_goes_unnoticed(at in any::<proptest::sample::Index>()) {
+            let bytes = xz(&odd_disk());
+            let cut = at.index(bytes.len());
+            proptest::prop_assert!(rebuilt(file(&bytes[..cut]).path()).is_err());
+        }
+    }
+}
