@@ -1,0 +1,139 @@
+//! Which Talos version's configuration is written, and what that version knows.
+//!
+//! A contract is the minor version a configuration is generated for. It must not be newer than the Talos that reads it:
+//! a node refuses keys and documents it does not know, while a newer Talos keeps on reading older contracts.
+//! Must not know: documents. Start with [`Feature`].
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::types::{Malformed, Version};
+
+/// A version contract, `1.5` to `1.14`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Contract {
+    major: u32,
+    minor: u32,
+}
+
+/// Something in a generated configuration that begins, or ends, with a contract.
+///
+/// The table is that of siderolabs/talos pkg/machinery/config/contract.go and generate/*.go (v1.14.0-rc.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// `machine.features.diskQuotaSupport`.
+    DiskQuota,
+    /// `machine.features.kubePrism`.
+    KubePrism,
+    /// `machine.features.hostDNS`.
+    HostDns,
+    /// New bundles have an RSA service-account key.
+    RsaServiceAccount,
+    /// `machine.features.hostDNS.forwardKubeDNSToHost`.
+    ForwardKubeDns,
+    /// Control planes are labelled to stay out of external load balancers.
+    ExcludeFromLoadBalancers,
+    /// Workers know the cluster's name.
+    WorkerClusterName,
+    /// `machine.install.grubUseUKICmdline`.
+    GrubUkiCmdline,
+    /// RBAC, stable host names and extended key usage are no switches any more.
+    LockedFeatures,
+    /// The endpoint's host and the pod security switch are no longer written to the API server's section.
+    LeanApiServer,
+    /// The document `HostnameConfig`.
+    HostnameDocument,
+    /// Registry mirrors are documents.
+    RegistryDocuments,
+    /// An empty `machine.network` is left out, and `KubeSpan` is a document.
+    NetworkDocuments,
+    /// Kubernetes, discovery, resolver and installation are documents.
+    KubernetesDocuments,
+    /// New bundles write the cluster's id in the standard base64 alphabet.
+    StandardClusterId,
+}
+
+impl Feature {
+    /// The first contract with it.
+    pub const fn since(self) -> Contract {
+        let minor = match self {
+            Self::DiskQuota => 5,
+            Self::KubePrism => 6,
+            Self::HostDns | Self::RsaServiceAccount => 7,
+            Self::ForwardKubeDns | Self::ExcludeFromLoadBalancers | Self::WorkerClusterName => 8,
+            Self::GrubUkiCmdline
+            | Self::LockedFeatures
+            | Self::LeanApiServer
+            | Self::HostnameDocument
+            | Self::RegistryDocuments => 12,
+            Self::NetworkDocuments => 13,
+            Self::KubernetesDocuments | Self::StandardClusterId => 14,
+        };
+        Contract { major: 1, minor }
+    }
+}
+
+impl Contract {
+    /// The oldest contract that can be generated.
+    pub const OLDEST: Self = Self { major: 1, minor: 5 };
+    /// The newest contract that can be generated, and the one taken when none is given.
+    pub const NEWEST: Self = Self { major: 1, minor: 14 };
+
+    /// The contract of a Talos release.
+    ///
+    /// # Errors
+    /// When that release is older or newer than what can be generated.
+    pub fn of(version: &Version) -> Result<Self, Malformed> {
+        version.tag().parse()
+    }
+
+    /// Whether configurations of this contract have `feature`.
+    pub fn has(self, feature: Feature) -> bool {
+        self >= feature.since()
+    }
+}
+
+impl fmt::Display for Contract {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+impl FromStr for Contract {
+    type Err = Malformed;
+
+    /// Reads `1.13`, `v1.13`, `v1.13.9` and pre-releases of it.
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let malformed = || Malformed::new(text, "a Talos version from 1.5 to 1.14");
+        let mut parts = text.strip_prefix('v').unwrap_or(text).splitn(3, '.');
+        let mut number = || parts.next()?.parse::<u32>().ok();
+        let (Some(major), Some(minor)) = (number(), number()) else { return Err(malformed()) };
+        if parts.next().is_some_and(|patch| !patch.starts_with(|c: char| c.is_ascii_digit())) {
+            return Err(malformed());
+        }
+        let contract = Self { major, minor };
+        if (Self::OLDEST..=Self::NEWEST).contains(&contract) { Ok(contract) } else { Err(malformed()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contracts_come_from_any_spelling_of_a_version() {
+        for text in ["1.13", "v1.13", "v1.13.9", "1.13.0-rc.1"] {
+            assert_eq!(text.parse::<Contract>().unwrap().to_string(), "1.13", "{text}");
+        }
+        for text in ["1.4", "1.15", "one.two", "1", "1.13.x", ""] {
+            assert!(text.parse::<Contract>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn features_begin_with_their_contract() {
+        let contract: Contract = "1.12".parse().unwrap();
+        assert!(contract.has(Feature::HostnameDocument));
+        assert!(!contract.has(Feature::NetworkDocuments));
+    }
+}

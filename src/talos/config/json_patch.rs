@@ -1,0 +1,228 @@
+//! JSON patches (RFC 6902): lists of operations on paths.
+//!
+//! They work on a configuration of one document only, as the real tool has it; from contract 1.12 on there are always
+//! more. Must not know: where patches come from.
+
+use super::yaml::{Map, Value};
+
+/// One operation.
+#[derive(Clone, Debug)]
+pub(super) struct Operation {
+    verb: Verb,
+    path: Pointer,
+}
+
+#[derive(Clone, Debug)]
+enum Verb {
+    Add(Value),
+    Remove,
+    Replace(Value),
+    Move(Pointer),
+    Copy(Pointer),
+    Test(Value),
+}
+
+/// An operation that cannot be read or carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OperationError {
+    /// It lacks a key, or has an unknown verb.
+    #[error("operation {at}: {why}")]
+    Malformed {
+        /// Which one, from 1.
+        at: usize,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// Its path, or the path it takes from, leads nowhere.
+    #[error("there is nothing at {path}")]
+    Nowhere {
+        /// The path.
+        path: String,
+    },
+    /// A `test` that does not hold.
+    #[error("the test at {path} does not hold")]
+    Test {
+        /// The path.
+        path: String,
+    },
+}
+
+/// A path: `/cluster/extraManifests/-`.
+#[derive(Clone, Debug)]
+struct Pointer {
+    text: String,
+    keys: Vec<String>,
+}
+
+impl Pointer {
+    fn parse(text: &str) -> Option<Self> {
+        if !text.is_empty() && !text.starts_with('/') {
+            return None;
+        }
+        let keys = text.split('/').skip(1).map(|key| key.replace("~1", "/").replace("~0", "~")).collect();
+        Some(Self { text: text.to_owned(), keys })
+    }
+
+    fn nowhere(&self) -> OperationError {
+        OperationError::Nowhere { path: self.text.clone() }
+    }
+
+    fn get<'a>(&self, root: &'a mut Value) -> Result<&'a mut Value, OperationError> {
+        self.keys.iter().try_fold(root, |value, key| child(value, key)).ok_or_else(|| self.nowhere())
+    }
+
+    /// The container that holds the last key, and that key. The whole document has none.
+    fn parent<'a>(&self, root: &'a mut Value) -> Result<(&'a mut Value, &str), OperationError> {
+        let (last, parents) = self.keys.split_last().ok_or_else(|| self.nowhere())?;
+        let parent = parents.iter().try_fold(root, |value, key| child(value, key)).ok_or_else(|| self.nowhere())?;
+        Ok((parent, last))
+    }
+}
+
+fn child<'a>(value: &'a mut Value, key: &str) -> Option<&'a mut Value> {
+    match value {
+        Value::Map(map) => map.get_mut(key),
+        Value::List(list) => list.get_mut(index(key)?),
+        _ => None,
+    }
+}
+
+/// A list's index: digits without leading zeros.
+fn index(key: &str) -> Option<usize> {
+    let plain = key == "0" || (!key.starts_with('0') && key.bytes().all(|byte| byte.is_ascii_digit()));
+    if plain { key.parse().ok() } else { None }
+}
+
+/// Reads the operations of a patch.
+pub(super) fn parse(list: &[Value]) -> Result<Vec<Operation>, OperationError> {
+    list.iter()
+        .enumerate()
+        .map(|(at, operation)| parse_one(operation).map_err(|why| OperationError::Malformed { at: at + 1, why }))
+        .collect()
+}
+
+fn parse_one(operation: &Value) -> Result<Operation, &'static str> {
+    let pointer = |key: &str, why| operation.at(&[key]).and_then(Value::as_text).and_then(Pointer::parse).ok_or(why);
+    let path = pointer("path", "'path' must be a path such as /machine/type")?;
+    let from = || pointer("from", "'from' must be a path such as /machine/type");
+    let value = || operation.at(&["value"]).cloned().ok_or("'value' is missing");
+    let verb = match operation.at(&["op"]).and_then(Value::as_text) {
+        Some("add") => Verb::Add(value()?),
+        Some("remove") => Verb::Remove,
+        Some("replace") => Verb::Replace(value()?),
+        Some("move") => Verb::Move(from()?),
+        Some("copy") => Verb::Copy(from()?),
+        Some("test") => Verb::Test(value()?),
+        _ => return Err("'op' must be add, remove, replace, move, copy or test"),
+    };
+    Ok(Operation { verb, path })
+}
+
+/// Carries out all operations, in order.
+pub(super) fn apply(root: &mut Value, operations: &[Operation]) -> Result<(), OperationError> {
+    for Operation { verb, path } in operations {
+        match verb {
+            Verb::Add(value) => add(root, path, value.clone())?,
+            Verb::Remove => {
+                remove(root, path)?;
+            }
+            Verb::Replace(value) => *path.get(root)? = value.clone(),
+            Verb::Move(from) => {
+                let value = remove(root, from)?;
+                add(root, path, value)?;
+            }
+            Verb::Copy(from) => {
+                let value = from.get(root)?.clone();
+                add(root, path, value)?;
+            }
+            Verb::Test(value) => {
+                if path.get(root).is_ok_and(|found| *found != *value) || path.get(root).is_err() {
+                    return Err(OperationError::Test { path: path.text.clone() });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn add(root: &mut Value, path: &Pointer, value: Value) -> Result<(), OperationError> {
+    if path.keys.is_empty() {
+        *root = value;
+        return Ok(());
+    }
+    let (parent, key) = path.parent(root)?;
+    match parent {
+        Value::Map(map) => map.set(key, value),
+        Value::List(list) => {
+            let at = if key == "-" { Some(list.len()) } else { index(key).filter(|at| *at <= list.len()) };
+            list.insert(at.ok_or_else(|| path.nowhere())?, value);
+        }
+        _ => return Err(path.nowhere()),
+    }
+    Ok(())
+}
+
+fn remove(root: &mut Value, path: &Pointer) -> Result<Value, OperationError> {
+    let (parent, key) = path.parent(root)?;
+    let gone = match parent {
+        Value::Map(map) => map.remove(key),
+        Value::List(list) => index(key).filter(|at| *at < list.len()).map(|at| list.remove(at)),
+        _ => None,
+    };
+    gone.ok_or_else(|| path.nowhere())
+}
+
+/// Whether a patch's document is a list of operations.
+pub(super) fn is_patch(value: &Value) -> bool {
+    value.as_list().is_some_and(|list| list.iter().all(|element| element.as_map().is_some_and(has_verb)))
+}
+
+fn has_verb(map: &Map) -> bool {
+    map.get("op").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::yaml::{document, one};
+    use super::*;
+
+    fn patched(root: &str, patch: &str) -> Result<String, OperationError> {
+        let mut root = one(root).unwrap().root;
+        let patch = one(patch).unwrap().root;
+        apply(&mut root, &parse(patch.as_list().unwrap())?)?;
+        Ok(document(&root))
+    }
+
+    #[test]
+    fn operations_do_what_the_standard_says() {
+        let cases = [
+            ("[{op: add, path: /a/x, value: 1}]", "a:\n    k: 0\n    x: 1\nl:\n    - 1\n    - 2\n"),
+            ("[{op: add, path: /l/-, value: 3}]", "a:\n    k: 0\nl:\n    - 1\n    - 2\n    - 3\n"),
+            ("[{op: add, path: /l/0, value: 3}]", "a:\n    k: 0\nl:\n    - 3\n    - 1\n    - 2\n"),
+            ("[{op: remove, path: /a}]", "l:\n    - 1\n    - 2\n"),
+            ("[{op: replace, path: /a/k, value: 5}]", "a:\n    k: 5\nl:\n    - 1\n    - 2\n"),
+            ("[{op: move, from: /a/k, path: /a/b~1c}]", "a:\n    b/c: 0\nl:\n    - 1\n    - 2\n"),
+            ("[{op: copy, from: /l/1, path: /l/-}]", "a:\n    k: 0\nl:\n    - 1\n    - 2\n    - 2\n"),
+            ("[{op: test, path: /l/0, value: 1}]", "a:\n    k: 0\nl:\n    - 1\n    - 2\n"),
+        ];
+        for (patch, expected) in cases {
+            assert_eq!(patched("a: {k: 0}\nl: [1, 2]\n", patch).unwrap(), expected, "{patch}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_told() {
+        let cases = [
+            ("[{op: remove, path: /b}]", "there is nothing at /b"),
+            ("[{op: replace, path: /l/2, value: 1}]", "there is nothing at /l/2"),
+            ("[{op: add, path: /b/c, value: 1}]", "there is nothing at /b/c"),
+            ("[{op: test, path: /l/0, value: 2}]", "the test at /l/0 does not hold"),
+            ("[{op: turn, path: /l}]", "operation 1: 'op' must be add, remove, replace, move, copy or test"),
+            ("[{op: add, path: l, value: 1}]", "operation 1: 'path' must be a path such as /machine/type"),
+            ("[{op: add, path: /l}]", "operation 1: 'value' is missing"),
+        ];
+        for (patch, expected) in cases {
+            assert_eq!(patched("a: 1\nl: [1, 2]\n", patch).unwrap_err().to_string(), expected, "{patch}");
+        }
+    }
+}

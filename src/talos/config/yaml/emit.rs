@@ -1,0 +1,330 @@
+//! Writes values as the real generator does: 4 spaces, lists indented under their key, nothing folded.
+//!
+//! Layout and quoting follow gopkg.in/yaml.v3 (emitterc.go, encode.go), so that files can be compared byte for byte.
+//! Must not know: how values are read.
+
+use super::{Map, Value, plain};
+
+/// How far things are indented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// 4 spaces, lists indented under their key: Talos' files.
+    Talos,
+    /// 2 spaces, lists flush with their key: kubectl's files.
+    Kubectl,
+}
+
+/// One document in Talos' layout, with a newline at its end.
+pub fn document(value: &Value) -> String {
+    document_in(value, Layout::Talos)
+}
+
+/// One document, with a newline at its end.
+pub fn document_in(value: &Value, layout: Layout) -> String {
+    let mut out = String::new();
+    match value {
+        Value::Map(map) if !map.is_empty() => write_map(&mut out, map, 0, (First::Fresh, layout)),
+        Value::List(list) if !list.is_empty() => write_list(&mut out, list, 0, layout),
+        scalar => {
+            write_leaf(&mut out, scalar, Block { indent: layout.step(), parent: 0 });
+            out.push('\n');
+        }
+    }
+    out
+}
+
+/// Several documents with `---` between them.
+pub fn stream<'a>(documents: impl IntoIterator<Item = &'a Value>) -> String {
+    documents.into_iter().map(document).collect::<Vec<_>>().join("---\n")
+}
+
+/// Whether the first key of a mapping stands at the start of a line or behind `- `.
+#[derive(Clone, Copy, PartialEq)]
+enum First {
+    Fresh,
+    BehindDash,
+}
+
+impl Layout {
+    fn step(self) -> usize {
+        match self {
+            Self::Talos => 4,
+            Self::Kubectl => 2,
+        }
+    }
+
+    /// The next indent inside a mapping: up to the next multiple of the step.
+    fn deeper(self, indent: usize) -> usize {
+        let step = self.step();
+        step * ((indent + step) / step)
+    }
+
+    /// The indent of a list under a key at `indent`.
+    fn list(self, indent: usize) -> usize {
+        match self {
+            Self::Talos => self.deeper(indent),
+            Self::Kubectl => indent,
+        }
+    }
+}
+
+/// Where the lines of a literal text begin, and where its parent does.
+#[derive(Clone, Copy)]
+struct Block {
+    indent: usize,
+    parent: usize,
+}
+
+fn pad(out: &mut String, indent: usize) {
+    out.extend(std::iter::repeat_n(' ', indent));
+}
+
+fn write_map(out: &mut String, map: &Map, indent: usize, (first, layout): (First, Layout)) {
+    for (at, (key, value)) in map.iter().enumerate() {
+        if at > 0 || first == First::Fresh {
+            pad(out, indent);
+        }
+        write_key(out, key);
+        out.push(':');
+        match value {
+            Value::Map(inner) if !inner.is_empty() => {
+                out.push('\n');
+                write_map(out, inner, layout.deeper(indent), (First::Fresh, layout));
+            }
+            Value::List(inner) if !inner.is_empty() => {
+                out.push('\n');
+                write_list(out, inner, layout.list(indent), layout);
+            }
+            leaf => {
+                out.push(' ');
+                write_leaf(out, leaf, Block { indent: layout.deeper(indent), parent: indent });
+                out.push('\n');
+            }
+        }
+    }
+}
+
+fn write_list(out: &mut String, list: &[Value], indent: usize, layout: Layout) {
+    for (at, value) in list.iter().enumerate() {
+        if at > 0 || !out.ends_with("- ") {
+            pad(out, indent);
+        }
+        out.push_str("- ");
+        // Inside a list the first indent only skips the dash.
+        match value {
+            Value::Map(inner) if !inner.is_empty() => write_map(out, inner, indent + 2, (First::BehindDash, layout)),
+            Value::List(inner) if !inner.is_empty() => write_list(out, inner, indent + 2, layout),
+            leaf => {
+                write_leaf(out, leaf, Block { indent: indent + 2, parent: indent });
+                out.push('\n');
+            }
+        }
+    }
+}
+
+fn write_key(out: &mut String, key: &str) {
+    if key.contains('\n') {
+        write_double(out, key);
+    } else {
+        write_inline(out, key);
+    }
+}
+
+fn write_leaf(out: &mut String, value: &Value, block: Block) {
+    match value {
+        Value::Null => out.push_str("null"),
+        Value::Bool(true) => out.push_str("true"),
+        Value::Bool(false) => out.push_str("false"),
+        Value::Number(number) => out.push_str(number.normal()),
+        Value::List(_) => out.push_str("[]"),
+        Value::Map(_) => out.push_str("{}"),
+        Value::Text(text) if text.contains('\n') && Shape::of(text).block_allowed => write_literal(out, text, block),
+        Value::Text(text) if text.contains('\n') => write_double(out, text),
+        Value::Text(text) => write_inline(out, text),
+    }
+}
+
+fn write_inline(out: &mut String, text: &str) {
+    let shape = Shape::of(text);
+    if plain::is_old_bool(text) {
+        out.push('\'');
+        out.push_str(text);
+        out.push('\'');
+    } else if !plain::stays_text(text) {
+        write_double(out, text);
+    } else if shape.plain_allowed {
+        out.push_str(text);
+    } else if shape.single_allowed {
+        out.push('\'');
+        out.push_str(&text.replace('\'', "''"));
+        out.push('\'');
+    } else {
+        write_double(out, text);
+    }
+}
+
+fn write_literal(out: &mut String, text: &str, block: Block) {
+    out.push('|');
+    if text.starts_with([' ', '\n']) {
+        // Not always the step: readers count from the parent.
+        out.push_str(&(block.indent - block.parent).to_string());
+    }
+    if !text.ends_with('\n') {
+        out.push('-');
+    } else if text.ends_with("\n\n") || text == "\n" {
+        out.push('+');
+    }
+    let body = text.strip_suffix('\n').unwrap_or(text);
+    for line in body.split('\n') {
+        out.push('\n');
+        if !line.is_empty() {
+            pad(out, block.indent);
+            out.push_str(line);
+        }
+    }
+}
+
+fn write_double(out: &mut String, text: &str) {
+    use std::fmt::Write as _;
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\0' => out.push_str("\\0"),
+            '\x07' => out.push_str("\\a"),
+            '\x08' => out.push_str("\\b"),
+            '\t' => out.push_str("\\t"),
+            '\n' => out.push_str("\\n"),
+            '\x0b' => out.push_str("\\v"),
+            '\x0c' => out.push_str("\\f"),
+            '\r' => out.push_str("\\r"),
+            '\x1b' => out.push_str("\\e"),
+            '\u{85}' => out.push_str("\\N"),
+            '\u{a0}' => out.push_str("\\_"),
+            '\u{2028}' => out.push_str("\\L"),
+            '\u{2029}' => out.push_str("\\P"),
+            c if is_printable(c) => out.push(c),
+            c if u32::from(c) <= 0xff => write!(out, "\\x{:02X}", u32::from(c)).unwrap_or_default(),
+            c if u32::from(c) <= 0xffff => write!(out, "\\u{:04X}", u32::from(c)).unwrap_or_default(),
+            c => write!(out, "\\U{:08X}", u32::from(c)).unwrap_or_default(),
+        }
+    }
+    out.push('"');
+}
+
+fn is_printable(c: char) -> bool {
+    matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..) && c != '\u{feff}'
+}
+
+fn is_break(c: char) -> bool {
+    matches!(c, '\r' | '\n' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
+/// Which styles a scalar allows.
+struct Shape {
+    plain_allowed: bool,
+    single_allowed: bool,
+    block_allowed: bool,
+}
+
+impl Shape {
+    fn of(text: &str) -> Self {
+        if text.is_empty() {
+            return Self { plain_allowed: true, single_allowed: true, block_allowed: false };
+        }
+        let mut indicators = text.starts_with("---") || text.starts_with("...");
+        let (mut special, mut tab, mut breaks) = (false, false, false);
+        let (mut break_space, mut space_break) = (false, false);
+        let (mut after_space, mut after_break, mut after_blank) = (false, false, true);
+        let chars: Vec<char> = text.chars().collect();
+        for (at, &c) in chars.iter().enumerate() {
+            let before_blank = chars.get(at + 1).is_none_or(|next| matches!(next, ' ' | '\t') || is_break(*next));
+            indicators |= match c {
+                ',' | '[' | ']' | '{' | '}' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@' | '`' => at == 0,
+                '?' | '-' => at == 0 && before_blank,
+                ':' => before_blank,
+                '#' => after_blank,
+                _ => false,
+            };
+            tab |= c == '\t';
+            special |= c != '\t' && !is_printable(c);
+            if c == ' ' {
+                break_space |= after_break;
+                (after_space, after_break) = (true, false);
+            } else if is_break(c) {
+                breaks = true;
+                space_break |= after_space;
+                (after_space, after_break) = (false, true);
+            } else {
+                (after_space, after_break) = (false, false);
+            }
+            after_blank = matches!(c, ' ' | '\t') || is_break(c);
+        }
+        let edge = |c: Option<&char>| c.is_some_and(|c| *c == ' ' || is_break(*c));
+        let edges = edge(chars.first()) || edge(chars.last());
+        let odd = break_space || space_break || tab || special;
+        Self {
+            plain_allowed: !(edges || odd || breaks || indicators),
+            single_allowed: !odd,
+            block_allowed: !(chars.last() == Some(&' ') || space_break || special),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::one;
+    use super::*;
+
+    fn emitted(text: &str) -> String {
+        document(&Value::Map(Map::new().with("k", text)))
+    }
+
+    #[test]
+    fn strings_are_quoted_as_the_real_writer_quotes_them() {
+        let cases = [
+            ("", "k: \"\"\n"),
+            ("plain text", "k: plain text\n"),
+            ("# no", "k: '# no'\n"),
+            ("*", "k: '*'\n"),
+            ("fc00::", "k: 'fc00::'\n"),
+            ("it's: here", "k: 'it''s: here'\n"),
+            ("yes", "k: 'yes'\n"),
+            ("12", "k: \"12\"\n"),
+            ("a\tb", "k: \"a\\tb\"\n"),
+            ("a\nb\n", "k: |\n    a\n    b\n"),
+            ("a\nb", "k: |-\n    a\n    b\n"),
+            ("a\n\nb\n\n", "k: |+\n    a\n\n    b\n\n"),
+            ("a \nb\n", "k: \"a \\nb\\n\"\n"),
+            ("disk.dev_path == \"/dev/sda\"", "k: disk.dev_path == \"/dev/sda\"\n"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(emitted(text), expected);
+            assert_eq!(one(expected).unwrap().root.at(&["k"]).and_then(Value::as_text), Some(text), "{expected}");
+        }
+    }
+
+    #[test]
+    fn lists_and_maps_nest_as_the_real_writer_nests_them() {
+        let text = "config:\n    resources:\n        - providers:\n            - secretbox:\n                keys:\n                    - name: key2\n                      secret: x\n          resources:\n            - secrets\n    pems:\n        - |\n          a\n          b\n    none: []\n    empty: {}\n";
+        assert_eq!(document(&one(text).unwrap().root), text);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_string_is_read_back_as_it_was(
+            text in "[ -~\n\té😀\u{85}\u{2028}]{0,24}",
+            key in "[a-z0-9:#.'\"-]{1,8}",
+        ) {
+            for layout in [Layout::Talos, Layout::Kubectl] {
+                let inner = Map::new().with(&key, text.as_str());
+                let list = vec![Value::from(text.as_str()), Value::Map(inner.clone()), Value::List(vec![text.as_str().into()])];
+                let value = Value::Map(Map::new().with("list", list).with("map", inner));
+                let written = document_in(&value, layout);
+                let read = one(&written);
+                proptest::prop_assert!(read.as_ref().is_ok_and(|read| read.root == value), "{layout:?}: {written:?}\n{read:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What a plain scalar means: the resolution rules of the YAML library that Talos reads and writes with.
+//!
+//! A mix of YAML 1.1 and 1.2 (gopkg.in/yaml.v3 resolve.go): `yes` and `on` are strings, `0777` and `0o777` are octal,
+//! underscores may sit in numbers. Must not know: nodes or documents.
+
+use super::{Number, Value};
+
+/// What an unquoted scalar is.
+pub(super) fn resolve(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        "true" | "True" | "TRUE" => Value::Bool(true),
+        "false" | "False" | "FALSE" => Value::Bool(false),
+        _ => Number::parse(text).map_or_else(|| Value::Text(text.to_owned()), Value::Number),
+    }
+}
+
+/// The normal form of a number, or `None` when `raw` is none.
+pub(super) fn number(raw: &str) -> Option<String> {
+    match raw {
+        ".nan" | ".NaN" | ".NAN" => return Some(".nan".into()),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Some(".inf".into()),
+        "-.inf" | "-.Inf" | "-.INF" => return Some("-.inf".into()),
+        _ => {}
+    }
+    if !raw.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) {
+        return None;
+    }
+    let text = raw.replace('_', "");
+    if let Some(value) = integer(&text) {
+        return Some(value.to_string());
+    }
+    if is_float(&text) { text.parse::<f64>().ok().map(float) } else { None }
+}
+
+fn integer(text: &str) -> Option<i128> {
+    let (negative, digits) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let parse = |digits: &str, radix| {
+        digits
+            .starts_with(|c: char| c.is_ascii_alphanumeric())
+            .then(|| i128::from_str_radix(digits, radix).ok())
+            .flatten()
+    };
+    let value = if let Some(hex) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        parse(hex, 16)
+    } else if let Some(octal) = digits.strip_prefix("0o").or_else(|| digits.strip_prefix("0O")) {
+        parse(octal, 8)
+    } else if let Some(binary) = digits.strip_prefix("0b").or_else(|| digits.strip_prefix("0B")) {
+        parse(binary, 2)
+    } else if digits.len() > 1 && digits.starts_with('0') {
+        parse(&digits[1..], 8)
+    } else {
+        parse(digits, 10)
+    }?;
+    let value = if negative { -value } else { value };
+    (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&value).then_some(value)
+}
+
+/// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`
+fn is_float(text: &str) -> bool {
+    let text = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let (mantissa, exponent) = match text.find(['e', 'E']) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    };
+    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let mantissa_fits = match mantissa.split_once('.') {
+        Some(("", fraction)) => !fraction.is_empty() && digits(fraction),
+        Some((whole, fraction)) => digits(whole) && digits(fraction),
+        None => !mantissa.is_empty() && digits(mantissa),
+    };
+    let exponent_fits = exponent.is_none_or(|exponent| {
+        let exponent = exponent.strip_prefix(['-', '+']).unwrap_or(exponent);
+        !exponent.is_empty() && digits(exponent)
+    });
+    mantissa_fits && exponent_fits
+}
+
+/// Shortest form, with an exponent of two digits at least outside 10^-4 to 10^6 (strconv.FormatFloat 'g').
+fn float(value: f64) -> String {
+    let plain = format!("{value}");
+    let scientific = format!("{value:e}");
+    let Some((mantissa, exponent)) = scientific.split_once('e') else { return plain };
+    let Ok(power) = exponent.parse::<i32>() else { return plain };
+    if (-4..6).contains(&power) {
+        return plain;
+    }
+    let sign = if power < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", power.abs())
+}
+
+/// Whether a string can stand unquoted and still be read as a string, also by readers of YAML 1.1.
+pub(super) fn stays_text(text: &str) -> bool {
+    matches!(resolve(text), Value::Text(_)) && !is_old_bool(text) && !is_base60(text) && !is_time(text) && text != "<<"
+}
+
+/// What YAML 1.1 took for a boolean.
+pub(super) fn is_old_bool(text: &str) -> bool {
+    matches!(
+        text,
+        "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF"
+    )
+}
+
+/// `[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?`: `1:30` was a number once, and so was a MAC address of digits.
+fn is_base60(text: &str) -> bool {
+    let text = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let text = match text.split_once('.') {
+        Some((whole, fraction)) if fraction.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_') => whole,
+        Some(_) => return false,
+        None => text,
+    };
+    let mut parts = text.split(':');
+    let first = parts.next().unwrap_or_default();
+    let rest: Vec<&str> = parts.collect();
+    first.starts_with(|c: char| c.is_ascii_digit())
+        && first.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_')
+        && !rest.is_empty()
+        && rest.iter().all(|part| match part.as_bytes() {
+            [unit] => unit.is_ascii_digit(),
+            [ten, unit] => (b'0'..=b'5').contains(ten) && unit.is_ascii_digit(),
+            _ => false,
+        })
+}
+
+/// A date, or a date with a time: `2001-12-14`, `2001-12-14T21:59:43Z`, `2001-12-14 21:59:43.10`.
+fn is_time(text: &str) -> bool {
+    let digits = |part: &str, most: usize| {
+        !part.is_empty() && part.len() <= most && part.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let (date, time) = match text.find(['T', 't', ' ']) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    };
+    let mut parts = date.split('-');
+    let (Some(year), Some(month), Some(day), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    if year.len() != 4 || !digits(year, 4) || !digits(month, 2) || !digits(day, 2) {
+        return false;
+    }
+    time.is_none_or(|time| {
+        let clock: String = time.chars().take_while(|c| c.is_ascii_digit() || *c == ':').collect();
+        clock.split(':').count() == 3 && clock.split(':').all(|part| digits(part, 2))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_as_the_real_library_reads_them() {
+        let cases = [
+            ("0", Some("0")),
+            ("0777", Some("511")),
+            ("0o17", Some("15")),
+            ("0x1F", Some("31")),
+            ("1_000", Some("1000")),
+            ("-5", Some("-5")),
+            ("1.50", Some("1.5")),
+            ("1e3", Some("1000")),
+            ("1e6", Some("1e+06")),
+            ("1000000", Some("1000000")),
+            ("0.00001", Some("1e-05")),
+            ("v1.2", None),
+            ("1.2.3", None),
+            ("-", None),
+            ("+-5", None),
+            ("10.0.0.0/8", None),
+        ];
+        for (raw, normal) in cases {
+            assert_eq!(number(raw).as_deref(), normal, "{raw}");
+        }
+    }
+
+    #[test]
+    fn strings_that_read_as_something_else_are_told() {
+        for text in ["", "yes", "off", "1", "1.5", "null", "~", "true", "1:30", "00:11:22:33:44:55", "2024-01-01", "<<"]
+        {
+            assert!(!stays_text(text), "{text}");
+        }
+        for text in ["bc:24:11:00:12:01", "168h0m0s", "10.0.0.1", "fd00::1", "a", "1.2.3", "2024-01"] {
+            assert!(stays_text(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+use jiff::ToSpan as _;
+
+use super::*;
+
+const RSA: &str = include_str!("../../../tests/fixtures/talos-configs/secrets/rsa.yaml");
+const ECDSA: &str = include_str!("../../../tests/fixtures/talos-configs/secrets/ecdsa.yaml");
+const AESCBC: &str = include_str!("../../../tests/fixtures/talos-configs/secrets/aescbc.yaml");
+
+/// A moment at which the committed bundles are valid, whatever the clock of this machine says.
+fn then() -> Timestamp {
+    "2026-12-01T00:00:00Z".parse().unwrap()
+}
+
+fn problems(text: &str) -> Vec<String> {
+    match Secrets::load(text, then()) {
+        Err(SecretsError::Invalid(problems)) => problems.iter().map(ToString::to_string).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// `text` with what follows `from` on the nth line that starts with it replaced.
+fn replaced(text: &str, prefix: &str, nth: usize, value: &str) -> String {
+    let mut seen = 0;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        seen += usize::from(line.trim_start().starts_with(prefix));
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let hit = line.trim_start().starts_with(prefix) && seen == nth;
+        lines.push(if hit { format!("{indent}{prefix} {value}") } else { line.to_owned() });
+    }
+    lines.join("\n") + "\n"
+}
+
+#[test]
+fn real_bundles_survive_byte_for_byte() {
+    for text in [RSA, ECDSA, AESCBC] {
+        assert_eq!(Secrets::load(text, then()).unwrap().to_yaml().expose_secret(), text);
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once_with_their_lines() {
+    let text = replaced(RSA, "token:", 1, "short");
+    let text = replaced(&text, "key:", 1, &STANDARD.encode("-----BEGIN EC PRIVATE KEY-----\nMHc"));
+    let text = replaced(&text, "id:", 1, "\"\"");
+    let found = problems(&text);
+    assert_eq!(
+        found,
+        [
+            "cluster.id is required",
+            "line 8: trustdinfo.token must look like abcdef.0123456789abcdef (lower-case letters and digits)",
+            "line 12: certs.etcd.key holds a PEM block that is cut off or damaged",
+        ]
+    );
+}
+
+#[test]
+fn each_flaw_is_recognised() {
+    let etcd_crt = Secrets::load(ECDSA, then()).unwrap().etcd.crt;
+    let other_key = Secrets::load(ECDSA, then()).unwrap().etcd.key.expose_secret().to_owned();
+    let cases = [
+        (replaced(RSA, "key:", 1, &other_key), "certs.etcd.key does not belong to the certificate beside it"),
+        (replaced(RSA, "key:", 1, "'******'"), "certs.etcd.key is blanked out"),
+        (replaced(RSA, "key:", 1, "'%%%'"), "certs.etcd.key is not base64"),
+        (replaced(RSA, "key:", 1, &etcd_crt), "certs.etcd.key is labelled 'CERTIFICATE', a private key is needed"),
+        (replaced(RSA, "secret:", 1, "AAAA"), "cluster.secret decodes to 3 bytes, 32 are needed"),
+        (RSA.replace("secretboxencryptionsecret", "nothing"), "secrets.secretboxencryptionsecret is required"),
+        (RSA.replace("    os:", "    oz:"), "certs.os.crt is required"),
+        (replaced(RSA, "secretboxencryptionsecret:", 1, "[1]"), "secrets.secretboxencryptionsecret must be a string"),
+    ];
+    for (text, expected) in cases {
+        let found = problems(&text);
+        assert!(found.iter().any(|problem| problem.contains(expected)), "{expected}: {found:?}");
+    }
+}
+
+#[test]
+fn an_expired_authority_is_told_with_its_date() {
+    let later = then().checked_add((20 * 365 * 24).hours()).unwrap();
+    let Err(SecretsError::Invalid(problems)) = Secrets::load(RSA, later) else { panic!("accepted") };
+    assert_eq!(problems.iter().filter(|problem| matches!(problem.flaw, Flaw::Expired { .. })).count(), 4);
+}
+
+#[test]
+fn what_is_made_can_be_read() {
+    for (contract, label) in [("1.6", "EC PRIVATE KEY"), ("1.13", "RSA PRIVATE KEY")] {
+        let made = Secrets::generate(contract.parse().unwrap(), then()).unwrap();
+        let read = Secrets::load(made.to_yaml().expose_secret(), then()).unwrap();
+        assert_eq!(made.differences(&read), []);
+        assert_eq!(made.fingerprint(), read.fingerprint());
+        assert!(made.service_account_pem().expose_secret().contains(label));
+        assert!(made.talos.key_pem().expose_secret().starts_with("-----BEGIN ED25519 PRIVATE KEY-----\n"));
+        assert_eq!(made.talos.key_pem().expose_secret().len(), 135);
+    }
+}
+
+#[test]
+fn bundles_differ_by_part() {
+    let (one, two) = (Secrets::load(RSA, then()).unwrap(), Secrets::load(ECDSA, then()).unwrap());
+    assert_ne!(one.fingerprint(), two.fingerprint());
+    assert!(one.differences(&two).contains(&Part::EncryptionSecret));
+    let changed = replaced(RSA, "token:", 1, "abcdef.0123456789abcdef");
+    assert_eq!(one.differences(&Secrets::load(&changed, then()).unwrap()), [Part::Tokens]);
+}
+
+#[test]
+fn no_value_shows_in_debug_output_or_errors() {
+    let secrets = Secrets::load(RSA, then()).unwrap();
+    assert_eq!(format!("{secrets:?}"), "Secrets { .. }");
+    let broken = replaced(&replaced(RSA, "key:", 1, "hush-hush"), "token:", 1, "hush-hush");
+    let error = Secrets::load(&broken, then()).unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("hush"));
+}
