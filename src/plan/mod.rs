@@ -4,13 +4,149 @@
 //! engine; `lint` proves rules about any plan; `show` prints the object that will run.
 //! Must not know: clients, files, clocks. Start reading at [`Plan`], then `make`.
 
+pub mod allocate;
+pub mod check;
+pub mod compatibility;
+pub mod lint;
+pub mod make;
+pub mod observed;
+mod phases;
+pub mod provenance;
+#[cfg(test)]
+mod sample;
+pub mod show;
 pub mod step;
+pub mod wanted;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use observed::Observed;
 pub use step::{Output, Step};
+pub use wanted::{Limits, PlannedVm, Wanted};
 
-use crate::types::StepId;
+use crate::types::{NodeName, RunId, SchematicId, Sha256, StepId, StorageId, Version, VmId};
+use step::VmIdentity;
+
+/// Version of the plan's file format. A newer one is refused with both numbers named.
+pub const FORMAT: u32 = 1;
+
+/// All that a run will do. Saved before anything happens; a resume reads it back and does exactly this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Format version.
+    pub format: u32,
+    /// The verb that made it.
+    pub verb: Verb,
+    /// The run it belongs to.
+    pub run: RunId,
+    /// The cluster's name.
+    pub cluster: String,
+    /// Digest of the profile's text when it was made.
+    pub profile: Sha256,
+    /// Fingerprint of the secrets when it was made.
+    pub secrets: Sha256,
+    /// What configurations are made from, secrets and machines aside.
+    pub cluster_config: ClusterConfig,
+    /// What must still be true when it is carried out.
+    pub facts: Facts,
+    /// The VMs that will run the cluster.
+    pub vms: Vec<PlannedVm>,
+    /// What is destroyed.
+    pub destroys: Vec<VmIdentity>,
+    /// What carries the tags and is kept, with the reason.
+    pub keeps: Vec<Kept>,
+    /// Bytes to download.
+    pub download_bytes: u64,
+    /// Versions that run now, as far as they could be seen.
+    pub before: Option<Versions>,
+    /// Versions wanted.
+    pub after: Versions,
+    /// Time limits.
+    pub limits: Limits,
+    /// The phases in order.
+    pub phases: Vec<Phase>,
+}
+
+/// What made a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verb {
+    /// `recast rebuild`.
+    Rebuild,
+}
+
+impl std::fmt::Display for Verb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Rebuild => "rebuild",
+        })
+    }
+}
+
+/// Talos and Kubernetes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Versions {
+    /// Talos.
+    #[schemars(with = "String")]
+    pub talos: Version,
+    /// Kubernetes.
+    #[schemars(with = "String")]
+    pub kubernetes: Version,
+}
+
+/// What all machines' configurations share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterConfig {
+    /// The Kubernetes endpoint, a URL.
+    pub endpoint: String,
+    /// Pod network.
+    pub pod_cidr: String,
+    /// Service network.
+    pub service_cidr: String,
+    /// System disk.
+    pub install_disk: String,
+    /// Schematic of the image.
+    pub schematic: SchematicId,
+    /// Reference of the installer image that belongs to it.
+    pub installer: String,
+    /// The shared address of the control planes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vip: Option<IpAddr>,
+}
+
+/// What the plan stands on: read again right before the first change, and whenever a saved plan is applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The VMs to retire, as they were.
+    pub victims: Vec<VmIdentity>,
+    /// Numbers that must be free, those of the victims aside.
+    pub free: Vec<VmId>,
+    /// Templates that are used as they are.
+    pub templates: BTreeMap<NodeName, VmId>,
+    /// Storages that are written to, by node.
+    pub storages: Vec<(NodeName, StorageId)>,
+}
+
+/// Something that carries the cluster's tags and stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Its number.
+    pub vmid: VmId,
+    /// Its name.
+    pub name: String,
+    /// Why it stays.
+    pub because: String,
+}
+
+impl Plan {
+    /// All steps in order.
+    pub fn steps(&self) -> impl Iterator<Item = &Planned> {
+        self.phases.iter().flat_map(|phase| &phase.steps)
+    }
+}
 
 /// A named group of steps with a gate at its end: the next phase starts only when all its steps are done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

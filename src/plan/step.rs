@@ -7,12 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::types::{Mac, MachineName, NodeName, Role, SchematicId, Sha256, StepId, StorageId, Version, VmId, VolumeId};
 
-/// PVE configuration keys with their values in PVE's own syntax (`proxmox.md §4`).
+/// PVE configuration keys with their values in PVE's own syntax (qemu-server, `PVE/QemuServer.pm`).
 pub type Hardware = BTreeMap<String, String>;
 
 /// One disk image of the Image Factory.
@@ -89,6 +90,9 @@ pub struct MachineSpec {
     pub gateway: Option<IpAddr>,
     /// DNS servers.
     pub nameservers: Vec<IpAddr>,
+    /// The user's own patches for it, files in the order in which they are applied.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patches: Vec<PathBuf>,
     /// SHA-256 of the rendered configuration, so that a resumed run applies the very same one.
     pub digest: Sha256,
 }
@@ -297,7 +301,7 @@ impl Step {
             Self::CreateTemplate { vm, .. } => {
                 format!("create VM {} ({}) on {} from the image", vm.vmid, vm.name, vm.node)
             }
-            Self::SealTemplate { vm, .. } => format!("turn VM {} into a template and read it back", vm.vmid),
+            Self::SealTemplate { vm, .. } => format!("seal template {} and read it back", vm.vmid),
             Self::RemoveUpload { node, storage, file } => format!("remove {file} from {storage} on {node}"),
             Self::CloneVm { template, vm, .. } => {
                 format!("clone template {template} to VM {} ({}) on {}", vm.vmid, vm.name, vm.node)

@@ -1,0 +1,168 @@
+//! A plan as text: what is approved is the object that will run.
+//!
+//! Purpose: the runbook's table of VMs, what is destroyed and what kept, bytes, expected duration and downtime.
+
+use std::fmt::Write as _;
+
+use super::check::size;
+use super::observed::{Finding, Severity};
+use super::{Phase, Plan, Step};
+
+/// Seconds that the kinds of steps take on ordinary hardware, for the estimate: measured orders of magnitude
+/// (clone of a few hundred MiB, boot of a VM, start of the control plane), never a promise.
+const CLONE: u64 = 20;
+const BOOT: u64 = 25;
+const CLUSTER_UP: u64 = 90;
+const TEMPLATE: u64 = 30;
+/// Bytes per second assumed for a download.
+const DOWNLOAD: u64 = 50_000_000;
+
+/// What the plan is expected to take, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Estimate {
+    /// From start to end.
+    pub duration: u64,
+    /// The Kubernetes API down, from the first shutdown to the new API server.
+    pub downtime: u64,
+}
+
+/// The estimate for a plan: phases after another, steps of a phase side by side.
+pub fn estimate(plan: &Plan) -> Estimate {
+    let seconds = |phase: &Phase| -> u64 {
+        let longest = phase.steps.iter().map(|planned| cost(&planned.step)).sum::<u64>();
+        let lanes = phase.width.min(phase.steps.len().div_ceil(4).max(1)) as u64;
+        longest / lanes
+    };
+    let of = |from: &str| -> u64 {
+        plan.phases.iter().skip_while(|phase| !from.is_empty() && phase.name != from).map(seconds).sum()
+    };
+    let download = plan.download_bytes / DOWNLOAD;
+    Estimate {
+        duration: of("") + download,
+        downtime: if plan.destroys.is_empty() { 0 } else { of("freeze").saturating_sub(plan.limits.steady) },
+    }
+}
+
+fn cost(step: &Step) -> u64 {
+    match step {
+        Step::CreateTemplate { .. } => TEMPLATE,
+        Step::CloneVm { .. } => CLONE,
+        Step::StartVm { .. } | Step::AwaitMachine { .. } => BOOT,
+        Step::ShutdownMachine { .. } => 30,
+        Step::AwaitHealthy { .. } => CLUSTER_UP,
+        Step::AwaitNodesReady { steady, .. } => *steady,
+        _ => 2,
+    }
+}
+
+/// Whether carrying the plan out would change anything.
+pub fn changes_anything(plan: &Plan) -> bool {
+    plan.steps().any(|planned| !matches!(planned.step, Step::ConfirmFacts))
+}
+
+/// The plan for people.
+pub fn text(plan: &Plan) -> String {
+    let mut out = String::new();
+    let from = plan
+        .before
+        .as_ref()
+        .map_or_else(String::new, |before| format!(" (runs Talos {}, Kubernetes {})", before.talos, before.kubernetes));
+    let _ = writeln!(out, "Plan {} · {} of cluster {}{from}", plan.run, plan.verb, plan.cluster);
+    let _ = writeln!(
+        out,
+        "to Talos {}, Kubernetes {}, schematic {}\n",
+        plan.after.talos, plan.after.kubernetes, plan.cluster_config.schematic
+    );
+    machines(plan, &mut out);
+    destroyed(plan, &mut out);
+    for kept in &plan.keeps {
+        let _ = writeln!(out, "Kept: {} ({}): {}", kept.vmid, kept.name, kept.because);
+    }
+    let _ = writeln!(out, "\nSteps:");
+    for phase in &plan.phases {
+        let _ = writeln!(out, "  {}", phase.name);
+        for planned in &phase.steps {
+            let flag = if planned.step.is_destructive() { "!" } else { "·" };
+            let _ = writeln!(out, "    {flag} {}", planned.step.title());
+        }
+    }
+    let estimate = estimate(plan);
+    let _ = writeln!(
+        out,
+        "\nDownloads {}; expected to take about {}, with the Kubernetes API down for about {}.",
+        size(plan.download_bytes),
+        minutes(estimate.duration),
+        minutes(estimate.downtime)
+    );
+    out
+}
+
+fn machines(plan: &Plan, out: &mut String) {
+    let rows: Vec<[String; 9]> = plan
+        .vms
+        .iter()
+        .map(|vm| {
+            [
+                vm.name.clone(),
+                vm.role.to_string(),
+                vm.vmid.to_string(),
+                vm.node.to_string(),
+                vm.address.map_or_else(|| "discovered".to_owned(), |address| address.to_string()),
+                vm.cores.to_string(),
+                format!("{} MB", vm.memory_mb),
+                format!("{} GiB", vm.disk_gib),
+                vm.replaces.map_or_else(|| "-".to_owned(), |old| old.to_string()),
+            ]
+        })
+        .collect();
+    let heads = ["NAME", "ROLE", "VMID", "NODE", "ADDRESS", "CORES", "MEMORY", "DISK", "REPLACES"].map(str::to_owned);
+    table(&heads, &rows, out);
+}
+
+fn table(heads: &[String; 9], rows: &[[String; 9]], out: &mut String) {
+    let mut widths = heads.each_ref().map(String::len);
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.len());
+        }
+    }
+    for row in std::iter::once(heads).chain(rows) {
+        let line: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let _ = writeln!(out, "  {}", line.join("  ").trim_end());
+    }
+}
+
+fn destroyed(plan: &Plan, out: &mut String) {
+    if plan.destroys.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "\nDESTROYED, with their disks:");
+    for vm in &plan.destroys {
+        let disks: Vec<String> = vm.disks.iter().map(|(key, volume)| format!("{key} {volume}")).collect();
+        let _ = writeln!(out, "  {} ({}) on {}: {}", vm.vmid, vm.name, vm.node, disks.join(", "));
+    }
+}
+
+/// The findings for people, refusals first.
+pub fn findings(findings: &[Finding]) -> String {
+    let mut out = String::new();
+    for finding in findings {
+        let label = match finding.severity {
+            Severity::Refusal => "error",
+            Severity::Warning => "warning",
+        };
+        let _ = writeln!(out, "{label}: {}", finding.what);
+        for cause in &finding.causes {
+            let _ = writeln!(out, "  cause: {cause}");
+        }
+        if let Some(hint) = &finding.hint {
+            let _ = writeln!(out, "  hint: {hint}");
+        }
+    }
+    out
+}
+
+/// `40 s`, `2 min 5 s`.
+pub fn minutes(seconds: u64) -> String {
+    if seconds < 90 { format!("{seconds} s") } else { format!("{} min {} s", seconds / 60, seconds % 60) }
+}
