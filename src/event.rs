@@ -4,9 +4,14 @@
 //! journal through the same renderers.
 //! Must not know: terminals, files, clients.
 
+use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{RunId, StepId};
+
+/// Version of the JSON lines' format.
+pub const FORMAT: u32 = 1;
 
 /// Where events go. Cheap to call from any task; must never block for long.
 pub trait EventSink: Sync {
@@ -14,8 +19,95 @@ pub trait EventSink: Sync {
     fn emit(&self, event: Event);
 }
 
+impl<S: EventSink + ?Sized> EventSink for &S {
+    fn emit(&self, event: Event) {
+        (**self).emit(event);
+    }
+}
+
+/// Takes every event and shows none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unheard;
+
+impl EventSink for Unheard {
+    fn emit(&self, _: Event) {}
+}
+
+/// How a run, or one stretch of it, ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Every step is done.
+    Done,
+    /// A step failed for good; what could be undone was undone.
+    Failed,
+    /// A gate said no: the world is not what the plan was made for.
+    Refused,
+    /// An undo failed. A person is needed.
+    Stuck,
+    /// Parked by a person or a signal.
+    Cancelled,
+}
+
+impl Outcome {
+    /// Whether `resume` can go on from here.
+    pub fn is_resumable(self) -> bool {
+        self != Self::Done
+    }
+
+    /// The word that documents, journals and people see.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Stuck => "stuck",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// What may be done about a step's error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// Nothing happened, and the same call may work a moment later.
+    Transient,
+    /// The same call would fail again. The run stops here, resumable.
+    Permanent,
+    /// It was sent, and no answer came: only a probe can tell.
+    Ambiguous,
+    /// A gate said no: what is there is not what the plan was made for. Exit code 4.
+    Refused,
+}
+
+/// Who asked for a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CancelledBy {
+    /// Ctrl-C.
+    Interrupt,
+    /// SIGTERM: a service manager or a CI system.
+    Terminate,
+}
+
+impl std::fmt::Display for CancelledBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Interrupt => "Ctrl-C",
+            Self::Terminate => "SIGTERM",
+        })
+    }
+}
+
 /// How a step came to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum How {
     /// This run did it.
@@ -108,6 +200,8 @@ pub enum Event {
     StepFailed {
         /// Its id.
         step: StepId,
+        /// What may be done about it.
+        class: Class,
         /// The error, causes and hints.
         failure: Failure,
     },
@@ -118,6 +212,32 @@ pub enum Event {
         /// What is done.
         title: String,
     },
+    /// A step's effect is gone again.
+    Undone {
+        /// The step whose effect it was.
+        step: StepId,
+        /// How long that took.
+        seconds: f64,
+    },
+    /// A step's effect could not be taken back.
+    UndoFailed {
+        /// The step whose effect it is.
+        step: StepId,
+        /// The error, causes and hints.
+        failure: Failure,
+    },
+    /// The Kubernetes API began or ceased to answer.
+    ApiProbe {
+        /// Whether it answers.
+        up: bool,
+    },
+    /// A stop was asked for: no step starts any more, running ones get a moment to reach a safe point.
+    Parking {
+        /// By whom.
+        by: CancelledBy,
+        /// How many seconds running steps get.
+        grace_seconds: f64,
+    },
     /// Worth knowing, no step's failure: a warning, a fallback, a choice made.
     Notice {
         /// The text, a sentence.
@@ -125,15 +245,34 @@ pub enum Event {
     },
     /// The run stops being run.
     RunClosed {
-        /// `done`, `failed`, `stuck`, `cancelled`, `refused`.
-        outcome: String,
+        /// How it ended.
+        outcome: Outcome,
         /// How long the Kubernetes API did not answer, when that was measured.
         api_downtime_seconds: Option<f64>,
     },
 }
 
+/// An event with the moment it happened: one JSON line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stamped {
+    /// Format version, [`FORMAT`].
+    pub format: u32,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+impl Stamped {
+    /// The event as of `at`.
+    pub fn new(at: Timestamp, event: Event) -> Self {
+        Self { format: FORMAT, at, event }
+    }
+}
+
 /// An error that can be written down and read back by another process: what failed, why, what next.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
     /// What failed, a lower-case fragment: `could not start VM 1102 on node pve2`.
     pub what: String,

@@ -4,20 +4,8 @@
 
 use std::error::Error;
 
+pub use crate::event::Class;
 use crate::event::Failure;
-
-/// What may be done about an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// Nothing happened, and the same call may work a moment later.
-    Transient,
-    /// The same call would fail again. The run stops here, resumable.
-    Permanent,
-    /// It was sent, and no answer came: only a probe can tell.
-    Ambiguous,
-    /// A gate said no: what is there is not what the plan was made for. Exit code 4.
-    Refused,
-}
 
 /// Why a step did not get done.
 #[derive(Debug, thiserror::Error)]
@@ -57,4 +45,20 @@ impl StepError {
         }
         Failure { what: self.to_string(), causes, hints: self.hints.clone() }
     }
+}
+
+/// Why a run could not be carried on: not a step's failure, the machinery's.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The journal could not be written. Nothing was done after that.
+    #[error("could not journal the run")]
+    Journal(#[from] crate::journal::JournalError),
+    /// No step can start although the plan is not done: its `after` links form a circle or leave the phase.
+    #[error("no step of phase '{phase}' can start; {} wait for steps that never come", waiting.len())]
+    Deadlock {
+        /// The phase.
+        phase: String,
+        /// The steps that wait.
+        waiting: Vec<crate::types::StepId>,
+    },
 }
