@@ -1,0 +1,421 @@
+//! What a run has done so far, folded from its events, live or replayed.
+//!
+//! Purpose: the numbers of the report: which step was done how and in how many seconds, which failed, how long the API
+//! was down. A resumed run counts as one: seconds of all its processes are summed, `how` is of the last success.
+//! Must not know: how it is shown. Start reading at [`Fold::take`].
+
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::Now;
+use super::replay::{between, replay};
+use crate::event::{Class, Event, EventSink, Failure, How, Outcome};
+use crate::journal::{Downtime, Entry, Record};
+use crate::plan::{Phase, Plan};
+use crate::types::StepId;
+
+/// What a run has done so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// The phases that were begun, in the plan's order.
+    pub phases: Vec<PhaseDone>,
+    /// How it ended; none while it is being run, and of a run whose process was killed.
+    pub outcome: Option<Outcome>,
+    /// What failed since it was opened or resumed last, in the order in which it did.
+    pub failures: Vec<StepFailure>,
+    /// Steps that were begun and neither done nor failed: how they stand is for a probe to find out.
+    pub unknown: Vec<StepId>,
+    /// How long the Kubernetes API did not answer, when that was measured.
+    pub api_downtime_seconds: Option<f64>,
+    /// Whether it answered when it was last asked.
+    pub api_up: Option<bool>,
+    /// Notices of this process; they aren't journaled.
+    pub notices: Vec<String>,
+    /// How long it was being run, over all its processes.
+    pub seconds: f64,
+}
+
+/// A phase, as far as it came.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct PhaseDone {
+    /// Its name.
+    pub name: String,
+    /// How long it took, undone and repeated work included.
+    pub seconds: f64,
+    /// Its steps that are done, in the plan's order.
+    pub steps: Vec<StepDone>,
+    /// How many of its steps aren't done.
+    #[serde(skip)]
+    pub left: usize,
+}
+
+/// A step that is done.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct StepDone {
+    /// Its id.
+    pub id: StepId,
+    /// How it came to be done.
+    pub how: How,
+    /// How long it took, failed attempts included.
+    pub seconds: f64,
+}
+
+/// A step that failed for good, or whose undo did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepFailure {
+    /// The step.
+    pub step: StepId,
+    /// What may be done about it; none for an undo.
+    pub class: Option<Class>,
+    /// The error.
+    pub failure: Failure,
+}
+
+impl StepFailure {
+    /// Whether it was the undo that failed.
+    pub fn is_undo(&self) -> bool {
+        self.class.is_none()
+    }
+}
+
+impl Progress {
+    /// A step that is done; `None` when it isn't.
+    pub fn done(&self, id: &StepId) -> Option<&StepDone> {
+        self.phases.iter().flat_map(|phase| &phase.steps).find(|step| step.id == *id)
+    }
+}
+
+/// What a journal's records say about a run of this plan.
+pub fn progress_of(plan: &Plan, records: &[Record]) -> Progress {
+    let mut fold = Fold::new(&plan.phases);
+    fold.take_all(plan, records);
+    fold.progress()
+}
+
+#[derive(Clone, Debug)]
+struct PhaseSlot {
+    name: String,
+    begun: Option<Timestamp>,
+    seconds: Option<f64>,
+    steps: Vec<StepSlot>,
+}
+
+#[derive(Clone, Debug)]
+struct StepSlot {
+    id: StepId,
+    /// Begun, and neither done, failed nor undone.
+    open: bool,
+    /// Since when, in this process.
+    begun: Option<Timestamp>,
+    seconds: f64,
+    how: Option<How>,
+}
+
+/// Adds events up.
+#[derive(Clone, Debug)]
+pub struct Fold {
+    phases: Vec<PhaseSlot>,
+    outcome: Option<Outcome>,
+    failures: Vec<StepFailure>,
+    downtime: Downtime,
+    told_downtime: Option<f64>,
+    api_up: Option<bool>,
+    notices: Vec<String>,
+    opened: Option<Timestamp>,
+    last: Option<Timestamp>,
+    seconds: f64,
+}
+
+impl Fold {
+    /// Before the first event of a run of these phases.
+    pub fn new(phases: &[Phase]) -> Self {
+        let slot = |id: &StepId| StepSlot { id: id.clone(), open: false, begun: None, seconds: 0.0, how: None };
+        let phases = phases
+            .iter()
+            .map(|phase| PhaseSlot {
+                name: phase.name.clone(),
+                begun: None,
+                seconds: None,
+                steps: phase.steps.iter().map(|planned| slot(&planned.id)).collect(),
+            })
+            .collect();
+        Self {
+            phases,
+            outcome: None,
+            failures: Vec::new(),
+            downtime: Downtime::default(),
+            told_downtime: None,
+            api_up: None,
+            notices: Vec::new(),
+            opened: None,
+            last: None,
+            seconds: 0.0,
+        }
+    }
+
+    /// Takes what a journal says, as the events it stands for.
+    pub fn take_all(&mut self, plan: &Plan, records: &[Record]) {
+        for stamped in replay(plan, records) {
+            self.take(stamped.at, &stamped.event);
+        }
+    }
+
+    /// Takes one event.
+    pub fn take(&mut self, at: Timestamp, event: &Event) {
+        if matches!(event, Event::RunOpened { .. }) {
+            // A killed process told of no end: what it had begun went on until its last event.
+            let until = self.last.unwrap_or(at);
+            self.pause(until);
+            (self.opened, self.outcome, self.told_downtime) = (Some(at), None, None);
+            self.failures.clear();
+        }
+        self.last = self.last.max(Some(at));
+        match event {
+            Event::PhaseStarted { phase, .. } => {
+                if let Some(slot) = self.phase(phase) {
+                    slot.begun = Some(at);
+                    slot.seconds.get_or_insert(0.0);
+                }
+            }
+            Event::PhaseFinished { phase, seconds } => {
+                if let Some(slot) = self.phase(phase) {
+                    slot.begun = None;
+                    *slot.seconds.get_or_insert(0.0) += seconds;
+                }
+            }
+            Event::StepStarted { step, .. } => {
+                self.failures.retain(|failed| failed.step != *step);
+                if let Some(slot) = self.step(step) {
+                    (slot.open, slot.begun, slot.how) = (true, Some(at), None);
+                }
+            }
+            Event::StepFinished { step, how, seconds } => {
+                if let Some(slot) = self.step(step) {
+                    (slot.open, slot.begun, slot.how) = (false, None, Some(*how));
+                    slot.seconds += seconds;
+                }
+            }
+            Event::StepFailed { step, class, failure } => {
+                if let Some(slot) = self.step(step) {
+                    slot.open = false;
+                    slot.seconds += slot.begun.take().map_or(0.0, |since| between(since, at));
+                }
+                self.fail(step, Some(*class), failure);
+            }
+            Event::Undoing { step, .. } => self.failures.retain(|failed| failed.step != *step || !failed.is_undo()),
+            Event::Undone { step, .. } => self.undone(step),
+            Event::UndoFailed { step, failure } => self.fail(step, None, failure),
+            Event::ApiProbe { up } => {
+                self.api_up = Some(*up);
+                self.downtime.take(&Record { seq: 0, at, entry: Entry::ApiProbe { up: *up } });
+            }
+            Event::Notice { text } => self.notices.push(text.clone()),
+            Event::RunClosed { outcome, api_downtime_seconds } => {
+                self.pause(at);
+                (self.outcome, self.told_downtime) = (Some(*outcome), *api_downtime_seconds);
+            }
+            Event::RunOpened { .. }
+            | Event::Bytes { .. }
+            | Event::Waiting { .. }
+            | Event::Retrying { .. }
+            | Event::Parking { .. } => {}
+        }
+    }
+
+    /// What the events so far come to.
+    pub fn progress(&self) -> Progress {
+        let mut now = self.clone();
+        let steps = self.phases.iter().flat_map(|phase| &phase.steps);
+        let unknown = steps.filter(|slot| slot.open).map(|slot| slot.id.clone()).collect();
+        if let Some(last) = now.last {
+            now.pause(last);
+        }
+        Progress {
+            phases: now.phases.iter().filter_map(PhaseSlot::done).collect(),
+            outcome: now.outcome,
+            failures: now.failures,
+            unknown,
+            api_downtime_seconds: now
+                .told_downtime
+                .or_else(|| now.last.and_then(|last| now.downtime.seconds(last)))
+                .map(millis),
+            api_up: now.api_up,
+            notices: now.notices,
+            seconds: millis(now.seconds),
+        }
+    }
+
+    /// Adds the time of what goes on, as of `until`: nothing counts between two processes.
+    fn pause(&mut self, until: Timestamp) {
+        for phase in &mut self.phases {
+            if let Some(since) = phase.begun.take() {
+                *phase.seconds.get_or_insert(0.0) += between(since, until);
+            }
+            for step in &mut phase.steps {
+                step.seconds += step.begun.take().map_or(0.0, |since| between(since, until));
+            }
+        }
+        self.seconds += self.opened.take().map_or(0.0, |since| between(since, until));
+    }
+
+    /// What came after an undone step in its phase is looked at anew, as the journal's state has it.
+    fn undone(&mut self, id: &StepId) {
+        let Some(phase) = self.phases.iter_mut().find(|phase| phase.steps.iter().any(|slot| slot.id == *id)) else {
+            return;
+        };
+        for slot in phase.steps.iter_mut().skip_while(|slot| slot.id != *id) {
+            slot.how = None;
+            if slot.id == *id {
+                (slot.open, slot.begun) = (false, None);
+            }
+        }
+    }
+
+    fn fail(&mut self, step: &StepId, class: Option<Class>, failure: &Failure) {
+        self.failures.push(StepFailure { step: step.clone(), class, failure: failure.clone() });
+    }
+
+    fn phase(&mut self, name: &str) -> Option<&mut PhaseSlot> {
+        self.phases.iter_mut().find(|phase| phase.name == name)
+    }
+
+    fn step(&mut self, id: &StepId) -> Option<&mut StepSlot> {
+        self.phases.iter_mut().flat_map(|phase| &mut phase.steps).find(|slot| slot.id == *id)
+    }
+}
+
+impl PhaseSlot {
+    fn done(&self) -> Option<PhaseDone> {
+        let done =
+            |slot: &StepSlot| slot.how.map(|how| StepDone { id: slot.id.clone(), how, seconds: millis(slot.seconds) });
+        let steps: Vec<StepDone> = self.steps.iter().filter_map(done).collect();
+        let left = self.steps.len() - steps.len();
+        self.seconds.map(|seconds| PhaseDone { name: self.name.clone(), seconds: millis(seconds), steps, left })
+    }
+}
+
+/// Seconds to the millisecond: more is noise in a document.
+fn millis(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
+}
+
+/// A sink that keeps what a run has done so far.
+pub struct Recorder {
+    now: Now,
+    fold: Mutex<Fold>,
+}
+
+impl Recorder {
+    /// For a run of this plan whose earlier processes left these records (none for a new run).
+    pub fn new(plan: &Plan, earlier: &[Record], now: Now) -> Self {
+        let mut fold = Fold::new(&plan.phases);
+        fold.take_all(plan, earlier);
+        Self { now, fold: Mutex::new(fold) }
+    }
+
+    /// What was done so far.
+    pub fn progress(&self) -> Progress {
+        self.fold.lock().unwrap_or_else(PoisonError::into_inner).progress()
+    }
+}
+
+impl EventSink for Recorder {
+    fn emit(&self, event: Event) {
+        let now = (self.now)();
+        self.fold.lock().unwrap_or_else(PoisonError::into_inner).take(now, &event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{self, Journal};
+    use super::*;
+
+    fn progress(journal: &Journal) -> Progress {
+        progress_of(&sample::plan(), &journal.0)
+    }
+
+    fn phases(progress: &Progress) -> Vec<(&str, f64, usize, usize)> {
+        progress
+            .phases
+            .iter()
+            .map(|phase| (phase.name.as_str(), phase.seconds, phase.steps.len(), phase.left))
+            .collect()
+    }
+
+    #[test]
+    fn a_failed_run_tells_what_is_done_and_what_failed() {
+        let failed = progress(&Journal::stopped());
+        assert_eq!(failed.outcome, Some(Outcome::Failed));
+        assert_eq!(
+            phases(&failed),
+            [
+                ("image", 1.0, 1, 0),
+                ("template", 1.0, 1, 0),
+                ("canary", 3.0, 2, 0),
+                ("retire", 1.0, 1, 0),
+                ("provision", 4.0, 1, 1)
+            ]
+        );
+        assert_eq!(failed.failures.len(), 1);
+        assert_eq!(failed.failures[0].step.as_str(), "provision/single-cp-01/start");
+        assert!(failed.unknown.is_empty());
+    }
+
+    #[test]
+    fn a_resumed_run_counts_as_one() {
+        let done = progress(&Journal::complete());
+        // The second between the two processes doesn't count.
+        assert_eq!((done.outcome, done.failures.len(), done.seconds), (Some(Outcome::Done), 0, 21.0));
+        // From the probe that said down, across the stop.
+        assert_eq!(done.api_downtime_seconds, Some(11.0));
+        let start = done.done(&"provision/single-cp-01/start".into()).unwrap();
+        assert_eq!((start.how, start.seconds), (How::Applied, 2.0), "one second failing, one succeeding");
+    }
+
+    #[test]
+    fn a_killed_runs_last_step_is_unknown_and_its_time_ends_with_its_last_record() {
+        let killed = Journal::opened().done("image/fetch").started("template/create");
+        assert_eq!(progress(&killed).unknown, ["template/create".into()]);
+        let twice = progress(&killed.and(Entry::Resumed).and(Entry::ApiProbe { up: true }));
+        assert_eq!((twice.outcome, twice.unknown.len(), twice.seconds), (None, 1, 4.0));
+    }
+
+    #[test]
+    fn an_undone_step_is_not_done_and_a_retried_one_has_not_failed() {
+        let id: StepId = "template/create".into();
+        let undone = Journal::opened()
+            .done("image/fetch")
+            .done("template/create")
+            .and(Entry::UndoStarted { step: id.clone() })
+            .and(Entry::UndoFinished { step: id.clone() });
+        assert!(progress(&undone).done(&id).is_none());
+        let retried = Journal::opened().started("image/fetch").failed("image/fetch", Class::Transient);
+        assert_eq!(progress(&retried).failures.len(), 1);
+        let retried = progress(&retried.done("image/fetch"));
+        assert_eq!((retried.failures.len(), retried.phases[0].steps[0].seconds), (0, 3.0));
+    }
+
+    #[test]
+    fn a_live_run_and_its_replay_come_to_the_same() {
+        let (plan, journal) = (sample::plan(), Journal::complete());
+        let events = replay(&plan, &journal.0);
+        let mut live = Fold::new(&plan.phases);
+        for stamped in &events {
+            live.take(stamped.at, &stamped.event);
+        }
+        assert_eq!(live.progress(), progress(&journal));
+        // A resume's recorder knows the earlier records and hears the rest.
+        let (earlier, _) = journal.0.split_at(Journal::stopped().0.len());
+        let recorder = Recorder::new(&plan, earlier, sample::at(22_000));
+        for stamped in replay(&plan, &journal.0).into_iter().skip(replay(&plan, earlier).len()) {
+            recorder.emit(stamped.event);
+        }
+        let resumed = recorder.progress();
+        let start = resumed.done(&"provision/single-cp-01/start".into()).unwrap();
+        assert_eq!((resumed.outcome, start.seconds), (Some(Outcome::Done), 2.0));
+    }
+}
