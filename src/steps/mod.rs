@@ -1,1 +1,67 @@
-//! (being written)
+//! What each step does: probe → act → confirm.
+//!
+//! Purpose: the only place where plan, engine and clients meet. `plan/phases/NAME.rs` says which steps a phase has; the
+//! files here say what they do, three functions each that can be read alone.
+//! Must not know: terminals, arguments. Start reading at [`World`].
+
+mod classify;
+mod cluster;
+pub mod config;
+mod facts;
+pub mod files;
+mod image;
+mod machine;
+mod old;
+mod ours;
+mod perform;
+mod task;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::image::{Cache, Cached, Inspected};
+use crate::k8s::Readyz;
+use crate::net::Connector;
+use crate::net::http::Client;
+use crate::plan::Plan;
+use crate::pve::Pve;
+use crate::talos::client::Access;
+use crate::talos::secrets::Secrets;
+use crate::types::NodeName;
+use files::Files;
+
+/// All that steps act on.
+pub struct World {
+    /// The plan being carried out.
+    pub plan: Plan,
+    /// The PVE API.
+    pub pve: Pve,
+    /// Clients for single nodes: uploads go straight to where they are wanted.
+    pub nodes: BTreeMap<NodeName, Pve>,
+    /// HTTPS for the factory.
+    pub http: Client,
+    /// The image cache.
+    pub cache: Cache,
+    /// The one way out.
+    pub connector: Connector,
+    /// The cluster's secrets.
+    pub secrets: Secrets,
+    /// An administrator's way into the cluster's machines.
+    pub access: Access,
+    /// The user's files.
+    pub files: Files,
+    /// Looks whether the Kubernetes API answers; none where nothing can be measured.
+    pub readyz: Option<Readyz>,
+    /// The image, once it was looked at.
+    pub image: Looked,
+}
+
+/// The image as it lies in the cache, with what is in it: decoded once in a process, although several steps need it.
+pub type Looked = tokio::sync::Mutex<Option<Arc<(Cached, Inspected)>>>;
+
+impl World {
+    /// The client that talks to this node itself; any endpoint where the site doesn't name one.
+    fn node_client(&self, node: &NodeName) -> &Pve {
+        self.nodes.get(node).unwrap_or(&self.pve)
+    }
+}
