@@ -1,0 +1,238 @@
+//! The command line as it is typed.
+//!
+//! Purpose: clap's structs, nothing resolved. Doc comments here are the help text.
+
+use std::path::PathBuf;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::types::{RunId, SchematicId, VersionWish};
+
+/// Rebuilds a Talos Linux cluster on Proxmox VE from a fresh template, from one YAML profile.
+#[derive(Debug, Parser)]
+#[command(name = "recast", version, max_term_width = 120, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Flags of all verbs.
+    #[command(flatten)]
+    pub global: Global,
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done · 1 failed, not resumable · 2 changes pending (dry run) · 3 usage, profile or site invalid · \
+4 refused by a gate · 5 a step failed, resumable · 6 stuck: an undo failed · 7 cancelled, resumable · 70 internal";
+
+/// Flags of all verbs. Each is also an environment variable `RECAST_<FLAG>`, except `--confirm` and `--break-lock`.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Options of all verbs")]
+pub struct Global {
+    /// The cluster's profile
+    #[arg(short, long, global = true, value_name = "FILE", env = "RECAST_PROFILE")]
+    pub profile: Option<PathBuf>,
+    /// The site file [default: `site` of the profile, else site.yaml beside it]
+    #[arg(long, global = true, value_name = "FILE", env = "RECAST_SITE")]
+    pub site: Option<PathBuf>,
+    /// Where runs are kept [default: recast in the XDG state folder]
+    #[arg(long, global = true, value_name = "DIR", env = "RECAST_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Where images are kept [default: recast in the XDG cache folder]
+    #[arg(long, global = true, value_name = "DIR", env = "RECAST_CACHE_DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// Write the report here as well, also after a refusal: report.json, report.txt
+    #[arg(long, global = true, value_name = "DIR", env = "RECAST_REPORT_DIR")]
+    pub report_dir: Option<PathBuf>,
+    /// What stdout carries
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "text", env = "RECAST_OUTPUT")]
+    pub output: OutputFormat,
+    /// Write events as JSON lines to this file, or - for stdout
+    #[arg(long, global = true, value_name = "FILE", env = "RECAST_EVENTS")]
+    pub events: Option<String>,
+    /// What goes into the run's log
+    #[arg(long, global = true, value_name = "FILTER", default_value = "recast=debug", env = "RECAST_LOG_LEVEL")]
+    pub log_level: String,
+    /// The cluster's name, where nobody is there to type it
+    #[arg(long, global = true, value_name = "CLUSTER")]
+    pub confirm: Option<String>,
+    /// Take over a run whose process is gone although its lock is held elsewhere
+    #[arg(long, global = true)]
+    pub break_lock: bool,
+    /// No progress bars
+    #[arg(long, global = true, env = "RECAST_NO_PROGRESS")]
+    pub no_progress: bool,
+    /// Colour on stderr
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", env = "RECAST_COLOR")]
+    pub color: Color,
+}
+
+/// What stdout carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// The verb's own text.
+    #[default]
+    Text,
+    /// One versioned JSON document.
+    Json,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Rebuild the cluster from a fresh template: check, image, template, canary, retire, provision, bootstrap, verify
+    Rebuild(Rebuild),
+    /// Carry out exactly a saved plan, or refuse and name what drifted
+    Apply(Apply),
+    /// Go on with a run that stopped
+    Resume(Resume),
+    /// Look whether a rebuild could be done; changes nothing
+    Check(Wishes),
+    /// List runs, show one, or print its report
+    #[command(subcommand)]
+    Runs(Runs),
+    /// Do any verb but resume and apply against a double of the whole site; touches nothing real
+    Rehearse(Rehearse),
+    /// Compute the ID of an Image Factory schematic
+    Schematic(Schematic),
+    /// Print the JSON Schema of a file or document
+    Schema {
+        /// Of what
+        #[arg(default_value = "profile")]
+        of: SchemaOf,
+    },
+    /// Print shell completions
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// What the new cluster shall be.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Wishes {
+    /// Talos version: 1.13.9, 1.13 or latest [default: the profile's]
+    #[arg(long, value_name = "VERSION", env = "RECAST_TO")]
+    pub to: Option<VersionWish>,
+    /// Kubernetes version, with its patch: 1.35.0 [default: the profile's]
+    #[arg(long, value_name = "VERSION", env = "RECAST_KUBERNETES")]
+    pub kubernetes: Option<VersionWish>,
+    /// Image Factory schematic [default: the profile's]
+    #[arg(long, value_name = "ID", env = "RECAST_SCHEMATIC", conflicts_with = "extensions", value_parser = schematic_id)]
+    pub schematic: Option<SchematicId>,
+    /// Official extensions instead of a schematic
+    #[arg(
+        long,
+        value_name = "A,B",
+        value_delimiter = ',',
+        env = "RECAST_EXTENSIONS",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub extensions: Option<Vec<String>>,
+}
+
+/// `recast rebuild`.
+#[derive(Debug, Args)]
+pub struct Rebuild {
+    /// What to rebuild to.
+    #[command(flatten)]
+    pub wishes: Wishes,
+    /// Keep nothing of the old cluster's data: no backup, a new empty etcd
+    #[arg(long, required = true)]
+    pub fresh: bool,
+    /// Print the plan and stop: exit 2 if it would change anything
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Save the plan for `recast apply`
+    #[arg(long, value_name = "FILE")]
+    pub plan_out: Option<PathBuf>,
+}
+
+/// `recast apply`.
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// A plan that `--plan-out` wrote
+    pub plan: PathBuf,
+    /// Print the plan, read its facts again and stop
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `recast resume`.
+#[derive(Debug, Args)]
+pub struct Resume {
+    /// The run [default: the newest unfinished one of this cluster]
+    pub run: Option<RunId>,
+    /// Print what is left and stop
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `recast runs`.
+#[derive(Debug, Subcommand)]
+pub enum Runs {
+    /// List the runs of this cluster
+    List,
+    /// Show what a run did and where it stands
+    Show {
+        /// The run
+        run: RunId,
+    },
+    /// Print a run's report
+    Report {
+        /// The run
+        run: RunId,
+    },
+}
+
+/// `recast rehearse`.
+#[derive(Debug, Args)]
+pub struct Rehearse {
+    /// How much faster than life the double's delays pass
+    #[arg(long, value_name = "N", default_value_t = 20.0)]
+    pub time_scale: f64,
+    /// Where the double's randomness starts
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub rng_seed: u64,
+    /// The verb with its flags
+    #[arg(last = true, required = true, value_name = "VERB")]
+    pub verb: Vec<String>,
+}
+
+/// `recast schematic`.
+#[derive(Debug, Args)]
+pub struct Schematic {
+    /// Official extensions; siderolabs/ may be left out
+    #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
+    pub extensions: Vec<String>,
+}
+
+/// An ID that no factory can know is a mistake in typing.
+fn schematic_id(text: &str) -> Result<SchematicId, String> {
+    let hex = text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if hex { Ok(SchematicId::new(text)) } else { Err("an ID has 64 lower-case hex digits".to_owned()) }
+}
+
+/// What there are schemas of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// The profile.
+    Profile,
+    /// The site file.
+    Site,
+    /// The document of `-o json`.
+    Document,
+}

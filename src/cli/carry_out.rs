@@ -1,0 +1,225 @@
+//! From an approved plan to its end: run directory, lock, journal, engine, report.
+
+use std::fs;
+use std::path::Path;
+
+use super::session::Session;
+use super::stop::Stop;
+use super::{Answer, Surroundings, log};
+use crate::engine::{Class, Ended, RealClock, Retry, Run};
+use crate::event::Outcome;
+use crate::exit::ExitCode;
+use crate::journal::lock::Break;
+use crate::journal::{Journal, JournalError, Opening, Record, RunDir, StateDir};
+use crate::k8s::Readyz;
+use crate::plan::{Observed, Plan};
+use crate::report::document::Input;
+use crate::report::{Bars, Colour, Document, Fanout, JsonLines, Lines, Progress, Recorder, Summary, wall_clock};
+use crate::steps::World;
+use crate::steps::files::Files;
+use crate::talos::access::{AdminCertificate, Roles};
+use crate::talos::client::Access;
+use crate::talos::secrets::Secrets;
+
+/// How long the admin certificate of a run is valid, in hours: longer than any run, and never written down.
+const CERTIFICATE_HOURS: i64 = 48;
+
+/// Whether a plan is begun or gone on with.
+pub enum Begin<'a> {
+    /// A new run, with what was observed for it.
+    New(&'a Observed),
+    /// A run that stopped.
+    Again,
+}
+
+/// An administrator's access by the cluster's own CA.
+pub fn access(secrets: &Secrets, now: jiff::Timestamp) -> Result<Access, Stop> {
+    let unusable = |error: &(dyn std::error::Error + 'static)| {
+        Stop::because(ExitCode::Invalid, "no admin certificate can be made from the secrets", error)
+    };
+    let admin =
+        AdminCertificate::issue(secrets, Roles::Admin, now, CERTIFICATE_HOURS).map_err(|error| unusable(&error))?;
+    Access::from_pem(admin.authority_pem().as_bytes(), admin.certificate_pem().as_bytes(), admin.key_pem())
+        .map_err(|error| unusable(&error))
+}
+
+fn journal_stop(error: &JournalError) -> Stop {
+    error.hints().into_iter().fold(Stop::because(ExitCode::Failed, "the run can't be journaled", error), Stop::hinted)
+}
+
+/// Carries the plan out, to whatever end.
+pub async fn carry_out(
+    session: &Session,
+    plan: Plan,
+    secrets: Secrets,
+    begin: Begin<'_>,
+    surroundings: &Surroundings,
+) -> Result<Answer, Stop> {
+    let global = &session.global;
+    let state = StateDir::new(&session.state_root(), &plan.cluster);
+    let taking = if global.break_lock { Break::Yes } else { Break::No };
+    let _lock = state.lock(&format!("{} {}", plan.verb, plan.run), taking).map_err(|error| {
+        error
+            .hints()
+            .into_iter()
+            .fold(Stop::because(ExitCode::Refused, "another run holds this cluster", &error), Stop::hinted)
+    })?;
+    let dir = state.run(&plan.run);
+    let earlier = match begin {
+        Begin::New(_) => Vec::new(),
+        Begin::Again => dir.records().map_err(|error| journal_stop(&error))?,
+    };
+    let journal = open_journal(&dir, &plan, &begin)?;
+    log::keep_in(&dir.path().join("log.jsonl"))
+        .map_err(|error| Stop::because(ExitCode::Failed, "the run's log can't be written", &error))?;
+    let world = world(session, plan, secrets, dir.path())?;
+    let (ended, progress) = drive(&world, journal, &earlier, surroundings, session).await?;
+    Ok(report(&world, &dir, &ended, &progress, session, surroundings))
+}
+
+/// All that the steps of `plan` act on; what they write for the run goes into its directory `run`.
+pub fn world(session: &Session, plan: Plan, secrets: Secrets, run: &Path) -> Result<World, Stop> {
+    let access = access(&secrets, jiff::Timestamp::now())?;
+    let endpoint = &plan.cluster_config.endpoint;
+    let readyz = Readyz::new(&session.connector, endpoint, &secrets.kubernetes().certificate_pem()).ok();
+    Ok(World {
+        pve: session.pve.clone(),
+        nodes: session.nodes.clone(),
+        http: session.http.clone(),
+        cache: session.cache.clone(),
+        connector: session.connector.clone(),
+        access,
+        files: Files {
+            profile: session.profile_path.clone(),
+            lock: session.lock_path(),
+            kubeconfig: session.place.env.kubeconfig(),
+            talosconfig: session.place.env.talosconfig(),
+            run: run.to_owned(),
+        },
+        readyz,
+        image: tokio::sync::Mutex::default(),
+        secrets,
+        plan,
+    })
+}
+
+fn open_journal(dir: &RunDir, plan: &Plan, begin: &Begin<'_>) -> Result<Journal, Stop> {
+    let opening = Opening {
+        run: plan.run.clone(),
+        tool: format!("recast {}", env!("CARGO_PKG_VERSION")),
+        at: jiff::Timestamp::now(),
+    };
+    match begin {
+        Begin::New(seen) => {
+            dir.make().map_err(|error| journal_stop(&error))?;
+            let observed = serde_json::to_vec_pretty(seen).unwrap_or_default();
+            dir.save("observed.json", &observed).map_err(|error| journal_stop(&error))?;
+            let text = serde_json::to_vec_pretty(plan).unwrap_or_default();
+            Journal::create(dir, &text, &plan.phases, &opening).map_err(|error| journal_stop(&error))
+        }
+        Begin::Again => {
+            let text = dir.plan_bytes().map_err(|error| journal_stop(&error))?;
+            Journal::resume(dir, &text, &plan.phases, &opening).map_err(|error| journal_stop(&error))
+        }
+    }
+}
+
+async fn drive(
+    world: &World,
+    journal: Journal,
+    earlier: &[Record],
+    surroundings: &Surroundings,
+    session: &Session,
+) -> Result<(Ended, Progress), Stop> {
+    let (console, global) = (&surroundings.console, &session.global);
+    let colour = surroundings.colour(global);
+    let recorder = Recorder::new(&world.plan, earlier, wall_clock());
+    let mut events = Fanout::new().and(&recorder);
+    events = if console.watched && !global.no_progress && surroundings.place.env.get("CI").is_none() {
+        events.and(Bars::stderr(colour))
+    } else {
+        events.and(Lines::new(console.err(), colour, wall_clock()))
+    };
+    events = match global.events.as_deref() {
+        Some("-") => events.and(JsonLines::new(console.out(), wall_clock())),
+        Some(path) => {
+            let file = fs::OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
+                Stop::because(ExitCode::Invalid, format!("events can't be written to {path}"), &error)
+            })?;
+            events.and(JsonLines::new(file, wall_clock()))
+        }
+        None => events,
+    };
+    let verb = world.plan.verb.to_string();
+    let clock = RealClock::new();
+    let run = Run {
+        id: &world.plan.run,
+        cluster: &world.plan.cluster,
+        verb: &verb,
+        phases: &world.plan.phases,
+        world,
+        clock: &clock,
+        events: &events,
+        cancel: &surroundings.cancel,
+        retry: Retry::default(),
+    };
+    let ended = run.carry_out(journal).await.map_err(|error| {
+        Stop::because(ExitCode::Resumable, "the run stopped, since it could not be journaled any more", &error)
+            .hinted(resume_command(session, &world.plan))
+    })?;
+    drop(events);
+    Ok((ended, recorder.progress()))
+}
+
+/// What to type to go on.
+pub fn resume_command(session: &Session, plan: &Plan) -> String {
+    let site = session.global.site.as_ref().map_or_else(String::new, |site| format!(" --site {}", site.display()));
+    let state =
+        session.global.state_dir.as_ref().map_or_else(String::new, |dir| format!(" --state-dir {}", dir.display()));
+    format!("recast resume {} --profile {}{site}{state}", plan.run, session.profile_path.display())
+}
+
+fn report(
+    world: &World,
+    dir: &RunDir,
+    ended: &Ended,
+    progress: &Progress,
+    session: &Session,
+    surroundings: &Surroundings,
+) -> Answer {
+    let plan = &world.plan;
+    let colour = surroundings.colour(&session.global);
+    let resume = (ended.outcome != Outcome::Done).then(|| resume_command(session, plan));
+    let document = Document::of_run(Input { requests: session.pve.requests(), ..Input::new(plan, progress) });
+    let text = |colour| Summary { document: &document, plan, progress, resume: resume.as_deref(), colour }.text();
+    let places = [Some(dir.path()), session.global.report_dir.as_deref()];
+    for place in places.into_iter().flatten() {
+        super::keep_report(place, &document, &text(Colour::Off), surroundings);
+    }
+    surroundings.console.tell(&text(colour));
+    Answer { code: exit_code(ended), document, text: String::new() }
+}
+
+fn exit_code(ended: &Ended) -> ExitCode {
+    match ended.outcome {
+        Outcome::Done => ExitCode::Done,
+        Outcome::Stuck => ExitCode::Stuck,
+        Outcome::Cancelled => ExitCode::Cancelled,
+        Outcome::Refused => ExitCode::Refused,
+        Outcome::Failed if ended.failures.iter().any(|failed| failed.class == Class::Refused) => ExitCode::Refused,
+        Outcome::Failed => ExitCode::Resumable,
+    }
+}
+
+/// Does something that only reads, unless the person says stop.
+pub async fn unless_cancelled<T>(
+    surroundings: &Surroundings,
+    looking: impl Future<Output = Result<T, Stop>>,
+) -> Result<T, Stop> {
+    tokio::select! {
+        done = looking => done,
+        () = surroundings.cancel.reached(crate::engine::cancel::Level::Park) => {
+            Err(Stop::new(ExitCode::Cancelled, "cancelled before anything was touched"))
+        }
+    }
+}

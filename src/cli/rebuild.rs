@@ -1,0 +1,125 @@
+//! `recast rebuild` and `recast apply`: plan, show, confirm, carry out.
+
+use std::fs;
+
+use super::args::{Apply, Global, Rebuild};
+use super::carry_out::{Begin, carry_out, unless_cancelled};
+use super::confirm::confirm;
+use super::prepare::{Prepared, prepare};
+use super::session::Session;
+use super::stop::{Stop, failure};
+use super::{Answer, Surroundings};
+use crate::exit::ExitCode;
+use crate::journal::StateDir;
+use crate::plan::observed::{Finding, Severity};
+use crate::plan::{FORMAT, Observed, Plan, lint, show};
+use crate::report::document::{Ending, Input, Kind, Problem};
+use crate::report::{Document, Progress};
+
+/// `recast rebuild`.
+pub async fn rebuild(global: &Global, asked: &Rebuild, surroundings: &Surroundings) -> Result<Answer, Stop> {
+    let session = Session::open(&surroundings.place, global)?;
+    tell_warnings(&session, surroundings);
+    let now = jiff::Timestamp::now();
+    let run = StateDir::new(&session.state_root(), &session.profile.value.name).new_run_id(now);
+    let prepared = unless_cancelled(surroundings, prepare(&session, &asked.wishes, run, now)).await?;
+    let Prepared { seen, findings, plan, secrets } = prepared;
+    let Some(plan) = plan else {
+        let warnings: Vec<_> =
+            findings.iter().filter(|finding| finding.severity == Severity::Warning).cloned().collect();
+        surroundings.console.tell(&show::findings(&warnings));
+        return Err(Stop::refused(&findings));
+    };
+    surroundings.console.tell(&show::findings(&findings));
+    if let Some(path) = &asked.plan_out {
+        let text = serde_json::to_string_pretty(&plan).unwrap_or_default() + "\n";
+        fs::write(path, text).map_err(|error| {
+            Stop::because(ExitCode::Invalid, format!("the plan can't be saved to {}", path.display()), &error)
+        })?;
+    }
+    if asked.dry_run {
+        return Ok(pending(&plan, &findings, &session));
+    }
+    surroundings.console.tell(&show::text(&plan));
+    confirm(&plan.cluster, global, surroundings)?;
+    carry_out(&session, plan, secrets, Begin::New(&seen), surroundings).await
+}
+
+/// `recast apply`: exactly the saved plan. Its first step reads its facts again and refuses where one drifted.
+pub async fn apply(global: &Global, asked: &Apply, surroundings: &Surroundings) -> Result<Answer, Stop> {
+    let session = Session::open(&surroundings.place, global)?;
+    let path = asked.plan.display();
+    let text = fs::read_to_string(&asked.plan)
+        .map_err(|error| Stop::because(ExitCode::Invalid, format!("the plan {path} can't be read"), &error))?;
+    let plan = parse(&text).map_err(|stop| stop.hinted(format!("the file is {path}")))?;
+    let secrets = session.secrets(jiff::Timestamp::now())?;
+    belongs(&plan, &session)?;
+    if plan.secrets != secrets.fingerprint() {
+        return Err(Stop::new(ExitCode::Refused, "the secrets are not those that the plan was made with")
+            .hinted("make a new plan"));
+    }
+    if plan.profile != session.profile_digest() {
+        return Err(
+            Stop::new(ExitCode::Refused, "the profile was edited since the plan was made").hinted("make a new plan")
+        );
+    }
+    let dir = StateDir::new(&session.state_root(), &plan.cluster).run(&plan.run);
+    if dir.path().exists() {
+        return Err(Stop::new(ExitCode::Refused, format!("run {} was begun already", plan.run))
+            .hinted(super::carry_out::resume_command(&session, &plan)));
+    }
+    if asked.dry_run {
+        return Ok(pending(&plan, &[], &session));
+    }
+    surroundings.console.tell(&show::text(&plan));
+    confirm(&plan.cluster, global, surroundings)?;
+    carry_out(&session, plan, secrets, Begin::New(&Observed::default()), surroundings).await
+}
+
+/// The end of a dry run: the plan on stdout, exit code 2.
+pub fn pending(plan: &Plan, findings: &[Finding], session: &Session) -> Answer {
+    let nothing = Progress::default();
+    let document = Document::of_run(Input {
+        ending: Some(Ending::Pending),
+        requests: session.pve.requests(),
+        problems: findings.iter().map(|finding| Problem::new(Kind::Warning, &failure(finding))).collect(),
+        ..Input::new(plan, &nothing)
+    });
+    Answer { code: ExitCode::Pending, document, text: show::text(plan) }
+}
+
+/// A saved plan, checked by the rules for every plan.
+pub fn parse(text: &str) -> Result<Plan, Stop> {
+    let format = serde_json::from_str::<serde_json::Value>(text).ok().and_then(|plan| plan.get("format")?.as_u64());
+    if let Some(newer) = format.filter(|format| *format > u64::from(FORMAT)) {
+        return Err(Stop::new(
+            ExitCode::Invalid,
+            format!("the plan has format {newer}, and this recast knows formats up to {FORMAT}"),
+        ));
+    }
+    let plan: Plan = serde_json::from_str(text)
+        .map_err(|error| Stop::because(ExitCode::Invalid, "the file is not a plan of recast", &error))?;
+    let notes = lint::lint(&plan);
+    if notes.is_empty() {
+        return Ok(plan);
+    }
+    let mut stop = Stop::new(ExitCode::Refused, "the plan breaks rules that every plan must keep");
+    stop.problems[0].causes = notes.iter().map(ToString::to_string).collect();
+    Err(stop.hinted("it was edited or damaged; make a new one"))
+}
+
+/// Refuses the plan of another cluster.
+pub fn belongs(plan: &Plan, session: &Session) -> Result<(), Stop> {
+    let name = &session.profile.value.name;
+    if plan.cluster == *name {
+        return Ok(());
+    }
+    Err(Stop::new(ExitCode::Refused, format!("the plan is for cluster {}, and the profile is {name}'s", plan.cluster)))
+}
+
+/// Shows what is odd, but stops nothing, in the user's files.
+pub fn tell_warnings(session: &Session, surroundings: &Surroundings) {
+    for warning in &session.profile.warnings {
+        surroundings.console.tell(&format!("{warning}\n"));
+    }
+}

@@ -1,0 +1,61 @@
+//! `recast resume`: the plan and the journal of a run say all that is needed to go on.
+
+use super::args::{Global, Resume};
+use super::carry_out::{Begin, carry_out};
+use super::rebuild::{belongs, parse, pending};
+use super::session::Session;
+use super::stop::Stop;
+use super::{Answer, Surroundings};
+use crate::exit::ExitCode;
+use crate::journal::{RunDir, RunStatus, StateDir};
+
+/// `recast resume`.
+pub async fn resume(global: &Global, asked: &Resume, surroundings: &Surroundings) -> Result<Answer, Stop> {
+    let session = Session::open(&surroundings.place, global)?;
+    let dir = unfinished(&session, asked)?;
+    let bytes = dir.plan_bytes().map_err(|error| {
+        Stop::because(ExitCode::Failed, format!("the plan of run {} can't be read", dir.id()), &error)
+    })?;
+    let plan = parse(&String::from_utf8_lossy(&bytes))?;
+    belongs(&plan, &session)?;
+    let secrets = session.secrets(jiff::Timestamp::now())?;
+    if plan.secrets != secrets.fingerprint() {
+        return Err(Stop::new(
+            ExitCode::Refused,
+            format!("the secrets are not those that run {} was begun with", plan.run),
+        )
+        .hinted("put the old secrets file back"));
+    }
+    if plan.profile != session.profile_digest() {
+        let text = format!(
+            "warning: the profile was edited since run {} was planned; the plan is carried out as it was\n",
+            plan.run
+        );
+        surroundings.console.tell(&text);
+    }
+    if asked.dry_run {
+        return Ok(pending(&plan, &[], &session));
+    }
+    carry_out(&session, plan, secrets, Begin::Again, surroundings).await
+}
+
+/// The run that was named, or the newest that is not done.
+fn unfinished(session: &Session, asked: &Resume) -> Result<RunDir, Stop> {
+    let cluster = &session.profile.value.name;
+    let state = StateDir::new(&session.state_root(), cluster);
+    let unreadable =
+        |error: &crate::journal::JournalError| Stop::because(ExitCode::Failed, "the runs can't be read", error);
+    if let Some(id) = &asked.run {
+        let dir = state.run(id);
+        if !dir.path().exists() {
+            return Err(Stop::new(ExitCode::Invalid, format!("cluster {cluster} has no run {id}"))
+                .hinted("`recast runs list` shows them"));
+        }
+        if dir.status().map_err(|error| unreadable(&error))? == RunStatus::Done {
+            return Err(Stop::new(ExitCode::Invalid, format!("run {id} is done: nothing is left to go on with")));
+        }
+        return Ok(dir);
+    }
+    let newest = state.newest_unfinished().map_err(|error| unreadable(&error))?;
+    newest.ok_or_else(|| Stop::new(ExitCode::Invalid, format!("cluster {cluster} has no unfinished run")))
+}
