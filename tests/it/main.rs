@@ -2,4 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
 
+mod certificates;
+mod configs;
+mod crash;
+mod engine;
+mod guards;
+mod journal;
+mod kill;
 mod layers;
+mod profile;
+mod readme;
+mod refusals;
+mod rehearsal;
+mod site;

@@ -1,0 +1,469 @@
+//! Crash, fault and repeat tests, generated from the plan of a rebuild of one node: the real steps against a double.
+//!
+//! `engine.rs` does the same to the engine alone; here a machine must boot in the end. Each case has a double of its own.
+//! The journal is in memory: what its file survives is `journal.rs`'s and `kill.rs`'s affair.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tempfile::TempDir;
+use tokio::sync::Notify;
+
+use recast::cli::args::Wishes;
+use recast::cli::carry_out;
+use recast::cli::prepare::prepare;
+use recast::engine::clock::Sleep;
+use recast::engine::{Cancel, Class, Clock, Outcome, Perform, RealClock, Retry, Run, Seen, StepCx, StepError};
+use recast::event::Unheard;
+use recast::journal::{Entry, Journal, JournalError, Log, Memory, Opening, Record, StateDir};
+use recast::plan::{Output, Plan, Planned};
+use recast::steps::World;
+use recast::types::{Sha256, StepId};
+
+use crate::site::{Double, End, Folder, KUBERNETES, TALOS, assert_deeds, secrets};
+
+/// How much faster than life the doubles are.
+const TIME_SCALE: f64 = 200.0;
+
+/// How many cases go on at once. They mostly wait.
+const AT_ONCE: usize = 8;
+
+/// Longer than any life of these runs; a run that waits longer waits for something that never comes.
+const TOO_LONG: Duration = Duration::from_mins(4);
+
+/// A clock whose seconds are short for waits. Time limits shrink with them.
+struct Fast(RealClock);
+
+impl Fast {
+    const FACTOR: u32 = 4;
+}
+
+impl Clock for Fast {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed() * Self::FACTOR
+    }
+
+    fn sleep(&self, duration: Duration) -> Sleep<'_> {
+        self.0.sleep(duration / Self::FACTOR)
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------ a case
+
+/// A planned rebuild with its double.
+struct Case {
+    // First, so that it writes nothing any more when its folder goes.
+    double: Double,
+    folder: Folder,
+    plan: Plan,
+    run: PathBuf,
+    log: Memory,
+    images: PathBuf,
+}
+
+/// How one process of a run came to its end.
+#[derive(Debug, PartialEq, Eq)]
+enum Ending {
+    Outcome(Outcome),
+    /// It was killed.
+    Death,
+}
+
+impl Case {
+    /// The factory's images, which are the same in every case, are taken from `images` and kept there.
+    async fn new(images: &Path) -> Self {
+        let folder = Folder::new();
+        link_files(images, &folder.path("double/factory/images"));
+        let double = Double::here(&folder, TIME_SCALE).await;
+        let session = folder.session(double.site());
+        let now = Timestamp::now();
+        let state = StateDir::new(&folder.state(), "single");
+        let wishes = Wishes {
+            to: Some(TALOS.parse().unwrap()),
+            kubernetes: Some(KUBERNETES.parse().unwrap()),
+            ..Wishes::default()
+        };
+        let prepared = prepare(&session, &wishes, state.new_run_id(now), now).await;
+        let prepared = prepared.unwrap_or_else(|stop| panic!("{stop:?}"));
+        let plan = prepared.plan.unwrap_or_else(|| panic!("{:#?}", prepared.findings));
+        let run = state.run(&plan.run);
+        run.make().unwrap();
+        Self { run: run.path().to_owned(), double, folder, plan, log: Memory::default(), images: images.to_owned() }
+    }
+
+    /// All that a new process would make anew.
+    fn world(&self) -> World {
+        let session = self.folder.session(self.double.site());
+        let secrets = session.secrets(Timestamp::now()).unwrap();
+        carry_out::world(&session, self.plan.clone(), secrets, &self.run).unwrap_or_else(|stop| panic!("{stop:?}"))
+    }
+
+    /// Begins the run, or goes on with it, until it ends or is killed.
+    async fn live(&self, world: &impl Perform, log: Box<dyn Log>, death: &Death) -> Ending {
+        let opening = Opening { run: self.plan.run.clone(), tool: "recast test".to_owned(), at: Timestamp::now() };
+        let (path, digest) = (PathBuf::from("(memory)"), Sha256::of(b"the plan"));
+        let journal = match Journal::over(path, log, self.log.records(), digest, &self.plan.phases, &opening) {
+            Ok(journal) => journal,
+            Err(JournalError::AlreadyDone { .. }) => return Ending::Outcome(Outcome::Done),
+            Err(_) if death.is_over() => return Ending::Death,
+            Err(error) => panic!("{error}: {}", self.story()),
+        };
+        let (clock, cancel) = (Fast(RealClock::new()), Cancel::new());
+        let run = Run {
+            id: &self.plan.run,
+            cluster: &self.plan.cluster,
+            verb: "rebuild",
+            phases: &self.plan.phases,
+            world,
+            clock: &clock,
+            events: &Unheard,
+            cancel: &cancel,
+            retry: Retry { first: Duration::from_millis(40), ..Retry::default() },
+        };
+        tokio::select! {
+            biased;
+            () = death.comes() => Ending::Death,
+            () = tokio::time::sleep(TOO_LONG) => panic!("it hangs: {}", self.story()),
+            ended = run.carry_out(journal) => match ended {
+                Ok(ended) => Ending::Outcome(ended.outcome),
+                Err(_) if death.is_over() => Ending::Death,
+                Err(error) => panic!("{error}: {}", self.story()),
+            },
+        }
+    }
+
+    /// Goes on to the end as if nothing had been wrong.
+    async fn resume(&self) -> Ending {
+        self.live(&self.world(), Box::new(self.log.clone()), &Death::default()).await
+    }
+
+    /// The journal, to be read by a person.
+    fn story(&self) -> String {
+        let lines = self.log.records().into_iter().map(|record| serde_json::to_string(&record).unwrap());
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    async fn assert_rebuilt(&self, what: &str) {
+        let end = End::of(&self.folder, self.double.site()).await;
+        assert_eq!(end, End::rebuilt(), "{what}: {}", self.story());
+        assert_deeds(&self.double.deeds(), &self.plan);
+        link_files(&self.folder.path("double/factory/images"), &self.images);
+    }
+}
+
+/// Gives the files of one folder to another one as well.
+fn link_files(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_file() && !target.exists() {
+            // Another case may just have done it.
+            let _linked = fs::hard_link(&path, &target);
+        }
+    }
+}
+
+/// Runs every case, a few at a time, each on a runtime of its own. Panics with all that failed.
+#[expect(clippy::print_stdout, reason = "the counts are what a reader of the test's output wants to know")]
+fn each<T: Sync + std::fmt::Debug>(what: &str, cases: &[T], test: impl AsyncFn(&T) + Sync) {
+    secrets();
+    let since = Instant::now();
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                        runtime.block_on(test(case));
+                        runtime.shutdown_background();
+                    }));
+                    if done.is_err() {
+                        failed.lock().unwrap().push(format!("{case:?}"));
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    let (cases, seconds) = (cases.len(), since.elapsed().as_secs_f64());
+    println!("{what}: {cases} cases, {} failed, {seconds:.0} s", failed.len());
+    assert!(failed.is_empty(), "{what}: {failed:#?}");
+}
+
+// ----------------------------------------------------------------------------------------------------- crashes
+
+/// The end of a process.
+#[derive(Clone, Default)]
+struct Death {
+    over: Arc<AtomicBool>,
+    news: Arc<Notify>,
+}
+
+impl Death {
+    fn strike(&self) {
+        self.over.store(true, Ordering::SeqCst);
+        self.news.notify_one();
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
+    }
+
+    async fn comes(&self) {
+        self.news.notified().await;
+    }
+}
+
+/// When a process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// That many records are on disk, and nothing happens after the last of them.
+    After(usize),
+    /// That many records are on disk, and what the next one would have said has happened.
+    InsteadOf(usize),
+}
+
+/// A journal that is cut.
+struct CutLog {
+    kept: Memory,
+    cut: Cut,
+    death: Death,
+}
+
+impl Log for CutLog {
+    fn append(&mut self, record: &Record) -> io::Result<()> {
+        let dead = || io::Error::other("the process is dead");
+        let held = self.kept.records().len();
+        match self.cut {
+            _ if self.death.is_over() => return Err(dead()),
+            Cut::InsteadOf(number) if held == number => {
+                self.death.strike();
+                return Err(dead());
+            }
+            _ => self.kept.append(record)?,
+        }
+        if self.cut == Cut::After(held + 1) {
+            self.death.strike();
+        }
+        Ok(())
+    }
+}
+
+/// The world of a process that dies: nothing is begun after that.
+struct Mortal {
+    world: World,
+    death: Death,
+}
+
+impl Perform for Mortal {
+    async fn probe(&self, step: &Planned, cx: &StepCx<'_>) -> Result<Seen, StepError> {
+        if self.death.is_over() {
+            std::future::pending::<()>().await;
+        }
+        self.world.probe(step, cx).await
+    }
+
+    async fn apply(&self, step: &Planned, cx: &StepCx<'_>) -> Result<Output, StepError> {
+        self.world.apply(step, cx).await
+    }
+
+    async fn api_up(&self) -> Option<bool> {
+        self.world.api_up().await
+    }
+}
+
+/// The journal of a run that nothing disturbs.
+fn undisturbed(images: &TempDir) -> Vec<Record> {
+    let records = Mutex::new(Vec::new());
+    each("undisturbed", &[()], async |()| {
+        let case = Case::new(images.path()).await;
+        assert_eq!(case.resume().await, Ending::Outcome(Outcome::Done), "{}", case.story());
+        case.assert_rebuilt("undisturbed").await;
+        *records.lock().unwrap() = case.log.records();
+    });
+    records.into_inner().unwrap()
+}
+
+/// Every record as the last one; and every record that tells of something done, lost.
+///
+/// Where nothing happens between two records, a cut behind the first is one behind the second to the world: those are
+/// left out, unless `RECAST_TEST_ALL_CUTS` is set.
+fn cuts(records: &[Record]) -> Vec<Cut> {
+    let all = std::env::var_os("RECAST_TEST_ALL_CUTS").is_some();
+    let mut cuts = Vec::new();
+    for (index, record) in records.iter().enumerate() {
+        let told = matches!(record.entry, Entry::Handle { .. } | Entry::Succeeded { .. });
+        if told {
+            cuts.push(Cut::InsteadOf(index));
+        }
+        if all || matches!(record.entry, Entry::Started { .. } | Entry::Handle { .. } | Entry::Closed { .. }) {
+            cuts.push(Cut::After(index + 1));
+        }
+    }
+    cuts
+}
+
+#[test]
+fn killed_at_any_record_a_rebuild_goes_on_to_the_same_end() {
+    let images = tempfile::tempdir().unwrap();
+    let records = undisturbed(&images);
+    let cuts = cuts(&records);
+    println!("{} records", records.len());
+    each("journal cuts", &cuts, async |cut| {
+        let case = Case::new(images.path()).await;
+        let death = Death::default();
+        let log = CutLog { kept: case.log.clone(), cut: *cut, death: death.clone() };
+        let world = Mortal { world: case.world(), death: death.clone() };
+        let first = case.live(&world, Box::new(log), &death).await;
+        drop(world);
+        // How often the Kubernetes API is seen to come and go is a matter of moments: the last cuts may come too late.
+        assert!(first == Ending::Death || first == Ending::Outcome(Outcome::Done), "{first:?}: {}", case.story());
+        assert_eq!(case.resume().await, Ending::Outcome(Outcome::Done), "{cut:?}: {}", case.story());
+        case.assert_rebuilt(&format!("{cut:?}")).await;
+    });
+}
+
+// ------------------------------------------------------------------------------------------------------ faults
+
+/// Where a step fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// While it looks.
+    Probe,
+    /// Before it does anything.
+    Before,
+    /// After all is done.
+    After,
+}
+
+/// Every step fails once, in one way.
+struct Faulty {
+    world: World,
+    place: Place,
+    class: Class,
+    failed: RefCell<BTreeSet<StepId>>,
+}
+
+impl Faulty {
+    /// The fault, if this is the place and the step's turn. What takes a step back doesn't fail: a run that can't be
+    /// taken back is stuck by design.
+    fn fault(&self, place: Place, step: &Planned) -> Result<(), StepError> {
+        let due = place == self.place && !step.id.as_str().ends_with("/undo");
+        if due && self.failed.borrow_mut().insert(step.id.clone()) {
+            return Err(StepError::new(self.class, format!("do {}", step.id), "the test wants it"));
+        }
+        Ok(())
+    }
+}
+
+impl Perform for Faulty {
+    async fn probe(&self, step: &Planned, cx: &StepCx<'_>) -> Result<Seen, StepError> {
+        self.fault(Place::Probe, step)?;
+        self.world.probe(step, cx).await
+    }
+
+    async fn apply(&self, step: &Planned, cx: &StepCx<'_>) -> Result<Output, StepError> {
+        self.fault(Place::Before, step)?;
+        let output = self.world.apply(step, cx).await?;
+        self.fault(Place::After, step)?;
+        Ok(output)
+    }
+
+    async fn api_up(&self) -> Option<bool> {
+        self.world.api_up().await
+    }
+}
+
+#[test]
+fn every_step_may_fail_once_in_every_way() {
+    let images = tempfile::tempdir().unwrap();
+    let mut ways = Vec::new();
+    for class in [Class::Transient, Class::Permanent, Class::Ambiguous, Class::Refused] {
+        ways.extend([Place::Probe, Place::Before, Place::After].map(|place| (class, place)));
+    }
+    let faults = AtomicUsize::new(0);
+    each("ways to fail", &ways, async |&(class, place)| {
+        let case = Case::new(images.path()).await;
+        let mut failed = BTreeSet::new();
+        let mut ending = None;
+        // Each process of the run meets at least one new fault, or is the last.
+        for _ in 0..=case.plan.steps().count() {
+            let world = Faulty { world: case.world(), place, class, failed: RefCell::new(failed) };
+            let lived = case.live(&world, Box::new(case.log.clone()), &Death::default()).await;
+            failed = world.failed.into_inner();
+            let done = lived == Ending::Outcome(Outcome::Done);
+            ending = Some(lived);
+            if done || matches!(ending, Some(Ending::Outcome(Outcome::Stuck))) {
+                break;
+            }
+        }
+        assert_eq!(ending, Some(Ending::Outcome(Outcome::Done)), "{class:?} {place:?}: {}", case.story());
+        let met = case.plan.steps().filter(|planned| failed.contains(&planned.id)).count();
+        assert_eq!(met, case.plan.steps().count());
+        faults.fetch_add(met, Ordering::Relaxed);
+        case.assert_rebuilt(&format!("{class:?} {place:?}")).await;
+    });
+    println!("faults: {}", faults.into_inner());
+}
+
+// ----------------------------------------------------------------------------------------------------- repeats
+
+/// Performs every step twice, each time as the engine does: look, and apply if it is missing.
+struct Twice {
+    world: World,
+    applied: RefCell<BTreeMap<StepId, u32>>,
+}
+
+impl Perform for Twice {
+    async fn probe(&self, step: &Planned, cx: &StepCx<'_>) -> Result<Seen, StepError> {
+        self.world.probe(step, cx).await
+    }
+
+    async fn apply(&self, step: &Planned, cx: &StepCx<'_>) -> Result<Output, StepError> {
+        let first = self.world.apply(step, cx).await?;
+        *self.applied.borrow_mut().entry(step.id.clone()).or_default() += 1;
+        match self.world.probe(step, cx).await? {
+            Seen::NotNeeded => Ok(first),
+            Seen::Done(output) => Ok(output),
+            Seen::Missing => {
+                *self.applied.borrow_mut().entry(step.id.clone()).or_default() += 1;
+                self.world.apply(step, cx).await
+            }
+        }
+    }
+
+    async fn api_up(&self) -> Option<bool> {
+        self.world.api_up().await
+    }
+}
+
+#[test]
+fn every_step_may_be_done_twice() {
+    let images = tempfile::tempdir().unwrap();
+    each("every step twice", &[()], async |()| {
+        let case = Case::new(images.path()).await;
+        let world = Twice { world: case.world(), applied: RefCell::default() };
+        let ending = case.live(&world, Box::new(case.log.clone()), &Death::default()).await;
+        assert_eq!(ending, Ending::Outcome(Outcome::Done), "{}", case.story());
+        case.assert_rebuilt("twice").await;
+        let applied = world.applied.into_inner();
+        assert_eq!(applied.len(), case.plan.steps().count());
+        // What looks done when it is done isn't done again; the rest only looks, or is the same when done again.
+        let twice: Vec<&StepId> = applied.iter().filter(|(_, times)| **times > 1).map(|(id, _)| id).collect();
+        println!("applied twice: {twice:?}");
+    });
+}

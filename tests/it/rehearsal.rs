@@ -1,0 +1,161 @@
+//! The README's first command, and what a rebuild leaves behind when nothing goes wrong.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::site::{Double, End, Folder, REBUILD, assert_deeds, plan, program, repository, secrets};
+
+const PHASES: [&str; 11] = [
+    "check",
+    "image",
+    "template",
+    "canary",
+    "freeze",
+    "retire",
+    "provision",
+    "configure",
+    "bootstrap",
+    "verify",
+    "finish",
+];
+
+/// Name → content of every file below `dir`.
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.insert(path.clone(), Vec::new());
+            found.extend(files(&path));
+        } else {
+            found.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+    found
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The document on stdout, which is one that the schema describes.
+fn document(output: &Output) -> Value {
+    let document = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}\n{}", text(&output.stdout), text(&output.stderr)));
+    let schema = fs::read_to_string(repository().join("templates/document.schema.json")).unwrap();
+    let validator = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
+    let problems: Vec<String> = validator.iter_errors(&document).map(|error| error.to_string()).collect();
+    assert!(problems.is_empty(), "{problems:?}\n{document:#}");
+    document
+}
+
+fn assert_rebuilt(document: &Value) {
+    assert_eq!((&document["outcome"], &document["verb"]), (&"done".into(), &"rebuild".into()), "{document:#}");
+    let phases: Vec<&str> =
+        document["phases"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+    assert_eq!(phases, PHASES);
+    let versions = &document["versions"];
+    assert_eq!((&versions["before"]["talos"], &versions["after"]["talos"]), (&"1.12.4".into(), &"1.13.9".into()));
+    assert_eq!(
+        (&versions["before"]["kubernetes"], &versions["after"]["kubernetes"]),
+        (&"1.34.1".into(), &"1.35.0".into())
+    );
+    assert_eq!(numbers(&document["destroyed"]), [1100]);
+    assert_eq!(numbers(&document["created"]), [100, 1100]);
+    assert!(document["api_downtime_seconds"].as_f64().unwrap() > 0.0, "{document:#}");
+}
+
+fn numbers(vms: &Value) -> Vec<u64> {
+    vms.as_array().unwrap().iter().map(|vm| vm["vmid"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn the_readmes_first_command_rebuilds_a_cluster_and_touches_nothing_real() {
+    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    let line =
+        "rehearse --profile profiles/single.yaml -- rebuild --to 1.13.9 --kubernetes 1.35.0 --fresh --confirm single";
+    assert!(readme.contains(line));
+    // Another folder of profiles beside another home, to see that both stay as they are.
+    let place = tempfile::tempdir().unwrap();
+    let home = place.path().join("home");
+    fs::create_dir_all(place.path().join("profiles")).unwrap();
+    fs::create_dir_all(&home).unwrap();
+    for name in ["single.yaml", "site.yaml"] {
+        fs::copy(repository().join("profiles").join(name), place.path().join("profiles").join(name)).unwrap();
+    }
+    let before = files(place.path());
+    let faster = line.replacen("rehearse", "rehearse --time-scale 100 -o json", 1);
+    let output = program(&home).current_dir(place.path()).args(faster.split(' ')).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_rebuilt(&document(&output));
+    assert_eq!(files(place.path()), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuild_ends_as_planned_and_tells_no_secret_and_the_next_one_uses_its_template() {
+    let folder = Folder::new();
+    let double = Double::program(&folder, 50.0);
+    let run = |args: &[&str]| {
+        let mut command = folder.recast(double.site(), args);
+        command.arg("--report-dir").arg(folder.path("report")).arg("--events").arg(folder.path("events.jsonl"));
+        command.args(["-o", "json", "--log-level", "trace"]).output().unwrap()
+    };
+    // First only what would be done.
+    let profile = fs::read(folder.profile()).unwrap();
+    let dry = folder.recast(double.site(), REBUILD).arg("--dry-run").output().unwrap();
+    assert_eq!(dry.status.code(), Some(2), "{}", text(&dry.stderr));
+    let shown = text(&dry.stdout);
+    assert!(shown.contains("1100") && shown.contains("single-cp-01") && shown.contains("1.13.9"), "{shown}");
+    assert_eq!(fs::read(folder.profile()).unwrap(), profile);
+    assert_eq!((double.deeds(), folder.state().join("single").exists()), (Vec::new(), false));
+    let untouched = End::of(&folder, double.site()).await;
+    assert_eq!(untouched.versions, ["single-cp-01 1.12.4", "kubernetes 1.34.1"]);
+    assert_eq!(untouched.vms, ["101 talos-1-12-4 template", "1100 single-cp-01 running"]);
+
+    let first = run(REBUILD);
+    assert_eq!(first.status.code(), Some(0), "{}", text(&first.stderr));
+    assert_rebuilt(&document(&first));
+    assert_eq!(End::of(&folder, double.site()).await, End::rebuilt());
+    let made = folder.run();
+    assert_deeds(&double.deeds(), &plan(&made));
+    assert_no_secrets(&folder, &double, &[&dry, &first]);
+
+    let second = run(&["rebuild", "--fresh", "--confirm", "single"]);
+    assert_eq!(second.status.code(), Some(0), "{}", text(&second.stderr));
+    assert_eq!(numbers(&document(&second)["created"]), [1100]);
+    assert_eq!(End::of(&folder, double.site()).await, End::rebuilt());
+}
+
+/// Looks for every private key and token of the cluster, and for the token of Proxmox VE, in all that a run tells or
+/// keeps.
+fn assert_no_secrets(folder: &Folder, double: &Double, outputs: &[&Output]) {
+    let mut hidden: Vec<String> = double.ready.tokens.values().cloned().collect();
+    for line in secrets().lines() {
+        let Some((key, value)) = line.split_once(": ") else { continue };
+        let key = key.trim();
+        if ["key", "token", "secret", "secretboxencryptionsecret", "bootstraptoken", "trustdinfo"].contains(&key) {
+            hidden.push(value.trim().trim_matches('"').to_owned());
+        }
+    }
+    assert!(hidden.len() > 8, "{}", hidden.len());
+    let mut told: BTreeMap<PathBuf, Vec<u8>> = files(&folder.state());
+    told.extend(files(&folder.path("report")));
+    told.insert(folder.path("events.jsonl"), fs::read(folder.path("events.jsonl")).unwrap());
+    for (number, output) in outputs.iter().enumerate() {
+        told.insert(format!("stdout {number}").into(), output.stdout.clone());
+        told.insert(format!("stderr {number}").into(), output.stderr.clone());
+    }
+    for name in ["plan.json", "journal.jsonl", "observed.json", "log.jsonl"] {
+        assert!(told.get(&folder.run().join(name)).is_some_and(|content| !content.is_empty()), "{name}");
+    }
+    for (path, content) in told {
+        let content = text(&content);
+        for secret in &hidden {
+            assert!(!content.contains(secret), "{} holds a secret", path.display());
+        }
+    }
+}
