@@ -12,8 +12,8 @@ use super::classify::{by_pve, by_talos, refused, wrong};
 use super::ours::at;
 use crate::engine::{Class, Seen, StepCx, StepError};
 use crate::net::tls::SpkiPin;
-use crate::plan::Output;
 use crate::plan::step::{Discovery, MachineSpec, OurVm};
+use crate::plan::{Output, Step};
 use crate::talos::client::maintenance::{Answers, Facts, Maintenance, probe};
 use crate::talos::client::{Drain, Machine, TalosError};
 use crate::types::{Mac, MachineName, SchematicId, StepId, Version};
@@ -127,14 +127,31 @@ impl World {
         Ok(open)
     }
 
-    /// The machine that step `found` saw, by the key it had then.
-    fn pinned(&self, doing: &str, found: &StepId, cx: &StepCx<'_>) -> Result<(Maintenance, IpAddr), StepError> {
-        let Some(Output::Machine { address, pin: Some(pin), .. }) = cx.output_of(found) else {
+    /// The machine that step `found` saw, by the key it had then. Maintenance makes a new key at each boot, so one that
+    /// rebooted since is looked for once more, by MAC and UUID as before.
+    async fn reached(&self, doing: &str, found: &StepId, cx: &StepCx<'_>) -> Result<Maintenance, StepError> {
+        let machine = self.pinned(doing, found, cx.output_of(found))?;
+        let Some(Output::Machine { address, .. }) = cx.output_of(found) else { return Ok(machine) };
+        let rebooted = matches!(machine.status().await, Err(TalosError::PinChanged { .. }));
+        // With its configuration it shows another key as well; then there is nobody to look for.
+        if !rebooted || self.identify(*address).await.is_none() {
+            return Ok(machine);
+        }
+        let find = self.plan.steps().find(|planned| planned.id == *found);
+        let Some(Step::FindMachine { vm, mac, discovery }) = find.map(|planned| &planned.step) else {
+            return Err(wrong(doing, format!("the plan has no step {found} that finds it")));
+        };
+        cx.notice(format!("the machine of VM {} was rebooted since it was found, and is looked for again", vm.vmid));
+        let again = self.find_machine(vm, *mac, discovery, cx).await?;
+        self.pinned(doing, found, Some(&again))
+    }
+
+    fn pinned(&self, doing: &str, found: &StepId, output: Option<&Output>) -> Result<Maintenance, StepError> {
+        let Some(Output::Machine { address, pin: Some(pin), .. }) = output else {
             return Err(wrong(doing, format!("{found} has not found it")));
         };
         let pin: SpkiPin = pin.parse().map_err(|error| StepError::new(Class::Permanent, doing, error))?;
-        let machine = Maintenance::pinned(&self.connector, &address.to_string(), pin, CALL);
-        Ok((machine.map_err(|error| by_talos(doing, error))?, *address))
+        Maintenance::pinned(&self.connector, &address.to_string(), pin, CALL).map_err(|error| by_talos(doing, error))
     }
 
     pub(super) async fn prove_canary(
@@ -144,7 +161,7 @@ impl World {
         cx: &StepCx<'_>,
     ) -> Result<Output, StepError> {
         let doing = "prove the canary";
-        let (machine, _) = self.pinned(doing, found, cx)?;
+        let machine = self.reached(doing, found, cx).await?;
         let facts = machine.facts().await.map_err(|error| by_talos(doing, error))?;
         let mut wrong = Vec::new();
         match &facts.version {
@@ -222,14 +239,14 @@ impl World {
         let doing = format!("look at {}", spec.name);
         let Some(address) = home(spec, found, cx) else { return Ok(Seen::Missing) };
         let machine = self.machine(&doing, address)?.waiting(WHO);
-        let (maintenance, _) = self.pinned(&doing, found, cx)?;
+        let Some(Output::Machine { address: first, .. }) = cx.output_of(found) else { return Ok(Seen::Missing) };
         let limit = Duration::from_secs(self.plan.limits.boot);
         let since = cx.elapsed();
         loop {
             if machine.release().await.is_ok() {
                 return Ok(Seen::Done(Output::Nothing));
             }
-            if maintenance.facts().await.is_ok() || cx.elapsed().saturating_sub(since) >= limit {
+            if self.identify(*first).await.is_some() || cx.elapsed().saturating_sub(since) >= limit {
                 return Ok(Seen::Missing);
             }
             cx.waiting(&format!("{} to answer", spec.name), None);
@@ -245,7 +262,7 @@ impl World {
     ) -> Result<Output, StepError> {
         let doing = format!("apply the configuration of {}", spec.name);
         let text = self.rendered(&doing, spec)?;
-        let (machine, _) = self.pinned(&doing, found, cx)?;
+        let machine = self.reached(&doing, found, cx).await?;
         let applied = machine.apply(&text).await.map_err(|error| by_talos(&doing, error))?;
         for warning in applied.warnings {
             cx.notice(format!("{}: {warning}", spec.name));
