@@ -12,11 +12,13 @@ use recast::cli::session::Session;
 use recast::engine::{Cancel, Class, Ended, RealClock, Retry, Run};
 use recast::event::{Outcome, Unheard};
 use recast::journal::{Journal, Opening};
+use recast::net::Silent;
 use recast::plan::step::OurVm;
 use recast::plan::{Phase, Plan, Planned, Step, Undo};
+use recast::pve::storage::{Upload, UploadKind};
 use recast::pve::vm::{Change, VmRef, WaitingShutdown};
 use recast::pve::{Upid, Wait};
-use recast::types::{StepId, VmId};
+use recast::types::{NodeName, StepId, StorageId, VmId};
 
 use crate::site::{Double, Folder, KUBERNETES, TALOS, VM};
 
@@ -177,15 +179,26 @@ async fn a_vm_without_this_runs_mark_is_never_deleted_as_ours() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_uploaded_file_of_somebody_else_is_never_removed() {
     let scene = Scene::new().await;
-    let imports = scene.double.ready.site_file.with_file_name("nodes/pve1/local/import");
-    let file = "talos-of-someone.qcow2".to_owned();
-    std::fs::create_dir_all(&imports).unwrap();
-    std::fs::write(imports.join(&file), b"theirs").unwrap();
-    let step = Step::RemoveUpload { node: "pve1".into(), storage: "local".into(), file: file.clone() };
-    let ended = scene.perform(step).await;
-    // Where the storage doesn't show the file there is nothing to remove, and nothing is.
-    assert!(matches!(ended.outcome, Outcome::Refused | Outcome::Done), "{:?}", ended.failures);
-    assert!(imports.join(&file).exists(), "it was removed");
+    let (node, storage) = (NodeName::new("pve1"), StorageId::new("local"));
+    let upload = Upload {
+        node: node.clone(),
+        storage: storage.clone(),
+        kind: UploadKind::Import,
+        file: "talos-of-someone.raw".to_owned(),
+        size: 512,
+        sha256: None,
+    };
+    let bytes = futures_util::stream::iter([Ok(bytes::Bytes::from_static(&[0; 512]))]);
+    let upid = scene.session.pve.upload(&upload, bytes, &Silent).await.unwrap();
+    scene.finish(&upid).await;
+    scene
+        .refused(
+            Step::RemoveUpload { node: node.clone(), storage: storage.clone(), file: upload.file.clone() },
+            "does not carry this run's id",
+        )
+        .await;
+    let held = scene.session.pve.volumes(&node, &storage, Some("import"), None).await.unwrap();
+    assert!(held.iter().any(|volume| volume.volid == upload.volume()), "it was removed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
