@@ -27,6 +27,9 @@ use crate::types::{MachineName, NodeName, RunId, SchematicId, Sha256, Version, V
 /// Hardware of all VMs, before the site's and the profile's own keys.
 const HARDWARE: &str = include_str!("../../templates/vm-hardware.json");
 
+/// The schematic of a profile that names none.
+const SCHEMATIC: &str = include_str!("../../templates/schematic.yaml");
+
 /// The extension without which a guest agent is never there.
 const AGENT: &str = "siderolabs/qemu-guest-agent";
 
@@ -283,7 +286,7 @@ async fn schematic(
     }
     let chosen = match chosen_id {
         Some(id) => id,
-        None => match session.factory.submit(&Schematic::with_extensions(names.clone())).await {
+        None => match session.factory.submit(&schematic_of(&names)?).await {
             Ok(submitted) => submitted.id,
             Err(error) => {
                 seen.problems.push(
@@ -300,6 +303,21 @@ async fn schematic(
         Err(_) => names,
     };
     Ok((Some(chosen), extensions))
+}
+
+/// The schematic of these extensions; without any, the one of a profile that names nothing.
+fn schematic_of(extensions: &[String]) -> Result<Schematic, Stop> {
+    if !extensions.is_empty() {
+        return Ok(Schematic::with_extensions(extensions.iter().cloned()));
+    }
+    Schematic::from_yaml(SCHEMATIC).map_err(|error| {
+        Stop::because(ExitCode::Internal, "the schematic of profiles that name none is damaged", &error)
+    })
+}
+
+/// The hardware that all VMs have before the site's and the profile's own keys.
+fn preset() -> Hardware {
+    serde_json::from_str(HARDWARE).expect("it is part of the program, and a test reads it")
 }
 
 fn wanted(
@@ -416,7 +434,7 @@ fn nic(session: &Session) -> String {
 
 fn hardware(session: &Session, extensions: &[String]) -> Hardware {
     let defaults = &session.site.defaults;
-    let mut hardware: Hardware = serde_json::from_str(HARDWARE).unwrap_or_default();
+    let mut hardware = preset();
     for (key, value) in [
         ("bios", &defaults.bios),
         ("machine", &defaults.machine),
@@ -449,4 +467,18 @@ fn discovery(session: &Session, vms: &[PlannedVm]) -> Result<Vec<Discovery>, Sto
             .hinted("give address_discovery.subnet in the profile: the network in which they get their DHCP addresses")
     })?;
     Ok(vec![Discovery::Scan(subnet.trunc().to_string())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_templates_of_the_program_are_sound() {
+        assert_eq!(preset().get("scsihw").map(String::as_str), Some("virtio-scsi-single"));
+        let empty = schematic_of(&[]).unwrap().id().unwrap();
+        assert_eq!(empty.as_str(), "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba");
+        let one = schematic_of(&["siderolabs/qemu-guest-agent".to_owned()]).unwrap().id().unwrap();
+        assert_eq!(one.as_str(), "ce4c980550dd2ab1b17bbf2b08801c7eb59418eafe8f279833297925d67c7515");
+    }
 }
