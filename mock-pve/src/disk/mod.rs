@@ -26,7 +26,7 @@ pub use build::build;
 pub use catalogue::NotAvailable;
 pub use gpt::{Partition, Table};
 pub use read::{Verified, is_empty, is_partitioned, read};
-pub use record::{Keep, erase, load, provision, store, wipe};
+pub use record::{Keep, Region, ephemeral, erase, load, provision, store, wipe};
 pub use schematic::{BadSchematic, Schematic, Signing};
 
 /// Bytes of a MiB.

@@ -1,4 +1,4 @@
-//! What a machine keeps on its own disk: its configuration in STATE, its etcd data in EPHEMERAL. A clone of the disk
+//! What a machine keeps on its own disk: its configuration in STATE, everything else in EPHEMERAL. A clone of the disk
 //! carries them, its deletion loses them.
 
 #![expect(clippy::cast_possible_truncation, reason = "the header's size is a small constant")]
@@ -21,15 +21,12 @@ const STATE_BYTES: u64 = 100 * MIB;
 pub enum Keep {
     /// The machine configuration, in STATE.
     Config,
-    /// The etcd member's data, in EPHEMERAL.
-    Etcd,
 }
 
 impl Keep {
     fn label(self) -> &'static str {
         match self {
             Self::Config => "STATE",
-            Self::Etcd => "EPHEMERAL",
         }
     }
 }
@@ -106,6 +103,25 @@ pub fn wipe(path: &Path, what: Keep) -> Result<(), DiskError> {
     let table = Table::read(&file, path, bytes)?;
     let Ok(partition) = table.find(what.label()) else { return Ok(()) };
     file.write_all_at(&[0; HEADER as usize], partition.start).map_err(DiskError::io(path))
+}
+
+/// A partition that somebody else fills.
+#[derive(Debug)]
+pub struct Region {
+    /// The disk.
+    pub file: File,
+    /// First byte of the partition.
+    pub start: u64,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// The EPHEMERAL partition; `None` before it was made.
+pub fn ephemeral(path: &Path) -> Result<Option<Region>, DiskError> {
+    let (file, bytes) = open(path)?;
+    let table = Table::read(&file, path, bytes)?;
+    let Ok(partition) = table.find("EPHEMERAL").cloned() else { return Ok(None) };
+    Ok(Some(Region { file, start: partition.start, bytes: partition.bytes }))
 }
 
 /// Erases the partition table and the boot files' entry: the disk doesn't boot any more.

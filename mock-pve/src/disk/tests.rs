@@ -79,16 +79,22 @@ fn a_grown_disk_keeps_config_and_etcd_and_a_clone_carries_them() {
         provision(&path).unwrap();
         provision(&path).unwrap();
         store(&path, Keep::Config, b"version: v1alpha1").unwrap();
-        store(&path, Keep::Etcd, b"{}").unwrap();
+        let kept = |region: Region| {
+            let mut bytes = [0; 4];
+            region.file.read_exact_at(&mut bytes, region.start + (1 << 30)).unwrap();
+            bytes
+        };
+        let region = ephemeral(&path).unwrap().unwrap();
+        region.file.write_all_at(b"etcd", region.start + (1 << 30)).unwrap();
         let found = read(&path).unwrap();
         assert!(found.table.find("EPHEMERAL").unwrap().bytes > 9 << 30);
 
         OpenOptions::new().write(true).open(&path).unwrap().set_len(12 << 30).unwrap();
         provision(&path).unwrap();
         assert_eq!(load(&path, Keep::Config).unwrap().unwrap(), b"version: v1alpha1");
-        assert_eq!(load(&path, Keep::Etcd).unwrap().unwrap(), b"{}");
-        wipe(&path, Keep::Etcd).unwrap();
-        assert_eq!(load(&path, Keep::Etcd).unwrap(), None);
+        assert_eq!(kept(ephemeral(&path).unwrap().unwrap()), *b"etcd");
+        wipe(&path, Keep::Config).unwrap();
+        assert_eq!(load(&path, Keep::Config).unwrap(), None);
         fs::remove_file(&path).unwrap();
     }
 }

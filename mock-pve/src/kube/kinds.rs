@@ -33,6 +33,7 @@ macro_rules! kind {
 
 pub(super) const KINDS: &[Kind] = &[
     kind!("", "v1", "configmaps", "configmaps", "ConfigMap", ["cm"], true),
+    kind!("", "v1", "endpoints", "services/endpoints", "Endpoints", ["ep"], true),
     kind!("", "v1", "events", "events", "Event", ["ev"], true),
     kind!("", "v1", "namespaces", "namespaces", "Namespace", ["ns"], false),
     kind!("", "v1", "nodes", "minions", "Node", ["no"], false),
@@ -40,7 +41,8 @@ pub(super) const KINDS: &[Kind] = &[
     kind!("", "v1", "persistentvolumes", "persistentvolumes", "PersistentVolume", ["pv"], false),
     kind!("", "v1", "pods", "pods", "Pod", ["po"], true),
     kind!("", "v1", "secrets", "secrets", "Secret", [], true),
-    kind!("", "v1", "services", "services", "Service", ["svc"], true),
+    kind!("", "v1", "serviceaccounts", "serviceaccounts", "ServiceAccount", ["sa"], true),
+    kind!("", "v1", "services", "services/specs", "Service", ["svc"], true),
     kind!("apps", "v1", "daemonsets", "daemonsets", "DaemonSet", ["ds"], true),
     kind!("apps", "v1", "deployments", "deployments", "Deployment", ["deploy"], true),
     kind!("apps", "v1", "replicasets", "replicasets", "ReplicaSet", ["rs"], true),
@@ -94,4 +96,36 @@ pub(super) fn resources(group: &str, version: &str) -> Option<Value> {
     Some(
         json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources }),
     )
+}
+
+fn root(kind: &Kind) -> String {
+    let base = if kind.group.is_empty() { "api" } else { "apis" };
+    format!("{base}/{}", kind.api_version())
+}
+
+/// `/openapi/v3`: where each group's description is.
+pub(super) fn schemas() -> Value {
+    let paths: serde_json::Map<String, Value> = KINDS
+        .iter()
+        .map(|kind| (root(kind), json!({ "serverRelativeURL": format!("/openapi/v3/{}?hash=0", root(kind)) })))
+        .collect();
+    json!({ "paths": paths })
+}
+
+/// A group's description: only that objects can be patched, and that the server looks at their fields itself.
+pub(super) fn schema(group: &str, version: &str) -> Option<Value> {
+    let mut found = KINDS.iter().filter(|kind| kind.group == group && kind.version == version).peekable();
+    found.peek()?;
+    let query = |name: &str| json!({ "name": name, "in": "query", "schema": { "type": "string" } });
+    let paths: serde_json::Map<String, Value> = found
+        .map(|kind| {
+            let namespace = if kind.namespaced { "namespaces/{namespace}/" } else { "" };
+            let patch = json!({ "x-kubernetes-action": "patch", "parameters": [query("dryRun"), query("fieldValidation")],
+                "x-kubernetes-group-version-kind": { "group": group, "version": version, "kind": kind.kind },
+                "responses": { "200": { "description": "OK" } } });
+            (format!("/{}/{namespace}{}/{{name}}", root(kind), kind.plural), json!({ "patch": patch }))
+        })
+        .collect();
+    Some(json!({ "openapi": "3.0.0", "info": { "title": "Kubernetes", "version": "unversioned" }, "paths": paths,
+        "components": { "schemas": {} } }))
 }

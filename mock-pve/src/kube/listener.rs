@@ -47,26 +47,18 @@ pub async fn serve(room: Room) {
     }
 }
 
-/// Which addresses are to be served, and by which machine: its own, and a shared one by the first that may hold it.
+/// Which addresses are to be served, and by which machine: its own, and a shared one while it holds it.
 fn wanted(room: &Room) -> BTreeMap<(IpAddr, u32, String), Machine> {
     let mut wanted = BTreeMap::new();
-    let mut shared: BTreeMap<IpAddr, Machine> = BTreeMap::new();
     for machine in room.machines() {
         let found = machine.see(|state| {
             let addresses: Vec<IpAddr> = state.addresses().collect();
-            state.kubernetes.then(|| (addresses, state.boot_id.clone(), state.config.clone()))
+            state.kubernetes.then(|| (addresses, state.boot_id.clone()))
         });
-        let Some((addresses, boot, config)) = found else { continue };
-        for address in addresses {
+        let Some((addresses, boot)) = found else { continue };
+        for address in addresses.into_iter().chain(room.shared(machine.vmid())) {
             wanted.insert((address, machine.vmid(), boot.clone()), machine.clone());
         }
-        for address in config.iter().flat_map(|config| config.shared_addresses()) {
-            shared.entry(address).or_insert_with(|| machine.clone());
-        }
-    }
-    for (address, machine) in shared {
-        let boot = machine.see(|state| state.boot_id.clone());
-        wanted.insert((address, machine.vmid(), boot), machine);
     }
     wanted
 }

@@ -2,11 +2,16 @@
 //!
 //! Purpose: enough of a Kubernetes API for health, readiness, drains and version changes, over the objects in etcd
 //! (Kubernetes API conventions, v1.36). Must not know: how machines live; it sees their state and their etcd.
-//! Start reading at [`serve`], then `routes.rs` (paths and verbs) and `kinds.rs` (what exists).
+//! Start reading at [`serve`], then `routes.rs` (paths), `verbs.rs` (what becomes of objects) and `kinds.rs` (what exists).
 
 mod answer;
+mod ask;
 mod kinds;
 mod listener;
+mod patch;
 mod routes;
+mod table;
+mod verbs;
+mod watch;
 
 pub use listener::serve;

@@ -32,9 +32,10 @@ use super::permission;
 use super::route::{self, Found};
 use super::schema::Schema;
 use super::table::Handler;
-use crate::world::World;
+use crate::world::members::Outage;
 use crate::world::refusal::Refusal;
 use crate::world::rights::Caller;
+use crate::world::{State, World};
 
 /// Bytes of a request body that are accepted.
 const BODY: usize = 512 * 1024;
@@ -68,6 +69,17 @@ pub struct Request {
     pub reason: String,
     /// Milliseconds until it was answered.
     pub ms: u64,
+}
+
+/// Why a method that was run without HTTP failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The status that HTTP would have.
+    pub status: u16,
+    /// The message.
+    pub text: String,
+    /// By parameter, where parameters are wrong.
+    pub errors: BTreeMap<String, String>,
 }
 
 /// The API of one world.
@@ -169,6 +181,55 @@ impl Api {
         self.0.count.load(Ordering::Relaxed)
     }
 
+    /// What `pveversion` prints.
+    pub fn manager_version(&self) -> String {
+        super::handlers::cluster::manager_version(&self.0.world.state())
+    }
+
+    /// Runs a method on this node as root, as the command line tools do: without HTTP and login, with all checks.
+    pub async fn as_root(
+        &self,
+        verb: &str,
+        path: &str,
+        given: BTreeMap<String, Vec<String>>,
+    ) -> Result<Value, Failure> {
+        let found = route::find(verb, path).filter(|found| self.0.schema.method(verb, found.pattern).is_some());
+        let reply = match found {
+            None => Reply::not_implemented(verb, path),
+            Some(found) => {
+                let mut params = Params::default();
+                for (key, mut values) in given {
+                    let value = if values.len() == 1 {
+                        Given::Text(values.pop().unwrap_or_default())
+                    } else {
+                        Given::List(values)
+                    };
+                    params.0.insert(key, value);
+                }
+                match self.admit(verb, path, found, params, (Caller::root(), Means::Ticket)) {
+                    Ok((call, handler)) => run(handler, call).await,
+                    Err(reply) => reply,
+                }
+            }
+        };
+        let Reply { status, reason, body } = reply;
+        match body {
+            Body::Json(mut body) if status == 200 => Ok(body["data"].take()),
+            Body::Text(text) if status == 200 => Ok(Value::String(text)),
+            Body::Json(body) => Err(Failure {
+                status,
+                text: body["message"].as_str().map_or(reason, str::to_owned),
+                errors: body["errors"]
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .map(|(key, text)| (key.clone(), text.as_str().unwrap_or_default().to_owned()))
+                    .collect(),
+            }),
+            Body::Empty | Body::Text(_) => Err(Failure { status, text: reason, errors: BTreeMap::new() }),
+        }
+    }
+
     /// Answers one connection until it ends.
     pub async fn serve<S>(&self, stream: S)
     where
@@ -187,6 +248,7 @@ impl Api {
 
     async fn answer(&self, request: hyper::Request<Incoming>) -> Response<Full<Bytes>> {
         let began = Instant::now();
+        self.unless_it_hangs().await;
         let (head, body) = request.into_parts();
         let raw = head.uri.path();
         let mut coming = Coming {
@@ -218,6 +280,16 @@ impl Api {
             let _ = log.send(record);
         }
         respond(reply)
+    }
+
+    /// Waits while the node hangs.
+    async fn unless_it_hangs(&self) {
+        let mut members = self.0.world.watch_members();
+        while self.0.world.state().outage(&self.0.local) == Some(Outage::Hangs) {
+            if members.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     async fn dispatch(&self, coming: &mut Coming, body: Incoming) -> (Format, Reply) {
@@ -299,7 +371,16 @@ impl Api {
         coming.keys = params.0.keys().cloned().collect();
         let (call, handler) = match self.admit(&verb, path, found, params, (caller, means)) {
             Ok(admitted) => admitted,
-            Err(reply) => return reply,
+            Err(reply) => {
+                // Nobody answers for a while before a proxy gives up.
+                let seconds = match reply.status {
+                    595 => 3.0,
+                    596 => 30.0,
+                    _ => 0.0,
+                };
+                self.0.world.clock().sleep(seconds).await;
+                return reply;
+            }
         };
         run(handler, call).await
     }
@@ -347,9 +428,15 @@ impl Api {
                 );
                 return Err(Reply::error(500, &text, None));
             }
+            if method.knows("node") {
+                self.forward(&state, found.handler, params.text("node").unwrap_or_default())?;
+            }
         }
         Schema::check(method, &mut params)
             .map_err(|errors| Reply::error(400, "Parameter verification failed.", Some(errors)))?;
+        if verb != "GET" && !found.pattern.starts_with("/access/ticket") && !route::without_quorum(found.pattern) {
+            self.0.world.state().check_quorum().map_err(|refusal| Reply::refusal(&refusal))?;
+        }
         let call = Call {
             world: self.0.world.clone(),
             local: self.0.local.clone(),
@@ -359,6 +446,26 @@ impl Api {
             auth: Arc::clone(&self.0.auth),
         };
         Ok((call, found.handler))
+    }
+
+    /// Whether a request reaches the node it is for; most methods run there, and any node passes them on.
+    fn forward(&self, state: &State, handler: Handler, node: &str) -> Result<(), Reply> {
+        if node == "localhost" || node == self.0.local {
+            return Ok(());
+        }
+        match (state.outage(node), handler) {
+            (None, _) => Ok(()),
+            // A file comes to the contacted node, which copies it on by itself.
+            (Some(_), Handler::Upload(_)) => {
+                let ip = state.nodes.get(node).map_or("", |node| node.ip.as_str());
+                let text = format!(
+                    "command '/usr/bin/ssh -o 'BatchMode=yes' {ip} -- /bin/mkdir -p -- ' failed: exit code 255\n"
+                );
+                Err(Reply::error(500, &text, None))
+            }
+            (Some(Outage::Off), _) => Err(Reply::empty(595, "No route to host")),
+            (Some(Outage::Hangs), _) => Err(Reply::empty(596, "Connection timed out")),
+        }
     }
 
     async fn upload(
@@ -386,7 +493,8 @@ impl Api {
         };
         let number = self.0.uploads.fetch_add(1, Ordering::Relaxed);
         let folder = self.0.world.dir().join("uploads");
-        let file = folder.join(format!("pveupload-{}-{number}", std::process::id()));
+        // Every node has a counter of its own, and all share the folder.
+        let file = folder.join(format!("pveupload-{}-{}-{number}", self.0.local, std::process::id()));
         if let Err(error) = std::fs::create_dir_all(&folder) {
             return Reply::text(500, &format!("{error}\n"));
         }

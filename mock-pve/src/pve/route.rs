@@ -39,6 +39,11 @@ pub(super) fn find(method: &str, path: &str) -> Option<Found> {
     best.map(|(_, found)| found)
 }
 
+/// Whether a writing method does not touch the cluster's file system before its task does, so that it needs no quorum.
+pub(super) fn without_quorum(pattern: &str) -> bool {
+    pattern.contains("/status/") || pattern.contains("/agent") || pattern.contains("/tasks/")
+}
+
 fn fit(pattern: &'static str, parts: &[&str]) -> Option<(usize, Vec<(&'static str, String)>)> {
     let mut captured = Vec::new();
     let mut fixed = 0;

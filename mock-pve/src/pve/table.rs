@@ -5,7 +5,7 @@
 use std::pin::Pin;
 
 use super::call::{Call, Result};
-use super::handlers::{access, agent, cluster, config, content, nodes, pools, power, storage, tasks, vms};
+use super::handlers::{access, agent, cluster, config, content, ha, nodes, pools, power, storage, tasks, vms};
 
 /// What answers a method.
 #[derive(Clone, Copy, Debug)]
@@ -52,13 +52,25 @@ pub(super) const TABLE: &[(&str, &str, Handler)] = &[
     ("GET", "/cluster/options", Now(cluster::options)),
     ("PUT", "/cluster/options", Now(cluster::set_options)),
     ("GET", "/cluster/tasks", Now(cluster::tasks)),
-    ("GET", "/cluster/ha/resources", Now(cluster::ha_resources)),
-    ("POST", "/cluster/ha/resources", Now(cluster::create_ha_resource)),
-    ("GET", "/cluster/ha/resources/{sid}", Now(cluster::ha_resource)),
-    ("PUT", "/cluster/ha/resources/{sid}", Now(cluster::update_ha_resource)),
-    ("DELETE", "/cluster/ha/resources/{sid}", Now(cluster::delete_ha_resource)),
-    ("GET", "/cluster/ha/status/current", Now(cluster::ha_status)),
-    ("GET", "/cluster/replication", Now(cluster::replication)),
+    ("GET", "/cluster/ha/resources", Now(ha::resources)),
+    ("POST", "/cluster/ha/resources", Now(ha::create_resource)),
+    ("GET", "/cluster/ha/resources/{sid}", Now(ha::resource)),
+    ("PUT", "/cluster/ha/resources/{sid}", Now(ha::update_resource)),
+    ("DELETE", "/cluster/ha/resources/{sid}", Now(ha::delete_resource)),
+    ("POST", "/cluster/ha/resources/{sid}/migrate", Now(ha::migrate_resource)),
+    ("POST", "/cluster/ha/resources/{sid}/relocate", Now(ha::migrate_resource)),
+    ("GET", "/cluster/ha/groups", Now(ha::groups)),
+    ("POST", "/cluster/ha/groups", Now(ha::create_group)),
+    ("GET", "/cluster/ha/groups/{group}", Now(ha::group)),
+    ("PUT", "/cluster/ha/groups/{group}", Now(ha::update_group)),
+    ("DELETE", "/cluster/ha/groups/{group}", Now(ha::delete_group)),
+    ("GET", "/cluster/ha/status/current", Now(ha::status)),
+    ("GET", "/cluster/ha/status/manager_status", Now(ha::manager)),
+    ("GET", "/cluster/replication", Now(ha::replication)),
+    ("POST", "/cluster/replication", Now(ha::create_job)),
+    ("GET", "/cluster/replication/{id}", Now(ha::job)),
+    ("DELETE", "/cluster/replication/{id}", Now(ha::delete_job)),
+    ("GET", "/nodes/{node}/replication", Now(ha::on_node)),
     ("GET", "/cluster/backup", Now(cluster::backup)),
     ("GET", "/cluster/firewall/options", Now(cluster::firewall_options)),
     ("GET", "/nodes", Now(nodes::list)),
@@ -114,6 +126,8 @@ pub(super) const TABLE: &[(&str, &str, Handler)] = &[
     ("POST", "/nodes/{node}/qemu/{vmid}/status/reboot", Now(power::reboot)),
     ("POST", "/nodes/{node}/qemu/{vmid}/status/suspend", Now(power::suspend)),
     ("POST", "/nodes/{node}/qemu/{vmid}/status/resume", Now(power::resume)),
+    ("GET", "/nodes/{node}/qemu/{vmid}/migrate", Now(power::preconditions)),
+    ("POST", "/nodes/{node}/qemu/{vmid}/migrate", Now(power::migrate)),
     ("POST", "/nodes/{node}/qemu/{vmid}/clone", Now(vms::clone)),
     ("POST", "/nodes/{node}/qemu/{vmid}/template", Now(vms::template)),
     ("PUT", "/nodes/{node}/qemu/{vmid}/resize", Now(vms::resize)),

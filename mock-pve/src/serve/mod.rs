@@ -4,6 +4,7 @@
 
 pub mod certificates;
 pub mod loopback;
+mod node;
 pub mod profile;
 pub mod ready;
 mod rooms;
@@ -19,12 +20,14 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 pub use self::certificates::Authority;
-pub use self::ready::{Ready, ReadyMachine, ReadyNode};
+pub use self::ready::{Ready, ReadyMachine, ReadyNode, ReadySsh};
 
 use self::certificates::CertificateError;
+use self::node::OnNode;
 use crate::audit::Audit;
 use crate::pve::auth::Auth;
 use crate::pve::{Api, ApiError, Request};
+use crate::ssh::{KeyError, Keys};
 use crate::world::seed::Seed;
 use crate::world::{PveVersion, Settings, World, WorldError};
 
@@ -70,6 +73,9 @@ pub enum StartError {
     /// The API can't be served.
     #[error("the API can't be served")]
     Api(#[from] ApiError),
+    /// No keys.
+    #[error("there are no SSH keys")]
+    Keys(#[from] KeyError),
     /// The factory can't be served.
     #[error("the Image Factory can't be served")]
     Factory(#[from] crate::factory::FactoryError),
@@ -176,6 +182,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     };
     let world = World::new(seed, Settings { dir: dir.clone(), time_scale, rng_seed, pve })?;
     let authority = Authority::open(&dir)?;
+    let keys = Keys::open(&dir)?;
     let audit = Audit::watch(&world);
     let auth = Arc::new(Auth::new());
     let (log, coming) = mpsc::unbounded_channel();
@@ -200,9 +207,11 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             node.fingerprint.clone_from(&leaf.fingerprint);
         }
         let api = Api::new(world.clone(), name.clone(), Arc::clone(&auth), Some(log.clone()))?;
-        tasks.spawn(accept(listener, TlsAcceptor::from(leaf.config), api.clone()));
+        let node = OnNode { world: world.clone(), name: name.clone() };
+        let ssh = rooms::ssh(node.clone(), &api, &keys, listen.ip(), &mut tasks).await?;
+        tasks.spawn(accept(listener, TlsAcceptor::from(leaf.config), api.clone(), node));
         apis.push(api);
-        nodes.push(ReadyNode { name, api: bound.to_string(), fingerprint: leaf.fingerprint });
+        nodes.push(ReadyNode { name, api: bound.to_string(), fingerprint: leaf.fingerprint, ssh });
     }
     let tokens = {
         let state = world.state();
@@ -232,6 +241,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         ca_file: authority.ca_file(),
         tokens,
         factory: Some(factory),
+        ssh: first.ssh,
         nodes,
         machines,
         dial: world.seed().dial.clone(),
@@ -246,32 +256,20 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     Ok(running)
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, api: Api) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    // Small answers shouldn't wait for more.
-                    let _ = stream.set_nodelay(true);
-                    let (acceptor, api) = (acceptor.clone(), api.clone());
-                    connections.spawn(async move {
-                        let handshake = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream));
-                        match handshake.await {
-                            Ok(Ok(stream)) => api.serve(stream).await,
-                            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                            Err(_) => tracing::debug!("a TLS handshake took too long"),
-                        }
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection can't be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            },
-            Some(_) = connections.join_next() => {}
+/// Serves one node's API; while the node has no power, nobody listens.
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, api: Api, node: OnNode) {
+    let serve = move |stream| {
+        let (acceptor, api) = (acceptor.clone(), api.clone());
+        async move {
+            let handshake = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream));
+            match handshake.await {
+                Ok(Ok(stream)) => api.serve(stream).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                Err(_) => tracing::debug!("a TLS handshake took too long"),
+            }
         }
-    }
+    };
+    node.listen(listener, serve).await;
 }
 
 async fn keep_log(path: PathBuf, mut coming: mpsc::UnboundedReceiver<Request>) {

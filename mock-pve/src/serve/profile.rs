@@ -448,6 +448,25 @@ mod tests {
     }
 
     #[test]
+    fn every_node_that_is_named_is_in_the_cluster_and_new_machines_get_other_addresses() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lab.yaml");
+        let text = "name: lab\ntalos: {version: 1.12.4, kubernetes_version: 1.34.1, config_dir: lab, secrets_file: s.yaml, \
+                    vip: {interface: eth0, ip: 127.20.0.10}}\nnetwork: {api_endpoint: \"127.20.0.10:6443\"}\nnodes:\n  \
+                    controlplane: {count: 3, name_prefix: cp-, cores: 2, memory: 4096, disk: 32G, assignments: [\
+                    {name: cp-01, node: pve1, vmid: 1200, ip: 127.20.0.11}, \
+                    {name: cp-02, node: pve2, vmid: 1201, ip: 127.20.0.12}, \
+                    {name: cp-03, node: pve3, vmid: 1202, ip: 127.20.0.13}]}\ntags: [lab]\n";
+        std::fs::write(&path, text).unwrap();
+        let Profiled { seed, networks } = Profiled::load(&path, dir.path()).unwrap();
+        assert!(networks.is_empty() && seed.cluster_name.is_some());
+        assert_eq!(seed.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["pve1", "pve2", "pve3"]);
+        assert_eq!(seed.vms[1].node.as_deref(), Some("pve2"));
+        let [first, last] = seed.networks[0].dhcp.unwrap();
+        assert!(first > "127.20.0.13".parse::<IpAddr>().unwrap() && last > first, "{first} {last}");
+    }
+
+    #[test]
     fn what_is_not_spelled_out_is_named() {
         let network = "{api_endpoint: 192.168.178.41}";
         let cases = [

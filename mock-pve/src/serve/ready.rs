@@ -26,6 +26,8 @@ pub struct Ready {
     /// URL of the Image Factory, if one is served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub factory: Option<String>,
+    /// SSH on the first node.
+    pub ssh: ReadySsh,
     /// The nodes.
     pub nodes: Vec<ReadyNode>,
     /// The machines.
@@ -45,6 +47,23 @@ pub struct ReadyNode {
     pub api: String,
     /// SHA-256 of its certificate.
     pub fingerprint: String,
+    /// Its SSH server.
+    pub ssh: ReadySsh,
+}
+
+/// A node's SSH server.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ReadySsh {
+    /// Where it listens.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Who logs in.
+    pub user: String,
+    /// The private key that opens it.
+    pub key: PathBuf,
+    /// Its host key, `ssh-ed25519 AAAA…`.
+    pub host_key: String,
 }
 
 /// A machine of a seeded cluster.
@@ -71,14 +90,18 @@ impl Ready {
         let _ = writeln!(text, "  - {}", quoted(&self.pve));
         let _ = writeln!(text, "tls:\n  ca: {}", path(&self.ca_file));
         let _ = writeln!(text, "auth:\n  token:\n    file: {}", path(token_file));
+        let _ = writeln!(text, "ssh:\n  user: {}\n  key: {}", quoted(&self.ssh.user), path(&self.ssh.key));
         text.push_str("nodes:\n");
-        for node in &self.nodes {
+        for ReadyNode { name, api, fingerprint, ssh } in &self.nodes {
             let _ = writeln!(
                 text,
-                "  - name: {}\n    api: {}\n    fingerprint: {}",
-                quoted(&node.name),
-                quoted(&node.api),
-                quoted(&node.fingerprint)
+                "  - name: {}\n    api: {}\n    fingerprint: {}\n    ssh: {{host: {}, port: {}, host_key: {}}}",
+                quoted(name),
+                quoted(api),
+                quoted(fingerprint),
+                quoted(&ssh.host),
+                ssh.port,
+                quoted(&ssh.host_key)
             );
         }
         if let Some(factory) = &self.factory {

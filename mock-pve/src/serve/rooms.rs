@@ -1,4 +1,4 @@
-//! The parts beside the PVE API: the Image Factory, the machines and their Kubernetes API.
+//! The parts beside the PVE API: SSH, the Image Factory, the machines and their Kubernetes API.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,7 +7,11 @@ use tokio::task::JoinSet;
 
 use super::StartError;
 use super::certificates::Authority;
+use super::node::OnNode;
+use super::ready::ReadySsh;
 use crate::factory::{self, Delivery, Factory};
+use crate::pve::Api;
+use crate::ssh::{Keys, Sshd};
 use crate::talos::Machines;
 use crate::world::World;
 
@@ -33,6 +37,30 @@ pub(super) async fn factory(
     let leaf = authority.leaf("factory", &[ip])?;
     tasks.spawn(factory::serve(listener, leaf.config, factory));
     Ok(format!("https://{bound}"))
+}
+
+/// Starts a node's SSH server and says where it is.
+pub(super) async fn ssh(
+    node: OnNode,
+    api: &Api,
+    keys: &Keys,
+    ip: IpAddr,
+    tasks: &mut JoinSet<()>,
+) -> Result<ReadySsh, StartError> {
+    let server = Sshd::new(node.world.clone(), node.name.clone(), api.clone(), keys.clone())?;
+    let address = SocketAddr::new(ip, 0);
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let ready = ReadySsh {
+        host: bound.ip().to_string(),
+        port: bound.port(),
+        user: "root".to_owned(),
+        key: keys.login_file(),
+        host_key: server.host_key(),
+    };
+    tasks.spawn(node.listen(listener, move |stream| server.clone().serve(stream)));
+    Ok(ready)
 }
 
 /// Boots the seeded machines and serves whatever machines run from now on.

@@ -33,6 +33,14 @@ pub(super) fn kubeconfig(machine: &Machine) -> Result<Vec<u8>, Status> {
     Ok(gzip(&tar))
 }
 
+/// A file as `Copy` sends it: gzip around a tar, this one closed.
+pub(super) fn packed(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut tar = header(name, content.len());
+    tar.extend(content);
+    tar.resize(tar.len().div_ceil(512) * 512 + 1024, 0);
+    gzip(&tar)
+}
+
 /// A tar header (POSIX ustar) for a private file.
 fn header(name: &str, length: usize) -> Vec<u8> {
     let mut header = vec![0; 512];

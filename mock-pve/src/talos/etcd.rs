@@ -1,17 +1,20 @@
 //! etcd through the Talos API.
 
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::proto::machine as api;
 use super::service::control_plane;
-use crate::world::cluster::EtcdError;
-use crate::world::machine::{Command, Machine, MachineType, Membership, ServiceState, State, etcd_version};
+use crate::etcd::{self, Alarm, Change, Check, Client, EtcdError};
+use crate::world::machine::{Bootstrap, Command, Machine, MachineType, ServiceState, State, etcd_version};
+
+/// The database's file on a machine.
+pub(super) const DATABASE: &str = "/var/lib/etcd/member/snap/db";
 
 pub(super) fn bootstrap(machine: &Machine, request: api::BootstrapRequest) -> Result<api::Bootstrap, Status> {
     let (up, kind, version, taken) = machine.see(|state| {
         let runs = |id: &str| state.services.get(id).is_some_and(|service| service.state == ServiceState::Running);
         let etcd = state.services.get("etcd").map(|service| service.state);
-        let taken = state.membership.is_some() || state.bootstrapping || etcd == Some(ServiceState::Failed);
+        let taken = state.membership.is_some() || state.bootstrapping.is_some() || etcd == Some(ServiceState::Failed);
         (runs("cri") && etcd.is_some(), state.machine_type(), state.version(), taken)
     });
     if kind == Some(MachineType::Worker) {
@@ -24,35 +27,83 @@ pub(super) fn bootstrap(machine: &Machine, request: api::BootstrapRequest) -> Re
     if !up {
         return Err(Status::failed_precondition("bootstrap is not available yet"));
     }
-    if taken {
+    if taken || on_disk(machine)?.is_some() {
         return Err(Status::already_exists("etcd data directory is not empty"));
     }
-    if request.recover_etcd {
-        return Err(Status::failed_precondition("no etcd snapshot was uploaded"));
-    }
-    machine.update(|state| state.bootstrapping = true);
-    machine.command(Command::Bootstrap);
+    let check = if request.recover_skip_hash_check { Check::Skip } else { Check::Hash };
+    let how = if request.recover_etcd { Bootstrap::Recover(check) } else { Bootstrap::Fresh };
+    machine.update(|state| state.bootstrapping = Some(how));
+    machine.command(Command::Bootstrap(how));
     Ok(api::Bootstrap::default())
 }
 
+fn on_disk(machine: &Machine) -> Result<Option<etcd::Replica>, Status> {
+    let path = machine.hardware().disk.clone().unwrap_or_default();
+    etcd::read(&path).map_err(|error| Status::unknown(error.to_string()))
+}
+
+/// Keeps an upload that arrived whole.
+pub(super) fn recover(machine: &Machine, snapshot: &[u8]) -> Result<api::EtcdRecover, Status> {
+    control_plane(machine, "etcd recover")?;
+    if machine.see(|state| state.config.is_none()) {
+        return Err(Status::failed_precondition("etcd service is not ready for recovery yet"));
+    }
+    let path = machine.hardware().disk.clone().unwrap_or_default();
+    etcd::keep_upload(&path, Some(snapshot)).map_err(|error| Status::unknown(error.to_string()))?;
+    Ok(api::EtcdRecover::default())
+}
+
+/// An upload that broke off leaves nothing behind, not even an earlier one: its file had been truncated.
+pub(super) fn forget_upload(machine: &Machine) {
+    let path = machine.hardware().disk.clone().unwrap_or_default();
+    if let Err(error) = etcd::keep_upload(&path, None) {
+        tracing::debug!(%error, "an upload can't be forgotten");
+    }
+}
+
 /// The machine's place in etcd, once it runs there.
-pub(super) fn membership(machine: &Machine, what: &str) -> Result<Membership, Status> {
+pub(super) fn membership(machine: &Machine, what: &str) -> Result<Client, Status> {
     control_plane(machine, what)?;
     let found = machine.see(|state| state.membership.clone());
     found.ok_or_else(|| Status::unavailable("error building etcd client: etcd is not running"))
 }
 
-pub(super) fn members(machine: &Machine) -> Result<api::EtcdMembers, Status> {
+/// A snapshot as etcd sends it: from this member, whatever the others know.
+pub(super) fn snapshot(machine: &Machine) -> Result<Vec<u8>, Status> {
+    let client = membership(machine, "etcd snapshot")?;
+    let version = etcd_version(machine.see(State::version));
+    let written = client.replica(|replica| etcd::database(replica, version));
+    let written = written.ok_or_else(|| Status::unavailable("error building etcd client: etcd is not running"))?;
+    Ok(etcd::with_trailer(written.bytes))
+}
+
+/// The database's file, of a member that runs or of one that did.
+pub(super) fn database(machine: &Machine) -> Result<Vec<u8>, Status> {
+    let version = etcd_version(machine.see(State::version));
+    let live = machine.see(|state| state.membership.clone());
+    let live = live.and_then(|client| client.replica(|replica| etcd::database(replica, version)));
+    let written = match live {
+        Some(written) => Some(written),
+        None => on_disk(machine)?.map(|replica| etcd::database(&replica, version)),
+    };
+    let absent = || Status::not_found(format!("stat {DATABASE}: no such file or directory"));
+    written.map(|written| written.bytes).ok_or_else(absent)
+}
+
+pub(super) fn members(machine: &Machine, local: bool) -> Result<api::EtcdMembers, Status> {
     let found = membership(machine, "etcd member list")?;
-    let members = found.etcd.summary().members;
+    let members = if local { found.members() } else { found.etcd.members() };
     let members: Vec<api::EtcdMember> = members
         .into_iter()
-        .map(|member| api::EtcdMember {
-            id: member.id,
-            hostname: member.name,
-            peer_urls: vec![format!("https://{}:2380", member.address)],
-            client_urls: vec![format!("https://{}:2379", member.address)],
-            is_learner: member.learner,
+        .map(|member| {
+            let started = !member.name.is_empty();
+            api::EtcdMember {
+                id: member.id,
+                hostname: member.name,
+                peer_urls: vec![format!("https://{}:2380", member.address)],
+                client_urls: started.then(|| format!("https://{}:2379", member.address)).into_iter().collect(),
+                is_learner: member.learner,
+            }
         })
         .collect();
     let legacy_members = members.iter().map(|member| member.hostname.clone()).collect();
@@ -61,46 +112,94 @@ pub(super) fn members(machine: &Machine) -> Result<api::EtcdMembers, Status> {
 
 pub(super) fn status(machine: &Machine) -> Result<api::EtcdStatus, Status> {
     let found = membership(machine, "etcd status")?;
-    let summary = found.etcd.summary();
+    let stopped = || Status::unavailable("error building etcd client: etcd is not running");
+    let status = found.status().ok_or_else(stopped)?;
     let version = etcd_version(machine.see(State::version));
-    let used = i64::try_from(summary.bytes).unwrap_or_default() + 20_480;
-    let errors = if summary.leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
+    let used = i64::try_from(status.bytes).unwrap_or_default() + 20_480;
+    let mut errors = if status.leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
+    errors.extend(status.alarms.iter().map(|(id, alarm)| {
+        let name = if *alarm == Alarm::NoSpace { "NOSPACE" } else { "CORRUPT" };
+        format!("memberID:{id} alarm:{name} ")
+    }));
     let member_status = api::EtcdMemberStatus {
         protocol_version: version.to_owned(),
         db_size: used * 2,
         db_size_in_use: used,
-        leader: summary.leader.unwrap_or_default(),
-        raft_index: summary.index,
-        raft_term: summary.term,
-        raft_applied_index: summary.index,
+        leader: status.leader.unwrap_or_default(),
+        raft_index: status.index,
+        raft_term: status.term,
+        raft_applied_index: status.applied,
         errors,
-        is_learner: false,
+        is_learner: status.learner,
         member_id: found.id,
         storage_version: version.rsplit_once('.').map_or(version, |(minor, _)| minor).to_owned() + ".0",
     };
     Ok(api::EtcdStatus { metadata: None, member_status: Some(member_status) })
 }
 
-pub(super) fn remove(machine: &Machine, id: u64) -> Result<api::EtcdRemoveMemberById, Status> {
-    let found = membership(machine, "etcd remove member")?;
-    found.etcd.remove(id).map_err(refusal)?;
+pub(super) async fn remove(machine: Machine, id: u64) -> Result<api::EtcdRemoveMemberById, Status> {
+    let found = membership(&machine, "etcd remove member")?;
+    found.change(Change::Remove(id)).await.map_err(refusal)?;
     Ok(api::EtcdRemoveMemberById::default())
+}
+
+pub(super) async fn leave(machine: Machine) -> Result<api::EtcdLeaveCluster, Status> {
+    let found = membership(&machine, "etcd leave")?;
+    if found.etcd.leader() == Some(found.id) && found.etcd.members().len() > 1 {
+        found.forfeit().map_err(refusal)?;
+    }
+    found.change(Change::Remove(found.id)).await.map_err(refusal)?;
+    machine.command(Command::LeaveEtcd);
+    Ok(api::EtcdLeaveCluster::default())
 }
 
 pub(super) fn forfeit(machine: &Machine) -> Result<api::EtcdForfeitLeadership, Status> {
     let found = membership(machine, "etcd forfeit leadership")?;
-    let member = found.etcd.forfeit(found.id).map_err(|error| match error {
-        EtcdError::LastMember => Status::unknown("cannot forfeit leadership, only one member"),
+    let member = found.forfeit().map_err(|error| match error {
+        EtcdError::Alone => Status::unknown("cannot forfeit leadership, only one member"),
         other => refusal(other),
     })?;
     Ok(api::EtcdForfeitLeadership { metadata: None, member: member.unwrap_or_default() })
 }
 
+fn alarms(found: &Client) -> Vec<api::EtcdMemberAlarm> {
+    let alarms = found.status().map(|status| status.alarms).unwrap_or_default();
+    alarms
+        .into_iter()
+        .map(|(id, alarm)| {
+            let alarm = match alarm {
+                Alarm::NoSpace => api::etcd_member_alarm::AlarmType::Nospace,
+                Alarm::Corrupt => api::etcd_member_alarm::AlarmType::Corrupt,
+            };
+            api::EtcdMemberAlarm { member_id: id, alarm: alarm.into() }
+        })
+        .collect()
+}
+
+pub(super) fn alarm_list(machine: &Machine) -> Result<api::EtcdAlarm, Status> {
+    let found = membership(machine, "etcd alarm list")?;
+    Ok(api::EtcdAlarm { metadata: None, member_alarms: alarms(&found) })
+}
+
+pub(super) async fn disarm(machine: Machine) -> Result<api::EtcdAlarmDisarm, Status> {
+    let found = membership(&machine, "etcd alarm disarm")?;
+    let member_alarms = alarms(&found);
+    for (id, alarm) in found.status().map(|status| status.alarms).unwrap_or_default() {
+        found.change(Change::Alarm { id, alarm, on: false }).await.map_err(refusal)?;
+    }
+    Ok(api::EtcdAlarmDisarm { metadata: None, member_alarms })
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn refusal(error: EtcdError) -> Status {
-    match error {
-        EtcdError::NoMember => Status::not_found(error.to_string()),
-        EtcdError::NoQuorum => Status::unavailable(error.to_string()),
-        EtcdError::LastMember | EtcdError::Conflict(_) => Status::failed_precondition(error.to_string()),
-    }
+    let code = match error {
+        EtcdError::NoMember => Code::NotFound,
+        EtcdError::NoLeader | EtcdError::Timeout | EtcdError::LeaderChanged | EtcdError::Stopped => Code::Unavailable,
+        EtcdError::NotEnoughMembers
+        | EtcdError::TooManyLearners
+        | EtcdError::NotInSync
+        | EtcdError::Alone
+        | EtcdError::Conflict(_) => Code::FailedPrecondition,
+    };
+    Status::new(code, error.to_string())
 }

@@ -24,6 +24,8 @@ pub(super) enum Need {
     Operate,
     /// Readers, and `os:etcd:backup`.
     Backup,
+    /// Operators, and `os:etcd:backup`: what holds all secrets.
+    Snapshot,
     /// `os:admin` only.
     Admin,
 }
@@ -48,6 +50,12 @@ impl Peer {
         Some(Self { roles, maintenance: false })
     }
 
+    /// Somebody with that role.
+    #[cfg(test)]
+    pub(super) fn with_role(role: &str) -> Self {
+        Self { roles: vec![role.to_owned()], maintenance: false }
+    }
+
     fn has(&self, roles: &[&str]) -> bool {
         self.roles.iter().any(|role| roles.contains(&role.as_str()))
     }
@@ -62,6 +70,7 @@ impl Peer {
             Need::Read => self.has(&["os:admin", "os:operator", "os:reader"]),
             Need::Operate => self.has(&["os:admin", "os:operator"]),
             Need::Backup => self.has(&["os:admin", "os:operator", "os:reader", "os:etcd:backup"]),
+            Need::Snapshot => self.has(&["os:admin", "os:operator", "os:etcd:backup"]),
             Need::Admin => self.has(&["os:admin"]),
         };
         if allowed { Ok(()) } else { Err(Status::permission_denied("not authorized")) }

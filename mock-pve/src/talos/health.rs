@@ -12,7 +12,7 @@ use super::gate::{self, Need};
 use super::proto::cluster as api;
 use super::proto::cluster::cluster_service_server::ClusterService;
 use super::service::{Node, control_plane};
-use crate::world::cluster::objects;
+use crate::world::cluster::{self, objects};
 use crate::world::machine::{Machine, MachineType, ServiceState, Stage, State};
 
 /// Talos polls every 5 s.
@@ -33,7 +33,7 @@ type Verdict = Result<bool, String>;
 /// In Talos' order since 1.8 (pkg/cluster/check/default.go).
 const CHECKS: &[Check] = &[
     ("etcd to be healthy", |nodes| nodes.service(&nodes.control_planes, "etcd")),
-    ("etcd members to be consistent across nodes", |nodes| nodes.quorum()),
+    ("etcd members to be consistent across nodes", |nodes| nodes.consistent()),
     ("etcd members to be control plane nodes", |nodes| nodes.members()),
     ("apid to be ready", |nodes| nodes.all(|_| Ok(()))),
     ("all nodes memory sizes", |nodes| nodes.memory()),
@@ -86,16 +86,33 @@ impl Nodes {
         })
     }
 
-    fn quorum(&self) -> Verdict {
+    fn consistent(&self) -> Verdict {
+        let mut first = None;
         self.each(&self.control_planes, |machine| {
-            let quorum = machine.see(|state| state.membership.as_ref().is_some_and(|one| one.etcd.has_quorum()));
-            if quorum { Ok(()) } else { Err("etcdserver: no leader".to_owned()) }
-        })
+            let client = machine.see(|state| state.membership.clone()).ok_or("etcd is not running")?;
+            if !client.is_healthy() {
+                return Err("etcdserver: no leader".to_owned());
+            }
+            Ok(())
+        })?;
+        for name in &self.control_planes {
+            let client = self.machine(name)?.see(|state| state.membership.clone()).ok_or("etcd is not running")?;
+            let members = client.members();
+            if members.iter().any(|member| member.learner) {
+                return Err(format!("{name}: etcd member is still a learner"));
+            }
+            match &first {
+                None => first = Some(members),
+                Some(known) if *known == members => {}
+                Some(_) => return Err("etcd members are not consistent across nodes".to_owned()),
+            }
+        }
+        Ok(true)
     }
 
     fn members(&self) -> Verdict {
         let membership = self.here.see(|state| state.membership.clone()).ok_or("etcd is not running")?;
-        for member in membership.etcd.summary().members {
+        for member in membership.members() {
             if !self.control_planes.contains(&member.address) {
                 return Err(format!(
                     "etcd member ips {:?} are not subset of control plane node ips {:?}",
@@ -133,7 +150,7 @@ impl Nodes {
     fn objects(&self) -> Result<Vec<(String, serde_json::Value)>, String> {
         let membership = self.here.see(|state| state.membership.clone().filter(|_| state.kubernetes));
         let membership = membership.ok_or("Get \"/api/v1/nodes\": dial tcp: connect: connection refused")?;
-        let nodes = membership.etcd.list("/registry/minions/").0.into_iter().map(|(_, entry)| entry.value);
+        let nodes = cluster::list(&membership, "/registry/minions/").0.into_iter().map(|entry| entry.value);
         Ok(nodes
             .map(|node| {
                 let address = node.pointer("/status/addresses/0/address").and_then(serde_json::Value::as_str);

@@ -1,7 +1,7 @@
 //! Sockets and TLS: one listener per machine that has an API to serve, with a certificate of its own.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +10,13 @@ use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
+use super::body::Watched;
 use super::gate::Peer;
 use super::service;
 use crate::world::machine::pki::{self, Identity, Kind, PkiError, Subject};
@@ -34,18 +36,24 @@ impl Drop for Open {
 /// Opens and closes listeners as machines change.
 pub(super) async fn follow(room: Room) {
     let mut changes = room.changes();
-    let mut open: BTreeMap<(u32, String, u64), Open> = BTreeMap::new();
+    let mut open: BTreeMap<(u32, String, u64, Option<IpAddr>), Open> = BTreeMap::new();
     loop {
         let mut wanted = BTreeMap::new();
         for machine in room.machines() {
             let found = machine.see(|state| (state.api, state.boot_id.clone(), state.generation));
             if found.0 != Api::Silent {
-                wanted.insert((machine.vmid(), found.1, found.2), (machine, found.0));
+                let vmid = machine.vmid();
+                // A shared address comes and goes without a restart of the API.
+                for shared in room.shared(vmid) {
+                    wanted.insert((vmid, found.1.clone(), found.2, Some(shared)), (machine.clone(), found.0));
+                }
+                wanted.insert((vmid, found.1, found.2, None), (machine, found.0));
             }
         }
         open.retain(|key, _| wanted.contains_key(key));
         for (key, (machine, api)) in wanted {
-            open.entry(key).or_insert_with(|| Open(tokio::spawn(serve(machine, api)).abort_handle()));
+            let shared = key.3;
+            open.entry(key).or_insert_with(|| Open(tokio::spawn(serve(machine, api, shared)).abort_handle()));
         }
         if changes.changed().await.is_err() {
             return;
@@ -53,14 +61,23 @@ pub(super) async fn follow(room: Room) {
     }
 }
 
-async fn serve(machine: Machine, api: Api) {
-    let tls = match tls(&machine, api) {
-        Ok(tls) => tls,
-        Err(error) => return machine.says(&format!("[talos] apid can't start: {error}")),
+/// Serves a machine's own addresses, or one that it shares.
+async fn serve(machine: Machine, api: Api, shared: Option<IpAddr>) {
+    // A worker has no certificate before a control plane's trustd answers.
+    let mut changes = machine.room().changes();
+    let tls = loop {
+        match tls(&machine, api) {
+            Ok(tls) => break tls,
+            Err(error) => machine.says(&format!("[talos] apid can't start: {error}")),
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
     };
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let mut listeners = JoinSet::new();
-    for address in machine.see(|state| state.addresses().collect::<Vec<_>>()) {
+    let own = || machine.see(|state| state.addresses().collect::<Vec<_>>());
+    for address in shared.map_or_else(own, |shared| vec![shared]) {
         let real = machine.world().dial_map(address);
         if !real.is_loopback() {
             machine.says(&format!("[talos] {address} isn't mapped onto loopback: nothing listens there"));
@@ -109,9 +126,22 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, machine: Machine, 
         }
         _ => Peer::maintenance(),
     };
-    let routes = service::routes(&machine);
-    let answer = hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+    answer(stream, &machine, peer).await;
+}
+
+/// Answers a caller on a connection of any kind.
+pub(super) async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    machine: &Machine,
+    peer: Peer,
+) {
+    let routes = service::routes(machine);
+    let answer = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let (head, body) = request.into_parts();
+        let (body, ended) = Watched::new(body);
+        let mut request = http::Request::from_parts(head, body);
         request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(ended);
         routes.clone().oneshot(request)
     });
     let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
@@ -142,7 +172,7 @@ fn tls(machine: &Machine, api: Api) -> Result<rustls::ServerConfig, PkiError> {
                 .map_err(|error| invalid(&error))?;
             names.extend(["127.0.0.1".to_owned(), hostname.clone()]);
             names.extend(config.api_names());
-            names.extend(config.shared_addresses().iter().map(ToString::to_string));
+            names.extend(machine.room().shared(machine.vmid()).iter().map(ToString::to_string));
             let identity = certificate(machine, &config, &hostname, names)?;
             (builder.with_client_cert_verifier(verifier), identity)
         }

@@ -7,6 +7,7 @@
 
 mod apply;
 mod archive;
+mod body;
 mod etcd;
 mod gate;
 mod health;

@@ -5,8 +5,9 @@ use std::time::SystemTime;
 use futures_util::stream::{self, StreamExt as _};
 use tonic::codegen::BoxStream;
 use tonic::service::Routes;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
+use super::body::Ended;
 use super::gate::{self, Need, Target};
 use super::messages::Tagged;
 use super::proto::cluster::cluster_service_server::ClusterServiceServer;
@@ -56,7 +57,32 @@ impl Node {
         answer: impl Fn(&Machine) -> Result<M, Status>,
     ) -> Result<Vec<M>, Status> {
         self.allow(request, need)?;
-        gate::targets(&self.here, request)?.into_iter().map(|target| tag(&target, &answer)).collect()
+        let targets = gate::targets(&self.here, request)?.into_iter();
+        targets
+            .map(|target| {
+                let answered = target.machine.clone().and_then(|machine| answer(&machine));
+                tag(&target, answered)
+            })
+            .collect()
+    }
+
+    /// The same for answers that take time.
+    async fn each_in_turn<T, M: Tagged, F: Future<Output = Result<M, Status>>>(
+        &self,
+        request: &Request<T>,
+        need: Need,
+        answer: impl Fn(Machine) -> F,
+    ) -> Result<Vec<M>, Status> {
+        self.allow(request, need)?;
+        let mut all = Vec::new();
+        for target in gate::targets(&self.here, request)? {
+            let answered = match target.machine.clone() {
+                Ok(machine) => answer(machine).await,
+                Err(status) => Err(status),
+            };
+            all.push(tag(&target, answered)?);
+        }
+        Ok(all)
     }
 
     /// The same for methods that stream.
@@ -92,8 +118,8 @@ impl Node {
     }
 }
 
-fn tag<M: Tagged>(target: &Target, answer: &impl Fn(&Machine) -> Result<M, Status>) -> Result<M, Status> {
-    match target.machine.clone().and_then(|machine| answer(&machine)) {
+fn tag<M: Tagged>(target: &Target, answered: Result<M, Status>) -> Result<M, Status> {
+    match answered {
         Ok(mut message) => {
             *message.metadata() = target.metadata(None);
             Ok(message)
@@ -196,7 +222,8 @@ impl MachineService for Node {
         &self,
         request: Request<api::EtcdMemberListRequest>,
     ) -> Result<Response<api::EtcdMemberListResponse>, Status> {
-        let messages = self.each(&request, Need::Backup, etcd::members)?;
+        let local = request.get_ref().query_local;
+        let messages = self.each(&request, Need::Backup, |machine| etcd::members(machine, local))?;
         Ok(Response::new(api::EtcdMemberListResponse { messages }))
     }
 
@@ -205,7 +232,7 @@ impl MachineService for Node {
         request: Request<api::EtcdRemoveMemberByIdRequest>,
     ) -> Result<Response<api::EtcdRemoveMemberByIdResponse>, Status> {
         let id = request.get_ref().member_id;
-        let messages = self.each(&request, Need::Admin, |machine| etcd::remove(machine, id))?;
+        let messages = self.each_in_turn(&request, Need::Admin, |machine| etcd::remove(machine, id)).await?;
         Ok(Response::new(api::EtcdRemoveMemberByIdResponse { messages }))
     }
 
@@ -223,10 +250,72 @@ impl MachineService for Node {
     }
 
     async fn etcd_alarm_list(&self, request: Request<()>) -> Result<Response<api::EtcdAlarmListResponse>, Status> {
-        let messages = self.each(&request, Need::Backup, |machine| {
-            etcd::membership(machine, "etcd alarm").map(|_| api::EtcdAlarm::default())
-        })?;
+        let messages = self.each(&request, Need::Backup, etcd::alarm_list)?;
         Ok(Response::new(api::EtcdAlarmListResponse { messages }))
+    }
+
+    async fn etcd_alarm_disarm(&self, request: Request<()>) -> Result<Response<api::EtcdAlarmDisarmResponse>, Status> {
+        let messages = self.each_in_turn(&request, Need::Operate, etcd::disarm).await?;
+        Ok(Response::new(api::EtcdAlarmDisarmResponse { messages }))
+    }
+
+    async fn etcd_defragment(&self, request: Request<()>) -> Result<Response<api::EtcdDefragmentResponse>, Status> {
+        // A database that is written anew for every reader has no holes.
+        let messages = self.each(&request, Need::Operate, |machine| {
+            etcd::membership(machine, "etcd defragment").map(|_| api::EtcdDefragment::default())
+        })?;
+        Ok(Response::new(api::EtcdDefragmentResponse { messages }))
+    }
+
+    async fn etcd_leave_cluster(
+        &self,
+        request: Request<api::EtcdLeaveClusterRequest>,
+    ) -> Result<Response<api::EtcdLeaveClusterResponse>, Status> {
+        let messages = self.each_in_turn(&request, Need::Admin, etcd::leave).await?;
+        Ok(Response::new(api::EtcdLeaveClusterResponse { messages }))
+    }
+
+    async fn etcd_snapshot(
+        &self,
+        request: Request<api::EtcdSnapshotRequest>,
+    ) -> Result<Response<BoxStream<common::Data>>, Status> {
+        self.stream(&request, Need::Snapshot, |machine| Ok(chunks(&etcd::snapshot(machine)?)))
+    }
+
+    async fn etcd_recover(
+        &self,
+        request: Request<Streaming<common::Data>>,
+    ) -> Result<Response<api::EtcdRecoverResponse>, Status> {
+        self.allow(&request, Need::Admin)?;
+        let mut targets = gate::targets(&self.here, &request)?;
+        let target = targets.pop().filter(|_| targets.is_empty());
+        let target =
+            target.ok_or_else(|| Status::invalid_argument("one-2-many proxying is not supported for EtcdRecover"))?;
+        let machine = target.machine.clone()?;
+        let ended = request.extensions().get::<Ended>().cloned().unwrap_or_default();
+        let mut parts = request.into_inner();
+        let mut snapshot = Vec::new();
+        let received = loop {
+            match parts.message().await {
+                Ok(Some(part)) => snapshot.extend(part.bytes),
+                Ok(None) if ended.cleanly() => break Ok(()),
+                Ok(None) => break Err(Status::cancelled("the upload was broken off")),
+                Err(status) => break Err(status),
+            }
+        };
+        if received.is_err() {
+            etcd::forget_upload(&machine);
+        }
+        let answered = received.and_then(|()| etcd::recover(&machine, &snapshot));
+        Ok(Response::new(api::EtcdRecoverResponse { messages: vec![tag(&target, answered)?] }))
+    }
+
+    async fn copy(&self, request: Request<api::CopyRequest>) -> Result<Response<BoxStream<common::Data>>, Status> {
+        self.stream(&request, Need::Admin, |machine| {
+            let path = &request.get_ref().root_path;
+            let name = path.rsplit('/').next().unwrap_or_default();
+            Ok(chunks(&archive::packed(name, &file(machine, path)?)))
+        })
     }
 
     async fn kubeconfig(&self, request: Request<()>) -> Result<Response<BoxStream<common::Data>>, Status> {
@@ -238,7 +327,7 @@ impl MachineService for Node {
     }
 
     async fn read(&self, request: Request<api::ReadRequest>) -> Result<Response<BoxStream<common::Data>>, Status> {
-        self.stream(&request, Need::Admin, |machine| Ok(chunks(file(machine, &request.get_ref().path)?.as_bytes())))
+        self.stream(&request, Need::Admin, |machine| Ok(chunks(&file(machine, &request.get_ref().path)?)))
     }
 
     async fn dmesg(&self, request: Request<api::DmesgRequest>) -> Result<Response<BoxStream<common::Data>>, Status> {
@@ -315,8 +404,11 @@ fn service(id: &str, service: &Service) -> api::ServiceInfo {
 }
 
 /// The few files that clients read.
-fn file(machine: &Machine, path: &str) -> Result<String, Status> {
-    machine.see(|state| match path {
+fn file(machine: &Machine, path: &str) -> Result<Vec<u8>, Status> {
+    if path == etcd::DATABASE {
+        return etcd::database(machine);
+    }
+    let text = machine.see(|state| match path {
         "/proc/sys/kernel/random/boot_id" => Ok(format!("{}\n", state.boot_id)),
         "/proc/cmdline" => {
             let arguments = state.recipe.as_ref().map(|recipe| recipe.kernel_args.join(" ")).unwrap_or_default();
@@ -327,5 +419,6 @@ fn file(machine: &Machine, path: &str) -> Result<String, Status> {
         }
         "/etc/hostname" => Ok(format!("{}\n", state.hostname())),
         _ => Err(Status::not_found(format!("stat {path}: no such file or directory"))),
-    })
+    });
+    text.map(String::into_bytes)
 }

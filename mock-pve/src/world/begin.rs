@@ -44,6 +44,7 @@ impl World {
             dir,
             seed,
             state: Mutex::new(state),
+            changed: std::sync::atomic::AtomicBool::new(true),
             networks: Mutex::new(networks),
             guests: Mutex::new(BTreeMap::new()),
             power: Mutex::new(Vec::new()),
@@ -51,10 +52,14 @@ impl World {
             stops: Mutex::new(HashMap::new()),
             ended: tokio::sync::Notify::new(),
             deeds: Mutex::new(Vec::new()),
+            etcds: super::cluster::Etcds::default(),
+            members: tokio::sync::watch::channel(0).0,
+            services: Mutex::default(),
         }));
         world.keep_statistics();
+        world.keep_services();
         guest::run(&world);
-        world.keep_saving(saved);
+        world.keep_saving();
         Ok(world)
     }
 }
@@ -131,6 +136,7 @@ fn from_seed(seed: &Seed, dir: &Path, rng_seed: u64, pve: PveVersion) -> Result<
             .iter()
             .filter_map(|resource| Some((resource.get("sid")?.as_str()?.to_owned(), resource.clone())))
             .collect(),
+        ha_groups: BTreeMap::new(),
         replication: seed.replication_jobs.clone(),
         backup: seed.backup_jobs.clone(),
         firewall: seed.firewall.clone(),
@@ -159,6 +165,7 @@ fn make_node(node: &NodeSeed, id: u32) -> Node {
         memory: node.memory_mb.unwrap_or(65_536) << 20,
         network,
         fingerprint: String::new(),
+        outage: None,
     }
 }
 

@@ -74,7 +74,12 @@ fn section(text: &mut String, config: &Config) {
 
 /// SHA-1 of the text: any change alters it.
 pub fn digest(vm: &Vm) -> String {
-    hex::encode(Sha1::digest(text(vm).as_bytes()))
+    digest_of(&text(vm))
+}
+
+/// SHA-1 of any text.
+pub fn digest_of(text: &str) -> String {
+    hex::encode(Sha1::digest(text.as_bytes()))
 }
 
 #[cfg(test)]

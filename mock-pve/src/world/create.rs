@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::World;
-use super::disks::{Copy, Place, Planned, drive_keys};
+use super::disks::{Copy, CopyOf, Place, Planned, drive_keys};
 use super::drive;
 use super::keys::{Change, normal_nic, stored};
 use super::property::{Properties, print_size};
@@ -355,7 +355,7 @@ impl World {
             } else {
                 let label = format!("drive {key} ");
                 let copy = Copy {
-                    from: &source,
+                    from: CopyOf::Volume(&source),
                     snapshot: new.snapname.as_deref(),
                     format: new.format.as_deref(),
                     label: &label,

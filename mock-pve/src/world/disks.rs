@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::World;
 use super::drive;
+use super::node_files::NodeFile;
 use super::property::{Properties, parse_size, print_size};
 use super::qcow2;
 use super::refusal::{Refusal, Rule};
@@ -266,11 +267,6 @@ impl State {
             }
         }
     }
-
-    /// The volume whose path the node would show like that.
-    fn volume_at(&self, node: &str, path: &str) -> Option<VolumeKey> {
-        self.volumes.keys().find(|key| (key.node.is_empty() || key.node == node) && self.path_of(key) == path).cloned()
-    }
 }
 
 fn import_syntax() -> &'static str {
@@ -288,11 +284,25 @@ pub struct Place<'a> {
     pub vmid: u32,
 }
 
+/// What a copy is made of.
+#[derive(Clone, Copy, Debug)]
+pub enum CopyOf<'a> {
+    /// A volume.
+    Volume(&'a VolumeKey),
+    /// A file of the node that is no volume.
+    File {
+        /// Where it really is.
+        real: &'a Path,
+        /// What the node calls it.
+        shown: &'a str,
+    },
+}
+
 /// A copy of a volume that is to be made.
 #[derive(Clone, Debug)]
 pub struct Copy<'a> {
     /// What is copied.
-    pub from: &'a VolumeKey,
+    pub from: CopyOf<'a>,
     /// The snapshot of it, if not its present state.
     pub snapshot: Option<&'a str>,
     /// Format wanted; the source's where the target can.
@@ -327,6 +337,10 @@ impl World {
             )));
         }
         let path = state.file_of(self.dir(), &key);
+        if path.is_symlink() {
+            // A disk that moved away under its guest left it; creating through it would empty that disk.
+            let _ = std::fs::remove_file(&path);
+        }
         let made = path
             .parent()
             .map_or(Ok(()), std::fs::create_dir_all)
@@ -375,12 +389,19 @@ impl World {
 
     /// Makes a full copy of a volume for a VM.
     pub async fn copy_volume(&self, work: Option<&Work>, place: &Place<'_>, copy: &Copy<'_>) -> Rule<VolumeKey> {
-        let (source, volume, formats, shown_from) = {
+        let (source, volume, formats, shown_from, called) = {
             let state = self.state();
-            let volume = state.volumes.get(copy.from).cloned();
             let storage = state.storage_on(place.storage, place.node)?;
             let formats: Vec<String> = storage.formats().into_iter().map(str::to_owned).collect();
-            (state.file_of(self.dir(), copy.from), volume, formats, state.path_of(copy.from))
+            match copy.from {
+                CopyOf::Volume(key) => {
+                    let volume = state.volumes.get(key).cloned();
+                    (state.file_of(self.dir(), key), volume, formats, state.path_of(key), key.volid())
+                }
+                CopyOf::File { real, shown } => {
+                    (real.to_owned(), found_file(real), formats, shown.to_owned(), shown.to_owned())
+                }
+            }
         };
         let Some(volume) = volume else {
             return Err(Refusal::failed(format!("failed to stat '{shown_from}'\n")));
@@ -394,7 +415,7 @@ impl World {
             .to_owned();
         let info = image_info(&volume, &source).await?;
         if let Some(work) = work {
-            work.log(format!("create full clone of {}({})", copy.label, copy.from.volid()));
+            work.log(format!("create full clone of {}({called})", copy.label));
         }
         let target = self.allocate(place, &format, info.virtual_size, None)?;
         let (target_path, shown, family) = {
@@ -509,14 +530,12 @@ impl World {
                 Ok(value)
             }
             Source::Import { storage, from } => {
-                let source = {
-                    let state = self.state();
-                    if from.starts_with('/') { state.volume_at(node, from) } else { state.volume_key(node, from) }
+                let source = self.import_source(node, from)?;
+                let from = match &source {
+                    Found::Volume(key) => CopyOf::Volume(key),
+                    Found::File(real) => CopyOf::File { real, shown: from },
                 };
-                let Some(source) = source else {
-                    return Err(Refusal::failed(format!("can't find file '{from}'\n")));
-                };
-                let copy = Copy { from: &source, snapshot: None, format: format.as_deref(), label: "drive " };
+                let copy = Copy { from, snapshot: None, format: format.as_deref(), label: "drive " };
                 let made = self.copy_volume(work, &Place { node, storage, vmid }, &copy).await?;
                 let size = self.state().volumes.get(&made).map_or(0, |volume| volume.size);
                 stored.remove("format");
@@ -527,6 +546,21 @@ impl World {
                 created(&value);
                 Ok(value)
             }
+        }
+    }
+
+    /// What an import reads: a volume, or a file of the node.
+    fn import_source(&self, node: &str, from: &str) -> Rule<Found> {
+        let key = {
+            let state = self.state();
+            if from.starts_with('/') { state.volume_at(node, from) } else { state.volume_key(node, from) }
+        };
+        if let Some(key) = key {
+            return Ok(Found::Volume(key));
+        }
+        match self.node_file(node, from) {
+            Some(NodeFile::File { real, .. }) if real.is_file() => Ok(Found::File(real)),
+            _ => Err(Refusal::failed(format!("can't find file '{from}'\n"))),
         }
     }
 
@@ -560,6 +594,32 @@ impl World {
         };
         self.free(&key)
     }
+}
+
+/// Where the bytes of an import are.
+enum Found {
+    Volume(VolumeKey),
+    File(PathBuf),
+}
+
+/// A file as if it were an uploaded volume: its format is what its first bytes say.
+fn found_file(real: &Path) -> Option<Volume> {
+    use std::io::Read as _;
+    let size = std::fs::metadata(real).ok()?.len();
+    let mut magic = [0; 4];
+    let length = std::fs::File::open(real).and_then(|mut file| file.read(&mut magic)).ok()?;
+    let format = if length == 4 && &magic == b"QFI\xfb" { "qcow2" } else { "raw" };
+    Some(Volume {
+        content: "import".to_owned(),
+        format: format.to_owned(),
+        size,
+        vmid: None,
+        parent: None,
+        ctime: 0,
+        notes: None,
+        protected: false,
+        snapshots: std::collections::BTreeSet::new(),
+    })
 }
 
 fn efi_size(efitype: Option<&str>, family: Family, kind: &str) -> u64 {

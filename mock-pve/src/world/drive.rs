@@ -4,7 +4,7 @@
 //! configs are changed. Start at [`World::boot`].
 
 use super::World;
-use super::power::{Boot, Nic};
+use super::power::{Boot, CloudInit, Nic};
 use super::property::Properties;
 use super::state::{Config, State, Vm};
 
@@ -99,6 +99,25 @@ pub fn first_cdrom(config: &Config) -> Option<String> {
             let drive = Properties::parse(text, "file");
             is_cdrom(&drive) && !drive.get("file").is_some_and(is_cloudinit)
         })
+    })
+}
+
+/// What the cloud-init drive says of `netN`, if there is one.
+fn cloud_init(config: &Config, net: &str) -> Option<CloudInit> {
+    config
+        .iter()
+        .find(|(key, value)| is_drive(key) && Properties::parse(value, "file").get("file").is_some_and(is_cloudinit))?;
+    let (_, number) = numbered(net)?;
+    let ip = Properties::parse(config.get(&format!("ipconfig{number}")).map_or("", String::as_str), "");
+    Some(match ip.get("ip") {
+        Some("dhcp") => CloudInit::Dhcp,
+        Some(address) => match address.parse() {
+            Ok(address) => {
+                CloudInit::Static { address, gateway: ip.get("gw").and_then(|gateway| gateway.parse().ok()) }
+            }
+            Err(_) => CloudInit::Nothing,
+        },
+        None => CloudInit::Nothing,
     })
 }
 
@@ -214,7 +233,8 @@ impl State {
             uuid,
             nics: nics(config)
                 .into_iter()
-                .map(|(_, nic)| Nic {
+                .map(|(key, nic)| Nic {
+                    cloud_init: cloud_init(config, &key),
                     mac: nic.get("macaddr").unwrap_or_default().to_ascii_uppercase(),
                     bridge: nic.get("bridge").unwrap_or_default().to_owned(),
                     link_up: !nic.is_on("link_down"),
@@ -271,6 +291,18 @@ mod tests {
         assert_eq!(boot_disk_size(&lines), 8 << 30);
         lines.insert("boot".to_owned(), String::new());
         assert!(boot_order(&lines).is_empty());
+    }
+
+    #[test]
+    fn a_cloud_init_drive_says_which_address_a_card_has() {
+        let mut lines = config(&[("net0", "virtio=A,bridge=b"), ("ipconfig0", "gw=10.0.0.1,ip=10.0.0.5/24")]);
+        assert_eq!(cloud_init(&lines, "net0"), None, "without a drive nobody reads it");
+        lines.insert("ide2".to_owned(), "local-lvm:vm-100-cloudinit,media=cdrom".to_owned());
+        let (address, gateway) = ("10.0.0.5/24".parse().unwrap(), "10.0.0.1".parse().ok());
+        assert_eq!(cloud_init(&lines, "net0"), Some(CloudInit::Static { address, gateway }));
+        assert_eq!(cloud_init(&lines, "net1"), Some(CloudInit::Nothing));
+        lines.insert("ipconfig0".to_owned(), "ip=dhcp".to_owned());
+        assert_eq!(cloud_init(&lines, "net0"), Some(CloudInit::Dhcp));
     }
 
     #[test]

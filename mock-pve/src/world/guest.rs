@@ -67,7 +67,7 @@ async fn up(world: World, boot: Boot) {
         addresses: ["127.0.0.1/8", "::1/128"].iter().filter_map(|text| text.parse().ok()).collect(),
     }];
     for (nic, number) in boot.nics.iter().zip(0..) {
-        let lease = world.lease(&nic.bridge, &nic.mac).map(|lease| lease.address);
+        let lease = world.first_address(nic).map(|lease| lease.address);
         let fallback = format!("10.0.2.{}/24", 15 + number).parse().ok();
         let local = "fe80::be24:11ff:fe00:1/64".parse().ok();
         interfaces.push(GuestInterface {

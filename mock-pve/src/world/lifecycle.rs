@@ -38,8 +38,16 @@ fn not_found(node: &str, vmid: u32) -> Refusal {
 }
 
 impl World {
-    /// Starts a VM. Says the UPID.
+    /// Starts a VM, or asks the HA manager to. Says the UPID.
     pub fn start_vm(&self, caller: &Caller, node: &str, vmid: u32) -> String {
+        if self.state().is_ha_managed(vmid) {
+            return self.ha_start(caller, node, vmid);
+        }
+        self.start_now(caller, node, vmid)
+    }
+
+    /// Starts a VM whoever manages it. Says the UPID.
+    pub(super) fn start_now(&self, caller: &Caller, node: &str, vmid: u32) -> String {
         let at = node.to_owned();
         self.start_task(caller, node, "qmstart", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
@@ -53,6 +61,7 @@ impl World {
 
     fn may_start(&self, node: &str, vmid: u32) -> Rule<()> {
         let mut state = self.state();
+        state.check_quorum()?;
         let vm = state.vm(node, vmid)?;
         if vm.config.get("template").is_some_and(|flag| flag == "1") {
             return Err(Refusal::failed("you can't start a vm if it's a template\n"));
@@ -90,8 +99,20 @@ impl World {
         Ok(())
     }
 
-    /// Pulls the plug of a VM. Says the UPID.
-    pub fn stop_vm(&self, caller: &Caller, node: &str, vmid: u32, overrule: bool) -> String {
+    /// Pulls the plug of a VM, or asks the HA manager to. Says the UPID.
+    pub fn stop_vm(&self, caller: &Caller, node: &str, vmid: u32, overrule: bool) -> Rule<String> {
+        if self.state().is_ha_managed(vmid) {
+            if overrule {
+                return Err(Refusal::param("overrule-shutdown", "Not applicable for HA resources."));
+            }
+            self.tell(caller, "stop", Some(vmid), None);
+            return Ok(self.ha_stop(caller, node, vmid, 0.0));
+        }
+        Ok(self.stop_now(caller, node, vmid, overrule))
+    }
+
+    /// Pulls the plug of a VM whoever manages it. Says the UPID.
+    pub(super) fn stop_now(&self, caller: &Caller, node: &str, vmid: u32, overrule: bool) -> String {
         self.tell(caller, "stop", Some(vmid), None);
         let (at, who) = (node.to_owned(), caller.clone());
         self.start_task(caller, node, "qmstop", &vmid.to_string(), |work| async move {
@@ -136,8 +157,17 @@ impl World {
         work.log(format!("overruled qmshutdown tasks: {}", tasks.join(", ")));
     }
 
-    /// Asks a VM to shut down. Says the UPID.
+    /// Asks a VM to shut down, or the HA manager to see to it. Says the UPID.
     pub fn shutdown_vm(&self, caller: &Caller, node: &str, vmid: u32, how: Shutdown) -> Rule<String> {
+        if self.state().is_ha_managed(vmid) {
+            self.tell(caller, "shutdown", Some(vmid), None);
+            return Ok(self.ha_stop(caller, node, vmid, how.timeout.unwrap_or(60.0)));
+        }
+        self.shutdown_now(caller, node, vmid, how)
+    }
+
+    /// Asks a VM to shut down whoever manages it. Says the UPID.
+    pub(super) fn shutdown_now(&self, caller: &Caller, node: &str, vmid: u32, how: Shutdown) -> Rule<String> {
         let paused = {
             let state = self.state();
             state.vms.get(&vmid).and_then(|vm| vm.running.as_ref()).is_some_and(|running| running.paused)

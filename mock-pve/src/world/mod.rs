@@ -13,10 +13,14 @@ pub mod deed;
 pub mod disks;
 pub mod drive;
 mod guest;
+pub mod ha;
 pub mod keys;
 pub mod lifecycle;
 pub mod machine;
+pub mod members;
+pub mod migrate;
 pub mod network;
+pub mod node_files;
 pub mod power;
 mod power_rules;
 pub mod property;
@@ -34,14 +38,16 @@ pub mod update;
 pub mod volume;
 pub mod work;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write as _;
 use std::net::IpAddr;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ipnet::IpNet;
-use tokio::sync::{Notify, RwLock, mpsc};
+use tokio::sync::{Notify, RwLock, mpsc, watch};
 
 pub use self::network::Lease;
 pub use self::state::{PveVersion, State};
@@ -49,7 +55,7 @@ pub use self::state::{PveVersion, State};
 use self::clock::Clock;
 use self::deed::Deed;
 use self::network::Networks;
-use self::power::Power;
+use self::power::{CloudInit, Nic, Power};
 use self::seed::{NetworkSeed, Seed};
 
 /// Why a world can't begin.
@@ -137,6 +143,8 @@ struct Inner {
     dir: PathBuf,
     seed: Seed,
     state: Mutex<State>,
+    /// The state may differ from what was saved.
+    changed: AtomicBool,
     networks: Mutex<Networks>,
     guests: Mutex<BTreeMap<u32, GuestInfo>>,
     power: Mutex<Vec<mpsc::UnboundedSender<Power>>>,
@@ -144,6 +152,32 @@ struct Inner {
     stops: Mutex<HashMap<String, Arc<Notify>>>,
     ended: Notify,
     deeds: Mutex<Vec<mpsc::UnboundedSender<Deed>>>,
+    etcds: cluster::Etcds,
+    /// Counts nodes that went down or came back.
+    members: watch::Sender<u64>,
+    services: Mutex<ha::Services>,
+}
+
+/// The data of a world, locked. Whoever can change it is taken to have done so.
+#[derive(Debug)]
+pub struct Held<'a> {
+    state: MutexGuard<'a, State>,
+    changed: &'a AtomicBool,
+}
+
+impl Deref for Held<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        self.changed.store(true, Ordering::Relaxed);
+        &mut self.state
+    }
 }
 
 /// A poisoned lock means a panic elsewhere; the data is still the best there is.
@@ -173,8 +207,13 @@ impl World {
     }
 
     /// The data, locked. Never hold it across an await.
-    pub fn state(&self) -> MutexGuard<'_, State> {
-        held(&self.0.state)
+    pub fn state(&self) -> Held<'_> {
+        Held { state: held(&self.0.state), changed: &self.0.changed }
+    }
+
+    /// Whether anything may have changed since this was asked last.
+    fn take_changed(&self) -> bool {
+        self.0.changed.swap(false, Ordering::Relaxed)
     }
 
     /// All power events from now on, beginning with `On` for every VM that runs.
@@ -227,7 +266,38 @@ impl World {
 
     /// The address that DHCP gives a MAC on a bridge.
     pub fn lease(&self, bridge: &str, mac: &str) -> Option<Lease> {
-        held(&self.0.networks).lease(bridge, mac)
+        let seen: BTreeSet<IpAddr> = held(&self.0.guests)
+            .values()
+            .flat_map(|guest| &guest.interfaces)
+            .filter(|interface| !interface.mac.eq_ignore_ascii_case(mac))
+            .flat_map(|interface| interface.addresses.iter().map(IpNet::addr))
+            .collect();
+        {
+            let mut networks = held(&self.0.networks);
+            networks.avoid(seen);
+            if let Some(lease) = networks.lease(bridge, mac) {
+                return Some(lease);
+            }
+        }
+        // A full range: what VMs had that are gone has run out.
+        let living: BTreeSet<String> = {
+            let state = self.state();
+            let nics = state.vms.values().flat_map(|vm| drive::nics(&vm.config));
+            nics.filter_map(|(_, nic)| nic.get("macaddr").map(str::to_ascii_uppercase)).collect()
+        };
+        let mut networks = held(&self.0.networks);
+        networks.release(|mac| !living.contains(mac));
+        networks.lease(bridge, mac)
+    }
+
+    /// The address that a network card comes up with before anybody configures it: what its cloud-init drive says, else
+    /// what DHCP gives.
+    pub fn first_address(&self, nic: &Nic) -> Option<Lease> {
+        match &nic.cloud_init {
+            None | Some(CloudInit::Dhcp) => self.lease(&nic.bridge, &nic.mac),
+            Some(CloudInit::Nothing) => None,
+            Some(CloudInit::Static { address, gateway }) => Some(Lease { address: *address, gateway: *gateway }),
+        }
     }
 
     /// The network behind a bridge.

@@ -26,12 +26,13 @@ pub struct Networks {
     dial: Vec<Dial>,
     reserved: BTreeSet<IpAddr>,
     leases: BTreeMap<(String, String), IpAddr>,
+    held: BTreeSet<IpAddr>,
 }
 
 impl Networks {
     /// Networks with nobody in them. `reserved` addresses are never leased.
     pub fn new(networks: Vec<NetworkSeed>, dial: Vec<Dial>, reserved: BTreeSet<IpAddr>) -> Self {
-        Self { behind: networks, dial, reserved, leases: BTreeMap::new() }
+        Self { behind: networks, dial, reserved, leases: BTreeMap::new(), held: BTreeSet::new() }
     }
 
     /// The network behind a bridge.
@@ -55,12 +56,28 @@ impl Networks {
         let (first, last) = (u32::from(first), u32::from(last));
         let count = last.checked_sub(first)?.saturating_add(1);
         let wish = key.1.bytes().fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte)) % count;
-        let taken: BTreeSet<IpAddr> = self.leases.values().copied().chain(self.reserved.iter().copied()).collect();
+        let taken: BTreeSet<IpAddr> = self
+            .leases
+            .values()
+            .copied()
+            .chain(self.reserved.iter().copied())
+            .chain(self.held.iter().copied())
+            .collect();
         let address = (0..count)
             .map(|step| IpAddr::V4(Ipv4Addr::from(first + (wish + step) % count)))
             .find(|address| !taken.contains(address))?;
         self.leases.insert(key, address);
         lease(address)
+    }
+
+    /// Addresses that machines were seen to have, whoever gave them: nobody else gets one of them.
+    pub fn avoid(&mut self, held: BTreeSet<IpAddr>) {
+        self.held = held;
+    }
+
+    /// Takes back the leases of MACs that `gone` says are in use no more.
+    pub fn release(&mut self, gone: impl Fn(&str) -> bool) {
+        self.leases.retain(|(_, mac), _| !gone(mac));
     }
 
     /// Where an address really listens: itself, unless a `dial` entry holds it.
@@ -103,6 +120,11 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(networks.lease("vmbr0", "BC:24:11:00:00:03"), None, "the third address is reserved");
         assert_eq!(networks.lease("vmbr9", "BC:24:11:00:00:01"), None);
+        networks.avoid(BTreeSet::from([first.address.addr()]));
+        networks.release(|mac| mac.ends_with("01"));
+        assert_eq!(networks.lease("vmbr0", "BC:24:11:00:00:03"), None, "somebody has set it by hand");
+        networks.avoid(BTreeSet::new());
+        assert_eq!(networks.lease("vmbr0", "BC:24:11:00:00:03").unwrap().address, first.address);
     }
 
     #[test]

@@ -3,7 +3,10 @@
 //! Purpose: the hypervisor's rules (`world`) say when a VM is switched on or asked to stop; the guests (`machine`)
 //! say when they have switched themselves off. Neither knows more of the other than this file.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
+
+use ipnet::IpNet;
 
 /// What the hypervisor does to a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,4 +66,22 @@ pub struct Nic {
     pub bridge: String,
     /// `link_down` is not set.
     pub link_up: bool,
+    /// What the cloud-init drive says of its address; `None`: there is no such drive.
+    pub cloud_init: Option<CloudInit>,
+}
+
+/// What a cloud-init drive says of a network card.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloudInit {
+    /// Nothing: the card has no address.
+    Nothing,
+    /// `ip=dhcp`
+    Dhcp,
+    /// `ip=ADDRESS/PREFIX`
+    Static {
+        /// The address.
+        address: IpNet,
+        /// The router.
+        gateway: Option<IpAddr>,
+    },
 }

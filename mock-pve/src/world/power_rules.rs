@@ -36,6 +36,7 @@ impl World {
             was_on
         };
         if was_on {
+            self.gone_off(vmid);
             self.set_guest(vmid, None);
             self.emit(&Power::Off { vmid });
         }
@@ -64,6 +65,7 @@ impl World {
             }
             state.apply_pending(vmid);
         }
+        self.gone_off(vmid);
         self.set_guest(vmid, None);
     }
 }

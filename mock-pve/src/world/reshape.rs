@@ -5,7 +5,7 @@
 
 use super::World;
 use super::config::{digest, keep_as_unused, volid};
-use super::disks::{Copy, Place, blocking, drive_keys, snapshots_of};
+use super::disks::{Copy, CopyOf, Place, blocking, drive_keys, snapshots_of};
 use super::drive;
 use super::property::{Properties, parse_size, print_size};
 use super::refusal::{Refusal, Rule};
@@ -179,7 +179,8 @@ impl World {
             };
             let place = Place { node: &at, storage: &ask.storage, vmid };
             let label = format!("drive {} ", ask.disk);
-            let copy = Copy { from: &old, snapshot: None, format: ask.format.as_deref(), label: &label };
+            let copy =
+                Copy { from: CopyOf::Volume(&old), snapshot: None, format: ask.format.as_deref(), label: &label };
             let new = world
                 .copy_volume(Some(&work), &place, &copy)
                 .await

@@ -15,6 +15,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The login that may do everything: what runs on a node itself is root's.
+    pub fn root() -> Self {
+        Self { identity: "root@pam".to_owned() }
+    }
+
     /// Only the login itself; a token of root isn't root.
     pub fn is_root(&self) -> bool {
         self.identity == "root@pam"

@@ -4,11 +4,13 @@
 //! sockets, files, or how a request looks. Start at [`State`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::access::Access;
+use super::members::Outage;
 use super::rng::Rng;
 use super::tasks::Tasks;
 
@@ -53,6 +55,9 @@ pub struct State {
     pub tasks: Tasks,
     /// HA resources by service id (`vm:100`).
     pub ha: BTreeMap<String, Map<String, Value>>,
+    /// HA groups by name.
+    #[serde(default)]
+    pub ha_groups: BTreeMap<String, Map<String, Value>>,
     /// Replication jobs.
     pub replication: Vec<Map<String, Value>>,
     /// Backup jobs.
@@ -78,6 +83,9 @@ pub struct Node {
     pub network: Vec<Map<String, Value>>,
     /// SHA-256 of its certificate, set by whoever serves it.
     pub fingerprint: String,
+    /// What is wrong with it, if anything.
+    #[serde(default)]
+    pub outage: Option<Outage>,
 }
 
 /// A storage.
@@ -148,6 +156,9 @@ pub struct Vm {
     /// Whether the seed brought it (else a request made it).
     #[serde(default)]
     pub seeded: bool,
+    /// Links at the former places of disks that moved while the guest ran; they go when it is off.
+    #[serde(default)]
+    pub trails: Vec<PathBuf>,
 }
 
 /// `key: value` lines.

@@ -3,31 +3,48 @@
 //! Purpose: the statistics round of every ten seconds, which alone tells `cluster/resources` names, states and
 //! template flags; and the state file. Must not know: who asks.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::World;
 use super::drive;
-use super::state::{Seen, State};
+use super::state::{Seen, State, Vm};
 
 /// Seconds of real life between two rounds (Proxmox VE 8.4, PVE/Service/pvestatd.pm).
 const ROUND: f64 = 10.0;
 
 impl State {
+    /// What a statistics round tells the cluster of a VM.
+    fn told(&self, vmid: u32, vm: &Vm) -> Option<Seen> {
+        // Nobody tells of the guests of a node that is down.
+        if !self.is_online(&vm.node) {
+            return None;
+        }
+        // A config that is still being made is nothing to tell of.
+        if vm.config.get("lock").is_some_and(|lock| lock == "create" || lock == "clone") && vm.seen.is_none() {
+            return None;
+        }
+        Some(Seen {
+            name: vm.config.get("name").cloned().unwrap_or_else(|| format!("VM {vmid}")),
+            running: vm.running.is_some(),
+            template: vm.config.get("template").is_some_and(|flag| flag == "1"),
+            maxdisk: drive::boot_disk_size(&vm.config),
+            maxmem: drive::memory_mib(&vm.config) << 20,
+            cpus: drive::cpus(&vm.config),
+        })
+    }
+
+    /// What is new in this statistics round.
+    fn news(&self) -> Vec<(u32, Option<Seen>)> {
+        let all = self.vms.iter().map(|(vmid, vm)| (*vmid, self.told(*vmid, vm), &vm.seen));
+        all.filter(|(_, told, seen)| told != *seen).map(|(vmid, told, _)| (vmid, told)).collect()
+    }
+
     /// One statistics round: what it tells the cluster of each VM.
     pub fn broadcast(&mut self) {
-        for (vmid, vm) in &mut self.vms {
-            // A config that is still being made is nothing to tell of.
-            if vm.config.get("lock").is_some_and(|lock| lock == "create" || lock == "clone") && vm.seen.is_none() {
-                continue;
+        for (vmid, told) in self.news() {
+            if let Some(vm) = self.vms.get_mut(&vmid) {
+                vm.seen = told;
             }
-            vm.seen = Some(Seen {
-                name: vm.config.get("name").cloned().unwrap_or_else(|| format!("VM {vmid}")),
-                running: vm.running.is_some(),
-                template: vm.config.get("template").is_some_and(|flag| flag == "1"),
-                maxdisk: drive::boot_disk_size(&vm.config),
-                maxmem: drive::memory_mib(&vm.config) << 20,
-                cpus: drive::cpus(&vm.config),
-            });
         }
     }
 }
@@ -41,27 +58,27 @@ impl World {
             loop {
                 clock.sleep(ROUND).await;
                 let Some(world) = weak.upgrade() else { return };
-                world.state().broadcast();
+                let mut state = world.state();
+                // A round without news leaves nothing to save.
+                if !state.news().is_empty() {
+                    state.broadcast();
+                }
             }
         });
     }
 
-    /// Writes the state file whenever the state differs from it, at most once a second.
-    pub(super) fn keep_saving(&self, path: PathBuf) {
+    /// Writes the state file when the state may differ from it, at most once a second.
+    pub(super) fn keep_saving(&self) {
         let weak = self.downgrade();
         tokio::spawn(async move {
-            let mut last = Vec::new();
             loop {
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
                 let Some(world) = weak.upgrade() else { return };
-                let Ok(text) = serde_json::to_vec(&*world.state()) else { return };
-                if text == last {
-                    continue;
+                if world.take_changed()
+                    && let Err(error) = world.save()
+                {
+                    tracing::warn!(dir = %world.dir().display(), %error, "the state can't be saved");
                 }
-                if let Err(error) = replace(&path, &text) {
-                    tracing::warn!(path = %path.display(), %error, "the state can't be saved");
-                }
-                last = text;
             }
         });
     }

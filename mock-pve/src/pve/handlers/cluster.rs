@@ -57,7 +57,7 @@ pub(in crate::pve) fn version(call: &Call) -> Result {
 }
 
 /// What `pveversion` prints.
-pub(super) fn manager_version(state: &State) -> String {
+pub(in crate::pve) fn manager_version(state: &State) -> String {
     format!("pve-manager/{}/{REPOSITORY}", state.version)
 }
 
@@ -84,10 +84,10 @@ pub(in crate::pve) fn resources(call: &Call) -> Result {
     if wants("node") {
         for (name, node) in &state.nodes {
             let mut entry = json!({
-                "id": format!("node/{name}"), "type": "node", "node": name, "status": "online", "level": "",
-                "cgroup-mode": 1,
+                "id": format!("node/{name}"), "type": "node", "node": name, "level": "",
+                "status": views::node_status(&state, name), "cgroup-mode": 1,
             });
-            if state.may(&call.caller, &format!("/nodes/{name}"), &["Sys.Audit"]) {
+            if state.is_online(name) && state.may(&call.caller, &format!("/nodes/{name}"), &["Sys.Audit"]) {
                 entry["maxcpu"] = json!(node.cpus);
                 entry["cpu"] = json!(0.05);
                 entry["maxmem"] = json!(node.memory);
@@ -131,13 +131,14 @@ pub(in crate::pve) fn status(call: &Call) -> Result {
     let mut list = Vec::new();
     if let Some(name) = &state.cluster_name {
         list.push(json!({
-            "type": "cluster", "id": "cluster", "name": name, "nodes": state.nodes.len(), "quorate": 1, "version": state.nodes.len(),
+            "type": "cluster", "id": "cluster", "name": name, "nodes": state.nodes.len(),
+            "quorate": u8::from(state.is_quorate()), "version": state.nodes.len(),
         }));
     }
     for (name, node) in &state.nodes {
         list.push(json!({
             "type": "node", "id": format!("node/{name}"), "name": name, "nodeid": node.id, "ip": node.ip,
-            "local": u8::from(*name == call.local), "online": 1, "level": "",
+            "local": u8::from(*name == call.local), "online": u8::from(state.is_online(name)), "level": "",
         }));
     }
     Ok(list.into())
@@ -232,86 +233,6 @@ pub(in crate::pve) fn tasks(call: &Call) -> Result {
     Ok(list.into())
 }
 
-/// `GET /cluster/ha/resources`
-pub(in crate::pve) fn ha_resources(call: &Call) -> Result {
-    let state = call.world.state();
-    Ok(state.ha.values().cloned().map(Value::Object).collect::<Vec<_>>().into())
-}
-
-fn service_id(call: &Call) -> std::result::Result<String, Refusal> {
-    let sid = call.text("sid");
-    let vmid = sid.strip_prefix("vm:").unwrap_or(sid);
-    if vmid.parse::<u32>().is_err() {
-        return Err(Refusal::failed(format!("unable to parse service id '{sid}'\n")));
-    }
-    Ok(format!("vm:{vmid}"))
-}
-
-/// `GET /cluster/ha/resources/{sid}`
-pub(in crate::pve) fn ha_resource(call: &Call) -> Result {
-    let sid = service_id(call)?;
-    match call.world.state().ha.get(&sid) {
-        Some(resource) => Ok(resource.clone().into()),
-        None => Err(Refusal::failed(format!("no such resource '{sid}'\n"))),
-    }
-}
-
-/// `POST /cluster/ha/resources`
-pub(in crate::pve) fn create_ha_resource(call: &Call) -> Result {
-    let sid = service_id(call)?;
-    let mut state = call.world.state();
-    if state.ha.contains_key(&sid) {
-        return Err(Refusal::failed(format!("create resource failed: resource ID '{sid}' already defined\n")));
-    }
-    let mut resource = json!({"sid": sid, "type": "vm", "state": "started"}).as_object().cloned().unwrap_or_default();
-    set_resource(call, &mut resource);
-    state.ha.insert(sid, resource);
-    Ok(().into())
-}
-
-fn set_resource(call: &Call, resource: &mut Map<String, Value>) {
-    for key in ["state", "max_restart", "max_relocate", "comment", "group", "failback"] {
-        if let Some(value) = call.params.text(key) {
-            let value = if value == "enabled" { "started" } else { value };
-            let value = value.parse::<i64>().map_or_else(|_| json!(value), |number| json!(number));
-            resource.insert(key.to_owned(), value);
-        }
-    }
-    for key in call.params.list("delete") {
-        resource.remove(&key);
-    }
-}
-
-/// `PUT /cluster/ha/resources/{sid}`
-pub(in crate::pve) fn update_ha_resource(call: &Call) -> Result {
-    let sid = service_id(call)?;
-    let mut state = call.world.state();
-    let Some(resource) = state.ha.get_mut(&sid) else {
-        return Err(Refusal::failed(format!("no such resource '{sid}'\n")));
-    };
-    set_resource(call, resource);
-    Ok(().into())
-}
-
-/// `DELETE /cluster/ha/resources/{sid}`
-pub(in crate::pve) fn delete_ha_resource(call: &Call) -> Result {
-    let sid = service_id(call)?;
-    if call.world.state().ha.remove(&sid).is_none() {
-        return Err(Refusal::failed(format!("cannot delete service '{sid}', not HA managed!\n")));
-    }
-    Ok(().into())
-}
-
-/// `GET /cluster/replication`
-pub(in crate::pve) fn replication(call: &Call) -> Result {
-    let state = call.world.state();
-    let jobs = state.replication.iter().filter(|job| {
-        let guest = job.get("guest").map(ToString::to_string).unwrap_or_default();
-        state.may(&call.caller, &format!("/vms/{}", guest.trim_matches('"')), &["VM.Audit"])
-    });
-    Ok(jobs.cloned().map(Value::Object).collect::<Vec<_>>().into())
-}
-
 /// `GET /cluster/backup`
 pub(in crate::pve) fn backup(call: &Call) -> Result {
     let state = call.world.state();
@@ -321,22 +242,4 @@ pub(in crate::pve) fn backup(call: &Call) -> Result {
 /// `GET /cluster/firewall/options`
 pub(in crate::pve) fn firewall_options(call: &Call) -> Result {
     Ok(call.world.state().firewall.clone().into())
-}
-
-/// `GET /cluster/ha/status/current`
-pub(in crate::pve) fn ha_status(call: &Call) -> Result {
-    let state = call.world.state();
-    let mut list = vec![json!({
-        "id": "quorum", "type": "quorum", "node": state.local, "status": "OK", "quorate": 1,
-    })];
-    for (sid, resource) in &state.ha {
-        let vmid: u32 = sid.trim_start_matches("vm:").parse().unwrap_or_default();
-        let node = state.vms.get(&vmid).map(|vm| vm.node.clone()).unwrap_or_default();
-        let wanted = resource.get("state").and_then(Value::as_str).unwrap_or("started");
-        list.push(json!({
-            "id": format!("service:{sid}"), "type": "service", "sid": sid, "node": node, "state": wanted,
-            "request_state": wanted, "crm_state": wanted, "status": format!("{sid} ({node}, {wanted})"),
-        }));
-    }
-    Ok(list.into())
 }

@@ -9,6 +9,7 @@ pub(super) mod agent;
 pub(super) mod cluster;
 pub(super) mod config;
 pub(super) mod content;
+pub(super) mod ha;
 pub(super) mod nodes;
 pub(super) mod pools;
 pub(super) mod power;

@@ -14,10 +14,10 @@ pub(in crate::pve) fn list(call: &Call) -> Result {
         .iter()
         .map(|(name, node)| {
             let mut entry = json!({
-                "id": format!("node/{name}"), "node": name, "type": "node", "status": "online", "level": "",
-                "ssl_fingerprint": node.fingerprint,
+                "id": format!("node/{name}"), "node": name, "type": "node", "level": "",
+                "status": views::node_status(&state, name), "ssl_fingerprint": node.fingerprint,
             });
-            if state.may(&call.caller, &format!("/nodes/{name}"), &["Sys.Audit"]) {
+            if state.is_online(name) && state.may(&call.caller, &format!("/nodes/{name}"), &["Sys.Audit"]) {
                 entry["maxcpu"] = json!(node.cpus);
                 entry["cpu"] = json!(0.05);
                 entry["maxmem"] = json!(node.memory);

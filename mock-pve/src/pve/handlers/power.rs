@@ -1,10 +1,11 @@
 //! `Q/status/…`, `Q/migrate`.
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::views::{self, Detail};
 use crate::pve::call::{Call, Result};
 use crate::world::lifecycle::{Pause, Shutdown};
+use crate::world::migrate::Migrate;
 
 const ROOT_ONLY: &[&str] = &[
     "skiplock",
@@ -41,7 +42,7 @@ pub(in crate::pve) fn start(call: &Call) -> Result {
 pub(in crate::pve) fn stop(call: &Call) -> Result {
     call.root_only(ROOT_ONLY)?;
     let overrule = call.params.is_on("overrule-shutdown");
-    Ok(call.world.stop_vm(&call.caller, &call.node(), call.vmid(), overrule).into())
+    Ok(call.world.stop_vm(&call.caller, &call.node(), call.vmid(), overrule)?.into())
 }
 
 /// `POST Q/status/shutdown`
@@ -73,4 +74,47 @@ pub(in crate::pve) fn suspend(call: &Call) -> Result {
 pub(in crate::pve) fn resume(call: &Call) -> Result {
     call.root_only(ROOT_ONLY)?;
     Ok(call.world.pause_vm(&call.caller, &call.node(), call.vmid(), Pause::Resume)?.into())
+}
+
+/// `GET Q/migrate`
+pub(in crate::pve) fn preconditions(call: &Call) -> Result {
+    let found = call.world.migration_preconditions(&call.node(), call.vmid(), call.params.text("target"))?;
+    let disks: Vec<Value> = found
+        .disks
+        .iter()
+        .map(|disk| {
+            json!({
+                "volid": disk.volid, "size": disk.size, "cdrom": u8::from(disk.cdrom),
+                "is_unused": u8::from(disk.unused), "is_attached": u8::from(!disk.unused),
+            })
+        })
+        .collect();
+    let mut shown = json!({
+        "running": u8::from(found.running), "local_disks": disks, "local_resources": found.devices,
+        "mapped-resources": [], "mapped-resource-info": {},
+    });
+    // Only an offline migration depends on which storages there are.
+    if !found.running {
+        shown["allowed_nodes"] = json!(found.allowed);
+        let refused: Map<String, Value> = found
+            .refused
+            .iter()
+            .map(|(node, storages)| (node.clone(), json!({"unavailable_storages": storages})))
+            .collect();
+        shown["not_allowed_nodes"] = Value::Object(refused);
+    }
+    Ok(shown.into())
+}
+
+/// `POST Q/migrate`
+pub(in crate::pve) fn migrate(call: &Call) -> Result {
+    call.root_only(&["force", "migration_type", "migration_network"])?;
+    let ask = Migrate {
+        target: call.text("target").to_owned(),
+        online: call.params.is_on("online"),
+        local_disks: call.params.is_on("with-local-disks"),
+        storages: call.params.owned("targetstorage"),
+        force: call.params.is_on("force"),
+    };
+    Ok(call.world.migrate_vm(&call.caller, &call.node(), call.vmid(), ask)?.into())
 }

@@ -152,7 +152,7 @@ pub(in crate::pve) fn resource(state: &State, vmid: u32, vm: &Vm) -> Map<String,
 /// A storage's entry in the cluster's resources.
 pub(in crate::pve) fn storage_resource(world: &World, state: &State, node: &str, id: &str) -> Option<Value> {
     let storage = state.storages.get(id)?;
-    let disabled = storage.flag("disable");
+    let disabled = storage.flag("disable") || !state.is_online(node);
     Some(json!({
         "id": format!("storage/{node}/{id}"), "type": "storage", "storage": id, "node": node,
         "plugintype": storage.kind, "status": if disabled { "unknown" } else { "available" },
@@ -177,4 +177,9 @@ pub(in crate::pve) fn node_uptime(world: &World) -> u64 {
 pub(in crate::pve) fn node_memory(state: &State, node: &str) -> u64 {
     let running = state.vms.values().filter(|vm| vm.node == node && vm.running.is_some());
     (1 << 30) + running.map(|vm| drive::memory_mib(&vm.config) << 18).sum::<u64>()
+}
+
+/// `online` or `offline`.
+pub(in crate::pve) fn node_status(state: &State, node: &str) -> &'static str {
+    if state.is_online(node) { "online" } else { "offline" }
 }

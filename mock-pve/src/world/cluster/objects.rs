@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{Etcd, EtcdError};
+/// An object and the key it belongs under.
+pub type Keyed = (String, Value);
 
 /// A node object's ingredients.
 #[derive(Clone, Debug)]
@@ -63,47 +64,64 @@ pub fn uid(of: &str) -> String {
 }
 
 /// What every new cluster holds once its first API server ran. `seed` makes the UIDs: two clusters differ in them.
-pub fn begin(etcd: &Etcd, seed: &str, kubernetes: &str) -> Result<(), EtcdError> {
+pub fn begin(seed: &str, kubernetes: &str) -> Vec<Keyed> {
+    let mut all = Vec::new();
     for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
         let mut object = namespaced("v1", "Namespace", None, name, seed);
         object["metadata"]["labels"] = json!({ "kubernetes.io/metadata.name": name });
         object["spec"] = json!({ "finalizers": ["kubernetes"] });
         object["status"] = json!({ "phase": "Active" });
-        etcd.put(&key("namespaces", None, name), object, None)?;
+        all.push((key("namespaces", None, name), object));
     }
     let mut service = namespaced("v1", "Service", Some("default"), "kubernetes", seed);
     service["spec"] = json!({ "clusterIP": "10.96.0.1", "type": "ClusterIP",
         "ports": [{ "name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443 }] });
-    etcd.put(&key("services", Some("default"), "kubernetes"), service, None)?;
-    let mut dns = workload("Deployment", "coredns", "kube-dns", seed);
-    dns["spec"]["replicas"] = json!(2);
-    dns["spec"]["template"]["spec"] =
-        json!({ "containers": [{ "name": "coredns", "image": "registry.k8s.io/coredns/coredns:v1.14.2" }] });
-    dns["status"] = json!({ "replicas": 2, "readyReplicas": 2, "availableReplicas": 2, "updatedReplicas": 2,
-        "observedGeneration": 1 });
-    etcd.put(&key("deployments", Some("kube-system"), "coredns"), dns, None)?;
+    all.push((key("services/specs", Some("default"), "kubernetes"), service));
+    let dns = "registry.k8s.io/coredns/coredns:v1.14.2";
+    all.push(deployment("kube-system", "coredns", "kube-dns", (2, dns), seed));
     for (name, app, image) in [
         ("kube-proxy", "kube-proxy", format!("registry.k8s.io/kube-proxy:v{kubernetes}")),
         ("kube-flannel", "flannel", "ghcr.io/siderolabs/flannel:v0.27.4".to_owned()),
     ] {
-        let mut set = workload("DaemonSet", name, app, seed);
-        set["spec"]["template"]["spec"] = json!({ "containers": [{ "name": name, "image": image }] });
-        set["status"] = json!({ "observedGeneration": 1 });
-        etcd.put(&key("daemonsets", Some("kube-system"), name), set, None)?;
+        let mut set = workload("DaemonSet", ("kube-system", name), app, &image, seed);
+        set["spec"]["template"]["spec"]["tolerations"] = json!([{ "operator": "Exists" }]);
+        all.push((key("daemonsets", Some("kube-system"), name), set));
     }
-    Ok(())
+    all
 }
 
-fn workload(kind: &str, name: &str, app: &str, seed: &str) -> Value {
-    let mut object = namespaced("apps/v1", kind, Some("kube-system"), name, seed);
+/// What users put into the cluster: a deployment with a disruption budget, and a stateful set.
+pub fn users(seed: &str) -> Vec<Keyed> {
+    let mut budget = namespaced("policy/v1", "PodDisruptionBudget", Some("default"), "web", seed);
+    budget["spec"] = json!({ "minAvailable": 1, "selector": { "matchLabels": { "k8s-app": "web" } } });
+    let mut set = workload("StatefulSet", ("default", "store"), "store", "registry.k8s.io/pause:3.10", seed);
+    set["spec"]["replicas"] = json!(1);
+    set["spec"]["serviceName"] = json!("store");
+    vec![
+        deployment("default", "web", "web", (2, "registry.k8s.io/pause:3.10"), seed),
+        (key("poddisruptionbudgets", Some("default"), "web"), budget),
+        (key("statefulsets", Some("default"), "store"), set),
+    ]
+}
+
+fn deployment(namespace: &str, name: &str, app: &str, (replicas, image): (u64, &str), seed: &str) -> Keyed {
+    let mut object = workload("Deployment", (namespace, name), app, image, seed);
+    object["spec"]["replicas"] = json!(replicas);
+    (key("deployments", Some(namespace), name), object)
+}
+
+fn workload(kind: &str, (namespace, name): (&str, &str), app: &str, image: &str, seed: &str) -> Value {
+    let mut object = namespaced("apps/v1", kind, Some(namespace), name, seed);
     object["metadata"]["labels"] = json!({ "k8s-app": app });
     object["metadata"]["generation"] = json!(1);
     object["spec"] = json!({ "selector": { "matchLabels": { "k8s-app": app } },
-        "template": { "metadata": { "labels": { "k8s-app": app } } } });
+        "template": { "metadata": { "labels": { "k8s-app": app } },
+            "spec": { "containers": [{ "name": name, "image": image }] } } });
+    object["status"] = json!({ "observedGeneration": 1 });
     object
 }
 
-fn namespaced(version: &str, kind: &str, namespace: Option<&str>, name: &str, seed: &str) -> Value {
+pub(super) fn namespaced(version: &str, kind: &str, namespace: Option<&str>, name: &str, seed: &str) -> Value {
     let mut metadata = json!({ "name": name, "creationTimestamp": now(),
         "uid": uid(&format!("{seed} {kind} {} {name}", namespace.unwrap_or_default())) });
     if let Some(namespace) = namespace {
@@ -112,11 +130,10 @@ fn namespaced(version: &str, kind: &str, namespace: Option<&str>, name: &str, se
     json!({ "apiVersion": version, "kind": kind, "metadata": metadata })
 }
 
-/// Writes a machine's node object: new, or with its status brought up to date.
-pub fn put_node(etcd: &Etcd, facts: &NodeFacts, seed: &str) -> Result<(), EtcdError> {
+/// A machine's node object: new, or the old one with its status brought up to date.
+pub fn node(old: Option<Value>, facts: &NodeFacts, seed: &str) -> Keyed {
     let path = key("minions", None, &facts.name);
-    let mut node =
-        etcd.get(&path).map_or_else(|| namespaced("v1", "Node", None, &facts.name, seed), |entry| entry.value);
+    let mut node = old.unwrap_or_else(|| namespaced("v1", "Node", None, &facts.name, seed));
     let control_plane = "node-role.kubernetes.io/control-plane";
     let labels = &mut node["metadata"]["labels"];
     for (label, value) in [
@@ -156,19 +173,28 @@ pub fn put_node(etcd: &Etcd, facts: &NodeFacts, seed: &str) -> Result<(), EtcdEr
         "systemUUID": facts.uuid,
     });
     set_readiness(&mut node, facts.readiness);
-    etcd.put(&path, node, None).map(|_| ())
+    (path, node)
 }
 
-/// Changes only the Ready condition of a node object, if it exists.
-pub fn mark_node(etcd: &Etcd, name: &str, readiness: Readiness) -> Result<(), EtcdError> {
-    let path = key("minions", None, name);
-    let Some(entry) = etcd.get(&path) else { return Ok(()) };
-    let mut node = entry.value;
-    set_readiness(&mut node, readiness);
-    etcd.put(&path, node, None).map(|_| ())
+/// The lease by which a kubelet says that it lives.
+pub fn lease(old: Option<Value>, name: &str, seed: &str) -> Keyed {
+    let mut lease =
+        old.unwrap_or_else(|| namespaced("coordination.k8s.io/v1", "Lease", Some("kube-node-lease"), name, seed));
+    let renewed = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
+    lease["spec"] = json!({ "holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": renewed });
+    (key("leases", Some("kube-node-lease"), name), lease)
 }
 
-fn set_readiness(node: &mut Value, readiness: Readiness) {
+/// Where the API servers are.
+pub fn endpoints(addresses: &[String], seed: &str) -> Keyed {
+    let mut object = namespaced("v1", "Endpoints", Some("default"), "kubernetes", seed);
+    let each: Vec<Value> = addresses.iter().map(|address| json!({ "ip": address })).collect();
+    object["subsets"] = json!([{ "addresses": each, "ports": [{ "name": "https", "port": 6443, "protocol": "TCP" }] }]);
+    (key("services/endpoints", Some("default"), "kubernetes"), object)
+}
+
+/// Sets the Ready condition of a node object.
+pub fn set_readiness(node: &mut Value, readiness: Readiness) {
     let (status, reason, message) = match readiness {
         Readiness::Ready => ("True", "KubeletReady", "kubelet is posting ready status"),
         Readiness::NotReady => (
@@ -194,7 +220,8 @@ fn set_readiness(node: &mut Value, readiness: Readiness) {
 }
 
 /// The static pods of a control plane.
-pub fn put_static_pods(etcd: &Etcd, facts: &NodeFacts, seed: &str) -> Result<(), EtcdError> {
+pub fn static_pods(facts: &NodeFacts, seed: &str) -> Vec<Keyed> {
+    let mut all = Vec::new();
     for component in ["kube-apiserver", "kube-controller-manager", "kube-scheduler"] {
         let name = format!("{component}-{}", facts.name);
         let mut pod = namespaced("v1", "Pod", Some("kube-system"), &name, seed);
@@ -211,27 +238,9 @@ pub fn put_static_pods(etcd: &Etcd, facts: &NodeFacts, seed: &str) -> Result<(),
             "containerStatuses": [{ "name": component, "image": image, "ready": true, "restartCount": 0,
                 "state": { "running": { "startedAt": now() } } }],
         });
-        etcd.put(&key("pods", Some("kube-system"), &name), pod, None)?;
+        all.push((key("pods", Some("kube-system"), &name), pod));
     }
-    Ok(())
-}
-
-/// Brings the counts of the daemon sets up to the number of nodes that are ready.
-pub fn count_daemons(etcd: &Etcd) -> Result<(), EtcdError> {
-    let ready = etcd.list("/registry/minions/").0.iter().filter(|(_, entry)| is_ready(&entry.value)).count();
-    for name in ["kube-proxy", "kube-flannel"] {
-        let path = key("daemonsets", Some("kube-system"), name);
-        let Some(entry) = etcd.get(&path) else { continue };
-        let mut set = entry.value;
-        let status = json!({ "currentNumberScheduled": ready, "desiredNumberScheduled": ready, "numberReady": ready,
-            "numberAvailable": ready, "updatedNumberScheduled": ready, "numberMisscheduled": 0,
-            "observedGeneration": 1 });
-        if set["status"] != status {
-            set["status"] = status;
-            etcd.put(&path, set, None)?;
-        }
-    }
-    Ok(())
+    all
 }
 
 /// Whether a node object says Ready.

@@ -1,18 +1,17 @@
 //! A machine's life: power on, boot, maintenance, configured, down again.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
+use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 use super::config::{MachineType, NodeConfig};
-use super::state::{Api, Command, Link, Machine, Membership, ServiceState, Stage, What, Wipe};
+use super::state::{Api, Command, Link, Machine, ServiceState, Stage, What, Wipe};
 use super::versions::Version;
 use crate::disk::{self, DiskError, Keep, Verified};
-use crate::world::cluster::objects::{self, NodeFacts, Readiness};
-use crate::world::cluster::{self, Etcd, EtcdError, Member, OnDisk};
+use crate::etcd::{self, Change};
 use crate::world::{GuestInfo, GuestInterface};
 
 /// Whether a machine has to boot, or is up already when the world begins.
@@ -34,12 +33,8 @@ enum End {
 const BOOT: f64 = 25.0;
 const API: f64 = 2.0;
 const KUBELET: f64 = 4.0;
-const ETCD: f64 = 3.0;
 const API_SERVER: f64 = 8.0;
-const NODE_READY: f64 = 6.0;
 const SHUTDOWN: f64 = 10.0;
-/// How long the node controller waits before it calls a node unknown.
-const NODE_GRACE: f64 = 40.0;
 
 type Commands = mpsc::UnboundedReceiver<Command>;
 
@@ -59,19 +54,24 @@ pub(super) async fn live(machine: Machine, mut commands: Commands, mut pace: Pac
 }
 
 /// One boot of a machine.
-struct Boot {
-    machine: Machine,
+pub(super) struct Boot {
+    pub(super) machine: Machine,
     pace: Pace,
 }
 
 impl Boot {
-    async fn sleep(&self, seconds: f64) {
+    /// Whether things take their time; they don't for what is up when the world begins.
+    pub(super) fn is_slow(&self) -> bool {
+        self.pace == Pace::Real
+    }
+
+    pub(super) async fn sleep(&self, seconds: f64) {
         if self.pace == Pace::Real {
             self.machine.world().clock().sleep(seconds).await;
         }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.machine.hardware().disk.clone().unwrap_or_default()
     }
 
@@ -79,7 +79,7 @@ impl Boot {
         let machine = &self.machine;
         machine.update(|state| {
             (state.stage, state.api) = (Stage::Booting, Api::Silent);
-            (state.kubernetes, state.node_ready, state.bootstrapping) = (false, false, false);
+            (state.kubernetes, state.node_ready, state.bootstrapping) = (false, false, None);
             (state.config, state.recipe) = (None, None);
             state.services.clear();
             state.events.clear();
@@ -161,7 +161,7 @@ impl Boot {
                 let name = format!("eth{number}");
                 let fixed = config.map(|config| config.addresses(&name, &nic.mac)).unwrap_or_default();
                 let dhcp = config.is_none_or(|config| config.dhcp(&name, &nic.mac));
-                let lease = if dhcp && nic.link_up { machine.world().lease(&nic.bridge, &nic.mac) } else { None };
+                let lease = if dhcp && nic.link_up { machine.world().first_address(nic) } else { None };
                 let gateway = lease.as_ref().and_then(|lease| lease.gateway);
                 let gateway = gateway.or_else(|| machine.world().network(&nic.bridge)?.gateway);
                 let addresses = fixed.into_iter().chain(lease.map(|lease| lease.address)).collect();
@@ -197,7 +197,7 @@ impl Boot {
                     machine.update(|state| (state.stage, state.api) = (Stage::Booting, Api::Silent));
                     return Ok(config);
                 }
-                Some(Command::Bootstrap) => {}
+                Some(Command::Bootstrap(_) | Command::LeaveEtcd) => {}
                 Some(other) => return Err(self.down(other).await),
             }
         }
@@ -210,7 +210,7 @@ impl Boot {
     }
 
     /// What the guest agent says, when the image has one.
-    fn tell_agent(&self) {
+    pub(super) fn tell_agent(&self) {
         let machine = &self.machine;
         let (agent, hostname, links) = machine.see(|state| {
             let extensions = state.recipe.iter().flat_map(|recipe| &recipe.extensions);
@@ -220,7 +220,11 @@ impl Boot {
         if !agent {
             return;
         }
-        machine.service("ext-qemu-guest-agent", ServiceState::Running, None, "Started task ext-qemu-guest-agent");
+        if machine.see(|state| !state.services.contains_key("ext-qemu-guest-agent")) {
+            machine.service("ext-qemu-guest-agent", ServiceState::Running, None, "Started task ext-qemu-guest-agent");
+        }
+        // A shared address is one more of the first card.
+        let shared = machine.room().shared(machine.vmid()).into_iter().map(IpNet::from);
         let local: Vec<_> = ["127.0.0.1/8", "::1/128"].iter().filter_map(|text| text.parse().ok()).collect();
         let mut interfaces =
             vec![GuestInterface { name: "lo".to_owned(), mac: "00:00:00:00:00:00".to_owned(), addresses: local }];
@@ -229,6 +233,9 @@ impl Boot {
             mac: link.mac,
             addresses: link.addresses,
         }));
+        if let Some(first) = interfaces.get_mut(1) {
+            first.addresses.extend(shared);
+        }
         machine.world().set_guest(machine.vmid(), Some(GuestInfo { agent: true, hostname, interfaces }));
     }
 
@@ -255,7 +262,8 @@ impl Boot {
                     }
                     config = new;
                 }
-                Some(Command::Bootstrap) => {}
+                Some(Command::Bootstrap(_)) => {}
+                Some(Command::LeaveEtcd) => self.leave_etcd(),
                 Some(other) => return self.down(other).await,
             }
         }
@@ -289,194 +297,24 @@ impl Boot {
             }
             if machine.see(|state| !state.kubernetes) {
                 self.sleep(API_SERVER).await;
-                while let Err(error) = self.control_plane(config) {
+                while let Err(error) = self.control_plane(config).await {
                     tracing::debug!(%error, "the API server can't start yet");
                     self.wait().await;
                 }
             }
+            tokio::select! {
+                never = self.node(config) => never,
+                never = self.watch_etcd() => never,
+                never = self.share(config) => never,
+            }
+        } else {
+            self.node(config).await
         }
-        self.node(config).await
     }
 
     /// Waits a little for what depends on others; never no time at all.
-    async fn wait(&self) {
+    pub(super) async fn wait(&self) {
         self.machine.world().clock().sleep(1.0).await;
-    }
-
-    /// Until this machine is a running etcd member: by its disk, by joining, or because somebody bootstraps it.
-    async fn etcd(&self, config: &NodeConfig) {
-        let machine = &self.machine;
-        let path = self.path();
-        machine.service("etcd", ServiceState::Preparing, None, "Running pre state");
-        let known = match cluster::read(&path) {
-            Ok(known) => known,
-            Err(error) => {
-                machine.service("etcd", ServiceState::Failed, Some(false), &chain(&error));
-                return std::future::pending().await;
-            }
-        };
-        self.sleep(ETCD).await;
-        let membership = if let Some(on_disk) = known {
-            let etcd = machine.room().etcd(on_disk.data.cluster_id, || Etcd::from_data(on_disk.data.clone()));
-            let id = on_disk.member;
-            if etcd.has_quorum() && !etcd.summary().members.iter().any(|member| member.id == id) {
-                machine.service("etcd", ServiceState::Failed, Some(false), "the member has been permanently removed");
-                return std::future::pending().await;
-            }
-            etcd.start(on_disk, path);
-            Membership { etcd, id }
-        } else {
-            loop {
-                if machine.see(|state| state.bootstrapping) {
-                    break self.bootstrap(config, path);
-                }
-                if let Some(joined) = self.join(config, &path) {
-                    break joined;
-                }
-                self.wait().await;
-            }
-        };
-        machine.update(|state| state.membership = Some(membership.clone()));
-        while !membership.etcd.has_quorum() {
-            machine.update(|state| {
-                if let Some(service) = state.services.get_mut("etcd") {
-                    service.healthy = Some(false);
-                }
-            });
-            self.wait().await;
-        }
-        machine.service("etcd", ServiceState::Running, Some(true), "Health check successful");
-        machine.says("[talos] etcd is running");
-    }
-
-    fn member(&self) -> Member {
-        let id = chance(self.machine.world());
-        self.machine.see(|state| Member {
-            id,
-            name: state.hostname(),
-            address: state.address().map(|address| address.to_string()).unwrap_or_default(),
-            learner: false,
-        })
-    }
-
-    fn bootstrap(&self, config: &NodeConfig, path: PathBuf) -> Membership {
-        let member = self.member();
-        let id = member.id;
-        let data = Etcd::bootstrap(chance(self.machine.world()), config.etcd_mark(), member);
-        let etcd = self.machine.room().etcd(data.cluster_id, || Etcd::from_data(data.clone()));
-        etcd.start(OnDisk { member: id, data }, path);
-        Membership { etcd, id }
-    }
-
-    fn join(&self, config: &NodeConfig, path: &Path) -> Option<Membership> {
-        let etcd = self.machine.room().joinable(&config.etcd_mark())?;
-        let member = self.member();
-        let id = member.id;
-        etcd.join(member, path.to_owned()).ok()?;
-        Some(Membership { etcd, id })
-    }
-
-    /// The API server starts; the first one of a cluster makes what every cluster has.
-    fn control_plane(&self, config: &NodeConfig) -> Result<(), EtcdError> {
-        let machine = &self.machine;
-        let Some(membership) = machine.see(|state| state.membership.clone()) else { return Ok(()) };
-        let etcd = &membership.etcd;
-        let seed = uid_seed(etcd);
-        if etcd.get(&objects::key("namespaces", None, "kube-system")).is_none() {
-            objects::begin(etcd, &seed, &config.kubernetes().unwrap_or_default())?;
-        }
-        objects::put_static_pods(etcd, &self.facts(config, Readiness::NotReady), &seed)?;
-        machine.says("[talos] kube-apiserver is healthy");
-        machine.update(|state| state.kubernetes = true);
-        Ok(())
-    }
-
-    /// Registers the node and keeps it alive, for ever; on the machine that leads etcd, looks after the others.
-    async fn node(&self, config: &NodeConfig) -> std::convert::Infallible {
-        let machine = &self.machine;
-        let mark = config.cluster_mark();
-        let mut registered = false;
-        let mut missing = BTreeMap::new();
-        loop {
-            if let Some(etcd) = self.reachable_etcd(&mark) {
-                let written = if registered && machine.see(|state| state.node_ready) {
-                    self.care(&etcd, &mark, &mut missing)
-                } else {
-                    let seed = uid_seed(&etcd);
-                    let first = objects::put_node(&etcd, &self.facts(config, Readiness::NotReady), &seed);
-                    if first.is_ok() {
-                        self.sleep(NODE_READY).await;
-                    }
-                    first.and_then(|()| objects::put_node(&etcd, &self.facts(config, Readiness::Ready), &seed))
-                };
-                if written.is_ok() && !machine.see(|state| state.node_ready) {
-                    registered = true;
-                    machine.says(&format!("[talos] node {} is ready", machine.see(super::State::hostname)));
-                    machine.update(|state| (state.node_ready, state.stage) = (true, Stage::Running));
-                    machine.happened("", What::Sequence("boot", false));
-                }
-                registered = registered || written.is_ok();
-            } else if config.machine_type() == MachineType::Worker && machine.see(|state| state.stage == Stage::Booting)
-            {
-                machine.update(|state| state.stage = Stage::Running);
-            }
-            self.wait().await;
-        }
-    }
-
-    /// etcd behind any API server of the cluster.
-    fn reachable_etcd(&self, mark: &str) -> Option<Arc<Etcd>> {
-        let servers = self.machine.room().api_servers(mark);
-        let etcds = servers.iter().filter_map(|one| one.see(|state| Some(state.membership.as_ref()?.etcd.clone())));
-        etcds.into_iter().find(|etcd| etcd.has_quorum())
-    }
-
-    /// The controllers: nodes that aren't heard of become unknown, daemon sets count.
-    fn care(&self, etcd: &Etcd, mark: &str, missing: &mut BTreeMap<String, Instant>) -> Result<(), EtcdError> {
-        let leads = self.machine.see(|state| {
-            state.membership.as_ref().is_some_and(|membership| etcd.summary().leader == Some(membership.id))
-        });
-        if !leads {
-            return Ok(());
-        }
-        let alive: Vec<(String, bool)> = self
-            .machine
-            .room()
-            .cluster(mark)
-            .iter()
-            .map(|one| one.see(|state| (state.hostname(), state.node_ready)))
-            .collect();
-        for (key, entry) in etcd.list("/registry/minions/").0 {
-            let name = key.rsplit('/').next().unwrap_or_default();
-            if alive.iter().any(|(known, ready)| known == name && *ready) {
-                missing.remove(name);
-                continue;
-            }
-            let since = *missing.entry(name.to_owned()).or_insert_with(Instant::now);
-            let grace = self.machine.world().clock().scaled(NODE_GRACE);
-            if since.elapsed() >= grace && objects::is_ready(&entry.value) {
-                objects::mark_node(etcd, name, Readiness::Unknown)?;
-            }
-        }
-        objects::count_daemons(etcd)
-    }
-
-    fn facts(&self, config: &NodeConfig, readiness: Readiness) -> NodeFacts {
-        let hardware = self.machine.hardware();
-        let control_plane = config.machine_type() == MachineType::ControlPlane;
-        self.machine.see(|state| NodeFacts {
-            name: state.hostname(),
-            address: state.address().map(|address| address.to_string()).unwrap_or_default(),
-            control_plane,
-            tainted: control_plane && !config.schedules_on_control_planes(),
-            talos: state.tag().to_owned(),
-            kubernetes: config.kubernetes().unwrap_or_default(),
-            boot_id: state.boot_id.clone(),
-            uuid: hardware.uuid.clone(),
-            cores: hardware.cores,
-            memory_mib: hardware.memory_mib,
-            readiness,
-        })
     }
 
     /// The way down.
@@ -486,7 +324,7 @@ impl Boot {
             Command::Reboot { actor } => (Stage::Rebooting, "reboot", actor.clone()),
             Command::Reset { actor, .. } => (Stage::Resetting, "reset", actor.clone()),
             Command::Shutdown { actor } => (Stage::ShuttingDown, "shutdown", actor.clone()),
-            Command::Apply { .. } | Command::Bootstrap => return End::Reboot,
+            Command::Apply { .. } | Command::Bootstrap(_) | Command::LeaveEtcd => return End::Reboot,
         };
         machine.happened(&actor, What::Sequence(sequence, true));
         machine.update(|state| state.stage = stage);
@@ -494,13 +332,16 @@ impl Boot {
         let world = machine.world();
         world.clock().sleep(SHUTDOWN / 2.0).await;
         if let Command::Reset { graceful: true, .. } = &command
-            && let Some(membership) = machine.see(|state| state.membership.clone())
+            && let Some(client) = machine.see(|state| state.membership.clone())
         {
-            let left = membership.etcd.remove(membership.id);
-            machine.says(&format!("[talos] leaving etcd: {left:?}"));
+            let _ = client.forfeit();
+            match client.change(Change::Remove(client.id)).await {
+                Ok(_) => machine.says("[talos] left etcd"),
+                Err(error) => machine.says(&format!("[talos] leaving etcd failed: {error}")),
+            }
         }
         machine.happened(&actor, What::Task("stopAllServices"));
-        machine.update(|state| state.kubernetes = false);
+        machine.room().stop_services(machine);
         world.clock().sleep(SHUTDOWN / 2.0).await;
         world.set_guest(machine.vmid(), None);
         match command {
@@ -521,7 +362,10 @@ impl Boot {
             Wipe::Disk => disk::erase(&self.path()),
             Wipe::Partitions(labels) => labels.iter().try_for_each(|label| match label.as_str() {
                 "STATE" => disk::wipe(&self.path(), Keep::Config),
-                "EPHEMERAL" => disk::wipe(&self.path(), Keep::Etcd),
+                "EPHEMERAL" => etcd::forget(&self.path()).map_err(|error| match error {
+                    etcd::KeptError::Disk(error) => error,
+                    _ => DiskError::Record { label: "EPHEMERAL", why: "it can't be wiped" },
+                }),
                 _ => Ok(()),
             }),
         }
@@ -532,7 +376,7 @@ impl Boot {
 async fn next(commands: &mut Commands, machine: &Machine) -> Option<Command> {
     loop {
         match commands.recv().await? {
-            Command::Bootstrap => machine.update(|state| state.bootstrapping = true),
+            Command::Bootstrap(how) => machine.update(|state| state.bootstrapping = Some(how)),
             other => return Some(other),
         }
     }
@@ -562,18 +406,14 @@ fn runs_talos(cpu: &str) -> bool {
     .contains(&model)
 }
 
-/// UIDs of Kubernetes objects follow from the etcd cluster they were first made in.
-fn uid_seed(etcd: &Etcd) -> String {
-    format!("{:016x}", etcd.summary().cluster_id)
-}
-
-fn chance(world: &crate::world::World) -> u64 {
+/// A number by chance, never 0.
+pub(super) fn chance(world: &crate::world::World) -> u64 {
     let uuid = world.random_uuid().replace('-', "");
     u64::from_str_radix(uuid.get(..16).unwrap_or_default(), 16).unwrap_or(1).max(1)
 }
 
 /// An error with its causes, for a console.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

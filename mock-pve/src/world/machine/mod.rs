@@ -5,7 +5,9 @@
 //! machine's [`State`] and serve it. Start at [`Room`], then `life.rs`.
 
 mod config;
+mod kubelet;
 mod life;
+mod member;
 pub mod pki;
 mod room;
 mod seeding;
@@ -16,6 +18,6 @@ pub use config::{Authority, ConfigError, MachineType, NodeConfig};
 pub use room::Room;
 pub use seeding::SeedingError;
 pub use state::{
-    Api, Command, Happened, Link, Machine, Membership, Service, ServiceState, Stage, State, Status, What, Wipe,
+    Api, Bootstrap, Command, Happened, Link, Machine, Service, ServiceState, Stage, State, Status, What, Wipe,
 };
 pub use versions::{Version, etcd as etcd_version};

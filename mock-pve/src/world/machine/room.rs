@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -12,7 +13,6 @@ use super::state::{Api, Command, Machine};
 use super::{life, seeding};
 use crate::disk;
 use crate::world::World;
-use crate::world::cluster::Etcd;
 use crate::world::power::{Boot, Power};
 
 /// The machines of a world; clones are the same room.
@@ -22,7 +22,8 @@ pub struct Room(Arc<Inner>);
 struct Inner {
     world: World,
     machines: Mutex<BTreeMap<u32, (Machine, AbortHandle)>>,
-    etcds: Mutex<BTreeMap<u64, Arc<Etcd>>>,
+    /// Who holds a shared address, if that machine is still on, and when that was last confirmed.
+    shared: Mutex<BTreeMap<IpAddr, (Option<u32>, Instant)>>,
     /// Machines that are up already when the world begins.
     warm: Mutex<BTreeSet<u32>>,
     changed: watch::Sender<u64>,
@@ -52,7 +53,7 @@ impl Room {
         Self(Arc::new(Inner {
             world,
             machines: Mutex::default(),
-            etcds: Mutex::default(),
+            shared: Mutex::default(),
             warm: Mutex::default(),
             changed,
         }))
@@ -121,19 +122,71 @@ impl Room {
 
     /// What stops when a machine goes down: its listeners, its etcd member.
     pub(super) fn leave(&self, machine: &Machine) {
-        let membership = machine.update(|state| {
+        self.stop_member(machine);
+        self.abandon(machine.vmid());
+        machine.update(|state| {
             state.api = Api::Silent;
             state.kubernetes = false;
             state.node_ready = false;
-            state.membership.take()
         });
-        if let Some(membership) = membership {
-            membership.etcd.stop(membership.id);
-            let summary = membership.etcd.summary();
-            if summary.started.is_empty() {
-                held(&self.0.etcds).remove(&summary.cluster_id);
-            }
+    }
+
+    /// The services stop one after the other, and hand over what they hold.
+    pub(super) fn stop_services(&self, machine: &Machine) {
+        machine.update(|state| state.kubernetes = false);
+        self.release(machine.vmid());
+        self.stop_member(machine);
+    }
+
+    fn stop_member(&self, machine: &Machine) {
+        if let Some(client) = machine.update(|state| state.membership.take()) {
+            self.0.world.stop_member(&client);
         }
+    }
+
+    /// Whether a machine is the one to answer on a shared address.
+    pub(super) fn holds(&self, address: IpAddr, vmid: u32) -> bool {
+        held(&self.0.shared).get(&address).is_some_and(|(holder, _)| *holder == Some(vmid))
+    }
+
+    /// Whether anybody was confirmed as an address's holder within that time.
+    pub(super) fn is_held(&self, address: IpAddr, patience: Duration) -> bool {
+        held(&self.0.shared).get(&address).is_some_and(|(_, since)| since.elapsed() < patience)
+    }
+
+    /// Confirms a machine as an address's holder, unless another one is.
+    pub(super) fn take(&self, address: IpAddr, vmid: u32, patience: Duration) -> bool {
+        let mut shared = held(&self.0.shared);
+        let new = match shared.get(&address) {
+            Some((holder, since)) if *holder != Some(vmid) && since.elapsed() < patience => return false,
+            Some((holder, _)) => *holder != Some(vmid),
+            None => true,
+        };
+        shared.insert(address, (Some(vmid), Instant::now()));
+        drop(shared);
+        if new {
+            self.touch();
+        }
+        true
+    }
+
+    /// A machine holds nothing any more.
+    pub(super) fn release(&self, vmid: u32) {
+        held(&self.0.shared).retain(|_, (holder, _)| *holder != Some(vmid));
+        self.touch();
+    }
+
+    /// A machine went down without a word: what it held isn't anybody's, and stays so until that is noticed.
+    fn abandon(&self, vmid: u32) {
+        for (holder, _) in held(&self.0.shared).values_mut().filter(|(holder, _)| *holder == Some(vmid)) {
+            *holder = None;
+        }
+    }
+
+    /// The shared addresses that a machine answers on.
+    pub fn shared(&self, vmid: u32) -> Vec<IpAddr> {
+        let shared = held(&self.0.shared);
+        shared.iter().filter(|(_, (holder, _))| *holder == Some(vmid)).map(|(address, _)| *address).collect()
     }
 
     /// The world.
@@ -180,17 +233,6 @@ impl Room {
             machine.see(|state| state.kubernetes && state.machine_type() == Some(MachineType::ControlPlane))
         };
         self.cluster(mark).into_iter().filter(serves).collect()
-    }
-
-    /// The live etcd cluster with that id, or one made from a disk's data.
-    pub(super) fn etcd(&self, id: u64, make: impl FnOnce() -> Etcd) -> Arc<Etcd> {
-        held(&self.0.etcds).entry(id).or_insert_with(|| Arc::new(make())).clone()
-    }
-
-    /// A live etcd cluster that a machine with that CA can join.
-    pub(super) fn joinable(&self, mark: &str) -> Option<Arc<Etcd>> {
-        let all: Vec<Arc<Etcd>> = held(&self.0.etcds).values().cloned().collect();
-        all.into_iter().find(|etcd| etcd.has_quorum() && etcd.summary().mark == mark)
     }
 
     /// Tells of every change of any machine.

@@ -12,9 +12,10 @@ use serde_json::json;
 use super::config::{ConfigError, NodeConfig};
 use super::versions::Version;
 use crate::disk::{self, DiskError, Keep, NotAvailable, Recipe, Schematic, Signing};
+use crate::etcd::{Ephemeral, KeptError, Member, Replica, Store};
 use crate::world::World;
 use crate::world::cluster::objects::{self, NodeFacts, Readiness};
-use crate::world::cluster::{self, Etcd, EtcdError, Member, OnDisk};
+use crate::world::cluster::workloads;
 use crate::world::seed::{ClusterSeed, MachineRole, MachineSeed};
 
 /// Why a seeded cluster can't be made.
@@ -49,9 +50,9 @@ pub enum SeedingError {
     /// The configuration that follows from the seed is refused by its own Talos.
     #[error("a seeded machine's configuration is refused")]
     Config(#[from] ConfigError),
-    /// The objects of the cluster can't be written.
-    #[error("a seeded cluster's objects can't be made")]
-    Etcd(#[from] EtcdError),
+    /// etcd's data can't be written.
+    #[error("a seeded cluster's etcd can't be made")]
+    Etcd(#[from] KeptError),
 }
 
 #[derive(Deserialize)]
@@ -191,20 +192,20 @@ fn etcd(
         let (name, address) = (machine.name.clone(), machine.address.addr().to_string());
         members.push((Member { id: chance(), name, address, learner: false }, path.clone()));
     }
-    let Some((first, _)) = members.first().cloned() else { return Ok(()) };
+    if members.is_empty() {
+        return Ok(());
+    }
     let mark = {
         use sha2::Digest as _;
         hex::encode(sha2::Sha256::digest(decode(&secrets.certs.etcd.crt)))
     };
-    let etcd = Etcd::from_data(Etcd::bootstrap(chance(), mark, first.clone()));
-    let on_disk = |etcd: &Etcd, member: u64| OnDisk { member, data: etcd.data() };
-    etcd.start(on_disk(&etcd, first.id), PathBuf::new());
-    for (member, _) in members.iter().skip(1) {
-        etcd.join(member.clone(), PathBuf::new())?;
-    }
-    let seed = format!("{:016x}", etcd.summary().cluster_id);
+    let id = chance();
+    let seed = format!("{id:016x}");
     let kubernetes = cluster.kubernetes.trim_start_matches('v');
-    objects::begin(&etcd, &seed, kubernetes)?;
+    let mut store = Store::default();
+    workloads::fill(&mut store, objects::begin(&seed, kubernetes));
+    workloads::fill(&mut store, objects::users(&seed));
+    let mut nodes = Vec::new();
     for (machine, _) in disks.values() {
         let control_plane = machine.role == MachineRole::ControlPlane;
         let facts = NodeFacts {
@@ -220,18 +221,24 @@ fn etcd(
             memory_mib: 4096,
             readiness: Readiness::Ready,
         };
-        objects::put_node(&etcd, &facts, &seed)?;
+        workloads::fill(&mut store, [objects::node(None, &facts, &seed), objects::lease(None, &facts.name, &seed)]);
         if control_plane {
-            objects::put_static_pods(&etcd, &facts, &seed)?;
+            workloads::fill(&mut store, objects::static_pods(&facts, &seed));
         }
+        nodes.push((facts.name, facts.address));
     }
+    workloads::live(&mut store, &nodes, &seed);
     for number in 0..cluster.keys {
         let name = format!("seeded-{number:04}");
         let object = objects::config_map("default", &name, json!({ "number": number.to_string() }), &seed);
-        etcd.put(&objects::key("configmaps", Some("default"), &name), object, None)?;
+        workloads::fill(&mut store, [(objects::key("configmaps", Some("default"), &name), object)]);
     }
+    let all: Vec<Member> = members.iter().map(|(member, _)| member.clone()).collect();
+    // As if every revision had been an entry of the log, after those that made the members.
+    let at = (store.revision() + 3 * all.len() as u64, 2);
     for (member, path) in &members {
-        cluster::write(path, &on_disk(&etcd, member.id))?;
+        let disk = Box::new(Ephemeral::on(path)?);
+        Replica::seeded(id, mark.clone(), member.id, all.clone(), store.clone(), at, disk)?;
     }
     Ok(())
 }

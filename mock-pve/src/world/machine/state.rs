@@ -13,8 +13,8 @@ use super::config::{MachineType, NodeConfig};
 use super::room::Room;
 use super::versions::Version;
 use crate::disk::Recipe;
+use crate::etcd::{Check, Client};
 use crate::world::World;
-use crate::world::cluster::Etcd;
 use crate::world::power::Boot;
 
 /// Talos keeps about that many events.
@@ -116,13 +116,13 @@ pub struct Link {
     pub gateway: Option<IpAddr>,
 }
 
-/// A machine's place in etcd.
-#[derive(Clone, Debug)]
-pub struct Membership {
-    /// The cluster.
-    pub etcd: Arc<Etcd>,
-    /// Its member id there.
-    pub id: u64,
+/// How a new etcd cluster begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bootstrap {
+    /// Empty.
+    Fresh,
+    /// With what the uploaded snapshot holds.
+    Recover(Check),
 }
 
 /// Something that happened on a machine.
@@ -171,7 +171,9 @@ pub enum Command {
         reboot: bool,
     },
     /// Begin a new etcd cluster.
-    Bootstrap,
+    Bootstrap(Bootstrap),
+    /// Stop etcd and forget its data: the machine left the cluster.
+    LeaveEtcd,
     /// Reboot.
     Reboot {
         /// The call behind it.
@@ -230,13 +232,13 @@ pub struct State {
     /// The kernel's log.
     pub dmesg: Vec<String>,
     /// Its place in etcd.
-    pub membership: Option<Membership>,
+    pub membership: Option<Client>,
     /// Its API server answers.
     pub kubernetes: bool,
     /// Its node object says Ready.
     pub node_ready: bool,
     /// Somebody bootstraps it.
-    pub bootstrapping: bool,
+    pub bootstrapping: Option<Bootstrap>,
     /// Size of its system disk.
     pub disk_bytes: u64,
 }
@@ -271,7 +273,7 @@ impl Machine {
             membership: None,
             kubernetes: false,
             node_ready: false,
-            bootstrapping: false,
+            bootstrapping: None,
             disk_bytes: 0,
         };
         let inner = Inner { boot, room, state: Mutex::new(state), commands, changed: watch::channel(0).0 };

@@ -1,0 +1,202 @@
+//! SSH itself.
+//!
+//! Purpose: who may log in, and a shell per `exec` request. Must not know: commands. Start at [`Sshd::serve`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use russh::keys::PublicKey;
+use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, Session, VerifiedPublicKey};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, MethodKind, MethodSet, Preferred, cipher};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::keys::{KeyError, Keys};
+use super::pipe::{Input, Output};
+use super::shell::{Host, Shell, Streams};
+use crate::pve::Api;
+use crate::world::World;
+
+/// Chunks that may wait for a command: as much as two windows of the client.
+const WAITING: usize = 256;
+
+/// The SSH server of one node.
+#[derive(Clone)]
+pub struct Sshd {
+    config: Arc<Config>,
+    host: Host,
+    login: PublicKey,
+    keys: Keys,
+}
+
+impl std::fmt::Debug for Sshd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sshd").field("node", &self.host.node).finish_non_exhaustive()
+    }
+}
+
+impl Sshd {
+    /// The server of a node; `api` is that node's.
+    pub fn new(world: World, node: String, api: Api, keys: Keys) -> Result<Self, KeyError> {
+        let host_key = keys.host(&node)?;
+        let login = keys.login()?.public_key().clone();
+        let config = Config {
+            methods: MethodSet::from(&[MethodKind::PublicKey][..]),
+            auth_rejection_time: Duration::from_millis(300),
+            auth_rejection_time_initial: Some(Duration::ZERO),
+            keys: vec![host_key],
+            // Zeros travel too: half the work on machines with AES instructions, as OpenSSH's own servers offer it.
+            preferred: Preferred {
+                cipher: std::borrow::Cow::Borrowed(&[
+                    cipher::AES_256_GCM,
+                    cipher::CHACHA20_POLY1305,
+                    cipher::AES_256_CTR,
+                    cipher::AES_128_CTR,
+                ]),
+                ..Preferred::default()
+            },
+            inactivity_timeout: None,
+            nodelay: true,
+            ..Config::default()
+        };
+        let runtime = tokio::runtime::Handle::current();
+        Ok(Self { config: Arc::new(config), host: Host { world, node, api, runtime }, login, keys })
+    }
+
+    /// The host key as `known_hosts` and `authorized_keys` have it: `ssh-ed25519 AAAA…`.
+    pub fn host_key(&self) -> String {
+        let key = self.config.keys.first().and_then(|key| key.public_key().to_openssh().ok()).unwrap_or_default();
+        // Without the comment.
+        key.split(' ').take(2).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Answers one connection until it ends; the connection breaks when the future is dropped.
+    pub async fn serve(self, stream: TcpStream) {
+        let Ok(stream) = stream.into_std() else { return };
+        let Ok(cut) = stream.try_clone().map(Cut) else { return };
+        let Ok(stream) = TcpStream::from_std(stream) else { return };
+        let visitor = Visitor { host: self.host, login: self.login, keys: self.keys };
+        match russh::server::run_stream(self.config, stream, visitor).await {
+            Ok(session) => {
+                if let Err(error) = session.await {
+                    tracing::debug!(%error, "an SSH session ended early");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "an SSH session didn't begin"),
+        }
+        drop(cut);
+    }
+}
+
+/// Sessions run on their own: what ends them is their socket.
+struct Cut(std::net::TcpStream);
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        // Closed already is as good as closed now.
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+/// Somebody who connected.
+struct Visitor {
+    host: Host,
+    login: PublicKey,
+    keys: Keys,
+}
+
+impl Handler for Visitor {
+    type Error = russh::Error;
+
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
+        let same = |known: &PublicKey| known.key_data() == key.public_key.key_data();
+        let known = same(&self.login) || self.keys.authorized().iter().any(same);
+        Ok(if user == "root" && known { Auth::Accept } else { Auth::reject() })
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        reply.accept().await;
+        let (host, handle) = (self.host.clone(), session.handle());
+        tokio::spawn(async move {
+            let (read, write) = channel.split();
+            attend(host, read, write, handle).await;
+        });
+        Ok(())
+    }
+}
+
+/// One channel: waits for the command, runs it, says how it ended.
+async fn attend(host: Host, mut read: ChannelReadHalf, write: ChannelWriteHalf<Msg>, handle: russh::server::Handle) {
+    let id = write.id();
+    let command = loop {
+        match read.wait().await {
+            Some(ChannelMsg::Exec { command, .. }) => break command,
+            Some(
+                ChannelMsg::RequestShell { want_reply: true }
+                | ChannelMsg::RequestPty { want_reply: true, .. }
+                | ChannelMsg::RequestSubsystem { want_reply: true, .. }
+                | ChannelMsg::SetEnv { want_reply: true, .. }
+                | ChannelMsg::AgentForward { want_reply: true },
+            ) => {
+                // The session is gone when nobody takes the answer.
+                let _ = handle.channel_failure(id).await;
+            }
+            Some(ChannelMsg::Close) | None => return,
+            Some(_) => {}
+        }
+    };
+    let _ = handle.channel_success(id).await;
+    let command = String::from_utf8_lossy(&command).into_owned();
+    tracing::debug!(node = host.node, "a command over SSH");
+    let (into, input) = mpsc::channel::<Bytes>(WAITING);
+    let (output, mut from) = mpsc::channel::<Bytes>(WAITING);
+    let (error, mut complaints) = mpsc::channel::<Bytes>(WAITING);
+    let feeding = tokio::spawn(feed(read, into));
+    let working = tokio::task::spawn_blocking(move || {
+        let streams = Streams { input: Input::piped(input), output: Output::Pipe(output), error: Output::Pipe(error) };
+        Shell::new(host).run(&command, streams)
+    });
+    loop {
+        let sent = tokio::select! {
+            Some(bytes) = from.recv() => write.data_bytes(bytes).await,
+            Some(bytes) = complaints.recv() => write.extended_data_bytes(1, bytes).await,
+            else => break,
+        };
+        if sent.is_err() {
+            break;
+        }
+    }
+    drop((from, complaints));
+    let code = working.await.unwrap_or(255);
+    feeding.abort();
+    // Whoever hung up doesn't hear the end.
+    let _ = write.exit_status(u32::from(code)).await;
+    let _ = write.eof().await;
+    let _ = write.close().await;
+}
+
+/// The client's bytes for the command's input.
+async fn feed(mut read: ChannelReadHalf, into: mpsc::Sender<Bytes>) {
+    let mut into = Some(into);
+    while let Some(message) = read.wait().await {
+        match message {
+            ChannelMsg::Data { data } => {
+                if let Some(open) = &into
+                    && open.send(data).await.is_err()
+                {
+                    // The command reads no more; the rest is thrown away, so that the session goes on.
+                    into = None;
+                }
+            }
+            ChannelMsg::Eof => into = None,
+            ChannelMsg::Close => return,
+            _ => {}
+        }
+    }
+}

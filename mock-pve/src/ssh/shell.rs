@@ -1,0 +1,335 @@
+//! Running what was understood.
+//!
+//! Purpose: expansions, redirections, pipes and exit codes, as bash does them. Each command runs on an ordinary thread.
+//! Must not know: what commands do, SSH. Start at [`Shell::run`].
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::commands;
+use super::grammar::{self, Command, Group, Link, List, Part, Pipeline, Quoted, Redirection, Target, Word};
+use super::pipe::{Input, Limited, Output, pipe, words};
+use crate::pve::Api;
+use crate::world::World;
+use crate::world::node_files::NodeFile;
+
+/// The node that somebody is logged in to.
+#[derive(Clone)]
+pub(super) struct Host {
+    /// The world.
+    pub(super) world: World,
+    /// The node's name.
+    pub(super) node: String,
+    /// The API of that node.
+    pub(super) api: Api,
+    /// For what has to wait.
+    pub(super) runtime: tokio::runtime::Handle,
+}
+
+/// The three descriptors of a command.
+#[derive(Clone)]
+pub(super) struct Streams {
+    /// 0
+    pub(super) input: Input,
+    /// 1
+    pub(super) output: Output,
+    /// 2
+    pub(super) error: Output,
+}
+
+impl Streams {
+    /// A line for whoever looks; that nobody does is no error.
+    pub(super) fn complain(&mut self, line: &str) {
+        let _ = writeln!(self.error, "{line}");
+    }
+
+    /// A line of output.
+    pub(super) fn say(&mut self, line: &str) -> io::Result<()> {
+        writeln!(self.output, "{line}")
+    }
+}
+
+/// A shell of a node.
+#[derive(Clone)]
+pub(super) struct Shell {
+    host: Host,
+    variables: BTreeMap<String, String>,
+    status: u8,
+    done: bool,
+}
+
+/// A redirection that can't be done, in bash's words.
+struct Broken(String);
+
+/// Exit code of a command that doesn't exist.
+const NOT_FOUND: u8 = 127;
+
+impl Shell {
+    /// A fresh shell.
+    pub(super) fn new(host: Host) -> Self {
+        Self { host, variables: BTreeMap::new(), status: 0, done: false }
+    }
+
+    /// Runs `bash -c TEXT` and says the exit code.
+    pub(super) fn run(&mut self, text: &str, mut streams: Streams) -> u8 {
+        match grammar::parse(text) {
+            Ok(list) => self.list(&list, &streams),
+            Err(error) => {
+                let line = text.lines().next().unwrap_or_default();
+                streams.complain(&format!("bash: -c: line 1: {error}"));
+                if error.to_string().contains("unexpected token") {
+                    streams.complain(&format!("bash: -c: line 1: `{line}'"));
+                }
+                2
+            }
+        }
+    }
+
+    fn list(&mut self, list: &List, streams: &Streams) -> u8 {
+        for (link, pipeline) in list {
+            if self.done {
+                break;
+            }
+            let runs = match link {
+                Link::Always => true,
+                Link::And => self.status == 0,
+                Link::Or => self.status != 0,
+            };
+            if runs {
+                let status = self.pipeline(pipeline, streams);
+                self.status = if pipeline.negated { u8::from(status == 0) } else { status };
+            }
+        }
+        self.status
+    }
+
+    fn pipeline(&mut self, pipeline: &Pipeline, streams: &Streams) -> u8 {
+        if let [command] = pipeline.commands.as_slice() {
+            return self.command(command, streams);
+        }
+        let mut threads = Vec::new();
+        let mut input = streams.input.clone();
+        let last = pipeline.commands.len().saturating_sub(1);
+        for (number, command) in pipeline.commands.iter().enumerate() {
+            let (output, next) = if number == last { (streams.output.clone(), Input::Empty) } else { pipe() };
+            let own = Streams { input: std::mem::replace(&mut input, next), output, error: streams.error.clone() };
+            let (mut shell, command) = (self.clone(), command.clone());
+            threads.push(std::thread::spawn(move || shell.command(&command, &own)));
+        }
+        let codes: Vec<u8> = threads.into_iter().map(|thread| thread.join().unwrap_or(255)).collect();
+        codes.last().copied().unwrap_or(0)
+    }
+
+    fn command(&mut self, command: &Command, streams: &Streams) -> u8 {
+        let mut own = streams.clone();
+        let mut written = Vec::new();
+        for redirection in &command.redirections {
+            if let Err(Broken(text)) = self.redirect(redirection, &mut own, streams, &mut written) {
+                let mut streams = streams.clone();
+                streams.complain(&format!("bash: line 1: {text}"));
+                return 1;
+            }
+        }
+        let status = self.inside(command, &own, streams);
+        drop(own);
+        for path in written {
+            self.host.world.notice_file(&self.host.node, &path);
+        }
+        status
+    }
+
+    fn inside(&mut self, command: &Command, own: &Streams, outer: &Streams) -> u8 {
+        match &command.group {
+            Some((Group::Braces, list)) => return self.list(list, own),
+            Some((Group::Parentheses, list)) => return self.clone().list(list, own),
+            None => {}
+        }
+        let assigned: Vec<(String, String)> = command
+            .assignments
+            .iter()
+            .map(|(name, value)| (name.clone(), self.expand(value, outer).join(" ")))
+            .collect();
+        let arguments: Vec<String> = command.words.iter().flat_map(|word| self.expand(word, outer)).collect();
+        let Some((name, rest)) = arguments.split_first() else {
+            let computed =
+                command.assignments.iter().flat_map(|(_, value)| value).any(|part| matches!(part, Part::Output(..)));
+            self.variables.extend(assigned);
+            return if computed { self.status } else { 0 };
+        };
+        if name == "exit" {
+            self.done = true;
+            return rest.first().and_then(|code| code.parse().ok()).unwrap_or(self.status);
+        }
+        if let Some(code) = commands::run(&self.host, name, rest, own) {
+            return code;
+        }
+        let why = if name.contains('/') { "No such file or directory" } else { "command not found" };
+        own.clone().complain(&format!("bash: line 1: {name}: {why}"));
+        NOT_FOUND
+    }
+
+    fn redirect(
+        &mut self,
+        redirection: &Redirection,
+        own: &mut Streams,
+        outer: &Streams,
+        written: &mut Vec<String>,
+    ) -> Result<(), Broken> {
+        let (word, append) = match &redirection.target {
+            Target::Same(to) => {
+                let same = if *to == 1 { own.output.clone() } else { own.error.clone() };
+                match redirection.descriptor {
+                    2 => own.error = same,
+                    _ => own.output = same,
+                }
+                return Ok(());
+            }
+            Target::Read(word) => {
+                let path = self.one(word, outer)?;
+                own.input = read(&self.host, &path).map_err(|why| Broken(format!("{path}: {why}")))?;
+                return Ok(());
+            }
+            Target::Write(word) => (word, false),
+            Target::Append(word) => (word, true),
+        };
+        let path = self.one(word, outer)?;
+        let how = if append { Opened::Append } else { Opened::Emptied };
+        let output = write(&self.host, &path, how, own).map_err(|why| Broken(format!("{path}: {why}")))?;
+        match redirection.descriptor {
+            2 => own.error = output,
+            3 => {
+                own.error = output.clone();
+                own.output = output;
+            }
+            _ => own.output = output,
+        }
+        written.push(path);
+        Ok(())
+    }
+
+    fn one(&mut self, word: &Word, streams: &Streams) -> Result<String, Broken> {
+        let mut found = self.expand(word, streams);
+        match (found.pop(), found.is_empty()) {
+            (Some(path), true) => Ok(path),
+            _ => Err(Broken("ambiguous redirect".to_owned())),
+        }
+    }
+
+    /// The words that a word becomes.
+    fn expand(&mut self, word: &Word, streams: &Streams) -> Vec<String> {
+        let mut made: Vec<String> = Vec::new();
+        let mut open: Option<String> = None;
+        for part in word {
+            let (text, quoted) = match part {
+                Part::Text(text) => (text.clone(), Quoted::Yes),
+                Part::Variable(name, quoted) => (self.variable(name), *quoted),
+                Part::Output(list, quoted) => (self.output_of(list, streams), *quoted),
+            };
+            if quoted == Quoted::Yes {
+                open.get_or_insert_default().push_str(&text);
+                continue;
+            }
+            let blank = |letter: char| letter.is_ascii_whitespace();
+            if text.starts_with(blank) {
+                made.extend(open.take());
+            }
+            let mut pieces = text.split_ascii_whitespace().peekable();
+            while let Some(piece) = pieces.next() {
+                open.get_or_insert_default().push_str(piece);
+                if pieces.peek().is_some() || text.ends_with(blank) {
+                    made.extend(open.take());
+                }
+            }
+        }
+        made.extend(open);
+        made
+    }
+
+    fn variable(&self, name: &str) -> String {
+        match name {
+            "?" => self.status.to_string(),
+            "HOME" | "PWD" => "/root".to_owned(),
+            "USER" | "LOGNAME" => "root".to_owned(),
+            "HOSTNAME" => self.host.node.clone(),
+            _ => self.variables.get(name).cloned().unwrap_or_default(),
+        }
+    }
+
+    fn output_of(&mut self, list: &List, streams: &Streams) -> String {
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let own = Streams { output: Output::Text(Arc::clone(&text)), ..streams.clone() };
+        let mut shell = self.clone();
+        self.status = shell.list(list, &own);
+        let text = text.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&text).trim_end_matches('\n').to_owned()
+    }
+}
+
+/// How a file is opened for writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opened {
+    /// Emptied, unless it is a device.
+    Emptied,
+    /// At its end.
+    Append,
+    /// As it is, at that offset.
+    At(u64),
+    /// Emptied but for the bytes before that offset.
+    CutAt(u64),
+}
+
+/// Opens a path of the node for reading.
+pub(super) fn read(host: &Host, path: &str) -> Result<Input, &'static str> {
+    let open = |real: &Path| match std::fs::File::open(real) {
+        Ok(file) if file.metadata().is_ok_and(|meta| meta.is_dir()) => Err("Is a directory"),
+        Ok(file) => Ok(Input::File(Arc::new(file))),
+        Err(error) => Err(words(&error)),
+    };
+    match host.world.node_file(&host.node, path) {
+        None => Err("No such file or directory"),
+        Some(NodeFile::Null | NodeFile::Stdin | NodeFile::Stdout | NodeFile::Stderr) => Ok(Input::Empty),
+        Some(NodeFile::Zero) => Ok(Input::Zeros),
+        Some(NodeFile::Text(text)) => Ok(Input::text(text)),
+        Some(NodeFile::Device { real, .. } | NodeFile::File { real, .. }) => open(&real),
+    }
+}
+
+/// Opens a path of the node for writing.
+pub(super) fn write(host: &Host, path: &str, how: Opened, streams: &Streams) -> Result<Output, &'static str> {
+    use std::io::{Seek as _, SeekFrom};
+    let (real, left, device) = match host.world.node_file(&host.node, path) {
+        None | Some(NodeFile::Text(_) | NodeFile::Stdin) => return Err("Permission denied"),
+        Some(NodeFile::Null | NodeFile::Zero) => return Ok(Output::Null),
+        Some(NodeFile::Stdout) => return Ok(streams.output.clone()),
+        Some(NodeFile::Stderr) => return Ok(streams.error.clone()),
+        Some(NodeFile::Device { real, size }) => (real, size, true),
+        Some(NodeFile::File { real, room }) => (real, room, false),
+    };
+    let opened = (|| {
+        let mut file = OpenOptions::new().write(true).create(!device).truncate(false).open(&real)?;
+        if !device {
+            match how {
+                Opened::Emptied => file.set_len(0)?,
+                Opened::CutAt(at) => file.set_len(at)?,
+                Opened::Append | Opened::At(_) => {}
+            }
+        }
+        let at = match how {
+            Opened::Emptied => 0,
+            Opened::Append if device => 0,
+            Opened::Append => file.seek(SeekFrom::End(0))?,
+            Opened::At(at) | Opened::CutAt(at) => file.seek(SeekFrom::Start(at))?,
+        };
+        Ok((file, at))
+    })();
+    match opened {
+        Ok((file, at)) => {
+            let left = if device { left.saturating_sub(at) } else { left };
+            Ok(Output::File(Arc::new(Mutex::new(Limited { file, left }))))
+        }
+        Err(error) => Err(words(&error)),
+    }
+}

@@ -1,0 +1,260 @@
+//! The files of a node, by the paths that somebody logged in there would use.
+//!
+//! Purpose: `/var/lib/vz/…`, `/dev/pve/vm-…`, `/dev/zvol/…` and the scratch folders `/tmp`, `/var/tmp`, `/root` mean real
+//! files of the state folder; anything else is none of a node's. A file that appears in a storage's folder is a volume.
+//! Must not know: who is logged in. Start at [`World::node_file`].
+
+use std::path::{Component, Path, PathBuf};
+
+use super::World;
+use super::config;
+use super::state::{State, Storage, Volume, VolumeKey};
+use super::volume::{Family, parse_name};
+
+/// Folders that are nobody's storage.
+const SCRATCH: [&str; 3] = ["/tmp", "/var/tmp", "/root"];
+
+/// What a path of a node means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeFile {
+    /// A block device: a volume that exists, of a fixed size.
+    Device {
+        /// The real file.
+        real: PathBuf,
+        /// Bytes.
+        size: u64,
+    },
+    /// A file or folder, which may not exist yet.
+    File {
+        /// Where it really is.
+        real: PathBuf,
+        /// How many bytes more fit beside it.
+        room: u64,
+    },
+    /// Something that can only be read.
+    Text(String),
+    /// `/dev/null`.
+    Null,
+    /// `/dev/zero`.
+    Zero,
+    /// The command's own input.
+    Stdin,
+    /// The command's own output.
+    Stdout,
+    /// The command's own error output.
+    Stderr,
+}
+
+/// The path without `.`, `..` and doubled slashes; relative ones are below `/root`.
+pub fn normal(path: &str) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for part in Path::new("/root").join(path).components() {
+        match part {
+            Component::Normal(name) => parts.push(name.to_string_lossy().into_owned()),
+            Component::ParentDir => {
+                parts.pop();
+            }
+            _ => {}
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+fn below<'a>(path: &'a str, root: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(root.trim_end_matches('/'))?;
+    if rest.is_empty() { Some("") } else { rest.strip_prefix('/') }
+}
+
+fn root_of(id: &str, storage: &Storage) -> Option<String> {
+    (storage.family() == Family::Files)
+        .then(|| storage.option("path").map_or_else(|| format!("/mnt/pve/{id}"), str::to_owned))
+}
+
+/// `/dev/mapper/pve-vm--100--disk--0` is `/dev/pve/vm-100-disk-0`.
+fn unmapped(path: &str) -> String {
+    let Some(name) = path.strip_prefix("/dev/mapper/") else { return path.to_owned() };
+    let held = name.replace("--", "\0");
+    match held.split_once('-') {
+        Some((group, volume)) => format!("/dev/{}/{}", group.replace('\0', "-"), volume.replace('\0', "-")),
+        None => path.to_owned(),
+    }
+}
+
+/// The volume name that a storage gives a file below its folder; a linked clone's also names its base.
+fn name_of(relative: &str) -> Option<String> {
+    for (folder, prefix) in [
+        ("template/iso/", "iso/"),
+        ("template/cache/", "vztmpl/"),
+        ("import/", "import/"),
+        ("snippets/", "snippets/"),
+        ("dump/", "backup/"),
+        ("images/", ""),
+    ] {
+        if let Some(rest) = relative.strip_prefix(folder) {
+            return Some(format!("{prefix}{rest}"));
+        }
+    }
+    None
+}
+
+impl State {
+    /// The storage whose folder holds a path, with the rest of the path.
+    fn storage_below<'a>(&self, node: &str, path: &'a str) -> Option<(String, &'a str)> {
+        self.storages
+            .iter()
+            .filter(|(_, storage)| storage.on_node(node) && !storage.flag("disable"))
+            .filter_map(|(id, storage)| {
+                let root = root_of(id, storage)?;
+                Some((root.len(), (id.clone(), below(path, &root)?)))
+            })
+            .max_by_key(|(length, _)| *length)
+            .map(|(_, found)| found)
+    }
+
+    /// The volume whose path the node would show like that.
+    pub fn volume_at(&self, node: &str, path: &str) -> Option<VolumeKey> {
+        let path = unmapped(&normal(path));
+        self.volumes.keys().find(|key| (key.node.is_empty() || key.node == node) && self.path_of(key) == path).cloned()
+    }
+
+    fn storage_folder(&self, dir: &Path, node: &str, id: &str) -> PathBuf {
+        let shared = self.storages.get(id).is_some_and(Storage::shared);
+        let place = if shared { "shared".to_owned() } else { format!("nodes/{node}") };
+        dir.join(place).join(id)
+    }
+
+    fn vm_config(&self, node: &str, path: &str) -> Option<String> {
+        let rest = below(path, "/etc/pve")?;
+        let (at, file) = match rest.strip_prefix("nodes/") {
+            Some(rest) => {
+                let (at, rest) = rest.split_once('/')?;
+                (at, rest.strip_prefix("qemu-server/")?)
+            }
+            None => (node, rest.strip_prefix("qemu-server/")?),
+        };
+        let vmid: u32 = file.strip_suffix(".conf")?.parse().ok()?;
+        Some(config::text(self.vm(at, vmid).ok()?))
+    }
+}
+
+impl World {
+    /// What a path of a node means; `None`: nothing of the node's that is played here.
+    pub fn node_file(&self, node: &str, path: &str) -> Option<NodeFile> {
+        let path = normal(path);
+        match path.as_str() {
+            "/dev/null" => return Some(NodeFile::Null),
+            "/dev/zero" => return Some(NodeFile::Zero),
+            "/dev/stdin" | "/dev/fd/0" | "/proc/self/fd/0" => return Some(NodeFile::Stdin),
+            "/dev/stdout" | "/dev/fd/1" => return Some(NodeFile::Stdout),
+            "/dev/stderr" | "/dev/fd/2" => return Some(NodeFile::Stderr),
+            "/etc/hostname" => return Some(NodeFile::Text(format!("{node}\n"))),
+            _ => {}
+        }
+        let state = self.state();
+        if path.starts_with("/dev/") {
+            let key = state.volume_at(node, &path)?;
+            let size = state.volumes.get(&key)?.size;
+            return Some(NodeFile::Device { real: state.file_of(self.dir(), &key), size });
+        }
+        if path.starts_with("/etc/pve/") {
+            return state.vm_config(node, &path).map(NodeFile::Text);
+        }
+        if let Some((id, rest)) = state.storage_below(node, &path) {
+            let folder = state.storage_folder(self.dir(), node, &id);
+            let capacity = state.storages.get(&id).map_or(0, |storage| storage.capacity);
+            let room = capacity.saturating_sub(state.used(self.dir(), node, &id));
+            return Some(NodeFile::File { real: folder.join(rest), room });
+        }
+        drop(state);
+        let root = SCRATCH.iter().find(|root| below(&path, root).is_some())?;
+        let scratch = self.dir().join("nodes").join(node).join(".root");
+        // Whoever logs in finds them; a folder that can't be made is missing when it is used.
+        let _ = std::fs::create_dir_all(scratch.join(&root[1..]));
+        Some(NodeFile::File { real: scratch.join(&path[1..]), room: 100 << 30 })
+    }
+
+    /// Takes note of a file that was written or removed: what lies in a storage's folder under a fitting name is a
+    /// volume of it.
+    pub fn notice_file(&self, node: &str, path: &str) {
+        let path = normal(path);
+        let mut state = self.state();
+        if path.starts_with("/dev/") {
+            return;
+        }
+        let Some((id, rest)) = state.storage_below(node, &path) else { return };
+        let known = state.volume_at(node, &path);
+        let real = state.storage_folder(self.dir(), node, &id).join(rest);
+        let length = std::fs::metadata(&real).ok().filter(std::fs::Metadata::is_file).map(|meta| meta.len());
+        match (known, length) {
+            (Some(key), None) => {
+                state.volumes.remove(&key);
+            }
+            (Some(key), Some(length)) => {
+                if let Some(volume) = state.volumes.get_mut(&key) {
+                    volume.size = length;
+                }
+            }
+            (None, Some(length)) => {
+                let Some(name) = name_of(rest) else { return };
+                let Some(storage) = state.storages.get(&id) else { return };
+                let Ok(named) = parse_name(storage, &name) else { return };
+                let key = state.key_on(node, &id, &name);
+                let volume = Volume {
+                    content: named.content.to_owned(),
+                    format: named.format,
+                    size: length,
+                    vmid: named.vmid,
+                    parent: named.parent,
+                    ctime: self.clock().unix(),
+                    notes: None,
+                    protected: false,
+                    snapshots: std::collections::BTreeSet::new(),
+                };
+                state.volumes.insert(key, volume);
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::seed::{Seed, VolumeSeed};
+    use crate::world::{PveVersion, Settings};
+
+    #[tokio::test]
+    async fn paths_mean_files_of_the_state_folder_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = |volid: &str, content: &str| VolumeSeed {
+            volid: volid.to_owned(),
+            content: content.to_owned(),
+            format: "raw".to_owned(),
+            virtual_size: 1 << 20,
+            ..VolumeSeed::default()
+        };
+        let seed = Seed { volumes: vec![volume("local-lvm:vm-100-disk-0", "images")], ..Seed::single_node() };
+        let settings = Settings { dir: dir.path().to_owned(), time_scale: 1.0, rng_seed: 1, pve: PveVersion::V8 };
+        let world = World::new(seed, settings).unwrap();
+        let device = world.node_file("pve1", "/dev/pve/vm-100-disk-0").unwrap();
+        assert_eq!(Some(&device), world.node_file("pve1", "/dev/mapper/pve-vm--100--disk--0").as_ref());
+        assert!(matches!(device, NodeFile::Device { size: 1_048_576, .. }), "{device:?}");
+        let Some(NodeFile::File { real, .. }) = world.node_file("pve1", "/var/lib/vz/import/../import//x.raw") else {
+            panic!("no file")
+        };
+        assert_eq!(real, dir.path().join("nodes/pve1/local/import/x.raw"));
+        for foreign in
+            ["/etc/passwd", "/dev/sda", "/dev/pve/vm-101-disk-0", "/var/lib/vz/../../../etc/shadow", "/home/x"]
+        {
+            assert_eq!(world.node_file("pve1", foreign), None, "{foreign}");
+        }
+        std::fs::create_dir_all(real.parent().unwrap()).unwrap();
+        std::fs::write(&real, [0; 7]).unwrap();
+        world.notice_file("pve1", "/var/lib/vz/import/x.raw");
+        let key = world.state().volume_key("pve1", "local:import/x.raw").unwrap();
+        assert_eq!(world.state().volumes[&key].size, 7);
+        std::fs::remove_file(&real).unwrap();
+        world.notice_file("pve1", "/var/lib/vz/import/x.raw");
+        assert!(!world.state().volumes.contains_key(&key));
+    }
+}

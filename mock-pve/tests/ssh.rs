@@ -1,0 +1,289 @@
+//! The nodes' SSH servers, asked by OpenSSH's own client.
+
+#![expect(clippy::unwrap_used, reason = "a test says what broke by panicking")]
+
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use mock_pve::serve::{self, Options, ReadySsh, Running};
+use mock_pve::world::members::Outage;
+use mock_pve::world::seed::{NodeSeed, Seed, VmSeed};
+use serde_json::json;
+
+/// Whether a program is there; where it has to be, its absence fails.
+fn available(program: &str) -> bool {
+    let there = Command::new(program).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    if !there {
+        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "{program} is missing");
+        let _ = writeln!(std::io::stderr(), "skipped: {program} is missing");
+    }
+    there
+}
+
+struct Mock {
+    running: Running,
+    folder: tempfile::TempDir,
+}
+
+struct Done {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+async fn begin(vms: Vec<VmSeed>) -> Mock {
+    let folder = tempfile::tempdir().unwrap();
+    let node = |name: &str| NodeSeed { name: name.to_owned(), ..NodeSeed::default() };
+    let seed = Seed {
+        nodes: vec![node("pve1"), node("pve2")],
+        cluster_name: Some("lab".to_owned()),
+        vms,
+        ..Seed::single_node()
+    };
+    let options = Options { seed, state: Some(folder.path().join("state")), time_scale: 200.0, ..Options::default() };
+    Mock { running: serve::start(options).await.unwrap(), folder }
+}
+
+impl Mock {
+    fn ssh(&self, node: usize) -> &ReadySsh {
+        &self.running.ready.nodes[node].ssh
+    }
+
+    fn known_hosts(&self, node: usize) -> PathBuf {
+        let ssh = self.ssh(node);
+        let path = self.folder.path().join(format!("known_hosts-{node}"));
+        std::fs::write(&path, format!("[{}]:{} {}\n", ssh.host, ssh.port, ssh.host_key)).unwrap();
+        path
+    }
+
+    fn client(&self, node: usize, command: &str) -> Command {
+        let ssh = self.ssh(node);
+        let mut client = Command::new("ssh");
+        client.args(["-F", "/dev/null", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]);
+        client.args(["-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=10"]);
+        client.arg("-o").arg(format!("UserKnownHostsFile={}", self.known_hosts(node).display()));
+        client.arg("-i").arg(&ssh.key).arg("-p").arg(ssh.port.to_string());
+        client.arg(format!("{}@{}", ssh.user, ssh.host)).arg(command);
+        client
+    }
+
+    async fn on(&self, node: usize, command: &str, input: Vec<u8>) -> Done {
+        let mut client = self.client(node, command);
+        let output = tokio::task::spawn_blocking(move || -> Output {
+            let mut child = client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let mut into = child.stdin.take().unwrap();
+            let feeding = std::thread::spawn(move || {
+                // A command that reads less than it is given is no error.
+                let _ = into.write_all(&input);
+            });
+            let output = child.wait_with_output().unwrap();
+            feeding.join().unwrap();
+            output
+        })
+        .await
+        .unwrap();
+        Done {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs a command that has to succeed.
+    async fn fine(&self, command: &str) -> String {
+        let done = self.on(0, command, Vec::new()).await;
+        assert_eq!(done.code, 0, "{command}\n{}\n{}", done.out, done.err);
+        done.out
+    }
+
+    fn volume(&self, volid: &str) -> PathBuf {
+        let world = self.running.world();
+        let state = world.state();
+        let key = state.volume_key("pve1", volid).unwrap();
+        assert!(state.volumes.contains_key(&key), "{volid} doesn't exist");
+        state.file_of(world.dir(), &key)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_streamed_into_an_allocated_volume_that_becomes_a_template() {
+    if !available("ssh") {
+        return;
+    }
+    let mock = begin(Vec::new()).await;
+    let out = mock.fine("pvesm alloc local-lvm 9000 '' 64M").await;
+    assert!(out.ends_with("successfully created 'local-lvm:vm-9000-disk-0'\n"), "{out}");
+    assert_eq!(mock.fine("pvesm path local-lvm:vm-9000-disk-0").await, "/dev/pve/vm-9000-disk-0\n");
+    assert_eq!(mock.fine("blockdev --getsize64 /dev/pve/vm-9000-disk-0").await, "67108864\n");
+
+    // By dd: neither cut off nor grown.
+    let image: Vec<u8> = (0..9_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let command = "dd of=/dev/pve/vm-9000-disk-0 bs=1M conv=fsync && sync";
+    let done = mock.on(0, command, image.clone()).await;
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(done.err.contains("records in\n") && done.err.contains("9000000 bytes"), "{}", done.err);
+    let real = mock.volume("local-lvm:vm-9000-disk-0");
+    let stored = std::fs::read(&real).unwrap();
+    assert!(stored.len() == 64 << 20 && stored.starts_with(&image), "{}", stored.len());
+
+    // By perl, which gets the real path and only knows how to write.
+    let script = r#"perl -e 'open(my $f, "+<", $ARGV[0]) or die "open: $!"; binmode STDIN; my $n = 0;
+        while (my $r = sysread(STDIN, my $b, 65536)) { sysseek($f, $n, 0); syswrite($f, $b) == $r or die; $n += $r }
+        print "$n\n"' /dev/pve/vm-9000-disk-0"#;
+    let sevens = vec![7_u8; 3_000_000];
+    let done = mock.on(0, script, sevens.clone()).await;
+    assert_eq!((done.code, done.out.as_str()), (0, "3000000\n"), "{}", done.err);
+    assert!(std::fs::read(&real).unwrap().starts_with(&sevens));
+
+    mock.fine("qm create 9000 --name tmpl --memory 2048 --scsihw virtio-scsi-single --net0 virtio,bridge=vmbr0").await;
+    let out =
+        mock.fine("qm set 9000 --scsi0 local-lvm:vm-9000-disk-0,discard=on --boot order=scsi0 --tags 'a;b'").await;
+    assert!(out.starts_with("update VM 9000: "), "{out}");
+    mock.fine("qm template 9000").await;
+    let config = mock.fine("qm config 9000").await;
+    assert!(config.contains("\nscsi0: local-lvm:base-9000-disk-0,discard=on,size=64M\n"), "{config}");
+    assert!(config.contains("\ntemplate: 1\n") && !config.contains("digest"), "{config}");
+    mock.fine("qm clone 9000 101 --full --name x && qm start 101 && qm status 101 | cat > /tmp/state").await;
+    assert_eq!(mock.fine("cat /tmp/state").await, "status: running\n");
+    assert!(std::fs::read(mock.volume("local-lvm:vm-101-disk-0")).unwrap().starts_with(&sevens));
+    let list = mock.fine("qm list").await;
+    assert!(list.lines().count() == 3 && list.contains("running"), "{list}");
+    mock.fine("qm stop 101 && qm destroy 101 --purge").await;
+    assert!(!mock.fine("pvesm list local-lvm").await.contains("101"));
+    mock.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_the_node_are_imported_and_become_volumes_of_its_storages() {
+    if !available("ssh") {
+        return;
+    }
+    let mock = begin(vec![VmSeed { vmid: 100, ..VmSeed::default() }]).await;
+    let image = vec![5_u8; 1_500_000];
+    let packed = {
+        let mut encoder = xz2::read::XzEncoder::new(image.as_slice(), 1);
+        let mut packed = Vec::new();
+        encoder.read_to_end(&mut packed).unwrap();
+        packed
+    };
+    let command = "F=$(mktemp /var/tmp/talos.XXXXXX) && xz -dc > \"$F\" && stat -c '%s %F' $F && sha256sum < $F && \
+                   qm importdisk 100 $F local-lvm && rm -f $F && ! test -e $F";
+    let done = mock.on(0, command, packed.clone()).await;
+    assert_eq!(done.code, 0, "{}{}", done.out, done.err);
+    assert!(done.out.starts_with("1500000 regular file\n"), "{}", done.out);
+    assert!(done.out.ends_with("unused0: successfully imported disk 'local-lvm:vm-100-disk-0'\n"), "{}", done.out);
+    assert!(mock.fine("qm config 100").await.contains("unused0: local-lvm:vm-100-disk-0\n"));
+    assert!(std::fs::read(mock.volume("local-lvm:vm-100-disk-0")).unwrap().starts_with(&image));
+    // Half of it is damage.
+    let done = mock.on(0, "xz -dc >/tmp/half", packed[..packed.len() / 2].to_vec()).await;
+    assert_eq!((done.code, done.err.as_str()), (1, "xz: (stdin): Unexpected end of input\n"));
+
+    let done =
+        mock.on(0, "mkdir -p /var/lib/vz/import && tee /var/lib/vz/import/x.raw | sha256sum", image.clone()).await;
+    assert_eq!(done.code, 0, "{}", done.err);
+    let listed = mock.fine("pvesm list local --content import").await;
+    assert!(listed.contains("local:import/x.raw") && listed.contains("1500000"), "{listed}");
+    let out = mock.fine("qm set 100 --scsi0 local-lvm:0,import-from=/var/lib/vz/import/x.raw").await;
+    assert!(out.contains("scsi0: successfully created disk 'local-lvm:vm-100-disk-1,size="), "{out}");
+    mock.fine("mv /var/lib/vz/import/x.raw /var/lib/vz/import/y.raw; rm /var/lib/vz/import/y.raw").await;
+    assert!(!mock.fine("pvesm list local").await.contains(".raw"));
+    mock.fine("pvesm alloc local-lvm 200 vm-200-disk-5 1G; pvesm free local-lvm:vm-200-disk-5").await;
+    assert!(!mock.fine("pvesm list local-lvm").await.contains("vm-200"));
+    assert!(mock.fine("pvesm status --content images").await.lines().nth(1).unwrap().starts_with("local-lvm"));
+    mock.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_have_the_texts_and_codes_of_the_originals_tools() {
+    if !available("ssh") {
+        return;
+    }
+    let locked = VmSeed { vmid: 100, config: [("lock".to_owned(), json!("backup"))].into(), ..VmSeed::default() };
+    let mock = begin(vec![locked]).await;
+    for (command, code, err) in [
+        ("talosctl version", 127, "bash: line 1: talosctl: command not found\n"),
+        ("/opt/x", 127, "bash: line 1: /opt/x: No such file or directory\n"),
+        ("qm config 999", 2, "Configuration file 'nodes/pve1/qemu-server/999.conf' does not exist\n"),
+        ("qm start 100", 255, "VM is locked (backup)\n"),
+        ("qm frob 1", 255, "ERROR: unknown command 'qm frob'\nUSAGE: qm <COMMAND> [ARGS] [OPTIONS]\n"),
+        ("pvesm path nowhere:vm-1-disk-0", 255, "storage 'nowhere' does not exist\n"),
+        ("pvesm alloc nowhere 1 '' 1G", 255, "storage 'nowhere' does not exist\n"),
+        ("cat /etc/shadow", 1, "cat: /etc/shadow: No such file or directory\n"),
+        ("echo x > /etc/passwd", 1, "bash: line 1: /etc/passwd: Permission denied\n"),
+        ("perl -e 'print 1' /etc/passwd", 13, "Can't open '/etc/passwd': Permission denied at -e line 1.\n"),
+        ("perl -e 'unlink \"/home/x\"'", 13, "Can't open '/home/x': Permission denied at -e line 1.\n"),
+        ("dd if=/dev/zero of=/dev/sda bs=1M count=1", 1, "dd: failed to open '/dev/sda': Permission denied\n"),
+        ("pvesh get /nodes/pve1/nonsense", 255, "No 'get' handler defined for '/nodes/pve1/nonsense'\n"),
+        ("exit 7", 7, ""),
+        ("(exit 3); echo $? >&2; { exit 4; }; echo no >&2", 4, "3\n"),
+        ("false; echo $? >&2", 0, "1\n"),
+        ("echo 'x", 2, "bash: -c: line 1: unexpected EOF while looking for matching `''\n"),
+    ] {
+        let done = mock.on(0, command, Vec::new()).await;
+        assert_eq!((done.code, done.err.as_str()), (code, err), "{command}: {}", done.out);
+    }
+    let done = mock.on(0, "qm set 100 --cores x", Vec::new()).await;
+    assert_eq!(done.code, 255);
+    assert!(
+        done.err.starts_with("400 Parameter verification failed.\ncores: type check ('integer') failed - got 'x'\n"),
+        "{}",
+        done.err
+    );
+    let done =
+        mock.on(0, "pvesm alloc local-lvm 300 '' 1M && dd if=/dev/zero of=/dev/pve/vm-300-disk-0 bs=1M", Vec::new());
+    let done = done.await;
+    assert_eq!(done.code, 1);
+    assert!(
+        done.err.starts_with("dd: error writing '/dev/pve/vm-300-disk-0': No space left on device\n"),
+        "{}",
+        done.err
+    );
+    mock.fine("qm unlock 100 && qm set 100 --onboot 1").await;
+    mock.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pvesh_speaks_json_and_each_node_is_itself() {
+    if !available("ssh") {
+        return;
+    }
+    let mock = begin(vec![VmSeed { vmid: 100, node: Some("pve2".to_owned()), ..VmSeed::default() }]).await;
+    let version: serde_json::Value =
+        serde_json::from_str(&mock.fine("pvesh get /version --output-format json").await).unwrap();
+    assert_eq!(version["release"], "8.4");
+    assert!(mock.fine("pveversion").await.starts_with("pve-manager/8.4.21/"));
+    assert_eq!(mock.fine("hostname").await, "pve1\n");
+    assert_eq!(mock.on(1, "hostname", Vec::new()).await.out, "pve2\n");
+    assert_ne!(mock.ssh(0).host_key, mock.ssh(1).host_key);
+    // qm is local, pvesh is not.
+    assert_eq!(mock.on(0, "qm status 100", Vec::new()).await.code, 2);
+    mock.fine("pvesh set /nodes/pve2/qemu/100/config --name moved").await;
+    assert!(mock.on(1, "qm config 100", Vec::new()).await.out.contains("name: moved\n"));
+    let upid = mock.fine("pvesh create /nodes/pve2/qemu/100/status/start").await;
+    assert!(upid.starts_with("UPID:pve2:"), "{upid}");
+
+    // A foreign key, another user and a password are turned away.
+    let other = mock.folder.path().join("other");
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&other).status();
+    if made.is_ok_and(|status| status.success()) {
+        let mut stranger = mock.client(0, "true");
+        stranger.env_remove("SSH_AUTH_SOCK");
+        let arguments: Vec<_> = stranger.get_args().map(ToOwned::to_owned).collect();
+        let key = arguments.iter().position(|argument| argument == "-i").unwrap() + 1;
+        let mut again = Command::new("ssh");
+        again.args(&arguments[..key]).arg(&other).args(&arguments[key + 1..]).env_remove("SSH_AUTH_SOCK");
+        let status = tokio::task::spawn_blocking(move || again.stderr(Stdio::null()).status().unwrap()).await.unwrap();
+        assert_eq!(status.code(), Some(255));
+    }
+
+    mock.running.world().take_down("pve2", Outage::Off);
+    let done = mock.on(1, "hostname", Vec::new()).await;
+    assert_eq!(done.code, 255, "{}", done.out);
+    mock.running.world().bring_up("pve2");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while mock.on(1, "hostname", Vec::new()).await.code != 0 {
+        assert!(std::time::Instant::now() < deadline, "the node doesn't come back");
+    }
+    mock.running.stop().await;
+}
