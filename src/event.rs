@@ -95,6 +95,8 @@ pub enum CancelledBy {
     Interrupt,
     /// SIGTERM: a service manager or a CI system.
     Terminate,
+    /// `recast rollback`: what could be taken back was.
+    Rollback,
 }
 
 impl std::fmt::Display for CancelledBy {
@@ -102,6 +104,7 @@ impl std::fmt::Display for CancelledBy {
         f.pad(match self {
             Self::Interrupt => "Ctrl-C",
             Self::Terminate => "SIGTERM",
+            Self::Rollback => "rollback",
         })
     }
 }
@@ -146,6 +149,13 @@ pub enum Event {
         phase: String,
         /// How long it took.
         seconds: f64,
+    },
+    /// A phase that was done is to be done anew, and those after it.
+    PhaseReopened {
+        /// Its name.
+        phase: String,
+        /// What was found.
+        because: String,
     },
     /// A step begins.
     StepStarted {

@@ -11,7 +11,7 @@
 //!                     │ fold = RunState                  │
 //!                     └────────── resume ───────────────►│ steps: probe → act → confirm
 //!                                                        ▼
-//!                                   clients: pve · talos · k8s · image, all over net
+//!                                   clients: pve · talos · k8s · image · ssh · backup, over net
 //! ```
 //!
 //! Arrows of `use` point one way only (`tests/it/layers.rs` keeps it so): `types` ← `profile` ← `plan` ← `journal` ←
@@ -21,7 +21,9 @@
 //! *probed, applied, confirmed* and can be *undone*; a run *failed*, was *cancelled* by a person, or is *stuck* (an undo
 //! failed). A *task* is only PVE's, a *machine* is Talos', a *VM* is PVE's, a *node* is a PVE host.
 
+pub mod backup;
 pub mod cli;
+pub mod command;
 pub mod engine;
 pub mod event;
 pub mod exit;
@@ -32,8 +34,10 @@ pub mod net;
 pub mod observe;
 pub mod plan;
 pub mod profile;
+pub mod property;
 pub mod pve;
 pub mod report;
+pub mod ssh;
 pub mod steps;
 pub mod talos;
 pub mod types;

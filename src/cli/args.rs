@@ -2,11 +2,13 @@
 //!
 //! Purpose: clap's structs, nothing resolved. Doc comments here are the help text.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::plan::wanted::DoomedDisk;
 use crate::types::{RunId, SchematicId, VersionWish};
 
 /// Rebuilds a Talos Linux cluster on Proxmox VE from a fresh template, from one YAML profile.
@@ -40,7 +42,7 @@ pub struct Global {
     /// Where images are kept [default: recast in the XDG cache folder]
     #[arg(long, global = true, value_name = "DIR", env = "RECAST_CACHE_DIR")]
     pub cache_dir: Option<PathBuf>,
-    /// Write the report here as well, also after a refusal: report.json, report.txt
+    /// Write the report here, also after a refusal: report.json, .txt, .md and .html, and junit.xml
     #[arg(long, global = true, value_name = "DIR", env = "RECAST_REPORT_DIR")]
     pub report_dir: Option<PathBuf>,
     /// What stdout carries
@@ -91,19 +93,37 @@ pub enum Color {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Rebuild the cluster from a fresh template: check, image, template, canary, retire, provision, bootstrap, verify
+    /// Rebuild the cluster from a fresh template, with all its data: backup, freeze, retire, provision, restore, verify
     Rebuild(Rebuild),
+    /// Create the cluster where there is none, new or from a snapshot of one that vanished
+    Create(Create),
+    /// Save the cluster's data, then delete its VMs
+    Teardown(Teardown),
     /// Carry out exactly a saved plan, or refuse and name what drifted
     Apply(Apply),
     /// Go on with a run that stopped
     Resume(Resume),
+    /// Take back what a run did to the old cluster, as long as nothing was deleted: start it again
+    Rollback(Resume),
     /// Look whether a rebuild could be done; changes nothing
     Check(Wishes),
+    /// Take, prove, list and prune snapshots of etcd
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+    /// Show how the cluster stands, and where it is not as the profile wants it; changes nothing
+    Status,
     /// List runs, show one, or print its report
     #[command(subcommand)]
     Runs(Runs),
+    /// Make templates, or list those that recast made
+    #[command(subcommand)]
+    Template(Template),
     /// Do any verb but resume and apply against a double of the whole site; touches nothing real
     Rehearse(Rehearse),
+    /// Generate, patch or validate machine configurations, with the flags of talosctl: generate, patch, validate
+    Config(Dropin),
+    /// Generate a cluster's secrets, with the flags of talosctl: generate
+    Secrets(Dropin),
     /// Compute the ID of an Image Factory schematic
     Schematic(Schematic),
     /// Print the JSON Schema of a file or document
@@ -142,6 +162,9 @@ pub struct Wishes {
         value_parser = NonEmptyStringValueParser::new()
     )]
     pub extensions: Option<Vec<String>>,
+    /// A disk, or the local volumes on one, that may be destroyed with its VM; may be given more than once
+    #[arg(long = "destroy-disk", value_name = "VMID:KEY")]
+    pub destroy_disks: Vec<DoomedDisk>,
 }
 
 /// `recast rebuild`.
@@ -150,9 +173,46 @@ pub struct Rebuild {
     /// What to rebuild to.
     #[command(flatten)]
     pub wishes: Wishes,
+    /// Start from this snapshot instead of the running cluster's data, which is lost
+    #[arg(long, value_name = "FILE", conflicts_with = "fresh")]
+    pub restore: Option<PathBuf>,
     /// Keep nothing of the old cluster's data: no backup, a new empty etcd
-    #[arg(long, required = true)]
+    #[arg(long)]
     pub fresh: bool,
+    /// Print the plan and stop: exit 2 if it would change anything
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Save the plan for `recast apply`
+    #[arg(long, value_name = "FILE")]
+    pub plan_out: Option<PathBuf>,
+}
+
+/// `recast create`.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// What to create.
+    #[command(flatten)]
+    pub wishes: Wishes,
+    /// Bring back the cluster that this snapshot is of
+    #[arg(long, value_name = "FILE")]
+    pub restore: Option<PathBuf>,
+    /// Print the plan and stop: exit 2 if it would change anything
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Save the plan for `recast apply`
+    #[arg(long, value_name = "FILE")]
+    pub plan_out: Option<PathBuf>,
+}
+
+/// `recast teardown`.
+#[derive(Debug, Args)]
+pub struct Teardown {
+    /// Without a backup: everything is lost
+    #[arg(long)]
+    pub force: bool,
+    /// A disk, or the local volumes on one, that may be destroyed with its VM; may be given more than once
+    #[arg(long = "destroy-disk", value_name = "VMID:KEY")]
+    pub destroy_disks: Vec<DoomedDisk>,
     /// Print the plan and stop: exit 2 if it would change anything
     #[arg(long)]
     pub dry_run: bool,
@@ -191,11 +251,75 @@ pub enum Runs {
         /// The run
         run: RunId,
     },
-    /// Print a run's report
-    Report {
-        /// The run
-        run: RunId,
+    /// Print a run's report, or write it in other formats
+    Report(ReportOf),
+}
+
+/// `recast runs report`.
+#[derive(Debug, Args)]
+pub struct ReportOf {
+    /// The run
+    pub run: RunId,
+    /// Write it as one HTML page
+    #[arg(long, value_name = "FILE", env = "RECAST_HTML")]
+    pub html: Option<PathBuf>,
+    /// Write it as JUnit XML: a suite per phase, a case per step and gate
+    #[arg(long, value_name = "FILE", env = "RECAST_JUNIT")]
+    pub junit: Option<PathBuf>,
+    /// Write it as Markdown, for a merge request or a CI job's summary
+    #[arg(long, value_name = "FILE", env = "RECAST_MARKDOWN")]
+    pub markdown: Option<PathBuf>,
+}
+
+/// `recast template`.
+#[derive(Debug, Subcommand)]
+pub enum Template {
+    /// Make the templates that the profile's nodes need, and try each with a canary; nothing else is touched
+    Build(TemplateBuild),
+    /// List the templates that recast made, on all nodes
+    List,
+}
+
+/// `recast snapshot`.
+#[derive(Debug, Subcommand)]
+pub enum Snapshot {
+    /// Take one from a healthy control plane, prove it, and make the profile's second copies
+    Save {
+        /// Print what would be done and stop: exit 2
+        #[arg(long)]
+        dry_run: bool,
     },
+    /// Prove files: the hash, every page, every record of etcd. Needs no profile and no network
+    Verify {
+        /// Snapshots
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// List those in the profile's backup folder
+    List,
+    /// Delete old ones, but never what an unfinished run needs
+    Prune {
+        /// How many of each purpose are kept [default: the profile's backup.keep]
+        #[arg(long, value_name = "N", env = "RECAST_KEEP")]
+        keep: Option<NonZeroU32>,
+        /// Print what would be deleted and stop: exit 2 if there is anything
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// `recast template build`.
+#[derive(Debug, Args)]
+pub struct TemplateBuild {
+    /// What to make them from.
+    #[command(flatten)]
+    pub wishes: Wishes,
+    /// Print the plan and stop: exit 2 if it would change anything
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Save the plan for `recast apply`
+    #[arg(long, value_name = "FILE")]
+    pub plan_out: Option<PathBuf>,
 }
 
 /// `recast rehearse`.
@@ -210,6 +334,14 @@ pub struct Rehearse {
     /// The verb with its flags
     #[arg(last = true, required = true, value_name = "VERB")]
     pub verb: Vec<String>,
+}
+
+/// What `dropin` would have parsed, had it stood first.
+#[derive(Debug, Args)]
+pub struct Dropin {
+    /// The verb with talosctl's flags
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "VERB")]
+    pub words: Vec<String>,
 }
 
 /// `recast schematic`.

@@ -3,23 +3,33 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::json;
+
 use super::session::Session;
 use super::stop::Stop;
 use super::{Answer, Surroundings, log};
+use crate::backup::Devices;
+use crate::command::{self, Commands, Done, Mode};
 use crate::engine::{Class, Ended, RealClock, Retry, Run};
 use crate::event::Outcome;
 use crate::exit::ExitCode;
 use crate::journal::lock::Break;
-use crate::journal::{Journal, JournalError, Opening, Record, RunDir, StateDir};
+use crate::journal::{self, Journal, JournalError, Opening, Record, RunDir, StateDir};
 use crate::k8s::Readyz;
+use crate::net::Reach;
 use crate::plan::{Observed, Plan};
 use crate::report::document::Input;
-use crate::report::{Bars, Colour, Document, Fanout, JsonLines, Lines, Progress, Recorder, Summary, wall_clock};
+use crate::report::{
+    Bars, Colour, Document, Fanout, JsonLines, Lines, Progress, Recorder, Report, Summary, Told, wall_clock,
+};
 use crate::steps::World;
 use crate::steps::files::Files;
 use crate::talos::access::{AdminCertificate, Roles};
 use crate::talos::client::Access;
 use crate::talos::secrets::Secrets;
+
+/// The phase up to which a run can be taken back.
+const FREEZE: &str = "freeze";
 
 /// How long the admin certificate of a run is valid, in hours: longer than any run, and never written down.
 const CERTIFICATE_HOURS: i64 = 48;
@@ -30,6 +40,8 @@ pub enum Begin<'a> {
     New(&'a Observed),
     /// A run that stopped.
     Again,
+    /// A run that stopped, to take back what can be.
+    Back,
 }
 
 /// An administrator's access by the cluster's own CA.
@@ -67,27 +79,50 @@ pub async fn carry_out(
     let dir = state.run(&plan.run);
     let earlier = match begin {
         Begin::New(_) => Vec::new(),
-        Begin::Again => dir.records().map_err(|error| journal_stop(&error))?,
+        Begin::Again | Begin::Back => dir.records().map_err(|error| journal_stop(&error))?,
     };
     let journal = open_journal(&dir, &plan, &begin)?;
     log::keep_in(&dir.path().join("log.jsonl"))
         .map_err(|error| Stop::because(ExitCode::Failed, "the run's log can't be written", &error))?;
     let world = world(session, plan, secrets, dir.path())?;
-    let (ended, progress) = drive(&world, journal, &earlier, surroundings, session).await?;
-    Ok(report(&world, &dir, &ended, &progress, session, surroundings))
+    let (ended, progress) = Box::pin(drive(&world, journal, (&begin, &earlier), surroundings, session)).await?;
+    failed_hook(&world, &ended, session, surroundings).await;
+    let requests = journal::requests(&earlier) + session.requests();
+    Ok(report(&world, &dir, &ended, &progress, requests, session, surroundings))
+}
+
+/// Tells the user's own command that the run failed. What it does then is its own affair.
+async fn failed_hook(world: &World, ended: &Ended, session: &Session, surroundings: &Surroundings) {
+    let Some(line) = &session.profile.value.hooks.failed else { return };
+    if matches!(ended.outcome, Outcome::Done | Outcome::Cancelled) {
+        return;
+    }
+    let failures: Vec<_> = ended
+        .failures
+        .iter()
+        .map(|failed| json!({ "step": failed.step, "what": failed.failure.what, "causes": failed.failure.causes }))
+        .collect();
+    let told = [("outcome", json!(ended.outcome)), ("failures", failures.into())];
+    let text = match world.run_failed_hook(line, &told).await {
+        Ok(Done::Ran { .. }) => return,
+        Ok(Done::Recorded) => format!("note: the hook `failed` is not run in a rehearsal: {line}\n"),
+        Err(error) => format!("warning: {error}\n"),
+    };
+    surroundings.console.tell(&text);
 }
 
 /// All that the steps of `plan` act on; what they write for the run goes into its directory `run`.
 pub fn world(session: &Session, plan: Plan, secrets: Secrets, run: &Path) -> Result<World, Stop> {
     let access = access(&secrets, jiff::Timestamp::now())?;
-    let endpoint = &plan.cluster_config.endpoint;
-    let readyz = Readyz::new(&session.connector, endpoint, &secrets.kubernetes().certificate_pem()).ok();
+    let ca = secrets.kubernetes().certificate_pem();
+    let readyz = plan.endpoint.as_ref().and_then(|endpoint| Readyz::new(&session.connector, endpoint, &ca).ok());
     Ok(World {
         pve: session.pve.clone(),
         nodes: session.nodes.clone(),
         http: session.http.clone(),
         cache: session.cache.clone(),
         connector: session.connector.clone(),
+        shells: super::ssh::shells(session)?,
         access,
         files: Files {
             profile: session.profile_path.clone(),
@@ -96,7 +131,16 @@ pub fn world(session: &Session, plan: Plan, secrets: Secrets, run: &Path) -> Res
             talosconfig: session.place.env.talosconfig(),
             run: run.to_owned(),
         },
+        commands: match session.place.commands {
+            Mode::Run => Commands::Real,
+            Mode::Record => Commands::Recorded(command::Recorder::new(run.join("commands.jsonl"))),
+        },
         readyz,
+        // Where nothing but loopback can be reached, folders stand for devices.
+        devices: match session.place.reach {
+            Reach::LoopbackOnly => Devices::AllDiffer,
+            Reach::Anywhere => Devices::Compare,
+        },
         image: tokio::sync::Mutex::default(),
         secrets,
         plan,
@@ -117,7 +161,7 @@ fn open_journal(dir: &RunDir, plan: &Plan, begin: &Begin<'_>) -> Result<Journal,
             let text = serde_json::to_vec_pretty(plan).unwrap_or_default();
             Journal::create(dir, &text, &plan.phases, &opening).map_err(|error| journal_stop(&error))
         }
-        Begin::Again => {
+        Begin::Again | Begin::Back => {
             let text = dir.plan_bytes().map_err(|error| journal_stop(&error))?;
             Journal::resume(dir, &text, &plan.phases, &opening).map_err(|error| journal_stop(&error))
         }
@@ -127,7 +171,7 @@ fn open_journal(dir: &RunDir, plan: &Plan, begin: &Begin<'_>) -> Result<Journal,
 async fn drive(
     world: &World,
     journal: Journal,
-    earlier: &[Record],
+    (begin, earlier): (&Begin<'_>, &[Record]),
     surroundings: &Surroundings,
     session: &Session,
 ) -> Result<(Ended, Progress), Stop> {
@@ -163,7 +207,11 @@ async fn drive(
         cancel: &surroundings.cancel,
         retry: Retry::default(),
     };
-    let ended = run.carry_out(journal).await.map_err(|error| {
+    let ended = match begin {
+        Begin::New(_) | Begin::Again => Box::pin(run.carry_out(journal)).await,
+        Begin::Back => Box::pin(run.go_back(journal, FREEZE)).await,
+    };
+    let ended = ended.map_err(|error| {
         Stop::because(ExitCode::Resumable, "the run stopped, since it could not be journaled any more", &error)
             .hinted(resume_command(session, &world.plan))
     })?;
@@ -184,17 +232,20 @@ fn report(
     dir: &RunDir,
     ended: &Ended,
     progress: &Progress,
+    requests: u64,
     session: &Session,
     surroundings: &Surroundings,
 ) -> Answer {
     let plan = &world.plan;
     let colour = surroundings.colour(&session.global);
     let resume = (ended.outcome != Outcome::Done).then(|| resume_command(session, plan));
-    let document = Document::of_run(Input { requests: session.pve.requests(), ..Input::new(plan, progress) });
+    let input = Input { requests, ..Input::new(plan, progress) }.with_outputs(ended.journal.state().outputs());
+    let document = Document::of_run(input);
     let text = |colour| Summary { document: &document, plan, progress, resume: resume.as_deref(), colour }.text();
+    let report = Report { document: &document, run: Some(Told { plan, progress }), resume: resume.as_deref() };
     let places = [Some(dir.path()), session.global.report_dir.as_deref()];
     for place in places.into_iter().flatten() {
-        super::keep_report(place, &document, &text(Colour::Off), surroundings);
+        super::keep_report(place, &report, &text(Colour::Off), surroundings);
     }
     surroundings.console.tell(&text(colour));
     Answer { code: exit_code(ended), document, text: String::new() }

@@ -9,27 +9,37 @@ pub mod carry_out;
 pub mod check;
 pub mod confirm;
 pub mod console;
+pub mod create;
+pub mod dropin;
 pub mod env;
+pub mod here;
 pub mod log;
 pub mod offline;
 pub mod prepare;
 pub mod rebuild;
 pub mod rehearse;
 pub mod resume;
+pub mod rollback;
 pub mod runs;
 pub mod session;
+pub mod snapshot;
+pub mod ssh;
+pub mod status;
 pub mod stop;
+pub mod teardown;
+pub mod template;
 
 use std::ffi::OsString;
 use std::process::ExitCode as ProcessCode;
 
 use clap::Parser as _;
 
+use crate::command::Mode;
 use crate::engine::{Cancel, CancelledBy};
 use crate::exit::ExitCode;
 use crate::net::Reach;
-use crate::report::document::{Ending, Kind, Problem};
-use crate::report::{Colour, Document, problem, write_report};
+use crate::report::document::{Ending, Kind};
+use crate::report::{Colour, Document, Report, problem, write_report};
 use args::{Cli, OutputFormat, Verb};
 use console::Console;
 use env::Env;
@@ -64,7 +74,7 @@ pub fn main() -> ProcessCode {
     };
     let env = Env::of_process();
     let surroundings = Surroundings {
-        place: Place { env, reach: Reach::Anywhere },
+        place: Place { env, reach: Reach::Anywhere, commands: Mode::Run },
         console: Console::of_process(),
         cancel: Cancel::new(),
     };
@@ -95,6 +105,19 @@ async fn listen_for_signals(cancel: Cancel) {
 
 /// Parses a command line and does what it says.
 pub async fn run(args: Vec<OsString>, surroundings: Surroundings) -> ExitCode {
+    if let Some(done) = dropin::of(&args) {
+        return match done {
+            Ok(done) => {
+                surroundings.console.tell(&done.told);
+                surroundings.console.data(&done.data);
+                ExitCode::Done
+            }
+            Err(stop) => {
+                surroundings.console.tell(&problem::text(&stop.problems, None, Colour::Off));
+                stop.code
+            }
+        };
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -126,22 +149,40 @@ pub async fn dispatch(cli: Cli, surroundings: &Surroundings) -> Answer {
             .hinted("write the events to a file, or leave out -o json");
         return stopped(verb.name(), None, &stop, &global, surroundings);
     }
-    let name = verb.name();
+    let (name, looks) = (verb.name(), matches!(verb, Verb::Check(_) | Verb::Status));
     let cluster =
         global.profile.as_deref().and_then(|path| path.file_stem()).map(|stem| stem.to_string_lossy().into_owned());
     let done = match verb {
         Verb::Rebuild(asked) => Box::pin(rebuild::rebuild(&global, &asked, surroundings)).await,
+        Verb::Create(asked) => Box::pin(create::create(&global, &asked, surroundings)).await,
+        Verb::Teardown(asked) => Box::pin(teardown::teardown(&global, &asked, surroundings)).await,
         Verb::Apply(asked) => Box::pin(rebuild::apply(&global, &asked, surroundings)).await,
         Verb::Resume(asked) => Box::pin(resume::resume(&global, &asked, surroundings)).await,
+        Verb::Rollback(asked) => Box::pin(rollback::rollback(&global, &asked, surroundings)).await,
         Verb::Check(wishes) => Box::pin(check::check(&global, &wishes, surroundings)).await,
+        Verb::Snapshot(asked) => Box::pin(snapshot::snapshot(&global, &asked, surroundings)).await,
+        Verb::Status => Box::pin(status::status(&global, surroundings)).await,
         Verb::Runs(asked) => runs::runs(&global, &asked, surroundings),
+        Verb::Template(asked) => Box::pin(template::template(&global, &asked, surroundings)).await,
         Verb::Rehearse(asked) => Box::pin(rehearse::rehearse(&global, asked, surroundings)).await,
+        Verb::Config(asked) => Err(dropin::misplaced("config", &asked.words)),
+        Verb::Secrets(asked) => Err(dropin::misplaced("secrets", &asked.words)),
         Verb::Schematic(asked) => offline::schematic(&asked),
         Verb::Schema { of } => Ok(offline::schema(of)),
         Verb::Completions { shell } => Ok(offline::completions(shell)),
         Verb::Man => offline::man(),
     };
-    done.unwrap_or_else(|stop| stopped(name, cluster.as_deref(), &stop, &global, surroundings))
+    match done {
+        Ok(answer) => {
+            // A run has written its own report, with all that it knows.
+            if let Some(dir) = global.report_dir.as_ref().filter(|_| looks || answer.code == ExitCode::Pending) {
+                let report = Report { document: &answer.document, run: None, resume: None };
+                keep_report(dir, &report, &answer.text, surroundings);
+            }
+            answer
+        }
+        Err(stop) => stopped(name, cluster.as_deref(), &stop, &global, surroundings),
+    }
 }
 
 /// An end before anything was done.
@@ -160,17 +201,17 @@ fn stopped(
         ExitCode::Internal => (Ending::Failed, Kind::Internal),
         _ => (Ending::Failed, Kind::Failed),
     };
-    let problems = stop.problems.iter().map(|failure| Problem::new(kind, failure));
-    let document = Document::of_verb(verb, cluster, ending).with_problems(problems);
+    let document = Document::of_verb(verb, cluster, ending).with_problems(stop.documented(kind));
     if let Some(dir) = &global.report_dir {
-        keep_report(dir, &document, &problem::text(&stop.problems, None, Colour::Off), surroundings);
+        let report = Report { document: &document, run: None, resume: None };
+        keep_report(dir, &report, &problem::text(&stop.problems, None, Colour::Off), surroundings);
     }
     Answer { code: stop.code, document, text: String::new() }
 }
 
 /// Writes the report's files; a report that can't be written is no reason to fail.
-fn keep_report(dir: &std::path::Path, document: &Document, text: &str, surroundings: &Surroundings) {
-    if let Err(error) = write_report(dir, document, text) {
+fn keep_report(dir: &std::path::Path, report: &Report<'_>, text: &str, surroundings: &Surroundings) {
+    if let Err(error) = write_report(dir, report, text) {
         let told = format!("the report could not be written to {}: {error}", dir.display());
         surroundings.console.tell(&problem::warning(&told, Colour::Off));
     }
@@ -188,11 +229,19 @@ impl Verb {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Rebuild(_) => "rebuild",
+            Self::Create(_) => "create",
+            Self::Teardown(_) => "teardown",
             Self::Apply(_) => "apply",
             Self::Resume(_) => "resume",
+            Self::Rollback(_) => "rollback",
             Self::Check(_) => "check",
+            Self::Snapshot(_) => "snapshot",
+            Self::Status => "status",
             Self::Runs(_) => "runs",
+            Self::Template(_) => "template",
             Self::Rehearse(_) => "rehearse",
+            Self::Config(_) => "config",
+            Self::Secrets(_) => "secrets",
             Self::Schematic(_) => "schematic",
             Self::Schema { .. } => "schema",
             Self::Completions { .. } => "completions",

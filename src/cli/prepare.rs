@@ -4,25 +4,33 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use super::args::Wishes;
 use super::carry_out::access;
+use super::here;
 use super::session::Session;
 use super::stop::Stop;
+use crate::backup::{self, SnapshotName};
 use crate::exit::ExitCode;
-use crate::image::{Arch, Boot, Build, FactoryError, Schematic};
+use crate::image::{self, Arch, Boot, Build, FactoryError, Schematic};
+use crate::journal::StateDir;
 use crate::observe::{self, Ask};
+use crate::plan::data::{CopyTo, Keep, Proven};
+use crate::plan::errands::Errands;
+use crate::plan::gates::{self, Snapshot, Source};
 use crate::plan::make::inherit;
 use crate::plan::observed::{Finding, Observed};
-use crate::plan::step::{Discovery, Hardware, Image, MachineSpec};
-use crate::plan::{ClusterConfig, Limits, Plan, PlannedVm, Versions, Wanted, check, lint, make};
+use crate::plan::step::{Discovery, Hardware, Image, MachineSpec, PatchAt};
+use crate::plan::wanted::OtherImage;
+use crate::plan::{ClusterConfig, Data, Limits, Plan, PlannedVm, Verb, Versions, Wanted, check, lint, make, sources};
 use crate::profile::expand::{Taken, WantedVm, expand};
-use crate::profile::{DiscoveryMode, Talos};
+use crate::profile::{self, CopyTarget, DiscoveryMode, Inherit, PatchSource, Talos, Transport};
 use crate::pve::PveError;
 use crate::pve::vm::{Guest, GuestKind};
 use crate::steps::config;
 use crate::talos::secrets::Secrets;
-use crate::types::{MachineName, NodeName, RunId, SchematicId, Sha256, Version, VersionWish, VmId};
+use crate::types::{MachineName, NodeName, Role, RunId, SchematicId, Sha256, Version, VersionWish, VmId};
 
 /// Hardware of all VMs, before the site's and the profile's own keys.
 const HARDWARE: &str = include_str!("../../templates/vm-hardware.json");
@@ -45,10 +53,33 @@ pub struct Prepared {
     pub secrets: Secrets,
 }
 
-/// Looks at everything and plans a fresh rebuild.
-pub async fn prepare(session: &Session, wishes: &Wishes, run: RunId, now: jiff::Timestamp) -> Result<Prepared, Stop> {
+/// What a verb asks for.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// What is done.
+    pub verb: Verb,
+    /// What the new cluster shall be.
+    pub wishes: Wishes,
+    /// What becomes of the data.
+    pub data: DataWish,
+}
+
+/// What becomes of the data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataWish {
+    /// The running cluster's are kept.
+    Keep,
+    /// None are.
+    Fresh,
+    /// Those of this file are restored.
+    Restore(PathBuf),
+}
+
+/// Looks at everything and plans what is asked for.
+pub async fn prepare(session: &Session, order: &Order, run: RunId, now: jiff::Timestamp) -> Result<Prepared, Stop> {
     let talos = session.talos()?;
     let secrets = session.secrets(now)?;
+    let errands = here::errands(session)?;
     let mut found = Vec::new();
     let guests = session.pve.guests().await.map_err(|error| unreachable(&error))?;
     let rows = rows(session, &guests)?;
@@ -57,18 +88,52 @@ pub async fn prepare(session: &Session, wishes: &Wishes, run: RunId, now: jiff::
     session.pve.caller().clone_into(&mut seen.caller);
     seen.missing_rights =
         observe::rights::missing(&session.pve, &ask, &seen).await.map_err(|error| unreachable(&error))?;
-    let release = release(session, talos, wishes, &mut seen, &mut found).await?;
-    let vms = inherit(&planned_vms(&rows), &run, &seen);
+    let release = match order.verb {
+        Verb::Teardown => Some(Release::nothing(talos)),
+        Verb::Rebuild | Verb::Create | Verb::TemplateBuild => {
+            release(session, talos, &order.wishes, &mut seen, &mut found).await?
+        }
+    };
+    seen.may_migrate = observe::rights::may_migrate(&session.pve, &ask).await.map_err(|error| unreachable(&error))?;
+    let vms = inherit(&planned_vms(&rows), &run, &seen, &inheritance(&rows));
     let access = access(&secrets, now)?;
     seen.cluster =
         observe::cluster::observe(&session.connector, &secrets, &access, &vms, &endpoint(session)?, now).await;
+    if order.verb.makes_templates() {
+        seen.shells = shells(session, &seen).await?;
+    }
     let Some(release) = release else {
-        found.extend(seen.problems.clone());
+        let scope = check::Scope {
+            verb: order.verb,
+            vms: &vms,
+            tags: &session.profile.value.tags,
+            storage: &session.site.defaults.storage,
+            max_destroy: session.profile.value.guards.max_destroy,
+            destroy_disks: &order.wishes.destroy_disks.iter().cloned().collect(),
+        };
+        found.extend(check::around(&scope, &seen));
         return Ok(Prepared { seen, findings: found, plan: None, secrets });
     };
-    let wanted = wanted(session, talos, run, release, &rows, vms, &secrets)?;
+    if order.verb == Verb::TemplateBuild {
+        let wanted = wanted(session, order, run, release, &rows, vms, &secrets)?;
+        found.extend(check::findings(&wanted, &seen));
+        found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        let plan = if check::refuses(&found) { None } else { Some(planned(&wanted, &seen)?) };
+        return Ok(Prepared { seen, findings: found, plan, secrets });
+    }
+    let mut here = here::look(session, &errands, Some(&release.installer)).await;
+    here.out_of_reach = out_of_reach(session, &guests, &seen);
+    let data;
+    (data, here.data) = data_of(session, &order.data).await?;
+    if order.data == DataWish::Keep {
+        here.backup = Some(here::backup(session, seen.cluster.as_ref().and_then(|cluster| cluster.database_bytes)));
+    }
+    let destroy_disks = order.wishes.destroy_disks.iter().cloned().collect();
+    let wanted = Wanted { data, errands, destroy_disks, ..wanted(session, order, run, release, &rows, vms, &secrets)? };
     let mut findings = check::findings(&wanted, &seen);
+    findings.extend(gates::findings(&wanted, &seen, &here));
     findings.splice(0..0, found);
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let plan = if check::refuses(&findings) { None } else { Some(planned(&wanted, &seen)?) };
     Ok(Prepared { seen, findings, plan, secrets })
 }
@@ -84,8 +149,110 @@ fn planned(wanted: &Wanted, seen: &Observed) -> Result<Plan, Stop> {
     Err(Stop::new(ExitCode::Internal, format!("the plan breaks its own rules: {text}")).hinted("please report this"))
 }
 
+/// How images come to the nodes, as asked for.
+fn transport(session: &Session) -> Transport {
+    session.profile.value.transport.unwrap_or(session.site.defaults.transport)
+}
+
+/// Whether the nodes that may have to be used over SSH can be: those that take no uploads, or all where that is asked for.
+async fn shells(session: &Session, seen: &Observed) -> Result<BTreeMap<NodeName, Option<Finding>>, Stop> {
+    let transport = transport(session);
+    let mut found = BTreeMap::new();
+    for (node, login) in super::ssh::nodes(session)? {
+        let online = seen.nodes.iter().any(|other| other.name == node && other.online);
+        if online && sources::may_need_ssh(transport, seen, &node) {
+            let problem = observe::shell::look(&session.connector, &login).await;
+            found.insert(node, problem);
+        }
+    }
+    Ok(found)
+}
+
+/// What becomes of the data, for the plan and for the gates; a file is proven here and now.
+async fn data_of(session: &Session, data: &DataWish) -> Result<(Data, Source), Stop> {
+    Ok(match data {
+        DataWish::Fresh => (Data::Fresh, Source::Nothing),
+        DataWish::Keep => (Data::Keep(keep(session)), Source::Running),
+        DataWish::Restore(file) => {
+            let (proof, snapshot) = snapshot(session, file).await?;
+            // A file that proves nothing is refused by its gate, and nothing is planned with it.
+            let data = proof.map_or(Data::Fresh, |proof| Data::Restore { file: snapshot.file.clone(), proof });
+            (data, Source::File(snapshot))
+        }
+    })
+}
+
+/// Where snapshots go. Paths are made absolute: a plan may be carried out from elsewhere.
+fn keep(session: &Session) -> Keep {
+    let (profile, folder) = (&session.profile.value, session.folder());
+    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    let copies = profile.backup.copies.iter().map(|copy| match copy.clone() {
+        CopyTarget::Path(path) => CopyTo::Path(absolute(folder.join(path))),
+        CopyTarget::Ssh { host, path } => CopyTo::Ssh { host, path },
+        CopyTarget::Command { save, read } => CopyTo::Command { save, read },
+    });
+    Keep {
+        dir: absolute(profile.backup_dir_in(&folder)),
+        copies: copies.collect(),
+        max_age: profile.guards.snapshot_max_age.as_secs(),
+        require_copy: profile.guards.require_copy,
+    }
+}
+
+async fn snapshot(session: &Session, file: &Path) -> Result<(Option<Proven>, Snapshot), Stop> {
+    let path = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let kubernetes = written_by(session, &path);
+    let read = path.clone();
+    let proof = tokio::task::spawn_blocking(move || backup::proof::prove(&read)).await;
+    let proof = proof.map_err(|error| Stop::because(ExitCode::Internal, "the snapshot's proof broke off", &error))?;
+    Ok(match proof {
+        Ok(proof) => {
+            let proven = Proven {
+                sha256: proof.sha256,
+                bytes: proof.bytes,
+                revision: u64::try_from(proof.revision).unwrap_or_default(),
+                keys: proof.keys,
+                namespace_uid: proof.namespace_uid.clone(),
+            };
+            let (namespace_uid, etcd) = (proof.namespace_uid, proof.cluster_version);
+            (Some(proven), Snapshot { file: path, damage: None, namespace_uid, etcd, kubernetes })
+        }
+        Err(error) => {
+            let stop = Stop::because(ExitCode::Refused, "", &error);
+            let damage = stop.problems[0].causes.join(": ");
+            (None, Snapshot { damage: Some((damage, error.hints())), file: path, ..Snapshot::default() })
+        }
+    })
+}
+
+/// The Kubernetes that wrote a snapshot: what ran before the run that took it, else what the profile says ran.
+fn written_by(session: &Session, file: &Path) -> Option<Version> {
+    let name = file.file_name()?.to_string_lossy().parse::<SnapshotName>().ok();
+    let of_run = name.and_then(|name| {
+        let dir = StateDir::new(&session.state_root(), &session.profile.value.name).run(&name.run?);
+        let plan: Plan = serde_json::from_slice(&dir.plan_bytes().ok()?).ok()?;
+        Some(plan.before?.kubernetes)
+    });
+    let of_profile = || match &session.profile.value.talos.as_ref()?.kubernetes_version {
+        VersionWish::Exact(version) => Some(version.clone()),
+        VersionWish::Minor(..) | VersionWish::Latest => None,
+    };
+    of_run.or_else(of_profile)
+}
+
+/// The cluster's VMs on nodes that are down, by tags, else by number.
+fn out_of_reach(session: &Session, guests: &[Guest], seen: &Observed) -> Vec<(VmId, String, NodeName)> {
+    let tags = &session.profile.value.tags;
+    let down = |node: &NodeName| seen.nodes.iter().any(|other| other.name == *node && !other.online);
+    let ours = guests.iter().filter(|guest| {
+        let tagged = guest.tags().contains_all(tags.iter().map(String::as_str));
+        guest.kind == GuestKind::Qemu && guest.template != Some(true) && tagged && down(&guest.node)
+    });
+    ours.map(|guest| (guest.vmid, guest.name.clone().unwrap_or_default(), guest.node.clone())).collect()
+}
+
 /// PVE can't be read: nothing else can be said.
-fn unreachable(error: &PveError) -> Stop {
+pub fn unreachable(error: &PveError) -> Stop {
     let stop = Stop::because(ExitCode::Refused, "Proxmox VE could not be read", error);
     match error {
         PveError::Pin { .. } => stop.hinted(
@@ -97,6 +264,17 @@ fn unreachable(error: &PveError) -> Stop {
         PveError::Unauthorized { .. } => stop.hinted("check the token's id and secret in the site file"),
         _ => stop,
     }
+}
+
+/// Whether any VM of the cluster is there, by its tags.
+pub async fn any_member(session: &Session) -> Result<bool, Stop> {
+    let tags = &session.profile.value.tags;
+    let guests = session.pve.guests().await.map_err(|error| unreachable(&error))?;
+    Ok(guests.iter().any(|guest| {
+        guest.kind == GuestKind::Qemu
+            && guest.template != Some(true)
+            && guest.tags().contains_all(tags.iter().map(String::as_str))
+    }))
 }
 
 /// The profile's VMs with names, numbers and nodes spelled out.
@@ -133,9 +311,18 @@ fn ask(session: &Session, rows: &[WantedVm]) -> Ask {
         template_ids: ranges.templates.first.0..=ranges.templates.last.0,
         nodes,
         storage: session.site.defaults.storage.clone(),
+        transport: transport(session),
         bridge: profile.network.bridge.clone().unwrap_or_else(|| session.site.defaults.bridge.clone()),
         vlan: profile.network.vlan.or(session.site.defaults.vlan),
+        inherits: rows.iter().flat_map(|vm| vm.inherit.iter().copied()).collect(),
+        pool: session.site.defaults.pool.clone(),
+        cloud_init: profile.address_discovery.mode == DiscoveryMode::CloudInit,
     }
+}
+
+/// What each VM takes over.
+fn inheritance(rows: &[WantedVm]) -> BTreeMap<String, BTreeSet<Inherit>> {
+    rows.iter().map(|vm| (vm.name.to_string(), vm.inherit.clone())).collect()
 }
 
 fn endpoint(session: &Session) -> Result<String, Stop> {
@@ -166,6 +353,34 @@ struct Release {
     schematic: SchematicId,
     installer: String,
     extensions: Vec<String>,
+    /// Roles with a factory of their own.
+    others: BTreeMap<Role, OtherRelease>,
+}
+
+/// What is installed on the machines of one role, where it isn't what the others have.
+struct OtherRelease {
+    schematic: SchematicId,
+    installer: String,
+    extensions: Vec<String>,
+}
+
+impl Release {
+    /// What a teardown installs. The versions are the profile's, as far as it names them; none of this is carried out.
+    fn nothing(talos: &Talos) -> Self {
+        let version = |wish: &VersionWish| match wish {
+            VersionWish::Exact(version) => version.clone(),
+            VersionWish::Minor(major, minor) => Version::new(*major, *minor, 0),
+            VersionWish::Latest => Version::new(1, 0, 0),
+        };
+        let versions = Versions { talos: version(&talos.version), kubernetes: version(&talos.kubernetes_version) };
+        Self {
+            versions,
+            schematic: SchematicId::new(""),
+            installer: String::new(),
+            extensions: Vec::new(),
+            others: BTreeMap::new(),
+        }
+    }
 }
 
 /// Resolves versions and schematic with the factory, and looks whether it has the image. None when it has not.
@@ -192,19 +407,54 @@ async fn release(
         }
     };
     let kubernetes = kubernetes(wishes.kubernetes.as_ref().unwrap_or(&talos.kubernetes_version))?;
-    let (schematic, extensions) = schematic(session, talos, wishes, &version, seen, found).await?;
+    let main = installed(session, factory, &talos.factory, wishes, &version, seen, found).await?;
+    let mut others = BTreeMap::new();
+    let mut complete = true;
+    for (role, _, group) in session.profile.value.nodes.iter() {
+        let Some(own) = group.factory.as_ref().filter(|own| **own != talos.factory && group.count > 0) else {
+            continue;
+        };
+        let server = own_server(session, talos, own)?;
+        let factory = server.as_ref().unwrap_or(factory);
+        // What the command line asks for is the cluster's; a group that has its own keeps it.
+        match installed(session, factory, own, &Wishes::default(), &version, seen, found).await? {
+            Some(other) => drop(others.insert(role, other)),
+            None => complete = false,
+        }
+    }
+    let Some(OtherRelease { schematic, installer, extensions }) = main.filter(|_| complete) else { return Ok(None) };
+    Ok(Some(Release { versions: Versions { talos: version, kubernetes }, schematic, installer, extensions, others }))
+}
+
+/// The factory of a group that names another one than the cluster's.
+fn own_server(session: &Session, talos: &Talos, own: &profile::Factory) -> Result<Option<image::Factory>, Stop> {
+    let Some(url) = own.url.as_ref().filter(|_| own.url != talos.factory.url) else { return Ok(None) };
+    let made = image::Factory::new(session.http.clone(), url, session.site.factory.registry.as_deref());
+    made.map(Some)
+        .map_err(|error| Stop::because(ExitCode::Invalid, "the URL of a group's Image Factory is wrong", &error))
+}
+
+/// The schematic of what `own` says, and whether there are images of it. None when there can't be.
+async fn installed(
+    session: &Session,
+    factory: &image::Factory,
+    own: &profile::Factory,
+    wishes: &Wishes,
+    version: &Version,
+    seen: &mut Observed,
+    found: &mut Vec<Finding>,
+) -> Result<Option<OtherRelease>, Stop> {
+    let (schematic, extensions) = schematic(factory, own, wishes, version, seen, found).await?;
     let Some(schematic) = schematic else { return Ok(None) };
-    let build = Build { schematic: schematic.clone(), version: version.clone(), arch: Arch::Amd64, boot: boot(talos) };
+    let build = Build { schematic: schematic.clone(), version: version.clone(), arch: arch(own), boot: boot(own) };
     match factory.head_image(&build).await {
         Ok(head) => {
             let url = factory.image_url(&build);
-            seen.image = Some(Image {
-                sha256: session.pinned(&schematic, &version, &url)?,
-                url,
-                schematic: schematic.clone(),
-                version: version.clone(),
-                bytes: head.bytes,
-            });
+            let sha256 = session.pinned(&schematic, version, &url)?;
+            if seen.image_of(&schematic).is_none() {
+                let (schematic, version) = (schematic.clone(), version.clone());
+                seen.images.push(Image { url, schematic, version, sha256, bytes: head.bytes });
+            }
         }
         Err(error) => seen.problems.push(no_image("image", &build, &error)),
     }
@@ -212,11 +462,18 @@ async fn release(
         seen.problems.push(no_image("installer", &build, &error));
     }
     let installer = factory.installer(&build);
-    Ok(Some(Release { versions: Versions { talos: version, kubernetes }, schematic, installer, extensions }))
+    Ok(Some(OtherRelease { schematic, installer, extensions }))
 }
 
-fn boot(talos: &Talos) -> Boot {
-    if talos.factory.secureboot { Boot::Secure } else { Boot::Plain }
+fn arch(own: &profile::Factory) -> Arch {
+    match own.arch {
+        profile::Arch::Amd64 => Arch::Amd64,
+        profile::Arch::Arm64 => Arch::Arm64,
+    }
+}
+
+fn boot(own: &profile::Factory) -> Boot {
+    if own.secureboot { Boot::Secure } else { Boot::Plain }
 }
 
 fn no_image(what: &str, build: &Build, error: &FactoryError) -> Finding {
@@ -237,8 +494,8 @@ fn kubernetes(wish: &VersionWish) -> Result<Version, Stop> {
 }
 
 async fn schematic(
-    session: &Session,
-    talos: &Talos,
+    factory: &image::Factory,
+    own: &profile::Factory,
     wishes: &Wishes,
     version: &Version,
     seen: &mut Observed,
@@ -247,9 +504,9 @@ async fn schematic(
     let names = wishes
         .extensions
         .clone()
-        .unwrap_or_else(|| if wishes.schematic.is_some() { Vec::new() } else { talos.factory.extensions.clone() });
+        .unwrap_or_else(|| if wishes.schematic.is_some() { Vec::new() } else { own.extensions.clone() });
     if !names.is_empty() {
-        match session.factory.extensions(version).await {
+        match factory.extensions(version).await {
             Ok(available) => {
                 let unknown = crate::image::check_extensions(&names, version, &available);
                 let none_missing = unknown.is_empty();
@@ -274,7 +531,7 @@ async fn schematic(
     }
     let computed = Schematic::with_extensions(names.clone()).id().ok();
     let chosen_id =
-        wishes.schematic.clone().or_else(|| talos.factory.schematic_id.clone().filter(|_| wishes.extensions.is_none()));
+        wishes.schematic.clone().or_else(|| own.schematic_id.clone().filter(|_| wishes.extensions.is_none()));
     if let (Some(chosen_id), Some(computed)) = (&chosen_id, &computed)
         && !names.is_empty()
         && chosen_id != computed
@@ -286,7 +543,7 @@ async fn schematic(
     }
     let chosen = match chosen_id {
         Some(id) => id,
-        None => match session.factory.submit(&schematic_of(&names)?).await {
+        None => match factory.submit(&schematic_of(&names)?).await {
             Ok(submitted) => submitted.id,
             Err(error) => {
                 seen.problems.push(
@@ -296,7 +553,7 @@ async fn schematic(
             }
         },
     };
-    let extensions = match session.factory.schematic(&chosen).await {
+    let extensions = match factory.schematic(&chosen).await {
         Ok(yaml) => Schematic::from_yaml(&yaml)
             .map_or(names, |schematic| schematic.customization.system_extensions.official_extensions),
         // Not every factory hands schematics out again; what the image really holds is shown by the canary.
@@ -322,7 +579,7 @@ fn preset() -> Hardware {
 
 fn wanted(
     session: &Session,
-    talos: &Talos,
+    order: &Order,
     run: RunId,
     release: Release,
     rows: &[WantedVm],
@@ -330,6 +587,7 @@ fn wanted(
     secrets: &Secrets,
 ) -> Result<Wanted, Stop> {
     let profile = &session.profile.value;
+    let talos = session.talos()?;
     let config = ClusterConfig {
         endpoint: endpoint(session)?,
         pod_cidr: profile.network.pod_cidr.to_string(),
@@ -337,11 +595,17 @@ fn wanted(
         install_disk: talos.install_disk.clone(),
         schematic: release.schematic.clone(),
         installer: release.installer,
+        mtu: profile.network.mtu,
         vip: talos.vip.as_ref().map(|vip| vip.ip),
     };
-    let machines = machines(session, talos, &config, &release.versions, &vms, secrets)?;
+    let installs = order.verb != Verb::Teardown;
+    let installers = release.others.iter().map(|(role, other)| (*role, other.installer.clone())).collect();
+    let shared = Shared { config: &config, versions: &release.versions, installers };
+    let machines = if installs { machines(session, talos, &shared, &vms, secrets)? } else { BTreeMap::new() };
+    let (discovery, canary_discovery) = if installs { discovery(session, &vms)? } else { (Vec::new(), Vec::new()) };
     let ranges = &session.site.vmid_ranges;
     Ok(Wanted {
+        verb: order.verb,
         run,
         cluster: profile.name.clone(),
         profile: session.profile_digest(),
@@ -355,9 +619,22 @@ fn wanted(
         nic: nic(session),
         hardware: hardware(session, &release.extensions),
         extensions: release.extensions,
+        others: release
+            .others
+            .into_iter()
+            .map(|(role, other)| {
+                let hardware = hardware(session, &other.extensions);
+                (role, OtherImage { schematic: other.schematic, hardware })
+            })
+            .collect(),
         extra: rows.iter().map(|vm| (vm.name.to_string(), vm.vm.clone())).collect(),
+        inherit: inheritance(rows),
+        pool: session.site.defaults.pool.clone(),
+        transport: transport(session),
         template_ids: ranges.templates.first.0..=ranges.templates.last.0,
-        discovery: discovery(session, &vms)?,
+        discovery,
+        canary_discovery,
+        cloud_init: profile.address_discovery.mode == DiscoveryMode::CloudInit,
         limits: Limits {
             shutdown: profile.timeouts.shutdown.as_secs(),
             boot: profile.timeouts.boot.as_secs(),
@@ -366,16 +643,26 @@ fn wanted(
             steady: profile.steady.as_secs(),
         },
         max_destroy: profile.guards.max_destroy,
+        destroy_disks: BTreeSet::new(),
+        data: Data::Fresh,
+        errands: Errands::default(),
         config,
         vms,
     })
 }
 
+/// What the configurations of all machines are made from.
+struct Shared<'a> {
+    config: &'a ClusterConfig,
+    versions: &'a Versions,
+    /// Installers of roles that have their own.
+    installers: BTreeMap<Role, String>,
+}
+
 fn machines(
     session: &Session,
     talos: &Talos,
-    config: &ClusterConfig,
-    versions: &Versions,
+    shared: &Shared<'_>,
     vms: &[PlannedVm],
     secrets: &Secrets,
 ) -> Result<BTreeMap<MachineName, MachineSpec>, Stop> {
@@ -383,11 +670,12 @@ fn machines(
     let patches = talos.patches_dir_in(&session.folder());
     let mut machines = BTreeMap::new();
     for vm in vms {
-        let own = patches
+        let own: Vec<PatchAt> = patches
             .iter()
             .map(|dir| dir.join(format!("{}.yaml", vm.name)))
             .filter(|path| path.is_file())
-            .collect::<Vec<_>>();
+            .map(PatchAt::File)
+            .collect();
         let address = match (vm.address, network.prefix.or_else(|| network.subnet().map(|subnet| subnet.prefix_len())))
         {
             (Some(address), Some(prefix)) => Some(format!("{address}/{prefix}")),
@@ -406,17 +694,27 @@ fn machines(
             gateway: address.as_ref().and(network.gateway),
             nameservers: network.nameservers.clone(),
             address,
-            patches: own,
+            installer: shared.installers.get(&vm.role).cloned(),
+            patches: common(session, talos, vm.role).chain(own).collect(),
             digest: Sha256::of(b""),
         };
-        let rendered =
-            config::render(secrets, &session.profile.value.name, config, versions, &spec).map_err(|error| {
+        let rendered = config::render(secrets, &session.profile.value.name, shared.config, shared.versions, &spec)
+            .map_err(|error| {
                 Stop::because(ExitCode::Invalid, format!("the configuration of {} can't be rendered", vm.name), &error)
             })?;
         spec.digest = rendered.digest;
         machines.insert(spec.name.clone(), spec);
     }
     Ok(machines)
+}
+
+/// The patches of all machines of a role.
+fn common<'a>(session: &'a Session, talos: &'a Talos, role: Role) -> impl Iterator<Item = PatchAt> + 'a {
+    let patches = talos.config_patches.iter().enumerate().filter(move |(_, patch)| patch.target.covers(role));
+    patches.map(|(index, patch)| match &patch.source {
+        PatchSource::File(path) => PatchAt::File(talos.config_dir_in(&session.folder()).join(path)),
+        PatchSource::Inline(_) => PatchAt::Profile { profile: session.profile_path.clone(), index },
+    })
 }
 
 fn nic(session: &Session) -> String {
@@ -451,11 +749,14 @@ fn hardware(session: &Session, extensions: &[String]) -> Hardware {
     hardware
 }
 
-/// Where to look for machines without a configuration: the subnet of the profile, or the one its addresses lie in.
-fn discovery(session: &Session, vms: &[PlannedVm]) -> Result<Vec<Discovery>, Stop> {
+/// Where to look for machines without a configuration beside their assigned addresses, and where to look for canaries,
+/// which have none: the guest agent is asked, and the subnet of the profile, or the one that its addresses lie in, is
+/// scanned.
+fn discovery(session: &Session, vms: &[PlannedVm]) -> Result<(Vec<Discovery>, Vec<Discovery>), Stop> {
     let profile = &session.profile.value;
-    if profile.address_discovery.mode == DiscoveryMode::Static {
-        return Ok(Vec::new());
+    let mode = profile.address_discovery.mode;
+    if mode == DiscoveryMode::Agent {
+        return Ok((vec![Discovery::Agent], vec![Discovery::Agent]));
     }
     let subnet = profile.address_discovery.subnet.or_else(|| profile.network.subnet()).or_else(|| {
         // A /24 around the first address: what a homelab has.
@@ -466,7 +767,13 @@ fn discovery(session: &Session, vms: &[PlannedVm]) -> Result<Vec<Discovery>, Sto
         Stop::new(ExitCode::Invalid, "it is not known where new machines come up")
             .hinted("give address_discovery.subnet in the profile: the network in which they get their DHCP addresses")
     })?;
-    Ok(vec![Discovery::Scan(subnet.trunc().to_string())])
+    let scan = Discovery::Scan(subnet.trunc().to_string());
+    let both = vec![Discovery::Agent, scan.clone()];
+    Ok(match mode {
+        DiscoveryMode::Auto => (both.clone(), both),
+        DiscoveryMode::Static | DiscoveryMode::CloudInit => (Vec::new(), both),
+        _ => (vec![scan.clone()], vec![scan]),
+    })
 }
 
 #[cfg(test)]

@@ -1,28 +1,55 @@
-//! `recast rebuild` and `recast apply`: plan, show, confirm, carry out.
+//! `recast rebuild` and `recast apply`, and what every verb with a plan shares: plan, show, confirm, carry out.
 
 use std::fs;
+use std::path::Path;
 
 use super::args::{Apply, Global, Rebuild};
 use super::carry_out::{Begin, carry_out, unless_cancelled};
 use super::confirm::confirm;
-use super::prepare::{Prepared, prepare};
+use super::prepare::{DataWish, Order, Prepared, prepare};
 use super::session::Session;
 use super::stop::{Stop, failure};
 use super::{Answer, Surroundings};
 use crate::exit::ExitCode;
 use crate::journal::StateDir;
 use crate::plan::observed::{Finding, Severity};
-use crate::plan::{FORMAT, Observed, Plan, lint, show};
+use crate::plan::{FORMAT, Observed, Plan, Verb, lint, show};
 use crate::report::document::{Ending, Input, Kind, Problem};
 use crate::report::{Document, Progress};
 
 /// `recast rebuild`.
 pub async fn rebuild(global: &Global, asked: &Rebuild, surroundings: &Surroundings) -> Result<Answer, Stop> {
+    let data = match (&asked.restore, asked.fresh) {
+        (Some(file), _) => DataWish::Restore(file.clone()),
+        (None, true) => DataWish::Fresh,
+        (None, false) => DataWish::Keep,
+    };
+    let order = Order { verb: Verb::Rebuild, wishes: asked.wishes.clone(), data };
+    let after = After { dry_run: asked.dry_run, plan_out: asked.plan_out.as_deref() };
+    Box::pin(plan_and_do(global, &order, after, surroundings)).await
+}
+
+/// What becomes of a plan once it is made.
+#[derive(Clone, Copy, Debug)]
+pub struct After<'a> {
+    /// It is only shown.
+    pub dry_run: bool,
+    /// It is saved here.
+    pub plan_out: Option<&'a Path>,
+}
+
+/// What every verb with a plan does: look, plan, show, confirm, carry out.
+pub async fn plan_and_do(
+    global: &Global,
+    order: &Order,
+    after: After<'_>,
+    surroundings: &Surroundings,
+) -> Result<Answer, Stop> {
     let session = Session::open(&surroundings.place, global)?;
     tell_warnings(&session, surroundings);
     let now = jiff::Timestamp::now();
     let run = StateDir::new(&session.state_root(), &session.profile.value.name).new_run_id(now);
-    let prepared = unless_cancelled(surroundings, prepare(&session, &asked.wishes, run, now)).await?;
+    let prepared = unless_cancelled(surroundings, prepare(&session, order, run, now)).await?;
     let Prepared { seen, findings, plan, secrets } = prepared;
     let Some(plan) = plan else {
         let warnings: Vec<_> =
@@ -31,18 +58,18 @@ pub async fn rebuild(global: &Global, asked: &Rebuild, surroundings: &Surroundin
         return Err(Stop::refused(&findings));
     };
     surroundings.console.tell(&show::findings(&findings));
-    if let Some(path) = &asked.plan_out {
+    if let Some(path) = after.plan_out {
         let text = serde_json::to_string_pretty(&plan).unwrap_or_default() + "\n";
         fs::write(path, text).map_err(|error| {
             Stop::because(ExitCode::Invalid, format!("the plan can't be saved to {}", path.display()), &error)
         })?;
     }
-    if asked.dry_run {
+    if after.dry_run {
         return Ok(pending(&plan, &findings, &session));
     }
     surroundings.console.tell(&show::text(&plan));
-    confirm(&plan.cluster, global, surroundings)?;
-    carry_out(&session, plan, secrets, Begin::New(&seen), surroundings).await
+    confirm(&plan, global, surroundings)?;
+    Box::pin(carry_out(&session, plan, secrets, Begin::New(&seen), surroundings)).await
 }
 
 /// `recast apply`: exactly the saved plan. Its first step reads its facts again and refuses where one drifted.
@@ -72,8 +99,8 @@ pub async fn apply(global: &Global, asked: &Apply, surroundings: &Surroundings) 
         return Ok(pending(&plan, &[], &session));
     }
     surroundings.console.tell(&show::text(&plan));
-    confirm(&plan.cluster, global, surroundings)?;
-    carry_out(&session, plan, secrets, Begin::New(&Observed::default()), surroundings).await
+    confirm(&plan, global, surroundings)?;
+    Box::pin(carry_out(&session, plan, secrets, Begin::New(&Observed::default()), surroundings)).await
 }
 
 /// The end of a dry run: the plan on stdout, exit code 2.
@@ -81,7 +108,7 @@ pub fn pending(plan: &Plan, findings: &[Finding], session: &Session) -> Answer {
     let nothing = Progress::default();
     let document = Document::of_run(Input {
         ending: Some(Ending::Pending),
-        requests: session.pve.requests(),
+        requests: session.requests(),
         problems: findings.iter().map(|finding| Problem::new(Kind::Warning, &failure(finding))).collect(),
         ..Input::new(plan, &nothing)
     });

@@ -36,11 +36,11 @@ pub async fn resume(global: &Global, asked: &Resume, surroundings: &Surroundings
     if asked.dry_run {
         return Ok(pending(&plan, &[], &session));
     }
-    carry_out(&session, plan, secrets, Begin::Again, surroundings).await
+    Box::pin(carry_out(&session, plan, secrets, Begin::Again, surroundings)).await
 }
 
 /// The run that was named, or the newest that is not done.
-fn unfinished(session: &Session, asked: &Resume) -> Result<RunDir, Stop> {
+pub(super) fn unfinished(session: &Session, asked: &Resume) -> Result<RunDir, Stop> {
     let cluster = &session.profile.value.name;
     let state = StateDir::new(&session.state_root(), cluster);
     let unreadable =

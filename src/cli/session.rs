@@ -9,18 +9,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::args::Global;
 use super::env::Env;
 use super::stop::Stop;
+use crate::command::Mode;
 use crate::exit::ExitCode;
 use crate::image::{Cache, Factory};
 use crate::net::http::Client;
 use crate::net::tls::{self, Fingerprint, Trust, Versions};
 use crate::net::{Connector, DialMap, Options, Proxy, Reach};
 use crate::profile::load::{self, Loaded};
-use crate::profile::{Auth, Credential, SecretSource};
+use crate::profile::{Auth, Credential, SecretSource, SecretsFile};
 use crate::profile::{Profile, Site, Talos};
 use crate::pve::{Endpoint, Pve};
 use crate::steps::files::{file_of, read_lock};
@@ -34,6 +35,8 @@ pub struct Place {
     pub env: Env,
     /// How far connections may go.
     pub reach: Reach,
+    /// Whether programs are run.
+    pub commands: Mode,
 }
 
 /// A cluster's files and clients.
@@ -63,10 +66,16 @@ pub struct Session {
 }
 
 impl Session {
-    /// Reads the profile and the site and makes the clients.
+    /// Reads the profile and the site and makes the clients; the profile must be of a Talos cluster.
     pub fn open(place: &Place, global: &Global) -> Result<Self, Stop> {
+        let session = Self::open_any(place, global)?;
+        session.talos()?;
+        Ok(session)
+    }
+
+    /// The same for a cluster of any kind.
+    pub fn open_any(place: &Place, global: &Global) -> Result<Self, Stop> {
         let (profile_path, profile) = profile(global)?;
-        talos(&profile.value)?;
         let folder = parent(&profile_path);
         let site_path = global.site.clone().or_else(|| profile.value.site.as_ref().map(|site| folder.join(site)));
         let site_path = site_path.unwrap_or_else(|| folder.join("site.yaml"));
@@ -95,6 +104,13 @@ impl Session {
         parent(&self.profile_path)
     }
 
+    /// The folder that the site's paths are relative to.
+    pub fn site_folder(&self) -> PathBuf {
+        let named = self.profile.value.site.as_ref().map(|site| self.folder().join(site));
+        let path = self.global.site.clone().or(named).unwrap_or_else(|| self.folder().join("site.yaml"));
+        parent(&path)
+    }
+
     /// Digest of the profile's text.
     pub fn profile_digest(&self) -> Sha256 {
         Sha256::of(self.profile.source.text().as_bytes())
@@ -115,6 +131,11 @@ impl Session {
         Ok(lock.image(schematic, version, file_of(url)).map(|image| image.sha256))
     }
 
+    /// How many requests were sent so far to Proxmox VE and for images.
+    pub fn requests(&self) -> u64 {
+        self.pve.requests() + self.http.requests()
+    }
+
     /// Where runs are kept.
     pub fn state_root(&self) -> PathBuf {
         state_root(&self.place, &self.global)
@@ -127,16 +148,25 @@ impl Session {
 
     /// The cluster's secrets, read and checked.
     pub fn secrets(&self, now: jiff::Timestamp) -> Result<Secrets, Stop> {
-        let path = self.talos()?.secrets_file_in(&self.folder());
-        let text = fs::read_to_string(&path).map_err(|error| {
-            Stop::because(ExitCode::Invalid, format!("the secrets file {} can't be read", path.display()), &error)
-                .hinted("a rebuild never makes new secrets: use the secrets.yaml the cluster was made with")
-        })?;
-        Secrets::load(&text, now).map_err(|error| {
-            Stop::because(ExitCode::Invalid, format!("the secrets file {} is not valid", path.display()), &error)
-                .hinted(
-                    "take the file the cluster was made with from where it is kept safe, and correct nothing by hand",
-                )
+        let (name, text) = match &self.talos()?.secrets_file {
+            SecretsFile::Command(command) => {
+                let printed = from_command(command, &self.folder(), "the cluster's secrets")?;
+                (format!("what `{command}` prints"), printed)
+            }
+            SecretsFile::Path(path) => {
+                let path = self.talos()?.config_dir_in(&self.folder()).join(path);
+                let name = format!("the secrets file {}", path.display());
+                let text = fs::read_to_string(&path).map_err(|error| {
+                    Stop::because(ExitCode::Invalid, format!("{name} can't be read"), &error)
+                        .hinted("a rebuild never makes new secrets: use the secrets.yaml the cluster was made with")
+                })?;
+                (name, SecretString::from(text))
+            }
+        };
+        Secrets::load(text.expose_secret(), now).map_err(|error| {
+            Stop::because(ExitCode::Invalid, format!("{name} is not valid"), &error).hinted(
+                "take the file the cluster was made with from where it is kept safe, and correct nothing by hand",
+            )
         })
     }
 }
@@ -283,7 +313,7 @@ fn credential_of(place: &Place, folder: &Path, credential: &Credential) -> Resul
                 )
             })?)
         }
-        SecretSource::Command(command) => from_command(command, folder)?,
+        SecretSource::Command(command) => from_command(command, folder, "the PVE secret")?,
         SecretSource::Inline(secret) => secret.clone(),
     };
     credential
@@ -294,9 +324,10 @@ fn credential_of(place: &Place, folder: &Path, credential: &Credential) -> Resul
 /// How long a password manager may take; it may have to ask a person.
 const COMMAND_MAY_TAKE: Duration = Duration::from_mins(2);
 
-fn from_command(command: &str, folder: &Path) -> Result<SecretString, Stop> {
+/// `what` names what it should print.
+fn from_command(command: &str, folder: &Path, what: &str) -> Result<SecretString, Stop> {
     let failed = |why: String| {
-        Stop::new(ExitCode::Invalid, format!("the command for the PVE secret failed: {why}"))
+        Stop::new(ExitCode::Invalid, format!("the command for {what} failed: {why}"))
             .hinted(format!("it is `{command}`, run in {}", folder.display()))
     };
     let mut child = Command::new("sh")

@@ -22,9 +22,17 @@ pub(super) enum End {
     /// Its effect is there (or, for an undo, gone).
     Done,
     /// It failed for good.
-    Failed { class: Class, failure: Failure },
+    Failed(Lost),
     /// The run was asked to stop before its end; how it stands is for a probe to find out.
     Parked,
+}
+
+/// A step that failed for good.
+pub(super) struct Lost {
+    pub(super) class: Class,
+    pub(super) failure: Failure,
+    /// The phase that its error wants opened again.
+    pub(super) reopen: Option<String>,
 }
 
 /// What all steps of a run share.
@@ -74,7 +82,7 @@ impl<W: Perform> Work<'_, W> {
             let Some(pause) = self.retry.pause(class, round, id) else {
                 self.book.append(Entry::Failed { step: id.clone(), failure: failure.clone(), class })?;
                 self.events.emit(Event::StepFailed { step: id.clone(), class, failure: failure.clone() });
-                return Ok(End::Failed { class, failure });
+                return Ok(End::Failed(Lost { class, failure, reopen: setback.error.reopen }));
             };
             // An ambiguous attempt stays `started` in the journal: its outcome is unknown until the next probe.
             if class == Class::Transient {
@@ -112,7 +120,7 @@ impl<W: Perform> Work<'_, W> {
             let Some(pause) = self.retry.pause(class, round, id) else {
                 self.book.append(Entry::UndoFailed { step: id.clone(), failure: failure.clone() })?;
                 self.events.emit(Event::UndoFailed { step: id.clone(), failure: failure.clone() });
-                return Ok(End::Failed { class, failure });
+                return Ok(End::Failed(Lost { class, failure, reopen: setback.error.reopen }));
             };
             if class == Class::Transient {
                 self.book.append(Entry::UndoFailed { step: id.clone(), failure })?;

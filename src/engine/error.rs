@@ -17,6 +17,9 @@ pub struct StepError {
     pub doing: String,
     /// What to do next, sentences.
     pub hints: Vec<String>,
+    /// The phase to open again, where what it established no longer holds. The engine does so only when nothing was
+    /// destroyed since, and not for ever.
+    pub reopen: Option<String>,
     /// The cause.
     #[source]
     pub source: Box<dyn Error + Send + Sync>,
@@ -25,7 +28,14 @@ pub struct StepError {
 impl StepError {
     /// An error of `class` while trying to `doing`.
     pub fn new(class: Class, doing: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { class, doing: doing.into(), hints: Vec::new(), source: source.into() }
+        Self { class, doing: doing.into(), hints: Vec::new(), reopen: None, source: source.into() }
+    }
+
+    /// With a phase that is to be opened again because of it.
+    #[must_use]
+    pub fn reopening(mut self, phase: impl Into<String>) -> Self {
+        self.reopen = Some(phase.into());
+        self
     }
 
     /// With one more thing to do next.

@@ -17,7 +17,7 @@ pub use clock::{Clock, RealClock};
 pub use cx::{Counter, StepCx};
 pub use error::{Class, EngineError, StepError};
 pub use retry::Retry;
-pub use run::{API_PROBE_INTERVAL, Ended, FailedStep, Run};
+pub use run::{API_PROBE_INTERVAL, Ended, FailedStep, MOST_REOPENINGS, Run};
 
 pub use crate::event::Outcome;
 use crate::plan::{Output, Planned};
@@ -54,5 +54,10 @@ pub trait Perform {
     /// asking.
     async fn api_up(&self) -> Option<bool> {
         None
+    }
+
+    /// How many requests this process has sent so far, for the report.
+    fn requests(&self) -> u64 {
+        0
     }
 }

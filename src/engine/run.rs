@@ -13,7 +13,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use super::Perform;
-use super::attempt::{End, Work};
+use super::attempt::{End, Lost, Work};
 use super::book::{Book, Broken};
 use super::cancel::{Cancel, CancelledBy, GRACE, Level};
 use super::clock::{Clock, Sleep};
@@ -58,7 +58,19 @@ pub struct FailedStep {
     pub class: Class,
     /// The error.
     pub failure: Failure,
+    /// The phase that has to be opened again because of it.
+    pub reopen: Option<String>,
 }
+
+impl FailedStep {
+    fn new(step: &StepId, lost: Lost) -> Self {
+        let Lost { class, failure, reopen } = lost;
+        Self { step: step.clone(), class, failure, reopen }
+    }
+}
+
+/// How often a run opens the same phase again before it gives up: whoever disturbs it has to be found by a person.
+pub const MOST_REOPENINGS: u32 = 3;
 
 /// How a run, or this stretch of it, ended.
 pub struct Ended {
@@ -97,12 +109,7 @@ impl<W: Perform> Run<'_, W> {
     /// # Errors
     /// Only when the journal can't be written or the plan is circular; a step's failure is an [`Outcome`].
     pub async fn carry_out(&self, journal: Journal) -> Result<Ended, EngineError> {
-        self.events.emit(Event::RunOpened {
-            run: self.id.clone(),
-            cluster: self.cluster.to_owned(),
-            verb: self.verb.to_owned(),
-            resumed: journal.is_resumed(),
-        });
+        self.open(&journal);
         let book = Book::new(journal, self.clock);
         let mut failures = Vec::new();
         let halted = {
@@ -113,9 +120,40 @@ impl<W: Perform> Run<'_, W> {
                 futures_util::future::Either::Right((never, _)) => match never {},
             }
         };
+        self.close(book, halted, failures)
+    }
+
+    fn open(&self, journal: &Journal) {
+        self.events.emit(Event::RunOpened {
+            run: self.id.clone(),
+            cluster: self.cluster.to_owned(),
+            verb: self.verb.to_owned(),
+            resumed: journal.is_resumed(),
+        });
+    }
+
+    fn work<'w>(&'w self, book: &'w Book<'w>) -> Work<'w, W> {
+        Work {
+            run: self.id,
+            world: self.world,
+            book,
+            clock: self.clock,
+            events: self.events,
+            cancel: self.cancel,
+            retry: self.retry,
+        }
+    }
+
+    fn close(
+        &self,
+        book: Book<'_>,
+        halted: Result<Outcome, Halt>,
+        failures: Vec<FailedStep>,
+    ) -> Result<Ended, EngineError> {
         let closed = halted.and_then(|outcome| {
+            self.count(&book)?;
             if let (Outcome::Cancelled, by) = (outcome, self.cancel.by()) {
-                book.append(Entry::Cancelled { by: by.unwrap_or(CancelledBy::Interrupt) })?;
+                book.append(Entry::Cancelled { by: by.unwrap_or(CancelledBy::Rollback) })?;
             }
             book.append(Entry::Closed { outcome })?;
             Ok(outcome)
@@ -132,25 +170,41 @@ impl<W: Perform> Run<'_, W> {
         Ok(Ended { outcome, failures, api_downtime_seconds, journal })
     }
 
+    /// Takes back what the phase that stopped did, or the freeze behind it, and leaves the run parked.
+    ///
+    /// # Errors
+    /// As [`Run::carry_out`].
+    pub async fn go_back(&self, journal: Journal, to: &str) -> Result<Ended, EngineError> {
+        self.open(&journal);
+        let book = Book::new(journal, self.clock);
+        let mut failures = Vec::new();
+        let halted = self.back(&book, to, &mut failures).await;
+        self.close(book, halted, failures)
+    }
+
+    async fn back(&self, book: &Book<'_>, to: &str, failures: &mut Vec<FailedStep>) -> Result<Outcome, Halt> {
+        let work = self.work(book);
+        let mut undo = to_undo(book);
+        if undo.is_empty() {
+            let because = "it was asked for".to_owned();
+            if book.with(|state| state.may_reopen(to).is_ok()) {
+                book.append(Entry::Reopened { phase: to.to_owned(), because: because.clone() })?;
+                self.events.emit(Event::PhaseReopened { phase: to.to_owned(), because });
+                undo = to_undo(book);
+            } else if let Some(current) = book.with(RunState::phase) {
+                undo = book.with(|state| state.undoable(current));
+            }
+        }
+        Ok(match self.undo(&work, &undo, failures).await? {
+            Stretch::Done | Stretch::Cancelled => Outcome::Cancelled,
+            Stretch::Failed => Outcome::Stuck,
+        })
+    }
+
     async fn drive(&self, book: &Book<'_>, failures: &mut Vec<FailedStep>) -> Result<Outcome, Halt> {
-        let work = Work {
-            run: self.id,
-            world: self.world,
-            book,
-            clock: self.clock,
-            events: self.events,
-            cancel: self.cancel,
-            retry: self.retry,
-        };
+        let work = self.work(book);
         // An undo that an earlier process began, or that got stuck, comes first.
-        let begun: Vec<StepId> = book.with(|state| {
-            state
-                .next()
-                .into_iter()
-                .filter_map(|todo| if let Todo::Undo(step) = todo { Some(step) } else { None })
-                .collect()
-        });
-        match self.undo(&work, &begun, failures).await? {
+        match self.undo(&work, &to_undo(book), failures).await? {
             Stretch::Done => {}
             Stretch::Failed => return Ok(Outcome::Stuck),
             Stretch::Cancelled => return Ok(Outcome::Cancelled),
@@ -159,12 +213,21 @@ impl<W: Perform> Run<'_, W> {
             let phase = &self.phases[index];
             let begun = self.clock.elapsed();
             self.events.emit(Event::PhaseStarted { phase: phase.name.clone(), steps: phase.steps.len() });
+            let before = failures.len();
             match self.forward(&work, phase, failures).await? {
                 Stretch::Done => {
+                    self.count(book)?;
                     let seconds = self.clock.elapsed().saturating_sub(begun).as_secs_f64();
                     self.events.emit(Event::PhaseFinished { phase: phase.name.clone(), seconds });
                 }
                 Stretch::Cancelled => return Ok(Outcome::Cancelled),
+                Stretch::Failed if self.reopen(book, failures, before)? => {
+                    match self.undo(&work, &to_undo(book), failures).await? {
+                        Stretch::Done => {}
+                        Stretch::Failed => return Ok(Outcome::Stuck),
+                        Stretch::Cancelled => return Ok(Outcome::Cancelled),
+                    }
+                }
                 Stretch::Failed => {
                     let refused = failures.iter().all(|failed| failed.class == Class::Refused);
                     let undo = book.with(|state| state.undoable(index));
@@ -178,6 +241,24 @@ impl<W: Perform> Run<'_, W> {
             }
         }
         Ok(Outcome::Done)
+    }
+
+    /// Opens an earlier phase again, when that is what this phase's failures ask for and when it may be done.
+    fn reopen(&self, book: &Book<'_>, failures: &mut Vec<FailedStep>, before: usize) -> Result<bool, Halt> {
+        let asked: Vec<_> = failures[before..].iter().map(|failed| (failed.reopen.clone(), failed)).collect();
+        let Some((Some(phase), first)) = asked.first() else { return Ok(false) };
+        if asked.iter().any(|(other, _)| other.as_ref() != Some(phase)) {
+            return Ok(false);
+        }
+        let again = book.with(|state| state.may_reopen(phase).is_ok() && state.reopenings(phase) < MOST_REOPENINGS);
+        if !again {
+            return Ok(false);
+        }
+        let because = first.failure.causes.first().unwrap_or(&first.failure.what).clone();
+        book.append(Entry::Reopened { phase: phase.clone(), because: because.clone() })?;
+        self.events.emit(Event::PhaseReopened { phase: phase.clone(), because });
+        failures.truncate(before);
+        Ok(true)
     }
 
     /// Runs a phase's steps until all are done, one has failed (then those that run are let finish), or the run is to
@@ -207,8 +288,8 @@ impl<W: Perform> Run<'_, W> {
                 () = stopping.due() => return Ok(Stretch::Cancelled),
                 Some((id, ended)) = running.next() => {
                     at_work.remove(id);
-                    if let End::Failed { class, failure } = ended? {
-                        failures.push(FailedStep { step: id.clone(), class, failure });
+                    if let End::Failed(lost) = ended? {
+                        failures.push(FailedStep::new(id, lost));
                     }
                 }
             }
@@ -264,13 +345,21 @@ impl<W: Perform> Run<'_, W> {
             match end {
                 End::Done => {}
                 End::Parked => return Ok(Stretch::Cancelled),
-                End::Failed { class, failure } => {
-                    failures.push(FailedStep { step: id.clone(), class, failure });
+                End::Failed(lost) => {
+                    failures.push(FailedStep::new(id, lost));
                     return Ok(Stretch::Failed);
                 }
             }
         }
         Ok(Stretch::Done)
+    }
+
+    /// Journals how many requests were sent: the next process counts from zero.
+    fn count(&self, book: &Book<'_>) -> Result<(), Halt> {
+        match self.world.requests() {
+            0 => Ok(()),
+            sent => Ok(book.append(Entry::Requests { sent })?),
+        }
     }
 
     /// Asks the Kubernetes API whether it answers, and journals changes.
@@ -286,6 +375,12 @@ impl<W: Perform> Run<'_, W> {
         }
         future::pending().await
     }
+}
+
+/// The steps whose effects are to be taken back before anything else.
+fn to_undo(book: &Book<'_>) -> Vec<StepId> {
+    let next = book.with(RunState::next);
+    next.into_iter().filter_map(|todo| if let Todo::Undo(step) = todo { Some(step) } else { None }).collect()
 }
 
 /// When running steps are to be dropped: [`GRACE`] after the first request, at once after the second.

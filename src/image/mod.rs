@@ -3,7 +3,7 @@
 //! Purpose: `schematic` names what an image is made from, `factory` asks the Image Factory about it, `cache` brings its
 //! file here (through `source`) and keeps it, `walker` turns the file into the disk's non-zero content whatever its
 //! encoding (`xz_blocks` where it can, `xz` for the rest), `talos_disk` says whether that is a Talos disk, `qcow2` gives
-//! the content the shape Proxmox VE imports.
+//! the content the shape Proxmox VE imports, `sink` sends it straight into a volume.
 //! Must not know: plans, steps, profiles, Proxmox VE's API, terminals. Progress goes to a [`crate::net::Meter`].
 //! Start reading at `walker`: everything after the download stands on its stream of extents.
 //!
@@ -19,6 +19,7 @@ mod qcow2;
 mod schematic;
 #[cfg(test)]
 mod server;
+mod sink;
 mod sniff;
 mod source;
 mod talos_disk;
@@ -35,6 +36,7 @@ pub use schematic::{
     Bootloader, Customization, DiskImage, EnrollKeys, Meta, NotLocal, Overlay, Schematic, SchematicError, SecureBoot,
     SystemExtensions,
 };
+pub use sink::{Destination, ExtentStream, Stored, Unwritten, receiver};
 pub use source::{FetchError, Wanted};
 pub use talos_disk::NotTalos;
 pub use walker::{Content, Extent, Limits, WalkError};

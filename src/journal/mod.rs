@@ -9,11 +9,13 @@ mod downtime;
 mod file;
 pub mod lock;
 mod record;
+mod requests;
 pub mod runs;
 mod state;
 
 pub use downtime::Downtime;
 pub use file::{Journal, JournalError, Log, Memory, Opening, read};
 pub use record::{Entry, JournalFormat, Record};
+pub use requests::requests;
 pub use runs::{RunDir, RunStatus, StateDir};
 pub use state::{IllegalTransition, Life, RunState, StepState, Todo};

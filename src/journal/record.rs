@@ -1,7 +1,7 @@
 //! One line of the journal.
 //!
 //! Purpose: the words of the intent log, as JSON lines that every later version can read
-//! (`tests/golden/journals/v1` holds samples that must parse for ever).
+//! (`tests/golden/journals/v1` and `v2` hold samples that must parse for ever).
 //! Must not know: files.
 
 use jiff::Timestamp;
@@ -18,7 +18,9 @@ pub struct JournalFormat(pub u32);
 
 impl JournalFormat {
     /// What this program writes, and the newest it reads.
-    pub const CURRENT: Self = Self(1);
+    ///
+    /// 2: phases may be opened again, and outputs tell of snapshots.
+    pub const CURRENT: Self = Self(2);
 }
 
 impl std::fmt::Display for JournalFormat {
@@ -103,6 +105,14 @@ pub enum Entry {
         /// The error.
         failure: Failure,
     },
+    /// A phase that was done, and those after it, are to be done anew: what it established no longer holds. What its
+    /// steps did and can be undone is undone first. Never once something was destroyed.
+    Reopened {
+        /// The phase.
+        phase: String,
+        /// What was found, a sentence's fragment.
+        because: String,
+    },
     /// The run was parked.
     Cancelled {
         /// By whom.
@@ -114,6 +124,11 @@ pub enum Entry {
     ApiProbe {
         /// Whether it answers.
         up: bool,
+    },
+    /// How many requests this process has sent so far; written at the end of a phase and before a stop.
+    Requests {
+        /// So many.
+        sent: u64,
     },
     /// The run stops being run.
     Closed {
@@ -136,7 +151,9 @@ impl Entry {
             Self::Opened { .. }
             | Self::Cancelled { .. }
             | Self::Resumed
+            | Self::Reopened { .. }
             | Self::ApiProbe { .. }
+            | Self::Requests { .. }
             | Self::Closed { .. } => None,
         }
     }
@@ -152,9 +169,11 @@ impl Entry {
             Self::UndoStarted { .. } => "undo-started",
             Self::UndoFinished { .. } => "undo-finished",
             Self::UndoFailed { .. } => "undo-failed",
+            Self::Reopened { .. } => "reopened",
             Self::Cancelled { .. } => "cancelled",
             Self::Resumed => "resumed",
             Self::ApiProbe { .. } => "api-probe",
+            Self::Requests { .. } => "requests",
             Self::Closed { .. } => "closed",
         }
     }

@@ -41,6 +41,14 @@ pub enum IllegalTransition {
         /// What has to come first.
         before: StepId,
     },
+    /// The phase can't be opened again.
+    #[error("phase '{phase}' can't be opened again: {because}")]
+    Reopening {
+        /// The phase.
+        phase: String,
+        /// Why not.
+        because: String,
+    },
     /// The run is in a state that the entry can't follow.
     #[error("'{entry}' can't follow while the run is {life}")]
     Run {
@@ -160,6 +168,10 @@ struct Slot {
     phase: usize,
     after: Vec<StepId>,
     undoable: bool,
+    /// What it did can't be taken back.
+    irreversible: bool,
+    /// It only looks, and its answer grows old.
+    gate: bool,
     state: StepState,
     attempts: u32,
     /// When it was begun last, as a count of begun steps: undo goes backwards along it.
@@ -175,6 +187,9 @@ pub struct RunState {
     outputs: Arc<BTreeMap<StepId, Output>>,
     begun: u64,
     api_up: Option<bool>,
+    phases: Vec<String>,
+    /// How often each phase was opened again since the run was resumed last, by its index.
+    reopened: BTreeMap<usize, u32>,
 }
 
 impl RunState {
@@ -189,13 +204,17 @@ impl RunState {
                 phase,
                 after: planned.after.clone(),
                 undoable: matches!(planned.undo, Undo::By(_)),
+                irreversible: matches!(planned.undo, Undo::Irreversible { .. }),
+                gate: planned.step.is_gate(),
                 state: StepState::Pending,
                 attempts: 0,
                 begun: 0,
             })
             .collect();
         let at = slots.iter().enumerate().map(|(index, slot)| (slot.id.clone(), index)).collect();
-        Self { life: Life::New, slots, at, outputs: Arc::default(), begun: 0, api_up: None }
+        let (outputs, reopened) = (Arc::default(), BTreeMap::new());
+        let phases = phases.iter().map(|phase| phase.name.clone()).collect();
+        Self { life: Life::New, slots, at, outputs, begun: 0, api_up: None, phases, reopened }
     }
 
     /// Where the run stands as a whole.
@@ -255,6 +274,33 @@ impl RunState {
         begun.into_iter().map(|slot| slot.id.clone()).collect()
     }
 
+    /// How often the phase of this name was opened again since the run was resumed last.
+    pub fn reopenings(&self, phase: &str) -> u32 {
+        let index = self.phases.iter().position(|name| name == phase);
+        index.and_then(|index| self.reopened.get(&index)).copied().unwrap_or_default()
+    }
+
+    /// Whether this phase, which was begun, may be opened again. Nothing that was destroyed comes back, so a phase
+    /// before that can't be had once more.
+    pub fn may_reopen(&self, phase: &str) -> Result<(), IllegalTransition> {
+        self.reopenable(phase).map(drop)
+    }
+
+    fn reopenable(&self, phase: &str) -> Result<usize, IllegalTransition> {
+        let no = |because: String| IllegalTransition::Reopening { phase: phase.to_owned(), because };
+        let index = self.phases.iter().position(|name| name == phase);
+        let index = index.ok_or_else(|| no("the plan hasn't got it".to_owned()))?;
+        if self.phase().is_none_or(|current| current < index) {
+            return Err(no("the run is not in it, nor just behind it".to_owned()));
+        }
+        let mut later = self.slots.iter().filter(|slot| slot.phase >= index);
+        let gone = |slot: &&Slot| slot.irreversible && matches!(slot.state, StepState::Succeeded { .. });
+        match later.find(gone) {
+            Some(slot) => Err(no(format!("{} can't be taken back", slot.id))),
+            None => Ok(index),
+        }
+    }
+
     /// What may be done now, in the plan's order. A step that this process is at is listed too.
     ///
     /// An undo that was begun comes before anything else. Then the first phase that isn't done; in it every step that
@@ -300,6 +346,12 @@ impl RunState {
                 if self.life != Life::Closed(Outcome::Done) =>
             {
                 self.life = Life::Open;
+                self.reopened.clear();
+                self.look_again();
+            }
+            (Life::Open, Entry::Reopened { phase, .. }) => {
+                let index = self.reopenable(phase)?;
+                self.reopen(index);
             }
             (Life::Open, Entry::Cancelled { .. }) => self.life = Life::Cancelled,
             (Life::Cancelled, Entry::Closed { outcome: Outcome::Cancelled }) => {
@@ -311,6 +363,7 @@ impl RunState {
                 outcome => self.life = Life::Closed(*outcome),
             },
             (Life::Open, Entry::ApiProbe { up }) => self.api_up = Some(*up),
+            (Life::Open, Entry::Requests { .. }) => {}
             (Life::Open, entry) => match entry.step() {
                 Some(step) => self.record_step(step, entry)?,
                 None => return illegal(self.life),
@@ -388,14 +441,47 @@ impl RunState {
     }
 
     /// What came after an undone step may have lost what it stood on (hardware set on a VM that is gone again): it is
-    /// looked at anew, which costs one probe where the effect is still there.
+    /// looked at anew, which costs one probe where the effect is still there. Gates look again in any case: they let
+    /// this phase begin, and it begins once more.
     fn forget_successors(&mut self, undone: usize) {
         let phase = self.slots[undone].phase;
-        for slot in self.slots.iter_mut().skip(undone + 1).filter(|slot| slot.phase == phase) {
+        for (index, slot) in self.slots.iter_mut().enumerate().filter(|(_, slot)| slot.phase == phase) {
+            if (index > undone || slot.gate) && matches!(slot.state, StepState::Succeeded { .. }) {
+                slot.state = StepState::Pending;
+                Arc::make_mut(&mut self.outputs).remove(&slot.id);
+            }
+        }
+    }
+
+    /// A gate that nothing was built on yet looks again in each process: its answer is as old as the one before.
+    fn look_again(&mut self) {
+        let Some(phase) = self.phase() else { return };
+        let begun = |slot: &Slot| !matches!(slot.state, StepState::Pending | StepState::Undone);
+        if self.slots.iter().any(|slot| slot.phase == phase && !slot.gate && begun(slot)) {
+            return;
+        }
+        for slot in self.slots.iter_mut().filter(|slot| slot.phase == phase && slot.gate) {
             if matches!(slot.state, StepState::Succeeded { .. }) {
                 slot.state = StepState::Pending;
                 Arc::make_mut(&mut self.outputs).remove(&slot.id);
             }
+        }
+    }
+
+    /// From this phase on nothing counts as done. What can be undone and was begun is to be undone, before anything else:
+    /// so a process that is killed here goes on with that.
+    fn reopen(&mut self, phase: usize) {
+        *self.reopened.entry(phase).or_default() += 1;
+        for slot in self.slots.iter_mut().filter(|slot| slot.phase >= phase) {
+            slot.state = match &slot.state {
+                StepState::Pending | StepState::Undone | StepState::Undoing { .. } | StepState::UndoFailed { .. } => {
+                    continue;
+                }
+                _ if slot.undoable => StepState::Undoing { handle: None },
+                StepState::Succeeded { .. } => StepState::Pending,
+                state => state.clone(),
+            };
+            Arc::make_mut(&mut self.outputs).remove(&slot.id);
         }
     }
 

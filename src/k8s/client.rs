@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::Uri;
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Method, Uri};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use super::kubeconfig::{Credentials, KubeconfigError};
 use crate::net::Connector;
-use crate::net::http::{Client as Http, HttpError, Request};
+use crate::net::http::{Body, Client as Http, HttpError, Request};
 use crate::net::tls::{self, Identity, TlsError, Trust, Versions};
 use crate::types::Version;
 
@@ -17,7 +19,7 @@ use crate::types::Version;
 const LIMIT: usize = 64 << 20;
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why the API gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +49,14 @@ pub enum K8sError {
         /// The message of its Status object, or the beginning of the body.
         message: String,
     },
+    /// The answer is sound and lacks something.
+    #[error("the Kubernetes API's answer to {path} has no {part}")]
+    Lacks {
+        /// What was asked.
+        path: String,
+        /// What is missing.
+        part: &'static str,
+    },
     /// An answer that makes no sense.
     #[error("the Kubernetes API's answer to {path} can't be understood")]
     Answer {
@@ -56,6 +66,41 @@ pub enum K8sError {
         #[source]
         source: serde_json::Error,
     },
+}
+
+impl K8sError {
+    /// The object, or its kind, isn't there: the API said so.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Status { status: 404, .. })
+    }
+
+    /// Whether asking again may help: nobody answered, or the server said that it is busy or not ready.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Http(error) => !matches!(error, HttpError::Pin { .. } | HttpError::Untrusted { .. }),
+            // Too many requests, internal errors (etcd has no leader yet), not ready.
+            Self::Status { status, .. } => *status == 429 || *status >= 500,
+            _ => false,
+        }
+    }
+
+    /// Whether the server may have acted although no answer came.
+    pub fn may_have_arrived(&self) -> bool {
+        match self {
+            Self::Http(error) => error.may_have_arrived(),
+            Self::Status { status, .. } => *status >= 500,
+            _ => false,
+        }
+    }
+}
+
+/// A request with a body, or without.
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) path: &'a str,
+    /// Media type and content.
+    pub(super) body: Option<(&'static str, Vec<u8>)>,
+    pub(super) patience: Duration,
 }
 
 /// The API server of a cluster.
@@ -104,19 +149,32 @@ impl Client {
         Ok(Self { http: Http::new(connector, config, Versions::Both), server })
     }
 
-    pub(super) async fn get(&self, path: &str, patience: Duration) -> Result<bytes::Bytes, K8sError> {
+    /// Sends a request; any answer but success is an error.
+    pub(super) async fn call(&self, call: Call<'_>) -> Result<Bytes, K8sError> {
+        let Call { method, path, body, patience } = call;
         let url = format!("{}{path}", self.server.trim_end_matches('/'));
         let uri: Uri = url.parse().map_err(|_| K8sError::Server { server: self.server.clone() })?;
-        let answer = self.http.send(Request { patience, ..Request::get(uri) }).await?;
-        let status = answer.status.as_u16();
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let body = body.map_or(Body::Empty, |(kind, content)| {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            Body::Exact(content.into())
+        });
+        let answer = self.http.send(Request { headers, body, patience, ..Request::new(method, uri) }).await?;
+        let status = answer.status;
         let body = answer.bytes(LIMIT).await?;
-        if status == 200 {
+        if status.is_success() {
             return Ok(body);
         }
-        Err(K8sError::Status { path: path.to_owned(), status, message: message(&body) })
+        Err(K8sError::Status { path: path.to_owned(), status: status.as_u16(), message: message(&body) })
     }
 
-    async fn read<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T, K8sError> {
+    pub(super) async fn get(&self, path: &str, patience: Duration) -> Result<Bytes, K8sError> {
+        self.call(Call { method: Method::GET, path, body: None, patience }).await
+    }
+
+    /// An answer as what it is known to be.
+    pub(super) async fn read<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T, K8sError> {
         let body = self.get(path, PATIENCE).await?;
         serde_json::from_slice(&body).map_err(|source| K8sError::Answer { path: path.to_owned(), source })
     }
@@ -138,8 +196,8 @@ impl Client {
 
     /// All nodes.
     pub async fn nodes(&self) -> Result<Vec<Node>, K8sError> {
-        let list: NodeList = self.read("/api/v1/nodes").await?;
-        Ok(list.items.into_iter().map(Node::from).collect())
+        let nodes: Vec<NodeObject> = self.list("/api/v1/nodes").await?;
+        Ok(nodes.into_iter().map(Node::from).collect())
     }
 }
 
@@ -153,12 +211,6 @@ fn message(body: &[u8]) -> String {
         Ok(status) => status.message,
         Err(_) => String::from_utf8_lossy(&body[..body.len().min(200)]).trim().to_owned(),
     }
-}
-
-#[derive(Deserialize)]
-struct NodeList {
-    #[serde(default)]
-    items: Vec<NodeObject>,
 }
 
 #[derive(Deserialize)]

@@ -1,16 +1,25 @@
-//! The Kubernetes API, as far as a rebuild looks at it.
+//! The Kubernetes API, as far as a rebuild needs it.
 //!
-//! Purpose: is it there, which version is it, are the nodes Ready and do they stay so. All of it reads.
-//! Must not know: plans, Talos, Proxmox VE. Start reading at [`Client`], then [`ready`].
+//! Purpose: is it there, which version is it, are the nodes Ready and do they stay so; whose data are in it and how far
+//! they go; what ran in it; stale Node objects go, and manifests for the bootstrap come.
+//! Must not know: plans, Talos, Proxmox VE. Start reading at [`Client`], then [`ready`] and [`objects`].
 //!
-//! Four GETs need no client library: they go through the same HTTPS client as everything else, so that dialling, TLS and
-//! the loopback rule are the connector's alone.
+//! So few calls need no client library: they go through the same HTTPS client as everything else, so that dialling, TLS
+//! and the loopback rule are the connector's alone.
 
+pub mod apply;
 pub mod client;
 pub mod kubeconfig;
+pub mod manifest;
+pub mod objects;
 pub mod ready;
 pub mod readyz;
+pub mod volumes;
+pub mod workloads;
 
 pub use client::{Client, K8sError, Node};
+pub use manifest::{Manifest, ManifestError};
 pub use ready::{Expected, Steady, Verdict};
 pub use readyz::Readyz;
+pub use volumes::LocalVolume;
+pub use workloads::Workload;

@@ -9,7 +9,7 @@ use crate::k8s;
 use crate::net::Connector;
 use crate::plan::PlannedVm;
 use crate::plan::observed::SeenCluster;
-use crate::talos::client::etcd::Ask;
+use crate::talos::client::etcd::{Alarm, Ask};
 use crate::talos::client::{Access, Machine, TalosError};
 use crate::talos::secrets::Secrets;
 use crate::types::Role;
@@ -28,19 +28,36 @@ pub async fn observe(
 ) -> Option<SeenCluster> {
     let mut seen = SeenCluster::default();
     let mut answered = false;
+    let mut silent = Vec::new();
+    let mut control_plane = None;
     for vm in vms {
         let Some(address) = vm.address else { continue };
         match look(connector, secrets, access, vm, address, now, &mut seen).await {
-            Ok(()) => answered = true,
+            Ok(machine) => {
+                answered = true;
+                if vm.role == Role::ControlPlane {
+                    control_plane.get_or_insert(machine);
+                }
+            }
             Err(TalosError::WrongCertificate { .. } | TalosError::NotAuthorized { .. }) => {
                 answered = true;
                 note(&mut seen, "the Talos CA");
             }
-            Err(error) => tracing::debug!(machine = vm.name, %error, "a machine of the profile doesn't answer"),
+            Err(error) => {
+                tracing::debug!(machine = vm.name, %error, "a machine of the profile doesn't answer");
+                silent.push(vm);
+            }
         }
     }
     if !answered {
         return None;
+    }
+    // A machine that is only planned isn't there yet.
+    for vm in silent.iter().filter(|vm| vm.replaces.is_some()) {
+        seen.unhealthy.push(format!("{} does not answer", vm.name));
+    }
+    if let Some(machine) = &control_plane {
+        super::kubernetes::observe(connector, machine, &mut seen).await;
     }
     if let Ok(api) = k8s::Readyz::new(connector, endpoint, &secrets.kubernetes().certificate_pem()) {
         seen.kubernetes = api.version().await.ok();
@@ -56,7 +73,7 @@ async fn look(
     address: IpAddr,
     now: jiff::Timestamp,
     seen: &mut SeenCluster,
-) -> Result<(), TalosError> {
+) -> Result<Machine, TalosError> {
     let machine = Machine::new(connector, &address.to_string(), access, PATIENCE)?;
     let release = machine.release().await?;
     seen.talos.insert(vm.name.clone(), release.version);
@@ -64,7 +81,7 @@ async fn look(
         seen.schematic.insert(vm.name.clone(), schematic);
     }
     if vm.role != Role::ControlPlane {
-        return Ok(());
+        return Ok(machine);
     }
     if let Some(config) = machine.config().await? {
         match Secrets::from_machine_config(config.expose_secret(), now) {
@@ -90,7 +107,32 @@ async fn look(
     if let Some(status) = machine.status().await?.filter(|status| !status.is_up()) {
         seen.unhealthy.push(format!("{} is {}", vm.name, status.stage));
     }
-    Ok(())
+    match machine.etcd_status().await {
+        Ok(status) => {
+            seen.database_bytes = seen.database_bytes.max(Some(status.db_bytes));
+            seen.unhealthy.extend(status.errors.iter().map(|what| format!("etcd on {} complains: {what}", vm.name)));
+            if status.is_learner {
+                seen.unhealthy.push(format!("{} does not vote in etcd yet", vm.name));
+            }
+        }
+        Err(error) => seen.unhealthy.push(format!("{} does not tell the state of its etcd: {error}", vm.name)),
+    }
+    match machine.etcd_alarms().await {
+        Ok(alarms) => {
+            for (_, alarm) in alarms {
+                let what = match alarm {
+                    Alarm::NoSpace => "has no space left for writes",
+                    Alarm::Corrupt => "found a member whose data differ",
+                };
+                let complaint = format!("etcd {what}");
+                if !seen.unhealthy.contains(&complaint) {
+                    seen.unhealthy.push(complaint);
+                }
+            }
+        }
+        Err(error) => seen.unhealthy.push(format!("{} does not list etcd's alarms: {error}", vm.name)),
+    }
+    Ok(machine)
 }
 
 fn note(seen: &mut SeenCluster, part: &str) {

@@ -6,9 +6,16 @@
 
 pub mod cluster;
 pub mod identity;
+pub mod kubernetes;
 pub mod pve;
 pub mod rights;
+pub mod shell;
+pub mod status;
+pub mod templates;
 
+use std::collections::BTreeSet;
+
+use crate::profile::Inherit;
 use crate::types::{StorageId, VmId};
 
 /// What is looked for.
@@ -28,8 +35,16 @@ pub struct Ask {
     pub nodes: Vec<crate::types::NodeName>,
     /// Storage for disks.
     pub storage: StorageId,
+    /// How images come to the nodes: over SSH no right to upload is needed.
+    pub transport: crate::profile::Transport,
     /// Bridge of the first NIC, `vmbr0`, and its VLAN tag.
     pub bridge: String,
     /// VLAN tag.
     pub vlan: Option<u16>,
+    /// What some VM of it takes over from the one that it replaces.
+    pub inherits: BTreeSet<Inherit>,
+    /// The pool of VMs that take none over.
+    pub pool: Option<String>,
+    /// Whether machines get a cloud-init drive.
+    pub cloud_init: bool,
 }

@@ -4,24 +4,91 @@
 //! is settled (design §3 `check`, §4 rules 1 to 4).
 //! Must not know: clients.
 
+mod disks;
+mod members;
+mod storages;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::compatibility;
 use super::observed::{Finding, Known, Observed, SeenVm, Severity};
-use super::wanted::Wanted;
-use crate::types::VmId;
+use super::step::Discovery;
+use super::wanted::{DoomedDisk, PlannedVm, Wanted};
+use super::{Verb, compatibility};
+use crate::types::StorageId;
+
+pub use disks::{boot_disk, carries_only_the_system, lives_on};
+pub use storages::import_storage;
+
+/// The part of what is wanted that is known without the factory: what stands against it is found even where there is no
+/// image.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    /// The VMs.
+    pub vms: &'a [PlannedVm],
+    /// The cluster's tags.
+    pub tags: &'a [String],
+    /// Storage for disks.
+    pub storage: &'a StorageId,
+    /// Most VMs that may be destroyed.
+    pub max_destroy: Option<u32>,
+    /// Disks that may be destroyed with their VM.
+    pub destroy_disks: &'a BTreeSet<DoomedDisk>,
+    /// What is done: a teardown puts nothing in the old cluster's place.
+    pub verb: Verb,
+}
+
+impl<'a> Scope<'a> {
+    /// Of all that is wanted.
+    pub fn of(wanted: &'a Wanted) -> Self {
+        Self {
+            vms: &wanted.vms,
+            tags: &wanted.tags,
+            storage: &wanted.storage,
+            max_destroy: wanted.max_destroy,
+            destroy_disks: &wanted.destroy_disks,
+            verb: wanted.verb,
+        }
+    }
+}
 
 /// Everything that refuses or should be known, refusals first.
 pub fn findings(wanted: &Wanted, seen: &Observed) -> Vec<Finding> {
+    let mut found = around(&Scope::of(wanted), seen);
+    if wanted.verb.makes_templates() {
+        storages::templates(wanted, seen, &mut found);
+        agents(wanted, &mut found);
+        versions(wanted, &mut found);
+    }
+    if wanted.verb != Verb::TemplateBuild {
+        downgrade(wanted, seen, &mut found);
+    }
+    sorted(found)
+}
+
+/// What can be found although versions and images aren't known.
+pub fn around(scope: &Scope<'_>, seen: &Observed) -> Vec<Finding> {
     let mut found = seen.problems.clone();
     rights(seen, &mut found);
-    nodes(wanted, seen, &mut found);
-    storages(wanted, seen, &mut found);
-    members(wanted, seen, &mut found);
-    numbers(wanted, seen, &mut found);
-    versions(wanted, &mut found);
-    cluster(wanted, seen, &mut found);
+    if scope.verb == Verb::TemplateBuild {
+        // What runs is not touched.
+        nodes(scope, seen, &mut found);
+        storages::storages(scope, seen, &mut found);
+        return sorted(found);
+    }
+    members::members(scope, seen, &mut found);
+    disks::disks(scope, seen, &mut found);
+    members::most_destroyed(scope, seen, &mut found);
+    if scope.verb != Verb::Teardown {
+        nodes(scope, seen, &mut found);
+        storages::storages(scope, seen, &mut found);
+        members::numbers(scope, seen, &mut found);
+    }
+    cluster(seen, &mut found);
+    sorted(found)
+}
+
+fn sorted(mut found: Vec<Finding>) -> Vec<Finding> {
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     found
 }
@@ -77,8 +144,8 @@ fn whom(caller: &str) -> String {
     }
 }
 
-fn nodes(wanted: &Wanted, seen: &Observed, found: &mut Vec<Finding>) {
-    let mut asked: Vec<_> = wanted.vms.iter().map(|vm| &vm.node).collect();
+fn nodes(scope: &Scope<'_>, seen: &Observed, found: &mut Vec<Finding>) {
+    let mut asked: Vec<_> = scope.vms.iter().map(|vm| &vm.node).collect();
     asked.sort();
     asked.dedup();
     for name in asked {
@@ -101,167 +168,21 @@ fn nodes(wanted: &Wanted, seen: &Observed, found: &mut Vec<Finding>) {
     }
 }
 
-fn storages(wanted: &Wanted, seen: &Observed, found: &mut Vec<Finding>) {
-    let mut asked: Vec<_> = wanted.vms.iter().map(|vm| &vm.node).collect();
-    asked.sort();
-    asked.dedup();
-    for node in asked.into_iter().filter(|name| seen.nodes.iter().any(|node| node.name == **name && node.online)) {
-        let Some(storage) = seen.storages.iter().find(|storage| storage.node == *node && storage.id == wanted.storage)
-        else {
-            found.push(Finding::refusal(
-                format!("storage {} does not exist on {node}", wanted.storage),
-                "name one that does in the site's defaults.storage",
-            ));
-            continue;
-        };
-        if !storage.usable {
-            found.push(Finding::refusal(
-                format!("storage {} is not active on {node}", storage.id),
-                "enable it, or name another",
-            ));
-            // What it can hold and how much room it has isn't known.
-            continue;
-        }
-        if !storage.content.contains("images") {
-            found.push(Finding::refusal(
-                format!("storage {} on {node} does not hold VM images", storage.id),
-                format!("add `images` to its content types: pvesm set {} --content …,images", storage.id),
-            ));
-        }
-        // The disks of the VMs that are deleted make room for the new ones; the template and the canary come on top.
-        let needed = template_bytes(seen) * 2;
-        if storage.free < needed {
+/// Whether machines that are found by their guest agent alone have one.
+fn agents(wanted: &Wanted, found: &mut Vec<Finding>) {
+    if wanted.discovery != [Discovery::Agent] {
+        return;
+    }
+    let schematics: BTreeSet<_> = wanted.vms.iter().map(|vm| wanted.schematic_of(vm.role)).collect();
+    for schematic in schematics {
+        if !wanted.hardware_of(schematic).contains_key("agent") {
             found.push(Finding::refusal(
                 format!(
-                    "storage {} on {node} has {} free and the template and its canary need {}",
-                    storage.id,
-                    size(storage.free),
-                    size(needed)
+                    "machines are to be found by their guest agent, and schematic {schematic} is not known to hold one"
                 ),
-                "make room, or name another storage",
+                "add siderolabs/qemu-guest-agent to the extensions, or let address_discovery.mode be auto or scan",
             ));
         }
-        if import_storage(seen, node).is_none() {
-            found.push(Finding::refusal(
-                format!("no storage on {node} takes content type `import`"),
-                "add it to a file based one: pvesm set local --content iso,vztmpl,backup,import (PVE 8.4 or later)",
-            ));
-        }
-    }
-}
-
-/// The storage that uploads go to: file based, `import` among its content types, the one with most room.
-pub fn import_storage<'a>(
-    seen: &'a Observed,
-    node: &crate::types::NodeName,
-) -> Option<&'a super::observed::SeenStorage> {
-    seen.storages
-        .iter()
-        .filter(|storage| storage.node == *node && storage.usable && storage.content.contains("import"))
-        .max_by_key(|storage| (storage.free, std::cmp::Reverse(storage.id.clone())))
-}
-
-/// What a template's disk takes at most: PVE's import writes the real content only, so the compressed size is a fair
-/// lower bound of what must be free and the decoded content stays below three times of it.
-fn template_bytes(seen: &Observed) -> u64 {
-    seen.image.as_ref().map_or(0, |image| image.bytes.saturating_mul(3))
-}
-
-fn members(wanted: &Wanted, seen: &Observed, found: &mut Vec<Finding>) {
-    for vm in &seen.vms {
-        let identity = &vm.identity;
-        let label = format!("VM {} ({}) on {}", identity.vmid, identity.name, identity.node);
-        if vm.tagged && vm.template {
-            found.push(Finding::warning(
-                format!("template {} ({}) carries the cluster's tags and is kept", identity.vmid, identity.name),
-                "a template is never part of a cluster",
-            ));
-            continue;
-        }
-        if vm.tagged && vm.known == Known::No {
-            found.push(Finding::refusal(
-                format!(
-                    "{label} carries all tags of the cluster ({}) and is not in the profile",
-                    wanted.tags.join(", ")
-                ),
-                "take a tag off it, or add it to the profile: nothing unknown is ever deleted",
-            ));
-            continue;
-        }
-        if !vm.tagged && vm.known == Known::Profile {
-            continue;
-        }
-        for (key, what) in [("lock", "is locked"), ("protection", "is protected")] {
-            if let Some(value) = vm.config.get(key).filter(|value| *value != "0") {
-                found.push(Finding::refusal(
-                    format!("{label} {what} ({key}: {value})"),
-                    "clear it, if nobody needs it any more",
-                ));
-            }
-        }
-        for (flag, what) in
-            [(vm.snapshots, "has snapshots"), (vm.ha, "is managed by HA"), (vm.replicated, "has replication jobs")]
-        {
-            if flag {
-                found.push(Finding::refusal(
-                    format!("{label} {what}"),
-                    "remove that first: this version of recast does not take such a VM apart",
-                ));
-            }
-        }
-        for (key, volume) in &identity.disks {
-            if !carries_only_the_system(vm, key) {
-                found.push(Finding::refusal(
-                    format!("{label} has a disk beyond its system: {key} = {volume}"),
-                    "detach and move it, or delete it by hand: recast never destroys data it was not told about",
-                ));
-            }
-        }
-    }
-}
-
-/// Whether a disk key holds what a fresh clone brings anyway: boot disk, EFI variables, TPM state, cloud-init.
-fn carries_only_the_system(vm: &SeenVm, key: &str) -> bool {
-    let boot = vm.config.get("boot").and_then(|boot| boot.split(['=', ';']).nth(1)).unwrap_or("scsi0");
-    let is_cloud_init = vm.identity.disks.get(key).is_some_and(|volume| volume.as_str().contains("cloudinit"));
-    key == boot || key.starts_with("efidisk") || key.starts_with("tpmstate") || is_cloud_init
-}
-
-fn numbers(wanted: &Wanted, seen: &Observed, found: &mut Vec<Finding>) {
-    let going: BTreeSet<VmId> = victims(seen).map(|vm| vm.identity.vmid).collect();
-    for vm in &wanted.vms {
-        if seen.vmids.contains(&vm.vmid) && !going.contains(&vm.vmid) {
-            let owner = seen.vms.iter().find(|other| other.identity.vmid == vm.vmid);
-            let named = owner
-                .map_or_else(String::new, |other| format!(" ({} on {})", other.identity.name, other.identity.node));
-            found.push(Finding::refusal(
-                format!(
-                    "number {} of {} is taken by a guest that is not part of this cluster{named}",
-                    vm.vmid, vm.name
-                ),
-                "give the machine another vmid, or give that guest all the cluster's tags if it is the old machine",
-            ));
-        }
-        for other in seen
-            .vms
-            .iter()
-            .filter(|other| other.identity.name == vm.name && !going.contains(&other.identity.vmid) && !other.template)
-        {
-            if other.identity.vmid != vm.vmid {
-                found.push(Finding::refusal(
-                    format!("VM {} on {} already has the name {}", other.identity.vmid, other.identity.node, vm.name),
-                    "rename it, or give it all the cluster's tags if it is the old machine",
-                ));
-            }
-        }
-    }
-    if let Some(most) = wanted.max_destroy
-        && going.len() > most as usize
-    {
-        found.push(Finding::refusal(
-            format!("{} VMs would be destroyed and guards.max_destroy is {most}", going.len()),
-            "raise it if that is what you want",
-        ));
     }
 }
 
@@ -275,28 +196,18 @@ fn versions(wanted: &Wanted, found: &mut Vec<Finding>) {
     }
 }
 
-fn cluster(wanted: &Wanted, seen: &Observed, found: &mut Vec<Finding>) {
-    let Some(cluster) = &seen.cluster else {
-        if victims(seen).any(|vm| vm.running) {
-            found.push(Finding::warning(
-                "the running cluster does not answer: its versions and secrets could not be compared",
-                "with --fresh that is survivable: nothing of it is kept",
-            ));
-        }
-        return;
-    };
-    for difference in &cluster.differing_secrets {
+/// Whether it is this cluster. How it is, is `gates`' to judge: that depends on what becomes of its data.
+fn cluster(seen: &Observed, found: &mut Vec<Finding>) {
+    for difference in seen.cluster.iter().flat_map(|cluster| &cluster.differing_secrets) {
         found.push(Finding::refusal(
             format!("the secrets file is not this cluster's: {difference} differs"),
             "use the secrets.yaml the cluster was made with",
         ));
     }
-    for complaint in &cluster.unhealthy {
-        found.push(Finding::warning(
-            format!("the running cluster is not healthy: {complaint}"),
-            "a fresh rebuild does not need it to be",
-        ));
-    }
+}
+
+fn downgrade(wanted: &Wanted, seen: &Observed, found: &mut Vec<Finding>) {
+    let Some(cluster) = &seen.cluster else { return };
     if let Some((name, newer)) = cluster.talos.iter().find(|(_, running)| running.minor() > wanted.talos.minor()) {
         found.push(Finding::warning(
             format!("{name} runs Talos {newer}, newer than {}", wanted.talos),
@@ -314,9 +225,11 @@ pub fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::observed::MissingRight;
-    use super::super::sample::{seen, vm, wanted};
+    use super::super::observed::{MissingRight, SeenVolume};
+    use super::super::sample::{nodes, seen, vm, wanted};
     use super::*;
+    use crate::plan::step::HaCare;
+    use crate::types::VmId;
 
     /// A world in which one thing is wrong, and a word of the refusal it must lead to.
     type Case = (&'static str, fn(&mut Wanted, &mut Observed), &'static str);
@@ -404,7 +317,35 @@ mod tests {
             },
             "is locked (lock: backup)",
         ),
-        ("ha", |_, seen| seen.vms[0].ha = true, "managed by HA"),
+        (
+            "no template and no right to move",
+            |wanted, seen| {
+                nodes(wanted, seen, &["pve1", "pve2"]);
+                seen.storages[2].content.remove("import");
+            },
+            "no right to move VMs",
+        ),
+        ("agent that isn't there", |wanted, _| wanted.discovery = vec![Discovery::Agent], "is not known to hold one"),
+        (
+            "local volume",
+            |_, seen| {
+                let volume = SeenVolume {
+                    name: "pv1".into(),
+                    path: "/var/mnt/db".into(),
+                    machines: ["single-cp-01".to_owned()].into(),
+                    claim: Some("db/data-0".into()),
+                };
+                seen.cluster.as_mut().unwrap().local_volumes = Some(vec![volume]);
+            },
+            "pv1 of db/data-0 (/var/mnt/db) lives on its disk scsi0",
+        ),
+        (
+            "disk that isn't there",
+            |wanted, _| {
+                wanted.destroy_disks.insert("1100:scsi7".parse().unwrap());
+            },
+            "--destroy-disk 1100:scsi7 names no disk",
+        ),
         (
             "kubernetes out of range",
             |wanted, _| wanted.kubernetes = "1.29.0".parse().unwrap(),
@@ -449,5 +390,44 @@ mod tests {
         assert!(!refuses(&found));
         assert!(found.iter().any(|finding| finding.what.contains("is kept")));
         assert_eq!(victims(&seen).map(|vm| vm.identity.vmid).collect::<Vec<_>>(), [VmId(1100)]);
+    }
+
+    #[test]
+    fn disks_and_volumes_may_go_when_they_are_named() {
+        let (mut wanted, mut seen) = (wanted(), seen());
+        seen.vms[0].identity.disks.insert("scsi1".to_owned(), "local-lvm:vm-1100-disk-2".into());
+        for volume in ["pv1", "pv2"] {
+            let machines = if volume == "pv1" { ["single-cp-01".to_owned()].into() } else { BTreeSet::new() };
+            let volume = SeenVolume { name: volume.into(), path: "/var/x".into(), machines, claim: None };
+            seen.cluster.as_mut().unwrap().local_volumes.get_or_insert_default().push(volume);
+        }
+        assert_eq!(findings(&wanted, &seen).len(), 3);
+        wanted.destroy_disks = ["1100:scsi1", "1100:scsi0"].map(|disk| disk.parse().unwrap()).into();
+        assert_eq!(findings(&wanted, &seen), []);
+        let fates = crate::plan::make::make(&wanted, &seen).unwrap().fates;
+        assert_eq!(fates.len(), 3, "{fates:?}");
+    }
+
+    #[test]
+    fn what_goes_with_a_vm_is_told_and_stops_nothing() {
+        let (wanted, mut seen) = (wanted(), seen());
+        seen.vms[0].snapshots = vec!["before-upgrade".to_owned()];
+        seen.vms[0].ha = Some(HaCare { state: "started".into(), group: Some("all".into()), ..HaCare::default() });
+        seen.vms[0].replicas = vec!["1100-0 to pve2".to_owned()];
+        seen.vms[0].backup_jobs = vec!["backup-1".to_owned()];
+        assert_eq!(findings(&wanted, &seen), []);
+        let plan = crate::plan::make::make(&wanted, &seen).unwrap();
+        let fates: Vec<&str> = plan.fates.iter().map(|fate| fate.what.as_str()).collect();
+        assert_eq!(
+            fates,
+            [
+                "its snapshots before-upgrade are deleted with it",
+                "its HA resource (started, group all) is removed and made again for single-cp-01",
+                "its replication is removed with its copies: 1100-0 to pve2",
+                "backup jobs that name it lose it: backup-1",
+            ]
+        );
+        let text = crate::plan::show::text(&plan);
+        assert!(fates.iter().all(|fate| text.contains(fate)), "{text}");
     }
 }

@@ -30,9 +30,42 @@ pub fn runs_on(kubernetes: &Version, talos: &Version) -> bool {
     kubernetes_range(talos).is_none_or(|(first, last)| (first..=last).contains(&kubernetes.minor()))
 }
 
+/// Major and minor of the etcd that this Talos brings along; none for a Talos this table doesn't know.
+/// Source: `pkg/machinery/constants` of siderolabs/talos, per release.
+pub fn etcd(talos: &Version) -> Option<(u64, u64)> {
+    match talos.minor() {
+        (1, 5..=10) => Some((3, 5)),
+        (1, 11..=13) => Some((3, 6)),
+        (1, 14) => Some((3, 7)),
+        _ => None,
+    }
+}
+
+/// Why data written by one minor version can't be taken over by another: none for the same and the next.
+pub fn jump(from: (u64, u64), to: (u64, u64)) -> Option<&'static str> {
+    if to < from {
+        return Some("data never go back to an older minor");
+    }
+    if to.0 != from.0 || to.1 > from.1 + 1 {
+        return Some("data go up one minor at a time");
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn data_go_to_the_same_minor_or_the_next() {
+        assert_eq!((jump((1, 34), (1, 34)), jump((1, 34), (1, 35))), (None, None));
+        assert!(jump((1, 34), (1, 36)).is_some() && jump((1, 35), (1, 34)).is_some() && jump((3, 6), (4, 0)).is_some());
+        let etcd = |talos: &str| etcd(&talos.parse().unwrap());
+        assert_eq!(
+            [etcd("1.10.6"), etcd("1.13.9"), etcd("1.14.0"), etcd("1.99.0")],
+            [Some((3, 5)), Some((3, 6)), Some((3, 7)), None]
+        );
+    }
 
     #[test]
     fn the_range_has_both_ends() {

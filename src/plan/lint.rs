@@ -3,9 +3,12 @@
 //! Purpose: separates "the planner works" from "this plan is sane". Run after each `make`, on every resumed run and on
 //! every saved plan that is to be applied. A plan with a note is never carried out.
 
+mod keeping;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Plan, Step, Undo};
+use super::data::{SnapshotFrom, SnapshotSource};
+use super::{Plan, Step, Undo, Verb};
 use crate::types::{StepId, VmId};
 
 /// A rule that a plan breaks.
@@ -25,6 +28,7 @@ pub fn lint(plan: &Plan) -> Vec<Note> {
     destruction(plan, &mut notes);
     numbers(plan, &mut notes);
     bootstrap(plan, &mut notes);
+    keeping::rules(plan, &mut notes);
     notes
 }
 
@@ -55,11 +59,25 @@ fn order(plan: &Plan, notes: &mut Vec<Note>) {
 /// The steps whose output a step reads.
 fn references(step: &Step) -> Vec<&StepId> {
     match step {
-        Step::UploadImage { fetched, .. } | Step::WriteLock { fetched, .. } => vec![fetched],
+        Step::UploadImage { fetched, .. }
+        | Step::AllocateVolume { fetched, .. }
+        | Step::StreamImage { fetched, .. }
+        | Step::WriteLock { fetched, .. } => vec![fetched],
         Step::ProveCanary { found, .. } | Step::ApplyConfig { found, .. } | Step::AwaitMachine { found, .. } => {
             vec![found]
         }
-        Step::BootstrapEtcd { at, .. } | Step::SaveAccess { at, .. } => vec![at],
+        Step::RecoverEtcd { at, snapshot: SnapshotSource::Step(snapshot), .. } => vec![at, snapshot],
+        Step::RecoverEtcd { at, .. }
+        | Step::BootstrapEtcd { at, .. }
+        | Step::SaveAccess { at, .. }
+        | Step::RemoveStale { at, .. } => vec![at],
+        Step::SaveSnapshot { from: SnapshotFrom::Kept(kept), since, .. } => since.iter().chain([kept]).collect(),
+        Step::SaveSnapshot { since, .. } => since.iter().collect(),
+        Step::CopySnapshot { snapshot, .. } | Step::ConfirmProof { snapshot, .. } => vec![snapshot],
+        Step::StopMajority { members, .. } => vec![members],
+        Step::ShutdownKept { kept, snapshot, .. } | Step::ConfirmFrozen { kept, snapshot } => vec![kept, snapshot],
+        Step::ConfirmData { restored } => vec![restored],
+        Step::ConfirmMachines { machines } => machines.iter().map(|machine| &machine.at).collect(),
         Step::AwaitHealthy { controlplanes, workers } => controlplanes.iter().chain(workers).collect(),
         _ => Vec::new(),
     }
@@ -67,12 +85,21 @@ fn references(step: &Step) -> Vec<&StepId> {
 
 /// Nothing is destroyed that is not announced, and nothing before a canary was proved.
 fn destruction(plan: &Plan, notes: &mut Vec<Note>) {
-    let mut proved = false;
+    // A teardown replaces nothing: there is nothing to prove.
+    let mut proved = plan.verb == Verb::Teardown;
     let mut gone = BTreeSet::new();
     for planned in plan.steps() {
         match &planned.step {
             Step::ProveCanary { .. } => proved = true,
-            Step::ShutdownMachine { vm, .. } | Step::RetireVm { vm } => {
+            Step::StopMajority { machines, .. } | Step::ShutdownKept { machines, .. } => {
+                for vm in machines.iter().map(|machine| &machine.vm).filter(|vm| !plan.destroys.contains(vm)) {
+                    note(notes, &planned.id, format!("VM {} is not announced as destroyed", vm.vmid));
+                }
+                if !proved {
+                    note(notes, &planned.id, "it touches the old cluster before a canary was proved");
+                }
+            }
+            Step::ShutdownMachine { vm, .. } | Step::RetireVm { vm, .. } => {
                 if !plan.destroys.contains(vm) || !plan.facts.victims.contains(vm) {
                     note(notes, &planned.id, format!("VM {} is not announced as destroyed", vm.vmid));
                 }
@@ -108,7 +135,8 @@ fn destruction(plan: &Plan, notes: &mut Vec<Note>) {
 fn numbers(plan: &Plan, notes: &mut Vec<Note>) {
     let mut free: BTreeSet<VmId> = plan.facts.free.iter().copied().collect();
     let mut made: BTreeMap<VmId, &str> = BTreeMap::new();
-    let mut templates: BTreeSet<VmId> = plan.facts.templates.values().copied().collect();
+    let mut allocated = BTreeSet::new();
+    let mut templates: BTreeSet<VmId> = plan.facts.templates.keys().copied().collect();
     for planned in plan.steps() {
         match &planned.step {
             Step::ConfirmGone { vmids } => free.extend(vmids),
@@ -123,10 +151,24 @@ fn numbers(plan: &Plan, notes: &mut Vec<Note>) {
                     note(notes, &planned.id, format!("{template} is no template that this plan knows"));
                 }
             }
+            Step::AllocateVolume { volume, .. } => {
+                allocated.insert(&volume.volume);
+                if !volume.name().contains(&format!("recast-{}", plan.run)) {
+                    note(notes, &planned.id, format!("{} does not carry this run's id", volume.volume));
+                }
+            }
+            Step::StreamImage { volume, .. } | Step::FreeVolume { volume } if !allocated.contains(&volume.volume) => {
+                note(notes, &planned.id, format!("{} was not allocated by an earlier step", volume.volume));
+            }
             Step::SealTemplate { vm, .. } => {
                 templates.insert(vm.vmid);
             }
-            Step::SetHardware { vm, .. } | Step::GrowDisk { vm, .. } | Step::StartVm { vm }
+            Step::SetHardware { vm, .. }
+            | Step::SetFirewall { vm, .. }
+            | Step::AddHa { vm, .. }
+            | Step::MigrateVm { vm, .. }
+            | Step::GrowDisk { vm, .. }
+            | Step::StartVm { vm }
                 if made.get(&vm.vmid) != Some(&vm.mark.as_str()) =>
             {
                 note(notes, &planned.id, format!("VM {} was not made by an earlier step", vm.vmid));
@@ -145,10 +187,12 @@ fn numbers(plan: &Plan, notes: &mut Vec<Note>) {
     }
 }
 
-/// etcd is bootstrapped exactly once.
+/// etcd is bootstrapped exactly once, and by a teardown never.
 fn bootstrap(plan: &Plan, notes: &mut Vec<Note>) {
-    let times = plan.steps().filter(|planned| matches!(planned.step, Step::BootstrapEtcd { .. })).count();
-    if times != 1 {
+    let begins = |step: &Step| matches!(step, Step::BootstrapEtcd { .. } | Step::RecoverEtcd { .. });
+    let times = plan.steps().filter(|planned| begins(&planned.step)).count();
+    let wanted = usize::from(plan.verb.installs());
+    if times != wanted {
         notes.push(Note { about: "plan".to_owned(), what: format!("etcd would be bootstrapped {times} times") });
     }
 }
@@ -213,6 +257,7 @@ mod tests {
     fn each_spoiled_plan_is_noticed() {
         for (name, spoil, word) in SPOILED {
             let mut plan = make(&wanted(), &seen()).unwrap();
+            assert_eq!(lint(&plan), []);
             spoil(&mut plan);
             let notes = lint(&plan);
             assert!(notes.iter().any(|note| note.what.contains(word)), "{name}: {notes:?}");

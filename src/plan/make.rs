@@ -8,11 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::allocate::Numbers;
 use super::check::victims;
+use super::data::OldMachine;
 use super::observed::{Observed, SeenVm};
+use super::sources::{By, Sources, Spot, sources};
 use super::step::{Image, OurVm};
 use super::wanted::Wanted;
-use super::{FORMAT, Facts, Kept, Phase, Plan, Planned, PlannedVm, Step, Undo, Verb, Versions, phases, provenance};
-use crate::types::{NodeName, RunId, Sha256, StepId, StorageId, VmId};
+use super::{
+    Data, FORMAT, Facts, Kept, Phase, Plan, Planned, PlannedVm, Step, Undo, Verb, Versions, phases, provenance,
+};
+use crate::profile::Inherit;
+use crate::property::Nic;
+use crate::types::{NodeName, Role, RunId, SchematicId, Sha256, StepId, VmId};
 
 /// Why no plan could be made. Everything that `check` can find is found there; these are left.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,9 +26,9 @@ pub enum PlanError {
     /// No image was seen.
     #[error("the image to fetch is not known")]
     NoImage,
-    /// No storage takes an upload.
-    #[error("no storage on {node} takes content type `import`")]
-    NoImportStorage {
+    /// There is no way for the image.
+    #[error("no template can be made for {node}")]
+    NoTemplate {
         /// Where.
         node: NodeName,
     },
@@ -34,6 +40,9 @@ pub enum PlanError {
         /// Last of the range.
         to: u32,
     },
+    /// There is no old control plane whose data could be kept.
+    #[error("there is no old control plane whose data could be kept")]
+    NothingToKeep,
     /// A machine has no configuration.
     #[error("machine {name} has no configuration")]
     NoConfig {
@@ -48,12 +57,14 @@ pub(super) struct Draft<'a> {
     pub(super) seen: &'a Observed,
     /// The VMs to retire, workers first.
     pub(super) victims: Vec<&'a SeenVm>,
-    /// What each PVE node clones from.
-    pub(super) templates: BTreeMap<NodeName, TemplateChoice>,
-    /// What canaries are called and numbered, by PVE node.
-    pub(super) canaries: BTreeMap<NodeName, VmId>,
-    /// The image, unless every template is already there.
-    pub(super) image: Option<&'a Image>,
+    /// The templates, by where they live and what they are made from.
+    pub(super) templates: BTreeMap<Spot, TemplateChoice>,
+    /// Where VMs come from.
+    pub(super) sources: Sources<'a>,
+    /// The canaries' numbers.
+    pub(super) canaries: BTreeMap<Spot, VmId>,
+    /// The images that new templates need.
+    pub(super) images: Vec<&'a Image>,
     /// The VMs with everything inherited filled in.
     pub(super) vms: Vec<PlannedVm>,
 }
@@ -65,48 +76,89 @@ pub(super) struct TemplateChoice {
     pub(super) fingerprint: Sha256,
     /// Made by an earlier run and used as it is.
     pub(super) reused: bool,
-    /// Where the upload goes.
-    pub(super) import: Option<StorageId>,
+    /// How the image gets there, where it is made.
+    pub(super) way: Option<super::sources::Way>,
 }
 
-/// The step that brings the image into the cache.
-pub(super) const FETCH: &str = "image/fetch";
+/// The step that brings an image into the cache.
+pub(super) fn fetch_id(wanted: &Wanted, schematic: &SchematicId) -> StepId {
+    if *schematic == wanted.schematic {
+        return StepId::new("image/fetch");
+    }
+    StepId::new(format!("image/fetch-{}", short(schematic)))
+}
 
-/// Makes the plan of a fresh rebuild.
+/// A spot in the ids of steps and the names of VMs: its node, and its schematic where that isn't the cluster's.
+pub(super) fn label(wanted: &Wanted, spot: &Spot) -> String {
+    if spot.schematic == wanted.schematic {
+        return spot.node.to_string();
+    }
+    format!("{}-{}", spot.node, short(&spot.schematic))
+}
+
+/// The first digits of a schematic: enough to tell those of one cluster apart.
+pub(super) fn short(schematic: &SchematicId) -> &str {
+    schematic.as_str().get(..8).unwrap_or(schematic.as_str())
+}
+
+/// Makes the plan of a rebuild, or of one of its two halves.
 pub fn make(wanted: &Wanted, seen: &Observed) -> Result<Plan, PlanError> {
     let draft = draft(wanted, seen)?;
-    let phases: Vec<Phase> = [
-        Some(phases::check()),
-        phases::image(&draft),
-        Some(phases::template(&draft)),
-        Some(phases::canary(&draft)?),
-        phases::freeze(&draft),
-        phases::retire(&draft),
-        Some(phases::provision(&draft)),
-        Some(phases::configure(&draft)?),
-        Some(phases::bootstrap(&draft)),
-        Some(phases::verify(&draft)),
-        Some(phases::finish(&draft)),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    if matches!(wanted.data, Data::Keep(_)) && draft.old_machines(Some(Role::ControlPlane)).is_empty() {
+        return Err(PlanError::NothingToKeep);
+    }
+    let mut all = vec![Some(phases::check())];
+    if wanted.verb.makes_templates() {
+        all.extend([phases::image(&draft), Some(phases::template(&draft)), Some(phases::canary(&draft)?)]);
+    }
+    if wanted.verb.destroys() {
+        all.extend([phases::backup(&draft), phases::freeze(&draft), phases::retire(&draft)]);
+    }
+    if wanted.verb.installs() {
+        all.extend([
+            Some(phases::provision(&draft)),
+            Some(phases::configure(&draft)?),
+            Some(phases::bootstrap(&draft)),
+            Some(phases::verify(&draft)),
+            Some(phases::finish(&draft)),
+        ]);
+    } else if wanted.verb == Verb::TemplateBuild {
+        all.push(phases::finish_templates(&draft));
+    } else {
+        all.push(Some(phases::finish_teardown()));
+    }
+    let mut phases: Vec<Phase> = all.into_iter().flatten().collect();
+    for phase in &mut phases {
+        match phase.name.as_str() {
+            "freeze" => phases::errands::after_freeze(&draft, phase),
+            "bootstrap" => phases::errands::after_bootstrap(&draft, phase),
+            "finish" if wanted.verb != Verb::TemplateBuild => phases::errands::finish(&draft, phase),
+            _ => {}
+        }
+    }
+    let makes = wanted.verb.makes_templates();
+    let doomed = draft.doomed();
     Ok(Plan {
         format: FORMAT,
-        verb: Verb::Rebuild,
+        verb: wanted.verb,
         run: wanted.run.clone(),
         cluster: wanted.cluster.clone(),
         profile: wanted.profile,
         secrets: wanted.secrets,
-        cluster_config: wanted.config.clone(),
+        cluster_config: makes.then(|| wanted.config.clone()),
+        endpoint: Some(wanted.config.endpoint.clone()),
         facts: facts(&draft),
-        destroys: draft.victims.iter().map(|vm| vm.identity.clone()).collect(),
+        destroys: doomed.iter().map(|vm| vm.identity.clone()).collect(),
         keeps: keeps(seen),
-        download_bytes: draft.image.map_or(0, |image| image.bytes),
+        fates: super::fates::fates(wanted, doomed, seen),
+        changes: if wanted.verb.installs() { phases::changes(&draft) } else { Vec::new() },
+        ways: ways(&draft),
+        download_bytes: draft.images.iter().map(|image| image.bytes).sum(),
         before: before(seen),
-        after: Versions { talos: wanted.talos.clone(), kubernetes: wanted.kubernetes.clone() },
+        after: makes.then(|| Versions { talos: wanted.talos.clone(), kubernetes: wanted.kubernetes.clone() }),
         limits: wanted.limits,
-        vms: draft.vms,
+        data: wanted.data.clone(),
+        vms: if wanted.verb.installs() { draft.vms } else { Vec::new() },
         phases,
     })
 }
@@ -114,34 +166,47 @@ pub fn make(wanted: &Wanted, seen: &Observed) -> Result<Plan, PlanError> {
 fn draft<'a>(wanted: &'a Wanted, seen: &'a Observed) -> Result<Draft<'a>, PlanError> {
     let mut victims: Vec<&SeenVm> = victims(seen).collect();
     victims.sort_by_key(|vm| (std::cmp::Reverse(vm.role), vm.identity.name.clone()));
-    let vms = inherit(&wanted.vms, &wanted.run, seen);
+    let makes = wanted.verb.makes_templates();
+    let vms = if makes { inherit(&wanted.vms, &wanted.run, seen, &wanted.inherit) } else { Vec::new() };
     let mut taken: BTreeSet<VmId> = seen.vmids.clone();
     taken.extend(wanted.vms.iter().map(|vm| vm.vmid));
     let mut numbers = Numbers::new(wanted.template_ids.clone(), taken);
     let mut next = || {
         numbers.take().ok_or(PlanError::NoNumber { from: *wanted.template_ids.start(), to: *wanted.template_ids.end() })
     };
-    let nodes: BTreeSet<&NodeName> = wanted.vms.iter().map(|vm| &vm.node).collect();
+    let sources = if makes { sources(wanted, seen) } else { Sources::default() };
+    if let Some(spot) = sources.missing.first() {
+        return Err(PlanError::NoTemplate { node: spot.node.clone() });
+    }
     let mut templates = BTreeMap::new();
     let mut canaries = BTreeMap::new();
-    for node in nodes {
-        let choice = phases::choose_template(wanted, seen, node, &mut next)?;
-        templates.insert(node.clone(), choice);
-        canaries.insert(node.clone(), next()?);
+    for (spot, template) in &sources.templates {
+        templates.insert(spot.clone(), phases::choose_template(wanted, spot, template, &mut next)?);
     }
-    let all_reused = templates.values().all(|template| template.reused);
-    let image = if all_reused { None } else { Some(seen.image.as_ref().ok_or(PlanError::NoImage)?) };
-    Ok(Draft { wanted, seen, victims, templates, canaries, image, vms })
+    for spot in sources.origins.keys() {
+        canaries.insert(spot.clone(), next()?);
+    }
+    let made = templates.iter().filter(|(_, template)| !template.reused).map(|(spot, _)| &spot.schematic);
+    let made: BTreeSet<&SchematicId> = made.collect();
+    let images = made.into_iter().map(|schematic| seen.image_of(schematic).ok_or(PlanError::NoImage));
+    let images = images.collect::<Result<_, _>>()?;
+    Ok(Draft { wanted, seen, victims, templates, sources, canaries, images, vms })
 }
 
 /// Fills in what each VM takes over from the one it replaces: the one of the same name, else of the same number.
-/// Configurations name the MAC, so this comes before they are rendered.
-pub fn inherit(vms: &[PlannedVm], run: &RunId, seen: &Observed) -> Vec<PlannedVm> {
+/// Configurations name the MAC, so this comes before they are rendered. `settings` say who takes over less.
+pub fn inherit(
+    vms: &[PlannedVm],
+    run: &RunId,
+    seen: &Observed,
+    settings: &BTreeMap<String, BTreeSet<Inherit>>,
+) -> Vec<PlannedVm> {
     let by_name = |vm: &PlannedVm| victims(seen).find(|old| old.identity.name == vm.name);
     let by_number = |vm: &PlannedVm| victims(seen).find(|old| old.identity.vmid == vm.vmid);
     let filled = vms.iter().map(|vm| {
         let old = by_name(vm).or_else(|| by_number(vm));
-        let inherited = old.and_then(|old| phases::mac_of(old.config.get("net0")?));
+        let asked = settings.get(&vm.name).is_none_or(|all| all.contains(&Inherit::Mac));
+        let inherited = old.filter(|_| asked).and_then(|old| old.config.get("net0")?.parse::<Nic>().ok()?.mac);
         PlannedVm {
             mac: vm.mac.or(inherited).or_else(|| Some(super::allocate::mac(run, &vm.name))),
             replaces: old.map(|old| old.identity.vmid),
@@ -152,13 +217,15 @@ pub fn inherit(vms: &[PlannedVm], run: &RunId, seen: &Observed) -> Vec<PlannedVm
 }
 
 fn facts(draft: &Draft<'_>) -> Facts {
-    let going: BTreeSet<VmId> = draft.victims.iter().map(|vm| vm.identity.vmid).collect();
+    let doomed = draft.doomed();
+    let going: BTreeSet<VmId> = doomed.iter().map(|vm| vm.identity.vmid).collect();
     let made = draft.templates.values().filter(|template| !template.reused).map(|template| template.vm.vmid);
     Facts {
-        victims: draft.victims.iter().map(|vm| vm.identity.clone()).collect(),
+        victims: doomed.iter().map(|vm| vm.identity.clone()).collect(),
         free: draft
             .vms
             .iter()
+            .filter(|_| draft.wanted.verb.installs())
             .map(|vm| vm.vmid)
             .filter(|vmid| !going.contains(vmid))
             .chain(made)
@@ -166,12 +233,30 @@ fn facts(draft: &Draft<'_>) -> Facts {
             .collect(),
         templates: draft
             .templates
-            .iter()
-            .filter(|(_, template)| template.reused)
-            .map(|(node, template)| (node.clone(), template.vm.vmid))
+            .values()
+            .filter(|template| template.reused)
+            .map(|template| (template.vm.vmid, template.vm.node.clone()))
             .collect(),
-        storages: draft.templates.keys().map(|node| (node.clone(), draft.wanted.storage.clone())).collect(),
+        storages: {
+            let nodes: BTreeSet<&NodeName> =
+                draft.templates.keys().chain(draft.canaries.keys()).map(|spot| &spot.node).collect();
+            nodes.into_iter().map(|node| (node.clone(), draft.wanted.storage.clone())).collect()
+        },
     }
+}
+
+/// How the image comes into each new template.
+fn ways(draft: &Draft<'_>) -> Vec<super::ImageWay> {
+    let of = |made: &TemplateChoice| {
+        let way = made.way.as_ref()?;
+        let how = match &way.by {
+            By::Upload { import } => format!("uploaded to {import}"),
+            By::Ssh { .. } => format!("written over SSH to {}", draft.wanted.storage),
+        };
+        let (node, template) = (made.vm.node.clone(), made.vm.vmid);
+        Some(super::ImageWay { node, template, how, because: way.because.clone() })
+    };
+    draft.templates.values().filter_map(of).collect()
 }
 
 fn keeps(seen: &Observed) -> Vec<Kept> {
@@ -193,6 +278,49 @@ fn before(seen: &Observed) -> Option<Versions> {
 }
 
 impl Draft<'_> {
+    /// The template that a VM is cloned from.
+    pub(super) fn source_of(&self, vm: &PlannedVm) -> &TemplateChoice {
+        self.source(&self.spot_of(vm))
+    }
+
+    /// Where a VM is, and what it is made from.
+    pub(super) fn spot_of(&self, vm: &PlannedVm) -> Spot {
+        Spot { node: vm.node.clone(), schematic: self.wanted.schematic_of(vm.role).clone() }
+    }
+
+    /// The template that serves a spot.
+    pub(super) fn source(&self, spot: &Spot) -> &TemplateChoice {
+        // `sources` gives every spot an origin and every origin a template.
+        let node = self.sources.origins[spot].clone();
+        &self.templates[&Spot { node, schematic: spot.schematic.clone() }]
+    }
+
+    /// The VMs that are destroyed: those to retire, if the verb does that.
+    pub(super) fn doomed(&self) -> &[&SeenVm] {
+        if self.wanted.verb == Verb::TemplateBuild { &[] } else { &self.victims }
+    }
+
+    /// The VM that a new VM replaces.
+    pub(super) fn replaced(&self, vm: &PlannedVm) -> Option<&SeenVm> {
+        self.victims.iter().copied().find(|old| Some(old.identity.vmid) == vm.replaces)
+    }
+
+    /// The machines to retire, of one role or all, workers first.
+    pub(super) fn old_machines(&self, role: Option<Role>) -> Vec<OldMachine> {
+        let address = |name: &str| self.wanted.vms.iter().find(|vm| vm.name == name).and_then(|vm| vm.address);
+        let role_of = |vm: &SeenVm| {
+            let planned = self.wanted.vms.iter().find(|planned| planned.name == vm.identity.name);
+            // A VM of unknown role may be a control plane: it goes down as late as one.
+            vm.role.or(planned.map(|planned| planned.role)).unwrap_or(Role::ControlPlane)
+        };
+        let old = self.victims.iter().map(|vm| OldMachine {
+            vm: vm.identity.clone(),
+            role: role_of(vm),
+            address: address(&vm.identity.name),
+        });
+        old.filter(|old| role.is_none_or(|role| old.role == role)).collect()
+    }
+
     /// A VM of this run, marked as the work of `step`.
     pub(super) fn our_vm(&self, step: &StepId, node: &NodeName, vmid: VmId, name: &str) -> OurVm {
         our_vm(self.wanted, step, node, vmid, name)
@@ -258,6 +386,96 @@ mod tests {
         assert_eq!(plan.vms[0].mac, Some("BC:24:11:00:11:00".parse().unwrap()), "the MAC is taken over");
     }
 
+    fn steps(plan: &Plan) -> Vec<&str> {
+        plan.steps().map(|planned| planned.id.as_str()).collect()
+    }
+
+    #[test]
+    fn a_create_has_the_second_half_and_a_teardown_the_first() {
+        let mut wanted = wanted();
+        wanted.verb = Verb::Create;
+        let mut none = seen();
+        none.vms.clear();
+        none.vmids.remove(&VmId(1100));
+        let create = make(&wanted, &none).unwrap();
+        assert_eq!(lint(&create), []);
+        assert!(["freeze", "retire"].iter().all(|name| !phases(&create).contains(name)), "{:?}", phases(&create));
+        assert_eq!((create.verb, create.destroys.len(), create.after.is_some()), (Verb::Create, 0, true));
+        wanted.verb = Verb::Teardown;
+        let teardown = make(&wanted, &seen()).unwrap();
+        assert_eq!(lint(&teardown), []);
+        assert_eq!(phases(&teardown), ["check", "freeze", "retire", "finish"]);
+        assert_eq!((teardown.vms.len(), teardown.destroys.len(), teardown.after), (0, 1, None));
+        assert_eq!(teardown.facts.free, []);
+    }
+
+    #[test]
+    fn a_teardown_that_keeps_the_data_saves_and_freezes_as_a_rebuild_does() {
+        use super::super::errands::Errands;
+        use super::super::sample::{keeping, seen_of_five};
+        use super::super::step::Moment;
+        let hooks = [(Moment::BeforeRetire, "true".to_owned())].into();
+        let mut wanted = Wanted { errands: Errands { hooks, ..Errands::default() }, ..keeping() };
+        let rebuild = make(&wanted, &seen_of_five()).unwrap();
+        assert_eq!(lint(&rebuild), []);
+        wanted.verb = Verb::Teardown;
+        let teardown = make(&wanted, &seen_of_five()).unwrap();
+        assert_eq!(lint(&teardown), []);
+        assert_eq!(phases(&teardown), ["check", "backup", "freeze", "retire", "finish"]);
+        let of = |plan: &Plan, name: &str| {
+            let phase = plan.phases.iter().find(|phase| phase.name == name).unwrap();
+            phase.steps.iter().map(|planned| planned.id.to_string()).collect::<Vec<_>>()
+        };
+        for phase in ["backup", "freeze", "retire"] {
+            assert_eq!(of(&rebuild, phase), of(&teardown, phase));
+        }
+        assert!(of(&rebuild, "bootstrap").contains(&"bootstrap/data".to_owned()));
+        assert_eq!(of(&rebuild, "freeze").last().map(String::as_str), Some("freeze/hook"));
+    }
+
+    #[test]
+    fn hooks_and_what_is_applied_stand_where_they_belong() {
+        use super::super::errands::{Apply, Errands, Flux, Git};
+        use super::super::step::Moment;
+        let mut wanted = wanted();
+        let moments = [Moment::BeforeRetire, Moment::AfterBootstrap, Moment::Finished];
+        wanted.errands = Errands {
+            hooks: moments.into_iter().map(|moment| (moment, format!("./{moment}"))).collect(),
+            apply: vec![Apply::Command("helm install cilium".to_owned())],
+            git: Some(Git::Push),
+            flux: Some(Flux { repo: "r".to_owned(), path: "p".to_owned(), branch: None, secrets: Vec::new() }),
+        };
+        let plan = make(&wanted, &seen()).unwrap();
+        assert_eq!(lint(&plan), []);
+        let ids = steps(&plan);
+        let at = |id: &str| ids.iter().position(|found| *found == id).unwrap_or_else(|| panic!("{id} in {ids:?}"));
+        let order = [
+            "freeze/single-cp-01/shutdown",
+            "freeze/hook",
+            "retire/single-cp-01/delete",
+            "bootstrap/access",
+            "bootstrap/apply-1",
+            "bootstrap/hook",
+            "verify/stale",
+            "verify/health",
+            "finish/profile",
+            "finish/lock",
+            "finish/contexts",
+            "finish/commit",
+            "finish/flux",
+            "finish/hook",
+        ];
+        assert!(order.windows(2).all(|pair| at(pair[0]) < at(pair[1])), "{ids:?}");
+        let commit = plan.steps().find(|planned| planned.id.as_str() == "finish/commit").unwrap();
+        let message = "feat(talos): upgrade to Talos v1.13.9".to_owned();
+        assert_eq!(commit.step, Step::CommitFiles { message, push: true });
+        assert!(commit.after.iter().any(|id| id.as_str() == "finish/lock"));
+        wanted.verb = Verb::Teardown;
+        let teardown = make(&wanted, &seen()).unwrap();
+        let ids = steps(&teardown);
+        assert!(ids.ends_with(&["finish/contexts", "finish/hook"]) && ids.contains(&"freeze/hook"), "{ids:?}");
+    }
+
     #[test]
     fn the_same_input_makes_the_same_plan() {
         assert_eq!(make(&wanted(), &seen()).unwrap(), make(&wanted(), &seen()).unwrap());
@@ -290,11 +508,12 @@ mod tests {
             name,
             mark,
             fingerprint,
+            proved: true,
         }];
         let plan = make(&wanted(), &seen).unwrap();
         assert_eq!(lint(&plan), []);
         assert!(!phases(&plan).contains(&"image"), "nothing to fetch");
-        assert_eq!(plan.facts.templates, [("pve1".into(), VmId(102))].into());
+        assert_eq!(plan.facts.templates, [(VmId(102), "pve1".into())].into());
     }
 
     #[test]

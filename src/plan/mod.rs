@@ -7,6 +7,10 @@
 pub mod allocate;
 pub mod check;
 pub mod compatibility;
+pub mod data;
+pub mod errands;
+mod fates;
+pub mod gates;
 pub mod lint;
 pub mod make;
 pub mod observed;
@@ -15,6 +19,8 @@ pub mod provenance;
 #[cfg(test)]
 mod sample;
 pub mod show;
+pub mod sources;
+pub mod status;
 pub mod step;
 pub mod wanted;
 
@@ -23,6 +29,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use data::Data;
 pub use observed::Observed;
 pub use step::{Output, Step};
 pub use wanted::{Limits, PlannedVm, Wanted};
@@ -48,8 +55,12 @@ pub struct Plan {
     pub profile: Sha256,
     /// Fingerprint of the secrets when it was made.
     pub secrets: Sha256,
-    /// What configurations are made from, secrets and machines aside.
-    pub cluster_config: ClusterConfig,
+    /// What configurations are made from, secrets and machines aside; none where nothing is configured.
+    #[serde(default)]
+    pub cluster_config: Option<ClusterConfig>,
+    /// The Kubernetes endpoint, a URL; none for a generic cluster.
+    #[serde(default)]
+    pub endpoint: Option<String>,
     /// What must still be true when it is carried out.
     pub facts: Facts,
     /// The VMs that will run the cluster.
@@ -58,14 +69,27 @@ pub struct Plan {
     pub destroys: Vec<VmIdentity>,
     /// What carries the tags and is kept, with the reason.
     pub keeps: Vec<Kept>,
+    /// What becomes of things that hang on a VM that is destroyed: snapshots, HA, replication, further disks.
+    #[serde(default)]
+    pub fates: Vec<Fate>,
+    /// How each new VM differs from the one that it replaces.
+    #[serde(default)]
+    pub changes: Vec<Change>,
+    /// How the image comes into each new template, and why so.
+    #[serde(default)]
+    pub ways: Vec<ImageWay>,
     /// Bytes to download.
     pub download_bytes: u64,
     /// Versions that run now, as far as they could be seen.
     pub before: Option<Versions>,
-    /// Versions wanted.
-    pub after: Versions,
+    /// Versions wanted; none where nothing is installed.
+    #[serde(default)]
+    pub after: Option<Versions>,
     /// Time limits.
     pub limits: Limits,
+    /// What becomes of etcd's data.
+    #[serde(default)]
+    pub data: Data,
     /// The phases in order.
     pub phases: Vec<Phase>,
 }
@@ -76,12 +100,38 @@ pub struct Plan {
 pub enum Verb {
     /// `recast rebuild`.
     Rebuild,
+    /// `recast create`.
+    Create,
+    /// `recast teardown`.
+    Teardown,
+    /// `recast template build`.
+    TemplateBuild,
+}
+
+impl Verb {
+    /// Whether templates are made and tried.
+    pub fn makes_templates(self) -> bool {
+        self != Self::Teardown
+    }
+
+    /// Whether the old cluster goes.
+    pub fn destroys(self) -> bool {
+        matches!(self, Self::Rebuild | Self::Teardown)
+    }
+
+    /// Whether there is a new cluster afterwards.
+    pub fn installs(self) -> bool {
+        matches!(self, Self::Rebuild | Self::Create)
+    }
 }
 
 impl std::fmt::Display for Verb {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::Rebuild => "rebuild",
+            Self::Create => "create",
+            Self::Teardown => "teardown",
+            Self::TemplateBuild => "template build",
         })
     }
 }
@@ -112,6 +162,9 @@ pub struct ClusterConfig {
     pub schematic: SchematicId,
     /// Reference of the installer image that belongs to it.
     pub installer: String,
+    /// MTU of the machines' first link, where it isn't the usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
     /// The shared address of the control planes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vip: Option<IpAddr>,
@@ -125,9 +178,44 @@ pub struct Facts {
     /// Numbers that must be free, those of the victims aside.
     pub free: Vec<VmId>,
     /// Templates that are used as they are.
-    pub templates: BTreeMap<NodeName, VmId>,
+    pub templates: BTreeMap<VmId, NodeName>,
     /// Storages that are written to, by node.
     pub storages: Vec<(NodeName, StorageId)>,
+}
+
+/// How the image comes into a new template.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageWay {
+    /// The template's node.
+    pub node: NodeName,
+    /// Its number.
+    pub template: VmId,
+    /// A clause about it: `uploaded to local`.
+    pub how: String,
+    /// Why this way: `the node takes uploads`.
+    pub because: String,
+}
+
+/// What becomes of something that hangs on a VM that is destroyed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fate {
+    /// The VM.
+    pub vmid: VmId,
+    /// A clause about it: `snapshots before-upgrade are deleted with it`.
+    pub what: String,
+}
+
+/// A configuration key that a new VM has otherwise than the one that it replaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The new VM's name.
+    pub vm: String,
+    /// The key.
+    pub key: String,
+    /// The old VM's value; none when it had none.
+    pub old: Option<String>,
+    /// The new VM's value; none when it has none.
+    pub new: Option<String>,
 }
 
 /// Something that carries the cluster's tags and stays.

@@ -4,10 +4,12 @@
 //! Must not know: clients. `observe` fills it; `make` and `check` read it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::step::{Hardware, Image, VmIdentity};
+use super::data::HaState;
+use super::step::{HaCare, Hardware, Image, VmIdentity};
 use crate::types::{NodeName, Role, SchematicId, Sha256, StorageId, Version, VmId};
 
 /// Everything that was seen.
@@ -25,17 +27,40 @@ pub struct Observed {
     pub templates: Vec<SeenTemplate>,
     /// Half-made VMs that an earlier run of this cluster left behind, by their mark.
     pub leftovers: Vec<Leftover>,
-    /// The image to fetch, as a HEAD answered; absent when the factory refused it (then `problems` says so).
-    pub image: Option<Image>,
+    /// The images to fetch, as a HEAD answered; one is absent when the factory refused it (then `problems` says so).
+    #[serde(default)]
+    pub images: Vec<Image>,
+    /// Whether the credentials may migrate VMs.
+    #[serde(default)]
+    pub may_migrate: bool,
     /// The running cluster; absent when none answers.
     pub cluster: Option<SeenCluster>,
     /// Who asked: `user@realm` or `user@realm!token`.
     #[serde(default)]
     pub caller: String,
+    /// What the HA manager was told to do with the VMs that make room.
+    #[serde(default)]
+    pub ha: Vec<HaState>,
+    /// The nodes that the site says something about SSH to, and that may have to be used that way, with what speaks against
+    /// it.
+    #[serde(default)]
+    pub shells: BTreeMap<NodeName, Option<Finding>>,
     /// Privileges that the plan needs and the credentials lack.
     pub missing_rights: Vec<MissingRight>,
     /// What could not be seen, or was seen to be wrong, in words: each refuses the run.
     pub problems: Vec<Finding>,
+}
+
+impl Observed {
+    /// The image of a schematic, if the factory has it.
+    pub fn image_of(&self, schematic: &SchematicId) -> Option<&Image> {
+        self.images.iter().find(|image| image.schematic == *schematic)
+    }
+
+    /// A storage as a node sees it.
+    pub fn storage(&self, node: &NodeName, id: &StorageId) -> Option<&SeenStorage> {
+        self.storages.iter().find(|storage| storage.node == *node && storage.id == *id)
+    }
 }
 
 /// A PVE node.
@@ -83,10 +108,6 @@ pub enum Known {
 }
 
 /// A VM that concerns the cluster.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts about a VM, each a yes or no in PVE's own answers"
-)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenVm {
     /// What tells it from others.
@@ -105,12 +126,43 @@ pub struct SeenVm {
     pub config: Hardware,
     /// The pool it is in.
     pub pool: Option<String>,
-    /// HA-managed.
-    pub ha: bool,
-    /// Has replication jobs.
-    pub replicated: bool,
-    /// Has snapshots.
-    pub snapshots: bool,
+    /// What the HA manager was told about it, if it is managed.
+    #[serde(default)]
+    pub ha: Option<HaCare>,
+    /// Ids and targets of its replication jobs: `1100-0 to pve2`.
+    #[serde(default)]
+    pub replicas: Vec<String>,
+    /// Ids of backup jobs that name it.
+    #[serde(default)]
+    pub backup_jobs: Vec<String>,
+    /// Names of its snapshots.
+    #[serde(default)]
+    pub snapshots: Vec<String>,
+    /// Its own firewall, where a NIC of it has one.
+    #[serde(default)]
+    pub firewall: Option<SeenFirewall>,
+}
+
+/// A VM's own firewall, in PVE's keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenFirewall {
+    /// `enable`, `policy_in` and the like.
+    pub options: Hardware,
+    /// Rules from the first to the last.
+    pub rules: Vec<Hardware>,
+}
+
+/// A `PersistentVolume` that lives on a machine's own disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenVolume {
+    /// Its name.
+    pub name: String,
+    /// The path on the machine.
+    pub path: String,
+    /// Machines that its affinity names; none for one that is wherever its pod is.
+    pub machines: BTreeSet<String>,
+    /// `namespace/name` of its claim.
+    pub claim: Option<String>,
 }
 
 /// A template that some run of recast made.
@@ -126,6 +178,9 @@ pub struct SeenTemplate {
     pub mark: String,
     /// The fingerprint in its description.
     pub fingerprint: Sha256,
+    /// Whether a canary cloned from it was found right.
+    #[serde(default)]
+    pub proved: bool,
 }
 
 /// Something that an earlier run made and did not finish.
@@ -156,6 +211,18 @@ pub struct SeenCluster {
     pub differing_secrets: Vec<String>,
     /// What its health checks complain about.
     pub unhealthy: Vec<String>,
+    /// The volumes that live on machines' own disks; none when its Kubernetes API could not be asked.
+    #[serde(default)]
+    pub local_volumes: Option<Vec<SeenVolume>>,
+    /// The UID of `kube-system`: which cluster it is.
+    #[serde(default)]
+    pub namespace_uid: Option<String>,
+    /// Addresses of its Services.
+    #[serde(default)]
+    pub services: BTreeSet<IpAddr>,
+    /// The largest of its etcd databases, in bytes.
+    #[serde(default)]
+    pub database_bytes: Option<u64>,
 }
 
 /// A privilege that is needed and not there.

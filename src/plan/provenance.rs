@@ -27,10 +27,25 @@ pub fn template_line(schematic: &SchematicId, version: &Version, fingerprint: Sh
     format!("recast-template: talos={version} schematic={schematic} fingerprint={fingerprint}")
 }
 
+/// The second line of a template's description, if it has one.
+pub fn find_template_line(description: &str) -> Option<&str> {
+    description.lines().map(str::trim).find(|line| line.starts_with("recast-template: "))
+}
+
+/// The third line, once a canary cloned from it was found right. A template without it is used by the run that made it
+/// and by no other: what a canary refused is never chosen again.
+pub fn proved_line(run: &RunId) -> String {
+    format!("recast-proved: run={run}")
+}
+
+/// Whether a template's description says that a canary was found right.
+pub fn is_proved(description: &str) -> bool {
+    description.lines().any(|line| line.trim().starts_with("recast-proved: run="))
+}
+
 /// The fingerprint in a template's description, if it has one.
 pub fn find_fingerprint(description: &str) -> Option<Sha256> {
-    let line = description.lines().map(str::trim).find(|line| line.starts_with("recast-template: "))?;
-    field(line, "fingerprint")?.parse().ok()
+    field(find_template_line(description)?, "fingerprint")?.parse().ok()
 }
 
 /// What makes two templates interchangeable: the image in them and the hardware around it. Numbers, names,

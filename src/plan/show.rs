@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::check::size;
 use super::observed::{Finding, Severity};
-use super::{Phase, Plan, Step};
+use super::{Phase, Plan, Step, Verb};
 
 /// Seconds that the kinds of steps take on ordinary hardware, for the estimate: measured orders of magnitude
 /// (clone of a few hundred MiB, boot of a VM, start of the control plane), never a promise.
@@ -45,10 +45,11 @@ pub fn estimate(plan: &Plan) -> Estimate {
 
 fn cost(step: &Step) -> u64 {
     match step {
-        Step::CreateTemplate { .. } => TEMPLATE,
-        Step::CloneVm { .. } => CLONE,
+        Step::CreateTemplate { .. } | Step::StreamImage { .. } => TEMPLATE,
+        Step::CloneVm { .. } | Step::MigrateVm { .. } => CLONE,
         Step::StartVm { .. } | Step::AwaitMachine { .. } => BOOT,
-        Step::ShutdownMachine { .. } => 30,
+        Step::ShutdownMachine { .. } | Step::ShutdownKept { .. } => 30,
+        Step::StopMajority { machines, .. } => 30 * (machines.len() as u64).saturating_sub(1),
         Step::AwaitHealthy { .. } => CLUSTER_UP,
         Step::AwaitNodesReady { steady, .. } => *steady,
         _ => 2,
@@ -68,13 +69,21 @@ pub fn text(plan: &Plan) -> String {
         .as_ref()
         .map_or_else(String::new, |before| format!(" (runs Talos {}, Kubernetes {})", before.talos, before.kubernetes));
     let _ = writeln!(out, "Plan {} · {} of cluster {}{from}", plan.run, plan.verb, plan.cluster);
-    let _ = writeln!(
-        out,
-        "to Talos {}, Kubernetes {}, schematic {}\n",
-        plan.after.talos, plan.after.kubernetes, plan.cluster_config.schematic
-    );
-    machines(plan, &mut out);
+    if let Some(after) = &plan.after {
+        let _ = write!(out, "to Talos {}, Kubernetes {}", after.talos, after.kubernetes);
+    }
+    if let Some(config) = &plan.cluster_config {
+        let _ = write!(out, ", schematic {}", config.schematic);
+    }
+    out.push_str("\n\n");
+    if !plan.vms.is_empty() {
+        machines(plan, &mut out);
+        changed(plan, &mut out);
+    }
     destroyed(plan, &mut out);
+    for way in &plan.ways {
+        let _ = writeln!(out, "Template {} on {}: the image is {} ({})", way.template, way.node, way.how, way.because);
+    }
     for kept in &plan.keeps {
         let _ = writeln!(out, "Kept: {} ({}): {}", kept.vmid, kept.name, kept.because);
     }
@@ -87,13 +96,12 @@ pub fn text(plan: &Plan) -> String {
         }
     }
     let estimate = estimate(plan);
-    let _ = writeln!(
-        out,
-        "\nDownloads {}; expected to take about {}, with the Kubernetes API down for about {}.",
-        size(plan.download_bytes),
-        minutes(estimate.duration),
-        minutes(estimate.downtime)
-    );
+    let _ =
+        write!(out, "\nDownloads {}; expected to take about {}", size(plan.download_bytes), minutes(estimate.duration));
+    let _ = match plan.verb {
+        Verb::Rebuild => writeln!(out, ", with the Kubernetes API down for about {}.", minutes(estimate.downtime)),
+        Verb::Create | Verb::Teardown | Verb::TemplateBuild => writeln!(out, "."),
+    };
     out
 }
 
@@ -132,6 +140,20 @@ fn table(heads: &[String; 9], rows: &[[String; 9]], out: &mut String) {
     }
 }
 
+/// What the new VMs have otherwise than the old ones.
+fn changed(plan: &Plan, out: &mut String) {
+    if plan.changes.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "\nWhat changes (the rest is taken over):");
+    for vm in &plan.vms {
+        for change in plan.changes.iter().filter(|change| change.vm == vm.name) {
+            let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+            let _ = writeln!(out, "  {}  {}: {} -> {}", vm.name, change.key, shown(&change.old), shown(&change.new));
+        }
+    }
+}
+
 fn destroyed(plan: &Plan, out: &mut String) {
     if plan.destroys.is_empty() {
         return;
@@ -140,6 +162,9 @@ fn destroyed(plan: &Plan, out: &mut String) {
     for vm in &plan.destroys {
         let disks: Vec<String> = vm.disks.iter().map(|(key, volume)| format!("{key} {volume}")).collect();
         let _ = writeln!(out, "  {} ({}) on {}: {}", vm.vmid, vm.name, vm.node, disks.join(", "));
+        for fate in plan.fates.iter().filter(|fate| fate.vmid == vm.vmid) {
+            let _ = writeln!(out, "    {}", fate.what);
+        }
     }
 }
 

@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::data::{CopyTo, HaState, OldMachine, Purpose, SnapshotFrom, SnapshotSource};
 use crate::types::{Mac, MachineName, NodeName, Role, SchematicId, Sha256, StepId, StorageId, Version, VmId, VolumeId};
 
 /// PVE configuration keys with their values in PVE's own syntax (qemu-server, `PVE/QemuServer.pm`).
@@ -44,6 +46,39 @@ pub struct OurVm {
     pub mark: String,
 }
 
+/// A volume that this run allocates itself. Its name holds the run's id: whoever finds it knows whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeVolume {
+    /// The node it is reached from.
+    pub node: NodeName,
+    /// The VM it is meant for, which need not exist yet.
+    pub vmid: VmId,
+    /// Its id: `local-lvm:vm-101-recast-<run>`, `local:101/vm-101-recast-<run>.raw`.
+    pub volume: VolumeId,
+}
+
+impl NodeVolume {
+    /// The storage it lies on.
+    pub fn storage(&self) -> &str {
+        self.volume.as_str().split(':').next().unwrap_or_default()
+    }
+
+    /// Its name as `pvesm alloc` takes it: without storage and folder.
+    pub fn name(&self) -> &str {
+        self.volume.as_str().rsplit(['/', ':']).next().unwrap_or_default()
+    }
+}
+
+/// What a new volume holds where nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unwritten {
+    /// Zeros: thin volumes, new files.
+    Zeros,
+    /// What was on the disk before: thick LVM.
+    Garbage,
+}
+
 /// All that tells one VM from another that took its number: compared with what runs right before anything is destroyed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmIdentity {
@@ -65,14 +100,50 @@ pub struct VmIdentity {
     pub disks: BTreeMap<String, VolumeId>,
 }
 
+/// How the HA manager looks after a VM.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HaCare {
+    /// Requested state: `started`, `stopped`, `disabled`, `ignored`.
+    pub state: String,
+    /// Its group, before PVE 9.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Restarts on a node before it is moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_restart: Option<u64>,
+    /// Moves before it is given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_relocate: Option<u64>,
+    /// A person's note.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+
 /// How the addresses of machines without a config are found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Discovery {
     /// The machine answers on this address as soon as it boots (a DHCP reservation).
     Static(IpAddr),
+    /// Ask the guest agent, through PVE, for the addresses of the NIC with the machine's MAC.
+    Agent,
     /// Try every host of this network, in CIDR notation, on Talos' port.
     Scan(String),
+}
+
+/// Where a patch of a machine's configuration stands. Its text may hold a secret, so it is never in the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PatchAt {
+    /// In this file.
+    File(PathBuf),
+    /// In the profile, inline.
+    Profile {
+        /// The profile's file.
+        profile: PathBuf,
+        /// The index in `talos.config_patches`.
+        index: usize,
+    },
 }
 
 /// What a machine's configuration is made from, secrets aside.
@@ -90,11 +161,81 @@ pub struct MachineSpec {
     pub gateway: Option<IpAddr>,
     /// DNS servers.
     pub nameservers: Vec<IpAddr>,
-    /// The user's own patches for it, files in the order in which they are applied.
+    /// Reference of its installer image, where it isn't the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installer: Option<String>,
+    /// The user's own patches for it, in the order in which they are applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub patches: Vec<PathBuf>,
+    pub patches: Vec<PatchAt>,
     /// SHA-256 of the rendered configuration, so that a resumed run applies the very same one.
     pub digest: Sha256,
+}
+
+/// A point of a run at which the user may hang something in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moment {
+    /// Everything is proven and the old cluster is frozen; nothing is destroyed yet.
+    BeforeRetire,
+    /// The new cluster's API answers.
+    AfterBootstrap,
+    /// Everything is verified.
+    Finished,
+    /// The run failed.
+    Failed,
+}
+
+impl std::fmt::Display for Moment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::BeforeRetire => "before_retire",
+            Self::AfterBootstrap => "after_bootstrap",
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+/// Where Kubernetes manifests are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Manifests {
+    /// Files, in this order.
+    Files(Vec<ManifestFile>),
+    /// A URL.
+    Url(String),
+}
+
+/// A file of manifests as it was when the plan was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestFile {
+    /// It.
+    pub path: PathBuf,
+    /// Digest of its text: a run applies what was planned.
+    pub sha256: Sha256,
+}
+
+/// What a machine must be when all is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpectedMachine {
+    /// Its name.
+    pub machine: MachineName,
+    /// The step that waited for it.
+    pub at: StepId,
+    /// The version it runs.
+    pub version: Version,
+    /// What its image was made from.
+    pub schematic: SchematicId,
+}
+
+/// Contexts of one cluster in a user's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Contexts {
+    /// Those that stand beside the current one, such as `admin@lab-1`, which talosctl made when the name was taken.
+    Superseded,
+    /// All: the cluster is gone.
+    All,
 }
 
 /// One thing to do. Its ids, names, numbers and marks are fixed in the plan, so that a repeated step finds its own
@@ -120,7 +261,28 @@ pub enum Step {
         /// File name there, unique to this run.
         file: String,
     },
-    /// Creates the VM that becomes the template, importing the uploaded disk.
+    /// Allocates an empty volume for the image on a node, with the node's own tools.
+    AllocateVolume {
+        /// The step that fetched the image: it knows the disk's size.
+        fetched: StepId,
+        /// The volume.
+        volume: NodeVolume,
+    },
+    /// Writes the image's content straight into the volume over SSH, and has it read back.
+    StreamImage {
+        /// The step that fetched it.
+        fetched: StepId,
+        /// The volume.
+        volume: NodeVolume,
+        /// What the volume holds before.
+        unwritten: Unwritten,
+    },
+    /// Frees a volume that this run allocated and no VM has.
+    FreeVolume {
+        /// The volume.
+        volume: NodeVolume,
+    },
+    /// Creates the VM that becomes the template, importing the uploaded disk or taking the volume that was written.
     CreateTemplate {
         /// The VM; its mark names the schematic and version as well.
         vm: OurVm,
@@ -134,6 +296,11 @@ pub enum Step {
         /// Fingerprint that its configuration must have (`plan::fingerprint`).
         fingerprint: Sha256,
     },
+    /// Marks a template of this run as one whose canaries were right. Only such a template is used by later runs.
+    PassTemplate {
+        /// The template.
+        vm: OurVm,
+    },
     /// Removes an uploaded image file again.
     RemoveUpload {
         /// Node.
@@ -145,14 +312,40 @@ pub enum Step {
     },
     /// Makes a full clone of a template, named and marked in the same call.
     CloneVm {
-        /// The template's number; it lives on the same node.
+        /// The template's number.
         template: VmId,
+        /// Where the template lives, when that isn't the new VM's node: its disks are on shared storage then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<NodeName>,
         /// The new VM.
         vm: OurVm,
         /// Where its disks go.
         storage: StorageId,
         /// Pool to create it in.
         pool: Option<String>,
+    },
+    /// Moves a stopped VM of this run to another node with its disks.
+    MigrateVm {
+        /// The VM, on the node that it leaves.
+        vm: OurVm,
+        /// Where it goes.
+        target: NodeName,
+    },
+    /// Gives a VM of this run the firewall of the one that it replaces.
+    SetFirewall {
+        /// The VM.
+        vm: OurVm,
+        /// `enable`, `policy_in` and the like.
+        options: Hardware,
+        /// The rules from the first to the last, in PVE's keys.
+        rules: Vec<Hardware>,
+    },
+    /// Puts a VM of this run under the HA manager's care, as the one that it replaces was.
+    AddHa {
+        /// The VM.
+        vm: OurVm,
+        /// How.
+        care: HaCare,
     },
     /// Sets configuration keys on a VM of this run.
     SetHardware {
@@ -204,6 +397,88 @@ pub enum Step {
         /// The VM.
         vm: OurVm,
     },
+    /// Saves what may be needed to understand or repair the old cluster: versions, members, nodes, configurations of
+    /// machines and VMs, which workloads are ready. Refuses where etcd is not sound.
+    SaveBefore {
+        /// The old machines.
+        machines: Vec<OldMachine>,
+    },
+    /// Saves a snapshot of etcd and proves it: trailer, database, revision, keys, cluster.
+    SaveSnapshot {
+        /// What for.
+        purpose: Purpose,
+        /// From which machine.
+        from: SnapshotFrom,
+        /// The directory; the name holds purpose, time and run.
+        dir: PathBuf,
+        /// The step whose snapshot it must not be older than, nor of another cluster.
+        since: Option<StepId>,
+    },
+    /// Copies a snapshot to another place and reads it back from there.
+    CopySnapshot {
+        /// The step that saved it.
+        snapshot: StepId,
+        /// Where to.
+        to: CopyTo,
+    },
+    /// Looks whether the proof of backup is young enough to go on; an older one is taken once more.
+    ConfirmProof {
+        /// The step that made it.
+        snapshot: StepId,
+        /// Seconds that it may be old.
+        max_age: u64,
+    },
+    /// Looks whether the old cluster is all there, the one that was planned, and sound, right before it is touched.
+    ConfirmOld {
+        /// Its machines.
+        machines: Vec<OldMachine>,
+    },
+    /// Makes the HA manager leave the old VMs alone.
+    IgnoreHa {
+        /// Those that it manages, with what it was told.
+        resources: Vec<HaState>,
+        /// All old machines.
+        machines: Vec<OldMachine>,
+    },
+    /// Gives the old cluster back: HA as it was, then waits until it is healthy.
+    RestoreHa {
+        /// What the HA manager was told before.
+        resources: Vec<HaState>,
+        /// The machines to wait for; none where the cluster was not waited for before.
+        machines: Vec<OldMachine>,
+    },
+    /// Shuts control planes down one by one, etcd's leader last and kept, until no write can be acknowledged any more.
+    StopMajority {
+        /// The control planes.
+        machines: Vec<OldMachine>,
+        /// The step that saw etcd's members.
+        members: StepId,
+        /// Seconds until one is stopped the hard way.
+        grace: u64,
+    },
+    /// Shuts the kept control plane down.
+    ShutdownKept {
+        /// The step that kept it.
+        kept: StepId,
+        /// The step that saved the final snapshot from it.
+        snapshot: StepId,
+        /// The control planes.
+        machines: Vec<OldMachine>,
+        /// Seconds until it is stopped the hard way.
+        grace: u64,
+    },
+    /// Starts old machines again and waits until they do their part.
+    StartOld {
+        /// They.
+        machines: Vec<OldMachine>,
+    },
+    /// Looks whether the old cluster is still as it was frozen: all stopped, none started since, every disk as planned.
+    ConfirmFrozen {
+        /// The step that froze it.
+        kept: StepId,
+        /// The step that saved the final snapshot.
+        snapshot: StepId,
+    },
     /// Shuts an old machine down: through Talos first, then PVE's `stop` after the grace period.
     ShutdownMachine {
         /// The old VM.
@@ -217,6 +492,9 @@ pub enum Step {
     RetireVm {
         /// The old VM as it was seen when the plan was made.
         vm: VmIdentity,
+        /// Whether PVE forgets its HA resource and replication, without which it deletes no such VM (`purge=1`).
+        #[serde(default)]
+        purge: bool,
     },
     /// Waits until none of these numbers exists on any node.
     ConfirmGone {
@@ -248,6 +526,15 @@ pub enum Step {
         /// The step that waited for it.
         at: StepId,
     },
+    /// Recovers etcd from a proven snapshot, on exactly one machine, once.
+    RecoverEtcd {
+        /// The machine.
+        machine: MachineName,
+        /// The step that waited for it.
+        at: StepId,
+        /// The snapshot.
+        snapshot: SnapshotSource,
+    },
     /// Writes the cluster's kubeconfig and talosconfig to the run directory and merges them into the user's files.
     SaveAccess {
         /// A control plane machine.
@@ -271,6 +558,72 @@ pub enum Step {
         /// Seconds that they must stay Ready without a break.
         steady: u64,
     },
+    /// Runs a command of the user's with the run as JSON on its stdin; anything but success stops the run.
+    RunHook {
+        /// When.
+        moment: Moment,
+        /// For `sh -c`.
+        command: String,
+    },
+    /// Applies manifests to the new cluster, before its nodes must be Ready.
+    ApplyManifests {
+        /// Where they are.
+        from: Manifests,
+    },
+    /// Runs a command of the user's on the new cluster, before its nodes must be Ready.
+    RunCommand {
+        /// For `sh -c`, with `KUBECONFIG` and `TALOSCONFIG` of the new cluster.
+        command: String,
+    },
+    /// Confirms that the restored data are there: the snapshot's `kube-system`, and at least its revision.
+    ConfirmData {
+        /// The step that restored them.
+        restored: StepId,
+    },
+    /// Removes Node objects and etcd members that came back with the data and belong to no machine of the plan.
+    RemoveStale {
+        /// The step that waited for a control plane.
+        at: StepId,
+        /// The machines that must be etcd's members.
+        controlplanes: Vec<MachineName>,
+        /// All machines.
+        machines: Vec<MachineName>,
+    },
+    /// Confirms version, schematic and extensions of every machine, from the machine itself.
+    ConfirmMachines {
+        /// What each must be.
+        machines: Vec<ExpectedMachine>,
+    },
+    /// Compares which workloads are ready with those that were before. A difference is told and stops nothing.
+    CompareWorkloads,
+    /// Removes contexts of this cluster from the user's kubeconfig, and from the talosconfig when it is gone for good.
+    CleanContexts {
+        /// Which.
+        which: Contexts,
+    },
+    /// Commits the profile and its lock, and nothing else.
+    CommitFiles {
+        /// The message's first line.
+        message: String,
+        /// Whether the commit is pushed.
+        push: bool,
+    },
+    /// Bootstraps Flux, unless it is there.
+    InstallFlux {
+        /// The repository's URL.
+        repo: String,
+        /// The cluster's folder in it.
+        path: String,
+        /// The branch.
+        branch: Option<String>,
+        /// Secrets encrypted with SOPS that are applied before.
+        secrets: Vec<PathBuf>,
+    },
+    /// Tells when the `talosctl` of this computer is older than the cluster now.
+    CompareTalosctl {
+        /// What the cluster runs.
+        version: Version,
+    },
     /// Writes the new versions and the template's number into the profile, keeping comments and order.
     EditProfile {
         /// Path of values: `talos.version` and the like.
@@ -289,6 +642,7 @@ pub enum Step {
 
 impl Step {
     /// What it does, in the imperative, for the plan and the progress lines.
+    #[expect(clippy::too_many_lines, reason = "one line for each step: a table")]
     pub fn title(&self) -> String {
         match self {
             Self::ConfirmFacts => "confirm that nothing changed since the plan was made".to_owned(),
@@ -298,14 +652,26 @@ impl Step {
                 &image.schematic.as_str()[..8.min(image.schematic.as_str().len())]
             ),
             Self::UploadImage { node, storage, file, .. } => format!("upload {file} to {storage} on {node}"),
+            Self::AllocateVolume { volume, .. } => format!("allocate {} on {}", volume.volume, volume.node),
+            Self::StreamImage { volume, unwritten, .. } => match unwritten {
+                Unwritten::Zeros => format!("write the image to {} on {}", volume.volume, volume.node),
+                Unwritten::Garbage => format!("zero {} on {} and write the image to it", volume.volume, volume.node),
+            },
+            Self::FreeVolume { volume } => format!("free {} on {}", volume.volume, volume.node),
             Self::CreateTemplate { vm, .. } => {
                 format!("create VM {} ({}) on {} from the image", vm.vmid, vm.name, vm.node)
             }
             Self::SealTemplate { vm, .. } => format!("seal template {} and read it back", vm.vmid),
+            Self::PassTemplate { vm } => format!("mark template {} as one whose canary was right", vm.vmid),
             Self::RemoveUpload { node, storage, file } => format!("remove {file} from {storage} on {node}"),
             Self::CloneVm { template, vm, .. } => {
                 format!("clone template {template} to VM {} ({}) on {}", vm.vmid, vm.name, vm.node)
             }
+            Self::MigrateVm { vm, target } => format!("move VM {} ({}) from {} to {target}", vm.vmid, vm.name, vm.node),
+            Self::SetFirewall { vm, rules, .. } => {
+                format!("give VM {} ({}) its firewall, {} rule(s)", vm.vmid, vm.name, rules.len())
+            }
+            Self::AddHa { vm, care } => format!("put VM {} ({}) under HA, {}", vm.vmid, vm.name, care.state),
             Self::SetHardware { vm, .. } => format!("set the hardware of VM {} ({})", vm.vmid, vm.name),
             Self::GrowDisk { vm, disk, gib } => format!("grow {disk} of VM {} to {gib} GiB", vm.vmid),
             Self::StartVm { vm } => format!("start VM {} ({})", vm.vmid, vm.name),
@@ -314,18 +680,71 @@ impl Step {
                 format!("prove that the canary is Talos {} as the configs expect", version.tag())
             }
             Self::DeleteOurVm { vm } => format!("delete VM {} ({}), made by this run", vm.vmid, vm.name),
+            Self::SaveBefore { .. } => {
+                "save versions, members, configurations and readiness of the old cluster".to_owned()
+            }
+            Self::SaveSnapshot { purpose, .. } => format!("save etcd's {purpose} snapshot and prove it"),
+            Self::CopySnapshot { to, .. } => format!("copy the snapshot to {to} and read it back"),
+            Self::ConfirmProof { max_age, .. } => format!("confirm that the backup is younger than {max_age} s"),
+            Self::ConfirmOld { .. } => "confirm that the old cluster is all there and sound".to_owned(),
+            Self::IgnoreHa { resources, .. } if resources.is_empty() => {
+                "confirm that HA leaves the old VMs alone".to_owned()
+            }
+            Self::IgnoreHa { resources, .. } => format!("make HA ignore {} old VM(s)", resources.len()),
+            Self::RestoreHa { .. } => "wait until the old cluster is healthy again".to_owned(),
+            Self::StopMajority { machines, .. } if machines.len() == 1 => "look at etcd's only member".to_owned(),
+            Self::StopMajority { machines, .. } => {
+                format!("shut down {} of {} control planes, etcd's leader stays", machines.len() - 1, machines.len())
+            }
+            Self::ShutdownKept { .. } => "shut down the last control plane".to_owned(),
+            Self::StartOld { machines } => {
+                format!("start {} again", list(&machines.iter().map(|machine| machine.vm.vmid).collect::<Vec<_>>()))
+            }
+            Self::ConfirmFrozen { .. } => {
+                "confirm that no old VM was started or changed since the final snapshot".to_owned()
+            }
             Self::ShutdownMachine { vm, .. } => format!("shut down VM {} ({})", vm.vmid, vm.name),
-            Self::RetireVm { vm } => format!("DELETE VM {} ({}) on {} with its disks", vm.vmid, vm.name, vm.node),
+            Self::RetireVm { vm, .. } => format!("DELETE VM {} ({}) on {} with its disks", vm.vmid, vm.name, vm.node),
             Self::ConfirmGone { vmids } => format!("confirm on all nodes that {} is gone", list(vmids)),
             Self::ApplyConfig { machine, .. } => format!("apply the {} config to {}", machine.role, machine.name),
             Self::AwaitMachine { machine, version, .. } => {
                 format!("wait for {machine} to come up with Talos {}", version.tag())
             }
             Self::BootstrapEtcd { machine, .. } => format!("bootstrap etcd on {machine}"),
+            Self::RecoverEtcd { machine, snapshot: SnapshotSource::Step(_), .. } => {
+                format!("recover etcd on {machine} from the final snapshot")
+            }
+            Self::RecoverEtcd { machine, snapshot: SnapshotSource::File { path, .. }, .. } => {
+                format!("recover etcd on {machine} from {}", path.display())
+            }
             Self::SaveAccess { machine, .. } => format!("fetch kubeconfig and talosconfig from {machine}"),
             Self::AwaitHealthy { .. } => "wait for Talos' health checks".to_owned(),
             Self::AwaitNodesReady { machines, steady, .. } => {
                 format!("wait until {} Kubernetes node(s) are Ready for {steady} s", machines.len())
+            }
+            Self::RunHook { moment, command } => format!("run the hook {moment}: {command}"),
+            Self::ApplyManifests { from: Manifests::Url(url) } => format!("apply {url}"),
+            Self::ApplyManifests { from: Manifests::Files(files) } => {
+                let names = files.iter().map(|file| file.path.display().to_string());
+                format!("apply {}", names.collect::<Vec<_>>().join(", "))
+            }
+            Self::RunCommand { command } => format!("run {command}"),
+            Self::ConfirmData { .. } => "confirm that the snapshot's data are back".to_owned(),
+            Self::RemoveStale { .. } => "remove nodes and etcd members that are no machine of the profile".to_owned(),
+            Self::ConfirmMachines { machines } => {
+                format!("confirm version and extensions of {} machine(s)", machines.len())
+            }
+            Self::CompareWorkloads => "compare the workloads with those from before".to_owned(),
+            Self::CleanContexts { which: Contexts::Superseded } => "clean old contexts from the kubeconfig".to_owned(),
+            Self::CleanContexts { which: Contexts::All } => {
+                "remove the cluster's contexts from kubeconfig and talosconfig".to_owned()
+            }
+            Self::CommitFiles { message, push } => {
+                format!("commit{} profile and lock: {message}", if *push { " and push" } else { "" })
+            }
+            Self::InstallFlux { repo, path, .. } => format!("bootstrap Flux from {repo}, {path}"),
+            Self::CompareTalosctl { version } => {
+                format!("look whether this computer's talosctl is older than {version}")
             }
             Self::EditProfile { .. } => "write the new versions into the profile".to_owned(),
             Self::WriteLock { .. } => "write the lock file".to_owned(),
@@ -334,7 +753,18 @@ impl Step {
 
     /// Whether it destroys, stops or overwrites something that this run did not make.
     pub fn is_destructive(&self) -> bool {
-        matches!(self, Self::ShutdownMachine { .. } | Self::RetireVm { .. })
+        matches!(
+            self,
+            Self::ShutdownMachine { .. }
+                | Self::StopMajority { .. }
+                | Self::ShutdownKept { .. }
+                | Self::RetireVm { .. }
+        )
+    }
+
+    /// Whether it only looks, and lets its phase go on by what it saw: an answer that grows old.
+    pub fn is_gate(&self) -> bool {
+        matches!(self, Self::ConfirmProof { .. } | Self::ConfirmOld { .. } | Self::ConfirmFrozen { .. })
     }
 }
 
@@ -368,5 +798,87 @@ pub enum Output {
         pin: Option<String>,
         /// Its boot id, when it was configured.
         boot_id: Option<String>,
+    },
+    /// What was saved of the old cluster.
+    Before {
+        /// The directory.
+        dir: PathBuf,
+        /// Ids of etcd's members, 16 hex digits each.
+        members: Vec<String>,
+    },
+    /// A proven snapshot.
+    Snapshot {
+        /// The file.
+        file: PathBuf,
+        /// Digest of the database in it.
+        sha256: Sha256,
+        /// Size of the file in bytes.
+        bytes: u64,
+        /// Etcd's revision in it.
+        revision: u64,
+        /// Keys that are there at that revision.
+        keys: u64,
+        /// The UID of the namespace `kube-system`.
+        namespace_uid: Option<String>,
+        /// When it was taken.
+        taken: Timestamp,
+        /// From which machine.
+        machine: MachineName,
+        /// The last raft entry in it.
+        #[serde(default)]
+        ends_at: Option<u64>,
+    },
+    /// A second copy that was read back.
+    Copy {
+        /// Where it lies, for people.
+        place: String,
+    },
+    /// The control plane that holds the last word of etcd.
+    Kept {
+        /// It.
+        machine: MachineName,
+        /// Where it answers.
+        address: IpAddr,
+        /// Its etcd member, 16 hex digits.
+        member: String,
+        /// The raft term in which it was the leader and quorum was taken away.
+        term: u64,
+        /// The last raft index that it applied, which is the last that was ever committed.
+        index: u64,
+        /// Whether it is the only member: then writes go on until it is shut down.
+        alone: bool,
+        /// Tasks that had ever started an old VM when the freeze began: any other one was started since.
+        starts: Vec<String>,
+    },
+    /// What the only control plane wrote between its final snapshot and its shutdown.
+    Window {
+        /// Etcd's revisions, at most.
+        revisions: u64,
+    },
+    /// What etcd was recovered from.
+    Restored {
+        /// The snapshot's revision.
+        revision: u64,
+        /// Keys that are there at that revision.
+        keys: u64,
+        /// The UID of the namespace `kube-system` in it.
+        namespace_uid: Option<String>,
+    },
+    /// What came back with the data and belonged to no machine.
+    Removed {
+        /// Names of Node objects that were deleted.
+        nodes: Vec<String>,
+        /// Names of etcd members that were removed.
+        members: Vec<String>,
+    },
+    /// What is not as ready as it was before.
+    Workloads {
+        /// In words.
+        regressions: Vec<String>,
+    },
+    /// A commit.
+    Commit {
+        /// Its id.
+        id: String,
     },
 }

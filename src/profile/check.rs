@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use super::load::Log;
 use super::problem::Problem;
-use super::{Assignment, Group, Kind, Profile, Site, StartVmId};
+use super::{Assignment, Backup, DiscoveryMode, Group, Kind, Profile, Site, StartVmId};
 use crate::types::{Role, VmId};
 
 /// PVE configuration keys that recast sets itself, and where a profile says them.
@@ -41,7 +41,13 @@ pub(super) fn profile(profile: &Profile, file: &str, log: &Log<'_>) {
     match profile.kind {
         Kind::Talos => talos(profile, log),
         Kind::Generic => {
-            for (key, present) in [("talos", profile.talos.is_some()), ("flux", profile.flux.is_some())] {
+            let present = [
+                ("talos", profile.talos.is_some()),
+                ("flux", profile.flux.is_some()),
+                ("backup", profile.backup != Backup::default()),
+                ("bootstrap", !profile.bootstrap.apply.is_empty()),
+            ];
+            for (key, present) in present {
                 if present {
                     log.rule(Problem::at(key, "has no effect in a profile of type generic").warning());
                 }
@@ -60,8 +66,48 @@ pub(super) fn profile(profile: &Profile, file: &str, log: &Log<'_>) {
     if let Some(template) = profile.template {
         vmid(template, "template", log);
     }
+    around(profile, log);
     if profile.guards.max_destroy == Some(0) {
         log.rule(Problem::at("guards.max_destroy", "0 would stop every rebuild").hinted("leave it out for no limit"));
+    }
+}
+
+/// Backups, what follows bootstrap, and what needs another key beside it.
+fn around(profile: &Profile, log: &Log<'_>) {
+    if profile.guards.require_copy && profile.backup.copies.is_empty() && !log.spoilt("backup") {
+        log.rule(Problem::at("guards.require_copy", "no copy is configured").hinted("say where in `backup.copies`"));
+    }
+    if profile.guards.snapshot_max_age.is_zero() {
+        log.rule(Problem::at("guards.snapshot_max_age", "no proof of backup would ever be new enough"));
+    }
+    if profile.backup.keep == Some(0) {
+        log.rule(Problem::at("backup.keep", "0 would keep nothing").hinted("leave it out to keep all"));
+    }
+    if profile.finish.git.is_some_and(|git| git.push && !git.commit) {
+        log.rule(Problem::at("finish.git.push", "there is nothing to push without `commit`"));
+    }
+    if profile.finish.flux && profile.flux.is_none() && !log.spoilt("flux") {
+        log.rule(Problem::at("finish.flux", "needs `flux` to say which repository"));
+    }
+    if profile.address_discovery.mode == DiscoveryMode::CloudInit {
+        let unaddressed: Vec<String> = profile
+            .nodes
+            .iter()
+            .flat_map(|(_, _, group)| (0..group.count).map(move |index| (group, group.member(index))))
+            .filter(|(group, name)| group.assignment(name).is_none_or(|it| it.ip.is_none()))
+            .map(|(_, name)| name.to_string())
+            .collect();
+        let mode = "address_discovery.mode";
+        if !unaddressed.is_empty() {
+            let who = unaddressed.join(", ");
+            log.rule(
+                Problem::at(mode, format!("cloud-init can't give {who} an address"))
+                    .hinted("give each machine an `ip` in its assignment"),
+            );
+        }
+        if profile.network.prefix.is_none() && !log.spoilt("network.prefix") {
+            log.rule(Problem::at(mode, "cloud-init needs `network.prefix` and `network.gateway`"));
+        }
     }
 }
 

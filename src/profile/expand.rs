@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
-use super::{Group, Placement, Profile, Site, StartVmId};
+use super::{Group, Inherit, Placement, Profile, Site, StartVmId};
 use crate::types::{Mac, MachineName, NodeName, Role, VmId};
 
 /// What is there already.
@@ -51,6 +51,9 @@ pub struct WantedVm {
     /// PVE configuration keys on top, the assignment's over the group's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub vm: BTreeMap<String, String>,
+    /// What it takes over from the VM it replaces.
+    #[serde(skip, default = "Inherit::all")]
+    pub inherit: BTreeSet<Inherit>,
 }
 
 /// One VM before its id and node are chosen.
@@ -201,6 +204,7 @@ fn wanted(member: &Member<'_>) -> Option<WantedVm> {
         disk_gib: member.group.disk_gib,
         mac: assignment.and_then(|it| it.mac),
         vm,
+        inherit: assignment.and_then(|it| it.inherit.clone()).unwrap_or_else(|| member.group.inherit.clone()),
     })
 }
 

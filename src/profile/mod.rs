@@ -6,6 +6,7 @@
 //! isn't. All file access is the two thin functions `load::profile_file` and `load::site_file`.
 //! Start reading at [`Profile`] and [`Site`], then [`load`], [`expand`](mod@expand), `check`.
 
+mod after;
 mod check;
 pub mod edit;
 pub mod expand;
@@ -19,7 +20,7 @@ pub mod siblings;
 mod site;
 mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use schemars::JsonSchema;
 
+pub use after::{Apply, Backup, Bootstrap, CopyTarget, Finish, Flux, Git, Hooks};
 pub use expand::{Taken, WantedVm, expand};
 pub use load::Loaded;
 pub use network::{ApiEndpoint, Network};
@@ -71,12 +73,26 @@ pub struct Profile {
     /// How a rebuild treats the old VMs.
     #[schemars(with = "Option<Strategy>")]
     pub strategy: Strategy,
+    /// How images come to the nodes; the site's `defaults.transport` otherwise.
+    pub transport: Option<Transport>,
+    /// Where etcd's snapshots go.
+    #[schemars(with = "Option<Backup>")]
+    pub backup: Backup,
     /// How long is waited for what.
     #[schemars(with = "Option<Timeouts>")]
     pub timeouts: Timeouts,
     /// How long everything must stay healthy before a run counts as done; 30s by default.
     #[schemars(with = "Option<schema::DurationText>")]
     pub steady: Duration,
+    /// What is done to the new cluster before its nodes must be Ready.
+    #[schemars(with = "Option<Bootstrap>")]
+    pub bootstrap: Bootstrap,
+    /// Commands of your own at points of a run.
+    #[schemars(with = "Option<Hooks>")]
+    pub hooks: Hooks,
+    /// What is done when everything is verified.
+    #[schemars(with = "Option<Finish>")]
+    pub finish: Finish,
     /// The cluster's git repository, which Flux follows.
     pub flux: Option<Flux>,
 }
@@ -85,6 +101,15 @@ impl Profile {
     /// The site file for a profile in `folder`.
     pub fn site_in(&self, folder: &Path) -> PathBuf {
         folder.join(self.site.as_deref().unwrap_or(Path::new("site.yaml")))
+    }
+
+    /// Where etcd's snapshots go, for a profile in `folder`: `backup.dir`, else beside the cluster's files.
+    pub fn backup_dir_in(&self, folder: &Path) -> PathBuf {
+        match (&self.backup.dir, &self.talos) {
+            (Some(dir), _) => folder.join(dir),
+            (None, Some(talos)) => talos.config_dir_in(folder),
+            (None, None) => folder.to_owned(),
+        }
     }
 }
 
@@ -119,10 +144,13 @@ pub struct Talos {
     pub kubernetes_version: VersionWish,
     /// Where the cluster's files live, relative to the profile's folder ([`Talos::config_dir_in`]).
     pub config_dir: PathBuf,
-    /// The secrets bundle, relative to `config_dir` ([`Talos::secrets_file_in`]).
-    pub secrets_file: PathBuf,
+    /// The secrets bundle: a file relative to `config_dir`, or what a command prints.
+    pub secrets_file: SecretsFile,
     /// Patches of single nodes, `<node_name>.yaml`, relative to `config_dir`.
     pub patches_dir: Option<PathBuf>,
+    /// Patches of all machines or of one role's, applied in this order and before those of single nodes.
+    #[schemars(with = "Option<Vec<ConfigPatch>>")]
+    pub config_patches: Vec<ConfigPatch>,
     /// The address that control planes share.
     pub vip: Option<Vip>,
     /// What images are made from.
@@ -139,15 +167,66 @@ impl Talos {
         folder.join(&self.config_dir)
     }
 
-    /// The secrets bundle for a profile in `folder`.
-    pub fn secrets_file_in(&self, folder: &Path) -> PathBuf {
-        self.config_dir_in(folder).join(&self.secrets_file)
+    /// The secrets bundle for a profile in `folder`, where it is a file.
+    pub fn secrets_file_in(&self, folder: &Path) -> Option<PathBuf> {
+        match &self.secrets_file {
+            SecretsFile::Path(path) => Some(self.config_dir_in(folder).join(path)),
+            SecretsFile::Command(_) => None,
+        }
     }
 
     /// The folder of patches, if there is one, for a profile in `folder`.
     pub fn patches_dir_in(&self, folder: &Path) -> Option<PathBuf> {
         Some(self.config_dir_in(folder).join(self.patches_dir.as_ref()?))
     }
+}
+
+/// Where a cluster's secrets bundle is kept.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "schema::SecretsFileText")]
+pub enum SecretsFile {
+    /// A file, relative to `config_dir`.
+    Path(PathBuf),
+    /// What this command, run by `sh -c` in the profile's folder, prints.
+    Command(String),
+}
+
+/// A patch of machine configurations, in any form that `talosctl machineconfig patch` takes.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "schema::ConfigPatchText")]
+pub struct ConfigPatch {
+    /// Whose configurations.
+    pub target: PatchTarget,
+    /// The patch.
+    pub source: PatchSource,
+}
+
+/// Whose configurations a patch is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PatchTarget {
+    /// Everybody's.
+    #[default]
+    All,
+    /// The control planes'.
+    ControlPlane,
+    /// The workers'.
+    Worker,
+}
+
+impl PatchTarget {
+    /// Whether it is for machines of this role.
+    pub fn covers(self, role: Role) -> bool {
+        matches!((self, role), (Self::All, _) | (Self::ControlPlane, Role::ControlPlane) | (Self::Worker, Role::Worker))
+    }
+}
+
+/// Where a patch stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PatchSource {
+    /// In a file, relative to `config_dir`.
+    File(PathBuf),
+    /// In the profile.
+    Inline(String),
 }
 
 /// The shared control plane address.
@@ -244,9 +323,14 @@ pub struct Group {
     /// What is fixed for single VMs.
     #[schemars(with = "Option<Vec<Assignment>>")]
     pub assignments: Vec<Assignment>,
-    /// PVE configuration keys of each VM, in PVE's own syntax.
-    #[schemars(with = "Option<BTreeMap<String, schema::ScalarText>>")]
+    /// What these machines' images are made from, where it isn't `talos.factory`.
+    pub factory: Option<Factory>,
+    /// PVE configuration keys of each VM, in PVE's own syntax; `inherit` among them is no such key.
+    #[schemars(with = "Option<schema::HardwareText>")]
     pub vm: BTreeMap<String, String>,
+    /// What a new VM takes over from the one it replaces, `vm.inherit`; everything by default.
+    #[schemars(skip)]
+    pub inherit: BTreeSet<Inherit>,
 }
 
 impl Group {
@@ -258,6 +342,49 @@ impl Group {
     /// The assignment of a name.
     pub fn assignment(&self, name: &MachineName) -> Option<&Assignment> {
         self.assignments.iter().find(|assignment| assignment.name == *name)
+    }
+}
+
+/// Something that a new VM takes over from the one it replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Inherit {
+    /// The first NIC's address, unless the profile names one.
+    Mac,
+    /// All NICs as they are: bridge, VLAN, addresses of the others.
+    Nics,
+    /// Order and delays at the host's start.
+    Startup,
+    /// Whether the host starts it.
+    Onboot,
+    /// The pool it is in.
+    Pool,
+    /// Its firewall rules and options, and the flag of each NIC.
+    Firewall,
+    /// Its HA resource: state, group, limits.
+    Ha,
+    /// Tags beyond the profile's.
+    Tags,
+    /// The description, beside recast's own mark.
+    Description,
+}
+
+impl Inherit {
+    /// With the words of profiles.
+    pub const ALL: &'static [(&'static str, Self)] = &[
+        ("mac", Self::Mac),
+        ("nics", Self::Nics),
+        ("startup", Self::Startup),
+        ("onboot", Self::Onboot),
+        ("pool", Self::Pool),
+        ("firewall", Self::Firewall),
+        ("ha", Self::Ha),
+        ("tags", Self::Tags),
+        ("description", Self::Description),
+    ];
+
+    /// Everything, the default.
+    pub fn all() -> BTreeSet<Self> {
+        Self::ALL.iter().map(|(_, what)| *what).collect()
     }
 }
 
@@ -297,9 +424,12 @@ pub struct Assignment {
     /// The first NIC's address.
     #[schemars(with = "Option<schema::MacText>")]
     pub mac: Option<Mac>,
-    /// PVE configuration keys of this VM, over the group's.
-    #[schemars(with = "Option<BTreeMap<String, schema::ScalarText>>")]
+    /// PVE configuration keys of this VM, over the group's; `inherit` among them is no such key.
+    #[schemars(with = "Option<schema::HardwareText>")]
     pub vm: BTreeMap<String, String>,
+    /// What this VM takes over, instead of what the group says.
+    #[schemars(skip)]
+    pub inherit: Option<BTreeSet<Inherit>>,
 }
 
 /// How machines without a configuration are found.
@@ -316,23 +446,63 @@ pub struct AddressDiscovery {
 
 /// A way to find machines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
-#[schemars(rename_all = "lowercase")]
+#[schemars(rename_all = "kebab-case")]
 pub enum DiscoveryMode {
-    /// The assigned address first, then a scan.
+    /// The assigned address first, then the guest agent, then a scan.
     #[default]
     Auto,
     /// Only the assigned address (DHCP reservations).
     Static,
     /// Only a scan.
     Scan,
+    /// Only what the guest agent tells PVE.
+    Agent,
+    /// A cloud-init drive gives the machine its assigned address before it has a configuration.
+    CloudInit,
 }
 
 /// Limits that stop a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Guards {
     /// The most VMs that one run may destroy; unlimited by default.
     pub max_destroy: Option<u32>,
+    /// How old the proof of backup may be when the old cluster is stopped; 10m.
+    #[schemars(with = "Option<schema::DurationText>")]
+    pub snapshot_max_age: Duration,
+    /// Whether a run is refused that has no second copy of its snapshot.
+    #[schemars(with = "Option<bool>")]
+    pub require_copy: bool,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self { max_destroy: None, snapshot_max_age: Duration::from_mins(10), require_copy: false }
+    }
+}
+
+/// How images come to the nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub enum Transport {
+    /// The first way that rights and versions allow.
+    #[default]
+    Auto,
+    /// Through the node's API (PVE 8.4 or later).
+    Upload,
+    /// Through SSH, straight into the volume.
+    Ssh,
+}
+
+impl Transport {
+    /// As files have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Upload => "upload",
+            Self::Ssh => "ssh",
+        }
+    }
 }
 
 /// How long is waited for what.
@@ -361,16 +531,4 @@ impl Default for Timeouts {
         let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
         Self { shutdown: minutes(2), boot: minutes(5), health: minutes(10), drain: minutes(5), task: minutes(10) }
     }
-}
-
-/// The cluster's git repository, which Flux follows.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Flux {
-    /// Its URL.
-    pub repo: String,
-    /// The cluster's folder in it.
-    pub path: String,
-    /// The branch.
-    pub branch: Option<String>,
 }

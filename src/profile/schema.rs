@@ -102,9 +102,53 @@ text_type!(
     { "type": "string", "pattern": "^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$" }
 );
 text_type!(
-    /// Any single value.
-    ScalarText,
-    { "type": ["string", "number", "boolean"] }
+    /// PVE configuration keys, and what is taken over.
+    HardwareText,
+    {
+        "type": "object",
+        "properties": {
+            "inherit": {
+                "description": "What a new VM takes over from the one it replaces; everything by default.",
+                "type": "array",
+                "items": {
+                    "enum": ["mac", "nics", "startup", "onboot", "pool", "firewall", "ha", "tags", "description"]
+                }
+            }
+        },
+        "additionalProperties": { "type": ["string", "number", "boolean"] }
+    }
+);
+text_type!(
+    /// A file, or the command that prints it.
+    SecretsFileText,
+    {
+        "anyOf": [
+            { "type": "string" },
+            {
+                "type": "object",
+                "properties": { "command": { "type": "string", "description": "Prints the secrets bundle." } },
+                "additionalProperties": false,
+                "required": ["command"]
+            }
+        ]
+    }
+);
+text_type!(
+    /// A patch in a file or inline.
+    ConfigPatchText,
+    {
+        "type": "object",
+        "properties": {
+            "for": {
+                "description": "Whose configurations; all by default.",
+                "enum": ["all", "controlplane", "worker"]
+            },
+            "file": { "type": "string", "description": "The patch's file, relative to config_dir." },
+            "inline": { "type": "string", "description": "The patch itself." }
+        },
+        "additionalProperties": false,
+        "oneOf": [{ "required": ["file"] }, { "required": ["inline"] }]
+    }
 );
 
 impl JsonSchema for super::Auth {

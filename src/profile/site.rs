@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::schema;
+use super::{Transport, schema};
 use crate::types::{NodeName, Sha256, StorageId, VmId};
 
 /// One place: a PVE cluster and how it is reached. Optional keys hold their defaults.
@@ -229,6 +229,9 @@ pub struct Defaults {
     pub vlan: Option<u16>,
     /// The pool that VMs are created in.
     pub pool: Option<String>,
+    /// How images come to the nodes; `auto`.
+    #[schemars(with = "Option<Transport>")]
+    pub transport: Transport,
 }
 
 impl Default for Defaults {
@@ -244,6 +247,7 @@ impl Default for Defaults {
             agent: true,
             vlan: None,
             pool: None,
+            transport: Transport::Auto,
         }
     }
 }

@@ -100,14 +100,9 @@ pub fn as_flag(value: &Value) -> bool {
     match value {
         Value::Bool(flag) => *flag,
         Value::Number(number) => number.as_f64().is_some_and(|number| number != 0.0),
-        Value::String(text) => is_on(text),
+        Value::String(text) => crate::property::is_on(text),
         _ => false,
     }
-}
-
-/// Whether a property string's boolean is on.
-pub fn is_on(text: &str) -> bool {
-    ["1", "on", "yes", "true"].iter().any(|on| text.eq_ignore_ascii_case(on))
 }
 
 /// Any scalar as PVE would print it.

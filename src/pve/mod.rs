@@ -9,6 +9,8 @@ pub mod client;
 pub mod decode;
 pub mod encode;
 pub mod error;
+pub mod guest;
+pub mod ha;
 pub mod login;
 pub mod node;
 pub mod storage;
@@ -22,8 +24,9 @@ mod error_tests;
 #[cfg(test)]
 mod wire_tests;
 
+pub use crate::property::{BootOrder, Disk, Nic, Properties, Tags, same};
 pub use client::{Endpoint, Options, Pve};
-pub use encode::{BootOrder, Disk, Form, Nic, Properties, Tags};
+pub use encode::Form;
 pub use error::{Missing, PveError, TaskFailure};
 pub use login::Auth;
 pub use task::{Ended, Upid, Wait};

@@ -10,10 +10,11 @@ use serde_json::{Map, Value};
 
 use super::client::Pve;
 use super::decode;
-use super::encode::{Form, Tags, path};
+use super::encode::{Form, path};
 use super::error::PveError;
 use super::task::Upid;
 use super::vm_config::VmConfig;
+use crate::property::Tags;
 use crate::types::{NodeName, StorageId, VmId};
 
 /// Where a VM is.
@@ -31,7 +32,7 @@ impl VmRef {
         Self { node, vmid }
     }
 
-    fn at(&self, rest: &[&str]) -> String {
+    pub(super) fn at(&self, rest: &[&str]) -> String {
         let vmid = self.vmid.to_string();
         path(&[&["nodes", self.node.as_str(), "qemu", vmid.as_str()], rest].concat())
     }
@@ -300,6 +301,18 @@ impl Pve {
         self.post(&source.at(&["clone"]), &form).await
     }
 
+    /// Moves a stopped VM to another node with its disks, to storages of the same names or to one that both have. Needs
+    /// `VM.Migrate`, and `Datastore.AllocateSpace` there.
+    pub async fn migrate_vm(
+        &self,
+        vm: &VmRef,
+        target: &NodeName,
+        storage: Option<&StorageId>,
+    ) -> Result<Upid, PveError> {
+        let form = Form::new().with("target", target).with("with-local-disks", 1).with_some("targetstorage", storage);
+        self.post(&vm.at(&["migrate"]), &form).await
+    }
+
     /// Starts a VM. For an HA-managed one the task's end means "asked".
     pub async fn start_vm(&self, vm: &VmRef) -> Result<Upid, PveError> {
         self.post(&vm.at(&["status", "start"]), &Form::new()).await
@@ -327,7 +340,7 @@ impl Pve {
 
     /// Grows a disk to a size in bytes. PVE never shrinks one. No task on PVE 7: done when this returns.
     pub async fn resize_disk(&self, vm: &VmRef, disk: &str, bytes: u64) -> Result<Option<Upid>, PveError> {
-        let form = Form::new().with("disk", disk).with("size", super::encode::print_size(bytes));
+        let form = Form::new().with("disk", disk).with("size", crate::property::print_size(bytes));
         self.put_for(&vm.at(&["resize"]), &form).await
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::decode;
-use super::encode::{BootOrder, Disk, Nic, Properties, Tags};
+use crate::property::{self, BootOrder, Disk, Nic, Properties, Tags};
 use crate::types::{Mac, VolumeId};
 
 /// The configuration of one VM.
@@ -36,7 +36,7 @@ impl VmConfig {
 
     /// Whether a boolean key is set and on.
     pub fn is_on(&self, key: &str) -> bool {
-        self.get(key).is_some_and(decode::is_on)
+        self.get(key).is_some_and(property::is_on)
     }
 
     /// Its name; PVE shows `VM <id>` for those without.
@@ -111,7 +111,7 @@ impl VmConfig {
     /// Every drive by key: disks, CD-ROMs, EFI and TPM state, and the detached (`unused0` …). A drive that can't be parsed
     /// is kept with its whole text as file, so that nothing that may hold data goes unseen.
     pub fn drives(&self) -> BTreeMap<String, Disk> {
-        let drives = self.keys.iter().filter(|(key, _)| is_drive(key));
+        let drives = self.keys.iter().filter(|(key, _)| property::is_drive(key));
         drives
             .map(|(key, value)| {
                 let parsed = value.parse();
@@ -128,7 +128,7 @@ impl VmConfig {
 
     /// Its network devices by key (`net0` …).
     pub fn nics(&self) -> BTreeMap<String, Nic> {
-        let nics = self.keys.iter().filter(|(key, _)| numbered(key, "net"));
+        let nics = self.keys.iter().filter(|(key, _)| property::is_nic(key));
         nics.filter_map(|(key, value)| value.parse().ok().map(|nic| (key.clone(), nic))).collect()
     }
 
@@ -140,16 +140,6 @@ impl VmConfig {
     fn properties(&self, key: &str) -> Option<Properties> {
         self.get(key)?.parse().ok()
     }
-}
-
-fn is_drive(key: &str) -> bool {
-    ["scsi", "virtio", "sata", "ide", "efidisk", "tpmstate", "unused"].iter().any(|bus| numbered(key, bus))
-}
-
-/// Whether a key is `prefix` with a number (`scsihw` is not `scsi`).
-fn numbered(key: &str, prefix: &str) -> bool {
-    key.strip_prefix(prefix)
-        .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 #[cfg(test)]

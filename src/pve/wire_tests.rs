@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 
 use super::client::{Endpoint, Options, Pve};
 use super::error::PveError;
+use super::ha::HaOrder;
 use super::login::Auth;
 use super::storage::{Upload, UploadKind};
 use super::task::{Ended, Upid, Wait};
@@ -115,6 +116,54 @@ async fn requests_are_written_exactly_as_pve_reads_them() {
         assert_eq!(heard.header("authorization"), Some(secret));
     }
     assert_eq!(pve.requests(), 10);
+}
+
+#[tokio::test]
+async fn moves_ha_and_firewalls_are_asked_for_as_pve_reads_them() {
+    let server = Server::start(|heard, _| match heard.line() {
+        line if line.contains("/migrate") => data(&format!("{UPID:?}")),
+        "GET /api2/json/cluster/ha/resources" => {
+            data(r#"[{"sid":"ct:100"},{"sid":"vm:100","state":"started","group":"all","max_restart":"2"}]"#)
+        }
+        "GET /api2/json/nodes/pve1/qemu/100/firewall/options" => data(r#"{"enable":1,"policy_in":"DROP","digest":"x"}"#),
+        "GET /api2/json/nodes/pve1/qemu/100/firewall/rules" => data(
+            r#"[{"pos":1,"type":"in","action":"ACCEPT","dport":"6443"},{"pos":0,"type":"group","action":"web","enable":1}]"#,
+        ),
+        line if line.ends_with("/aliases") => data("[]"),
+        line if line.ends_with("/ipset") => data(r#"[{"name":"admins"}]"#),
+        _ => data("null"),
+    })
+    .await;
+    let pve = pve(&server);
+    pve.migrate_vm(&vm(), &"pve2".into(), None).await.unwrap();
+    let resource = pve.ha_resource(VmId(100)).await.unwrap().unwrap();
+    assert_eq!((resource.group.as_deref(), resource.max_restart), (Some("all"), Some(2)));
+    assert!(pve.ha_resource(VmId(101)).await.unwrap().is_none());
+    let order = HaOrder { state: "started".into(), group: Some("all".into()), ..HaOrder::default() };
+    pve.add_ha(VmId(100), &order).await.unwrap();
+    pve.set_ha_state(VmId(100), "ignored").await.unwrap();
+    pve.remove_ha(VmId(100)).await.unwrap();
+    let firewall = pve.vm_firewall(&vm()).await.unwrap();
+    assert_eq!(firewall.options, keys(&[("enable", "1"), ("policy_in", "DROP")]));
+    assert_eq!(firewall.rules[0], keys(&[("action", "web"), ("enable", "1"), ("type", "group")]));
+    assert_eq!(firewall.names, ["admins"]);
+    pve.add_firewall_rule(&vm(), &firewall.rules[1]).await.unwrap();
+    pve.set_firewall_options(&vm(), &firewall.options).await.unwrap();
+    let sent = server.heard();
+    let sent = sent.iter().filter(|heard| !heard.line().starts_with("GET"));
+    let sent: Vec<String> =
+        sent.map(|heard| format!("{} [{}]", heard.line().replacen("/api2/json", "", 1), heard.body)).collect();
+    assert_eq!(
+        sent,
+        [
+            "POST /nodes/pve1/qemu/100/migrate [target=pve2&with-local-disks=1]",
+            "POST /cluster/ha/resources [sid=vm%3A100&state=started&group=all]",
+            "PUT /cluster/ha/resources/vm%3A100 [state=ignored]",
+            "DELETE /cluster/ha/resources/vm%3A100 []",
+            "POST /nodes/pve1/qemu/100/firewall/rules [action=ACCEPT&dport=6443&type=in]",
+            "PUT /nodes/pve1/qemu/100/firewall/options [enable=1&policy_in=DROP]",
+        ]
+    );
 }
 
 #[tokio::test]

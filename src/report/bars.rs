@@ -127,6 +127,9 @@ impl EventSink for Bars {
             Event::PhaseFinished { phase, seconds } => {
                 self.say(&colour.paint(Tone::Faint, &format!("{phase} took {}", text::seconds(seconds))));
             }
+            Event::PhaseReopened { phase, because } => {
+                self.say(&colour.paint(Tone::Warn, &format!("{phase} begins again: {because}")));
+            }
             Event::StepStarted { step, title } => self.begin(&step, title),
             Event::Undoing { step, title } => self.begin(&step, format!("undo: {title}")),
             Event::Bytes { step, what, done, total, cached } => {

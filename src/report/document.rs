@@ -3,15 +3,24 @@
 //! Purpose: a versioned shape that scripts can rely on; its JSON Schema is `templates/document.schema.json`.
 //! Must not know: how a verb is carried out. Start reading at [`Document`]; [`Work`] is what runs add.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+mod snapshot;
+
+pub use snapshot::{Snapshot, SnapshotCopy, SnapshotHolds};
+
 use super::fold::{PhaseDone, Progress, StepFailure};
+use super::outputs::{self, Found};
 use crate::event::{Class, Failure, Outcome};
+use crate::plan::status::Status;
 use crate::plan::step::OurVm;
-use crate::plan::{Plan, PlannedVm, Step, Versions};
-use crate::types::{NodeName, RunId, Sha256, VmId};
+use crate::plan::{Output, Plan, PlannedVm, Step, Versions};
+use crate::types::{NodeName, RunId, Sha256, StepId, VmId};
 
 /// Version of the document's format. It grows when a reader of the old one would be misled; new fields don't count.
 pub const FORMAT: u32 = 1;
@@ -37,6 +46,12 @@ pub struct Document {
     /// What was done to a cluster; only of verbs that do something to one.
     #[serde(flatten)]
     pub work: Option<Work>,
+    /// Snapshots of etcd; only of the verbs about them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<Vec<Snapshot>>,
+    /// How a cluster stands; only of `status`.
+    #[serde(flatten)]
+    pub status: Option<Status>,
     /// The verb's own data.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -130,11 +145,48 @@ impl Problem {
         Self { kind, what, causes, hints, place: None }
     }
 
+    /// Its causes without those that say what stands above them already: many errors name their cause themselves.
+    pub fn new_causes(&self) -> Vec<&str> {
+        new_causes(&self.what, &self.causes)
+    }
+
     /// With the place it is about.
     #[must_use]
     pub fn at(mut self, place: impl Into<String>) -> Self {
         self.place = Some(place.into());
         self
+    }
+}
+
+/// Causes that add something to what was said before them.
+pub(super) fn new_causes<'a>(what: &'a str, causes: &'a [String]) -> Vec<&'a str> {
+    let mut above = what;
+    let mut new = Vec::new();
+    for cause in causes {
+        if !cause.trim().is_empty() && !above.contains(cause.trim()) {
+            new.push(cause.as_str());
+            above = cause;
+        }
+    }
+    new
+}
+
+impl Work {
+    /// What else is to be known, sentences.
+    pub(super) fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if let Some(revisions) = self.window_revisions {
+            remarks.push(format!(
+                "Between the final snapshot and the end of the only control plane, etcd wrote at most {revisions} revisions"
+            ));
+        }
+        for (what, names) in [("Node objects", &self.removed.nodes), ("etcd members", &self.removed.members)] {
+            if !names.is_empty() {
+                remarks.push(format!("Removed, as they belonged to no machine: {what} {}", names.join(", ")));
+            }
+        }
+        remarks.extend(self.commit.as_ref().map(|id| format!("Committed as {id}")));
+        remarks
     }
 }
 
@@ -152,16 +204,23 @@ impl From<&StepFailure> for Problem {
 /// What a rebuild, create, rollback or upgrade adds.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Work {
+    /// How long it was being run, over all its processes.
+    pub seconds: f64,
     /// The phases that were begun, with their steps that are done.
     pub phases: Vec<PhaseDone>,
     /// How long the Kubernetes API did not answer, when that was measured.
     pub api_downtime_seconds: Option<f64>,
-    /// How many requests were sent, to all APIs together.
+    /// How many requests were sent to Proxmox VE and for images, over all its processes.
     pub requests: u64,
     /// What ran before, and what the plan leads to.
     pub versions: BeforeAfter,
     /// The proof of backup; none where there was nothing to back up, or it was not wanted.
     pub backup: Option<Backup>,
+    /// Every proven snapshot of this run, in the order in which they were taken.
+    pub backups: Vec<Proven>,
+    /// How many revisions etcd wrote at most between the final snapshot and the end of the old cluster; only where one
+    /// control plane made it impossible to freeze first.
+    pub window_revisions: Option<u64>,
     /// The VMs that the plan leads to.
     pub vms: Vec<PlannedVm>,
     /// What etcd was restored from.
@@ -174,6 +233,36 @@ pub struct Work {
     pub created: Vec<VmRef>,
     /// Workloads that were ready before and are not after.
     pub regressions: Vec<String>,
+    /// What came back with the data and belonged to no machine any more.
+    pub removed: Removed,
+    /// The commit of profile and lock.
+    pub commit: Option<String>,
+}
+
+/// A proven snapshot of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Proven {
+    /// What it was taken for: `before` or `final`.
+    pub purpose: String,
+    /// When.
+    #[schemars(with = "String")]
+    pub taken: Timestamp,
+    /// From which control plane.
+    pub machine: String,
+    /// Size of the file.
+    pub bytes: u64,
+    /// What it holds, and where it lies.
+    #[serde(flatten)]
+    pub backup: Backup,
+}
+
+/// What was removed from the new cluster, since it belonged to no machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Removed {
+    /// Node objects.
+    pub nodes: Vec<String>,
+    /// Members of etcd.
+    pub members: Vec<String>,
 }
 
 /// Versions before and after.
@@ -181,8 +270,8 @@ pub struct Work {
 pub struct BeforeAfter {
     /// What ran, as far as it could be seen.
     pub before: Option<Versions>,
-    /// What is to run.
-    pub after: Versions,
+    /// What is to run; none after a teardown.
+    pub after: Option<Versions>,
 }
 
 /// A proven etcd snapshot.
@@ -239,6 +328,8 @@ pub struct Input<'a> {
     pub restored: Option<Restored>,
     /// Workloads that were ready before and are not after.
     pub regressions: Vec<String>,
+    /// What else the steps found out.
+    pub found: Found,
     /// Problems beyond the failed steps, findings for example.
     pub problems: Vec<Problem>,
 }
@@ -254,8 +345,15 @@ impl<'a> Input<'a> {
             backup: None,
             restored: None,
             regressions: Vec::new(),
+            found: Found::default(),
             problems: Vec::new(),
         }
+    }
+
+    /// With what the run's steps found out: the proof of backup, what was restored.
+    #[must_use]
+    pub fn with_outputs(self, outputs: &BTreeMap<StepId, Output>) -> Self {
+        outputs::told(self, outputs)
     }
 }
 
@@ -271,13 +369,15 @@ impl Document {
             resumable: false,
             problems: Vec::new(),
             work: None,
+            snapshots: None,
+            status: None,
             extra: Map::new(),
         }
     }
 
     /// Of a run, or of its dry run.
     pub fn of_run(input: Input<'_>) -> Self {
-        let Input { plan, progress, ending, requests, backup, restored, regressions, problems } = input;
+        let Input { plan, progress, ending, requests, backup, restored, regressions, found, problems } = input;
         // A run that was not closed was killed, or is being run: what can be said is that it isn't done.
         let outcome = ending.or_else(|| progress.outcome.map(Ending::from)).unwrap_or(Ending::Failed);
         let mut all: Vec<Problem> = progress.failures.iter().map(Problem::from).collect();
@@ -286,7 +386,7 @@ impl Document {
             all.push(unclosed(plan));
         }
         let retired = vms_of(plan, progress, |step| match step {
-            Step::RetireVm { vm } => Some(VmRef::new(&vm.node, vm.vmid, &vm.name)),
+            Step::RetireVm { vm, .. } => Some(VmRef::new(&vm.node, vm.vmid, &vm.name)),
             _ => None,
         });
         Self {
@@ -294,17 +394,22 @@ impl Document {
             resumable: begun(progress) && !matches!(outcome, Ending::Done | Ending::Pending | Ending::Invalid),
             problems: all,
             work: Some(Work {
+                seconds: progress.seconds,
                 phases: progress.phases.clone(),
                 api_downtime_seconds: progress.api_downtime_seconds,
                 requests,
                 versions: BeforeAfter { before: plan.before.clone(), after: plan.after.clone() },
                 backup,
+                backups: found.backups,
+                window_revisions: found.window_revisions,
                 vms: plan.vms.clone(),
                 restored,
                 destroyed: retired,
                 parked: Vec::new(),
                 created: created(plan, progress),
                 regressions,
+                removed: found.removed,
+                commit: found.commit,
             }),
             ..Self::of_verb(plan.verb.to_string(), Some(&plan.cluster), outcome)
         }
@@ -317,10 +422,24 @@ impl Document {
         self
     }
 
+    /// With how the cluster stands.
+    #[must_use]
+    pub fn with_status(mut self, status: Status) -> Self {
+        self.status = Some(status);
+        self
+    }
+
     /// With a field of the verb's own. Fields of this type's names are not replaced.
     #[must_use]
     pub fn with(mut self, name: &str, value: Value) -> Self {
         self.extra.insert(name.to_owned(), value);
+        self
+    }
+
+    /// With the snapshots it is about.
+    #[must_use]
+    pub fn with_snapshots(mut self, snapshots: Vec<Snapshot>) -> Self {
+        self.snapshots = Some(snapshots);
         self
     }
 

@@ -4,6 +4,7 @@
 //! was down. A resumed run counts as one: seconds of all its processes are summed, `how` is of the last success.
 //! Must not know: how it is shown. Start reading at [`Fold::take`].
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -14,7 +15,7 @@ use super::Now;
 use super::replay::{between, replay};
 use crate::event::{Class, Event, EventSink, Failure, How, Outcome};
 use crate::journal::{Downtime, Entry, Record};
-use crate::plan::{Phase, Plan};
+use crate::plan::{Phase, Plan, Planned};
 use crate::types::StepId;
 
 /// What a run has done so far.
@@ -28,6 +29,8 @@ pub struct Progress {
     pub failures: Vec<StepFailure>,
     /// Steps that were begun and neither done nor failed: how they stand is for a probe to find out.
     pub unknown: Vec<StepId>,
+    /// Steps whose effects were taken back, and that were not begun since.
+    pub undone: BTreeSet<StepId>,
     /// How long the Kubernetes API did not answer, when that was measured.
     pub api_downtime_seconds: Option<f64>,
     /// Whether it answered when it was last asked.
@@ -36,6 +39,25 @@ pub struct Progress {
     pub notices: Vec<String>,
     /// How long it was being run, over all its processes.
     pub seconds: f64,
+    /// When it was opened first.
+    pub since: Option<Timestamp>,
+    /// Steps that were begun and aren't done, in the plan's order.
+    pub begun: Vec<StepBegun>,
+    /// When the Kubernetes API did not answer: from, and until (none = when it was last asked, it still did not).
+    pub api_down: Vec<(f64, Option<f64>)>,
+    /// When the run was resumed.
+    pub resumed: Vec<f64>,
+}
+
+/// A step that was begun and isn't done: it failed, was undone, or its outcome is unknown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepBegun {
+    /// Its id.
+    pub id: StepId,
+    /// When it was begun first, in seconds of the run.
+    pub start: f64,
+    /// How long it took so far.
+    pub seconds: f64,
 }
 
 /// A phase, as far as it came.
@@ -43,6 +65,8 @@ pub struct Progress {
 pub struct PhaseDone {
     /// Its name.
     pub name: String,
+    /// When it was begun first, in seconds of the run. The time between two processes doesn't count.
+    pub start: f64,
     /// How long it took, undone and repeated work included.
     pub seconds: f64,
     /// Its steps that are done, in the plan's order.
@@ -59,6 +83,8 @@ pub struct StepDone {
     pub id: StepId,
     /// How it came to be done.
     pub how: How,
+    /// When it was begun first, in seconds of the run.
+    pub start: f64,
     /// How long it took, failed attempts included.
     pub seconds: f64,
 }
@@ -98,6 +124,7 @@ pub fn progress_of(plan: &Plan, records: &[Record]) -> Progress {
 #[derive(Clone, Debug)]
 struct PhaseSlot {
     name: String,
+    start: Option<f64>,
     begun: Option<Timestamp>,
     seconds: Option<f64>,
     steps: Vec<StepSlot>,
@@ -106,6 +133,9 @@ struct PhaseSlot {
 #[derive(Clone, Debug)]
 struct StepSlot {
     id: StepId,
+    start: Option<f64>,
+    /// It looks again when its phase begins once more.
+    gate: bool,
     /// Begun, and neither done, failed nor undone.
     open: bool,
     /// Since when, in this process.
@@ -120,10 +150,14 @@ pub struct Fold {
     phases: Vec<PhaseSlot>,
     outcome: Option<Outcome>,
     failures: Vec<StepFailure>,
+    undone: BTreeSet<StepId>,
     downtime: Downtime,
+    api_down: Vec<(f64, Option<f64>)>,
+    resumed: Vec<f64>,
     told_downtime: Option<f64>,
     api_up: Option<bool>,
     notices: Vec<String>,
+    since: Option<Timestamp>,
     opened: Option<Timestamp>,
     last: Option<Timestamp>,
     seconds: f64,
@@ -132,24 +166,37 @@ pub struct Fold {
 impl Fold {
     /// Before the first event of a run of these phases.
     pub fn new(phases: &[Phase]) -> Self {
-        let slot = |id: &StepId| StepSlot { id: id.clone(), open: false, begun: None, seconds: 0.0, how: None };
+        let slot = |planned: &Planned| StepSlot {
+            id: planned.id.clone(),
+            start: None,
+            gate: planned.step.is_gate(),
+            open: false,
+            begun: None,
+            seconds: 0.0,
+            how: None,
+        };
         let phases = phases
             .iter()
             .map(|phase| PhaseSlot {
                 name: phase.name.clone(),
+                start: None,
                 begun: None,
                 seconds: None,
-                steps: phase.steps.iter().map(|planned| slot(&planned.id)).collect(),
+                steps: phase.steps.iter().map(slot).collect(),
             })
             .collect();
         Self {
             phases,
             outcome: None,
             failures: Vec::new(),
+            undone: BTreeSet::new(),
             downtime: Downtime::default(),
+            api_down: Vec::new(),
+            resumed: Vec::new(),
             told_downtime: None,
             api_up: None,
             notices: Vec::new(),
+            since: None,
             opened: None,
             last: None,
             seconds: 0.0,
@@ -169,13 +216,19 @@ impl Fold {
             // A killed process told of no end: what it had begun went on until its last event.
             let until = self.last.unwrap_or(at);
             self.pause(until);
+            if self.last.is_some() {
+                self.resumed.push(self.seconds);
+            }
+            self.since.get_or_insert(at);
             (self.opened, self.outcome, self.told_downtime) = (Some(at), None, None);
             self.failures.clear();
         }
         self.last = self.last.max(Some(at));
+        let clock = self.clock(at);
         match event {
             Event::PhaseStarted { phase, .. } => {
                 if let Some(slot) = self.phase(phase) {
+                    slot.start.get_or_insert(clock);
                     slot.begun = Some(at);
                     slot.seconds.get_or_insert(0.0);
                 }
@@ -186,9 +239,12 @@ impl Fold {
                     *slot.seconds.get_or_insert(0.0) += seconds;
                 }
             }
+            Event::PhaseReopened { phase, .. } => self.reopened(phase),
             Event::StepStarted { step, .. } => {
                 self.failures.retain(|failed| failed.step != *step);
+                self.undone.remove(step);
                 if let Some(slot) = self.step(step) {
+                    slot.start.get_or_insert(clock);
                     (slot.open, slot.begun, slot.how) = (true, Some(at), None);
                 }
             }
@@ -210,6 +266,7 @@ impl Fold {
             Event::UndoFailed { step, failure } => self.fail(step, None, failure),
             Event::ApiProbe { up } => {
                 self.api_up = Some(*up);
+                self.probed(*up, clock);
                 self.downtime.take(&Record { seq: 0, at, entry: Entry::ApiProbe { up: *up } });
             }
             Event::Notice { text } => self.notices.push(text.clone()),
@@ -238,6 +295,7 @@ impl Fold {
             outcome: now.outcome,
             failures: now.failures,
             unknown,
+            undone: now.undone,
             api_downtime_seconds: now
                 .told_downtime
                 .or_else(|| now.last.and_then(|last| now.downtime.seconds(last)))
@@ -245,6 +303,23 @@ impl Fold {
             api_up: now.api_up,
             notices: now.notices,
             seconds: millis(now.seconds),
+            since: now.since,
+            begun: now.phases.iter().flat_map(|phase| &phase.steps).filter_map(StepSlot::begun).collect(),
+            api_down: now.api_down.iter().map(|(from, until)| (millis(*from), until.map(millis))).collect(),
+            resumed: now.resumed.into_iter().map(millis).collect(),
+        }
+    }
+
+    /// Seconds of the run: those in which some process was at it.
+    fn clock(&self, at: Timestamp) -> f64 {
+        self.seconds + self.opened.map_or(0.0, |since| between(since, at))
+    }
+
+    fn probed(&mut self, up: bool, clock: f64) {
+        match (up, self.api_down.last_mut()) {
+            (true, Some((_, until @ None))) => *until = Some(clock),
+            (true, _) | (false, Some((_, None))) => {}
+            (false, _) => self.api_down.push((clock, None)),
         }
     }
 
@@ -263,14 +338,27 @@ impl Fold {
 
     /// What came after an undone step in its phase is looked at anew, as the journal's state has it.
     fn undone(&mut self, id: &StepId) {
+        self.undone.insert(id.clone());
         let Some(phase) = self.phases.iter_mut().find(|phase| phase.steps.iter().any(|slot| slot.id == *id)) else {
             return;
         };
-        for slot in phase.steps.iter_mut().skip_while(|slot| slot.id != *id) {
-            slot.how = None;
-            if slot.id == *id {
+        let undone = phase.steps.iter().position(|slot| slot.id == *id).unwrap_or_default();
+        for (index, slot) in phase.steps.iter_mut().enumerate() {
+            if index >= undone || slot.gate {
+                slot.how = None;
+            }
+            if index == undone {
                 (slot.open, slot.begun) = (false, None);
             }
+        }
+    }
+
+    /// From this phase on nothing counts as done; what asked for it did not fail.
+    fn reopened(&mut self, name: &str) {
+        let from = self.phases.iter().position(|phase| phase.name == name).unwrap_or(self.phases.len());
+        for slot in self.phases[from..].iter_mut().flat_map(|phase| &mut phase.steps) {
+            slot.how = None;
+            self.failures.retain(|failed| failed.step != slot.id);
         }
     }
 
@@ -289,11 +377,30 @@ impl Fold {
 
 impl PhaseSlot {
     fn done(&self) -> Option<PhaseDone> {
-        let done =
-            |slot: &StepSlot| slot.how.map(|how| StepDone { id: slot.id.clone(), how, seconds: millis(slot.seconds) });
+        let done = |slot: &StepSlot| {
+            let (id, start, seconds) = (slot.id.clone(), slot.start(), millis(slot.seconds));
+            slot.how.map(|how| StepDone { id, how, start, seconds })
+        };
         let steps: Vec<StepDone> = self.steps.iter().filter_map(done).collect();
         let left = self.steps.len() - steps.len();
-        self.seconds.map(|seconds| PhaseDone { name: self.name.clone(), seconds: millis(seconds), steps, left })
+        self.seconds.map(|seconds| PhaseDone {
+            name: self.name.clone(),
+            start: millis(self.start.unwrap_or_default()),
+            seconds: millis(seconds),
+            steps,
+            left,
+        })
+    }
+}
+
+impl StepSlot {
+    fn start(&self) -> f64 {
+        millis(self.start.unwrap_or_default())
+    }
+
+    fn begun(&self) -> Option<StepBegun> {
+        let begun = StepBegun { id: self.id.clone(), start: self.start(), seconds: millis(self.seconds) };
+        (self.start.is_some() && self.how.is_none()).then_some(begun)
     }
 }
 

@@ -108,6 +108,9 @@ impl<W> Page<W> {
                 self.steps.insert(step.clone(), Shown::of(title));
                 format!("  · {title}")
             }
+            Event::PhaseReopened { phase, because } => {
+                colour.paint(Tone::Warn, &format!("{phase} begins again: {because}"))
+            }
             Event::Bytes { step, what, done, total, cached } => {
                 let moved = Bytes { what, done: *done, total: *total, cached: *cached };
                 return self.bytes(at, step, &moved);

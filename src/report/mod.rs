@@ -4,17 +4,25 @@
 //! A past run goes through the same renderers: [`Replay`] turns its journal into the events it had.
 //! Must not know: engine, clients, files other than a report's own; who decides which renderer is used (`cli` does).
 //! Start reading at [`Progress`], then [`document`] and [`summary`]. While a run goes on: [`Bars`], [`Lines`],
-//! [`JsonLines`].
+//! [`JsonLines`]. For those who were not there: [`Report`], as [`junit`], [`markdown`] and [`html`].
 
 mod bars;
 mod colour;
 pub mod document;
 mod files;
 mod fold;
+mod gate;
+mod html;
 mod jsonl;
+mod junit;
 mod lines;
+mod markdown;
+mod outputs;
 pub mod problem;
 mod replay;
+mod sheet;
+mod standing;
+pub mod status;
 pub mod summary;
 mod text;
 mod throttle;
@@ -25,11 +33,15 @@ mod sample;
 pub use bars::Bars;
 pub use colour::Colour;
 pub use document::Document;
-pub use files::{ReportError, write_report};
-pub use fold::{Fold, PhaseDone, Progress, Recorder, StepDone, StepFailure, progress_of};
+pub use files::{ReportError, write_report, write_whole};
+pub use fold::{Fold, PhaseDone, Progress, Recorder, StepBegun, StepDone, StepFailure, progress_of};
+pub use html::html;
 pub use jsonl::JsonLines;
+pub use junit::junit;
 pub use lines::Lines;
+pub use markdown::markdown;
 pub use replay::{Replay, replay};
+pub use sheet::{Report, Told};
 pub use summary::Summary;
 
 use jiff::Timestamp;

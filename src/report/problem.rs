@@ -8,6 +8,7 @@
 //! ```
 
 use super::colour::{Colour, Tone};
+use super::document::new_causes;
 use crate::event::Failure;
 
 /// All problems, one below the other; the command that goes on, if there is one, below the last.
@@ -22,14 +23,8 @@ pub fn text<'a>(failures: impl IntoIterator<Item = &'a Failure>, resume: Option<
 /// One problem. Texts of several lines (a profile's line with a caret below it) keep them.
 fn one(failure: &Failure, colour: Colour) -> String {
     let mut out = labelled("", "error", Tone::Bad, &failure.what, colour);
-    let mut above = failure.what.as_str();
-    for cause in &failure.causes {
-        // Many errors name their cause themselves.
-        if cause.trim().is_empty() || above.contains(cause.trim()) {
-            continue;
-        }
+    for cause in new_causes(&failure.what, &failure.causes) {
         out += &labelled("  ", "cause", Tone::Warn, cause, colour);
-        above = cause;
     }
     for hint in &failure.hints {
         out += &labelled("  ", "hint", Tone::Hint, hint, colour);

@@ -92,6 +92,12 @@ impl<'a> Replay<'a> {
                 let (step, failure) = (step.clone(), failure.clone());
                 events.push(Stamped::new(at, Event::UndoFailed { step, failure }));
             }
+            Entry::Reopened { phase, because } => {
+                events.extend(self.finish());
+                self.phase = None;
+                let (phase, because) = (phase.clone(), because.clone());
+                events.push(Stamped::new(at, Event::PhaseReopened { phase, because }));
+            }
             Entry::ApiProbe { up } => events.push(Stamped::new(at, Event::ApiProbe { up: *up })),
             Entry::Cancelled { by } => {
                 events.push(Stamped::new(at, Event::Parking { by: *by, grace_seconds: 0.0 }));
@@ -101,7 +107,7 @@ impl<'a> Replay<'a> {
                 let api_downtime_seconds = self.downtime.seconds(at);
                 events.push(Stamped::new(at, Event::RunClosed { outcome: *outcome, api_downtime_seconds }));
             }
-            Entry::Handle { .. } => {}
+            Entry::Handle { .. } | Entry::Requests { .. } => {}
         }
         events
     }

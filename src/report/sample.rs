@@ -9,7 +9,7 @@ use crate::event::{CancelledBy, Class, Event, Failure, How, Outcome};
 use crate::journal::{Entry, JournalFormat, Record};
 use crate::plan::step::{Image, OurVm, VmIdentity};
 use crate::plan::{
-    ClusterConfig, FORMAT, Facts, Limits, Output, Phase, Plan, Planned, PlannedVm, Step, Undo, Verb, Versions,
+    ClusterConfig, Data, FORMAT, Facts, Limits, Output, Phase, Plan, Planned, PlannedVm, Step, Undo, Verb, Versions,
 };
 use crate::types::{Role, Sha256, StepId, VmId};
 
@@ -56,7 +56,8 @@ pub(super) fn plan() -> Plan {
         sha256: None,
         bytes: 100 << 20,
     };
-    let clone = |vm: OurVm| Step::CloneVm { template: VmId(900), vm, storage: "local-lvm".into(), pool: None };
+    let clone =
+        |vm: OurVm| Step::CloneVm { template: VmId(900), from: None, vm, storage: "local-lvm".into(), pool: None };
     let by = |vm: OurVm| Undo::By(Box::new(Step::DeleteOurVm { vm }));
     let (template, canary, new) = (ours(900, "talos-template"), ours(901, "canary"), ours(1101, "single-cp-01"));
     let create = Step::CreateTemplate { vm: template.clone(), hardware: BTreeMap::new() };
@@ -67,15 +68,17 @@ pub(super) fn plan() -> Plan {
         cluster: "single".to_owned(),
         profile: Sha256::of(b"profile"),
         secrets: Sha256::of(b"secrets"),
-        cluster_config: ClusterConfig {
+        endpoint: Some("https://192.168.178.41:6443".to_owned()),
+        cluster_config: Some(ClusterConfig {
             endpoint: "https://192.168.178.41:6443".to_owned(),
             pod_cidr: "10.244.0.0/16".to_owned(),
             service_cidr: "10.96.0.0/12".to_owned(),
             install_disk: "/dev/sda".to_owned(),
             schematic: SCHEMATIC.into(),
             installer: format!("factory.example/nocloud-installer/{SCHEMATIC}:v1.13.9"),
+            mtu: None,
             vip: None,
-        },
+        }),
         facts: Facts::default(),
         vms: vec![PlannedVm {
             name: "single-cp-01".to_owned(),
@@ -90,10 +93,14 @@ pub(super) fn plan() -> Plan {
             replaces: Some(VmId(1100)),
         }],
         destroys: vec![old.clone()],
+        fates: Vec::new(),
+        changes: Vec::new(),
+        ways: Vec::new(),
         keeps: Vec::new(),
         download_bytes: 100 << 20,
         before: Some(Versions { talos: "1.12.4".parse().unwrap(), kubernetes: "1.34.1".parse().unwrap() }),
-        after: Versions { talos: "1.13.9".parse().unwrap(), kubernetes: "1.35.0".parse().unwrap() },
+        data: Data::Fresh,
+        after: Some(Versions { talos: "1.13.9".parse().unwrap(), kubernetes: "1.35.0".parse().unwrap() }),
         limits: Limits { shutdown: 120, boot: 300, health: 600, task: 600, steady: 30 },
         phases: vec![
             phase("image", vec![step("image/fetch", Step::FetchImage { image }, Undo::Nothing)]),
@@ -109,7 +116,7 @@ pub(super) fn plan() -> Plan {
                 "retire",
                 vec![step(
                     "retire/1100",
-                    Step::RetireVm { vm: old },
+                    Step::RetireVm { vm: old, purge: false },
                     Undo::Irreversible { because: "it is gone".to_owned() },
                 )],
             ),
@@ -130,6 +137,93 @@ pub(super) fn failure() -> Failure {
         causes: vec!["task UPID:pve1:0001 ended: no space left".to_owned(), "no space left".to_owned()],
         hints: vec!["free some space on local-lvm".to_owned()],
     }
+}
+
+/// A sample as reports take it, with names and texts that mean something in every format a report has.
+pub(super) struct Told {
+    pub(super) plan: Plan,
+    pub(super) progress: super::Progress,
+    pub(super) document: super::Document,
+}
+
+/// Text that would break out of any format, if it could.
+pub(super) const HOSTILE: &str =
+    "</td></text>]]><script>alert('1')</script>\"&amp; | `x` *b* [l](https://e.example) @all $m$ \u{1b}[31m\u{0}";
+
+impl Told {
+    pub(super) fn new(journal: &Journal) -> Self {
+        Self::of(plan(), journal)
+    }
+
+    pub(super) fn of(plan: Plan, journal: &Journal) -> Self {
+        let progress = super::progress_of(&plan, &journal.0);
+        let backup = super::document::Backup {
+            revision: 1234,
+            keys: 100,
+            sha256: Sha256::of(b"snapshot"),
+            copies: vec!["backups/etcd-rebuild.snapshot".to_owned(), "nas:/backups/etcd.snapshot".to_owned()],
+            frozen: true,
+        };
+        let input = super::document::Input {
+            requests: 42,
+            backup: Some(backup),
+            ..super::document::Input::new(&plan, &progress)
+        };
+        let document = super::Document::of_run(input);
+        Self { plan, progress, document }
+    }
+
+    /// Everything that can be named by someone else is named [`HOSTILE`].
+    pub(super) fn hostile() -> Self {
+        let mut plan = plan();
+        plan.cluster = HOSTILE.to_owned();
+        plan.vms[0].name = HOSTILE.to_owned();
+        plan.destroys[0].name = HOSTILE.to_owned();
+        if let Step::StartVm { vm } = &mut plan.phases[4].steps[1].step {
+            vm.name = HOSTILE.to_owned();
+        }
+        let mut told = Self::of(plan, &Journal::stopped());
+        told.progress.notices.push(HOSTILE.to_owned());
+        told.progress.failures[0].failure.what = HOSTILE.to_owned();
+        let document = &mut told.document;
+        for vm in document.work.iter_mut().flat_map(|work| work.destroyed.iter_mut().chain(&mut work.created)) {
+            vm.name = HOSTILE.to_owned();
+        }
+        if let Some(work) = &mut document.work {
+            work.regressions.push(HOSTILE.to_owned());
+            work.backup.iter_mut().for_each(|backup| backup.copies.push(HOSTILE.to_owned()));
+        }
+        let text = HOSTILE.to_owned();
+        let failure = Failure { what: text.clone(), causes: vec![format!("a{text}")], hints: vec![text.clone()] };
+        document.problems.push(super::document::Problem::new(super::document::Kind::Failed, &failure).at(text));
+        document.problems.push(super::document::Problem::new(super::document::Kind::Warning, &failure));
+        told
+    }
+
+    pub(super) fn report(&self) -> super::Report<'_> {
+        let run = super::Told { plan: &self.plan, progress: &self.progress };
+        super::Report { document: &self.document, run: Some(run), resume: Some("recast resume 2026-11-20T22-31-05") }
+    }
+}
+
+/// Compares with `tests/golden/reports/NAME.snap`.
+pub(super) fn golden(name: &str, text: &str) {
+    insta::with_settings!({
+        snapshot_path => "../../tests/golden/reports", prepend_module_to_snapshot => false, omit_expression => true
+    }, { insta::assert_snapshot!(name, text) });
+}
+
+/// A verb that a gate refused before there was a run.
+pub(super) fn refusal() -> super::Document {
+    use super::document::{Ending, Kind, Problem};
+    let why = Failure {
+        what: "VM 1100 is locked (backup)".to_owned(),
+        causes: Vec::new(),
+        hints: vec!["wait for the backup, or unlock it".to_owned()],
+    };
+    let other = Failure { what: "the storage is nearly full".to_owned(), causes: Vec::new(), hints: Vec::new() };
+    super::Document::of_verb("rebuild", Some("single"), Ending::Refused)
+        .with_problems([Problem::new(Kind::Refused, &why).at("pve1"), Problem::new(Kind::Warning, &other)])
 }
 
 /// A journal, one entry a second.

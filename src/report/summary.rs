@@ -8,10 +8,9 @@ use std::fmt::Write as _;
 use super::colour::{Colour, Tone};
 use super::document::{Document, Ending, Kind, VmRef, Work};
 use super::fold::{PhaseDone, Progress};
-use super::{problem, text};
+use super::{problem, standing, text};
 use crate::event::{Failure, How};
-use crate::plan::step::VmIdentity;
-use crate::plan::{Phase, Plan, Step, Versions};
+use crate::plan::{Phase, Plan, Versions};
 use crate::types::{RunId, StepId};
 
 /// What a summary is made from.
@@ -89,13 +88,19 @@ impl Summary<'_> {
     }
 
     fn done(&self, work: &Work, out: &mut String) {
-        line(out, &versions(work.versions.before.as_ref(), &work.versions.after));
+        let versions = versions(work.versions.before.as_ref(), work.versions.after.as_ref());
+        if !versions.is_empty() {
+            line(out, &versions);
+        }
         vms("Created", &work.created, out);
         vms("Destroyed", &work.destroyed, out);
         vms("Parked", &work.parked, out);
         backup(work, out);
         if let Some(restored) = &work.restored {
             line(out, &format!("Restored: etcd revision {}, {} keys", restored.revision, restored.keys));
+        }
+        for remark in work.remarks() {
+            line(out, &remark);
         }
         if !work.regressions.is_empty() {
             line(out, &format!("Ready before and not now: {}", work.regressions.join(", ")));
@@ -120,57 +125,15 @@ impl Summary<'_> {
         for step in &self.progress.unknown {
             line(out, &format!("Step {step} was begun, its outcome is unknown: {}", self.title(step)));
         }
-        self.old_cluster(out);
+        for text in standing::old_cluster(self.plan, self.progress, self.resume) {
+            line(out, &text);
+        }
         vms("Destroyed", &work.destroyed, out);
         vms("Parked", &work.parked, out);
         vms("Created", &work.created, out);
         backup(work, out);
-        if let Some(down) = work.api_downtime_seconds.map(text::seconds) {
-            match self.progress.api_up {
-                Some(false) => line(out, &format!("The Kubernetes API is down, for {down} when the run ended")),
-                Some(true) => line(out, &format!("The Kubernetes API answers; it was down for {down}")),
-                None => {}
-            }
-        }
-    }
-
-    /// What became of the old machines, by the steps that stop and delete them.
-    fn old_cluster(&self, out: &mut String) {
-        let begun = |planned: &&crate::plan::Planned| {
-            self.progress.done(&planned.id).is_some()
-                || self.progress.unknown.contains(&planned.id)
-                || self.progress.failures.iter().any(|failed| failed.step == planned.id)
-        };
-        let touched: Vec<&Step> = self.plan.steps().filter(begun).map(|planned| &planned.step).collect();
-        if !self.plan.destroys.is_empty() && !touched.iter().any(|step| step.is_destructive()) {
-            line(out, "The old cluster has not been touched.");
-            return;
-        }
-        let retiring =
-            |vm: &VmIdentity| touched.iter().any(|step| matches!(step, Step::RetireVm { vm: old } if old == vm));
-        let stopping = |vm: &VmIdentity| {
-            touched.iter().any(|step| matches!(step, Step::ShutdownMachine { vm: old, .. } if old == vm))
-        };
-        let gone =
-            |vm: &VmIdentity| self.document.work.iter().flat_map(|work| &work.destroyed).any(|old| old.vmid == vm.vmid);
-        let left: Vec<&VmIdentity> = self.plan.destroys.iter().filter(|vm| !gone(vm)).collect();
-        for vm in &left {
-            let state = match (retiring(vm), stopping(vm)) {
-                (true, _) => "was to be deleted, and may be gone",
-                (false, true) => "is there, shut down",
-                (false, false) => "is there, untouched",
-            };
-            line(out, &format!("Old VM {} ({}) on {} {state}", vm.vmid, vm.name, vm.node));
-        }
-        if left.len() == self.plan.destroys.len() && !left.iter().any(|vm| retiring(vm)) {
-            let back: Vec<String> = left
-                .iter()
-                .filter(|vm| stopping(vm))
-                .map(|vm| format!("`qm start {}` on {}", vm.vmid, vm.node))
-                .collect();
-            if !back.is_empty() {
-                line(out, &format!("The way back to the old cluster: {}", back.join(", ")));
-            }
+        if let Some(text) = standing::api(self.progress) {
+            line(out, &text);
         }
     }
 
@@ -204,7 +167,12 @@ fn line(out: &mut String, text: &str) {
     let _ = writeln!(out, "  {text}");
 }
 
-fn versions(before: Option<&Versions>, after: &Versions) -> String {
+fn versions(before: Option<&Versions>, after: Option<&Versions>) -> String {
+    let Some(after) = after else {
+        return before.map_or_else(String::new, |before| {
+            format!("Talos {}, Kubernetes {} ran there", before.talos, before.kubernetes)
+        });
+    };
     let change = |what: &str, before: Option<String>, after: String| match before {
         Some(before) if before != after => format!("{what} {before} → {after}"),
         _ => format!("{what} {after}"),

@@ -2,7 +2,9 @@
 
 use crate::engine::{Class, StepError};
 use crate::image::{FetchError, Qcow2Error};
+use crate::k8s::K8sError;
 use crate::pve::PveError;
+use crate::ssh::SshError;
 use crate::talos::client::TalosError;
 
 /// An error that no repetition heals.
@@ -62,6 +64,31 @@ pub(super) fn by_fetch(doing: impl Into<String>, error: FetchError) -> StepError
 /// A failed conversion.
 pub(super) fn by_qcow2(doing: impl Into<String>, error: Qcow2Error) -> StepError {
     StepError::new(Class::Permanent, doing, error)
+}
+
+/// A failed connection, or a command whose outcome is not known. A host that isn't the right one is a gate's no.
+pub(super) fn by_ssh(doing: impl Into<String>, error: SshError) -> StepError {
+    let class = match &error {
+        error if error.may_have_run() => Class::Ambiguous,
+        error if error.is_transient() => Class::Transient,
+        SshError::UnknownHostKey { .. } | SshError::ChangedHostKey { .. } | SshError::RevokedHostKey { .. } => {
+            Class::Refused
+        }
+        _ => Class::Permanent,
+    };
+    let hint = error.hint();
+    let made = StepError::new(class, doing, error);
+    match hint {
+        Some(hint) => made.hinted(hint),
+        None => made,
+    }
+}
+
+/// A failed call to the Kubernetes API.
+pub(super) fn by_kubernetes(doing: impl Into<String>, error: K8sError) -> StepError {
+    // What is asked there may be asked twice: applies, and deletes of things that are named.
+    let class = if error.is_transient() { Class::Transient } else { Class::Permanent };
+    StepError::new(class, doing, error)
 }
 
 /// A failed call to a machine.

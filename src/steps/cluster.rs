@@ -7,6 +7,7 @@ use secrecy::ExposeSecret as _;
 
 use super::World;
 use super::classify::{by_talos, refused, wrong};
+use super::files::read;
 use crate::engine::{Class, Seen, StepCx, StepError};
 use crate::k8s;
 use crate::plan::{Output, Step};
@@ -30,7 +31,7 @@ fn address_of(doing: &str, at: &StepId, cx: &StepCx<'_>) -> Result<IpAddr, StepE
 }
 
 impl World {
-    fn machine_at(&self, doing: &str, at: &StepId, cx: &StepCx<'_>) -> Result<Machine, StepError> {
+    pub(super) fn machine_at(&self, doing: &str, at: &StepId, cx: &StepCx<'_>) -> Result<Machine, StepError> {
         self.machine(doing, address_of(doing, at, cx)?)
     }
 
@@ -58,8 +59,20 @@ impl World {
         let machine = self.machine_at(&doing, at, cx)?;
         let limit = Duration::from_secs(self.plan.limits.boot);
         machine.bootstrap(Recovery::Fresh, Attempt::Repeated, limit).await.map_err(|error| by_talos(&doing, error))?;
+        self.await_etcd(&doing, &machine, limit, cx).await?;
+        Ok(Output::Nothing)
+    }
+
+    /// A bootstrap only says that etcd was told to start: a snapshot that it can't use shows in its service.
+    pub(super) async fn await_etcd(
+        &self,
+        doing: &str,
+        machine: &Machine,
+        limit: Duration,
+        cx: &StepCx<'_>,
+    ) -> Result<(), StepError> {
         let since = cx.elapsed();
-        while !self.etcd_up(&doing, &machine).await? {
+        while !self.etcd_up(doing, machine).await? {
             if cx.elapsed().saturating_sub(since) >= limit {
                 let log = machine.log(ETCD, 5).await.unwrap_or_default();
                 return Err(wrong(doing, format!("etcd does not run after {} s: {}", limit.as_secs(), log.trim())));
@@ -67,7 +80,7 @@ impl World {
             cx.waiting("etcd", None);
             cx.sleep(LOOK).await;
         }
-        Ok(Output::Nothing)
+        Ok(())
     }
 
     /// Fetches a kubeconfig, makes a talosconfig, keeps a copy of both with the run and merges both into the user's files.
@@ -158,10 +171,7 @@ impl World {
         cx: &StepCx<'_>,
     ) -> Result<Output, StepError> {
         let doing = "wait for the Kubernetes nodes";
-        let kubeconfig =
-            read(&self.files.run.join("kubeconfig"))?.ok_or_else(|| wrong(doing, "the run has no kubeconfig"))?;
-        let client = k8s::Client::new(&self.connector, &kubeconfig.into())
-            .map_err(|error| StepError::new(Class::Permanent, doing, error))?;
+        let client = self.kube(doing)?;
         let expected = self.expected_nodes(machines, kubernetes, cx);
         let mut watch = k8s::Steady::new(expected, Duration::from_secs(steady));
         let limit = Duration::from_secs(self.plan.limits.health + steady);
@@ -204,14 +214,5 @@ impl World {
             kubelet: kubernetes.tag(),
         });
         expected.collect()
-    }
-}
-
-/// A file's text; none when there is no such file.
-fn read(path: &std::path::Path) -> Result<Option<String>, StepError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(StepError::new(Class::Permanent, format!("read {}", path.display()), error)),
     }
 }

@@ -7,8 +7,9 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::plan::step::MachineSpec;
+use crate::plan::step::{MachineSpec, PatchAt};
 use crate::plan::{ClusterConfig, Versions};
+use crate::profile::{PatchSource, load};
 use crate::talos::config::{Contract, Input, Machine, Network, Patch, Rendered, Switch};
 use crate::talos::secrets::Secrets;
 
@@ -33,6 +34,14 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
+    /// A patch that stood in the profile isn't there any more, or the profile can't be read.
+    #[error("{} has no inline patch talos.config_patches[{index}]", profile.display())]
+    Gone {
+        /// The profile's file.
+        profile: PathBuf,
+        /// Which.
+        index: usize,
+    },
     /// An address in the plan isn't one.
     #[error("'{0}' is not an address with a prefix length")]
     Address(String),
@@ -52,15 +61,15 @@ pub fn render(
     let contract = Contract::of(&versions.talos)?;
     let mut input = Input::new(cluster, &config.endpoint, contract, &versions.kubernetes.to_string())?;
     input.install_disk = Some(config.install_disk.clone());
-    input.install_image = Some(config.installer.clone());
+    input.install_image = Some(machine.installer.as_ref().unwrap_or(&config.installer).clone());
     input.pod_subnets = vec![config.pod_cidr.clone()];
     input.service_subnets = vec![config.service_cidr.clone()];
     // These profiles keep cluster discovery off: it would tell a public service about the cluster.
     input.discovery = Switch::Off;
     let mut patches = Vec::new();
-    for path in &machine.patches {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
-        patches.push(Patch::parse(&text, &path.display().to_string())?);
+    for patch in &machine.patches {
+        let (text, name) = read(patch)?;
+        patches.push(Patch::parse(&text, &name)?);
     }
     let address = |text: &String| text.parse::<ipnet::IpNet>().map_err(|_| ConfigError::Address(text.clone()));
     let addresses = machine.address.iter().map(address).collect::<Result<Vec<_>, _>>()?;
@@ -70,12 +79,33 @@ pub fn render(
         gateway: machine.gateway,
         nameservers: machine.nameservers.clone(),
         vip: config.vip,
-        mtu: None,
+        mtu: config.mtu,
     };
     // A patch of the user's that sets up links knows better than the profile.
     let network = (!patches.iter().any(Patch::sets_links)).then_some(network);
     let machine = Machine { name: machine.name.clone(), role: machine.role, network };
     Ok(crate::talos::config::render(secrets, &input, &machine, &patches)?)
+}
+
+/// A patch's text, and what messages call it.
+fn read(at: &PatchAt) -> Result<(String, String), ConfigError> {
+    match at {
+        PatchAt::File(path) => {
+            let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+            Ok((text, path.display().to_string()))
+        }
+        PatchAt::Profile { profile, index } => {
+            let gone = || ConfigError::Gone { profile: profile.clone(), index: *index };
+            let loaded = load::profile_file(profile).map_err(|_| gone())?.value;
+            let patches = loaded.talos.map(|talos| talos.config_patches).unwrap_or_default();
+            match patches.into_iter().nth(*index).map(|entry| entry.source) {
+                Some(PatchSource::Inline(text)) => {
+                    Ok((text, format!("{}, talos.config_patches[{index}]", profile.display())))
+                }
+                _ => Err(gone()),
+            }
+        }
+    }
 }
 
 /// The host and port of an endpoint such as `https://192.168.178.41:6443`.

@@ -35,7 +35,7 @@ impl World {
                 drifted.push(format!("number {free} is taken by {name} on {}", guest.node));
             }
         }
-        for (node, template) in &facts.templates {
+        for (template, node) in &facts.templates {
             match self.pve.vm_config(&VmRef::new(node.clone(), *template)).await {
                 Ok(config) if config.is_template() => {}
                 Ok(_) => drifted.push(format!("VM {template} on {node} is no template any more")),

@@ -47,6 +47,15 @@ pub fn replace(path: &Path, text: &str) -> io::Result<()> {
     fs::File::open(dir)?.sync_all()
 }
 
+/// A file's text; none when there is no such file.
+pub(super) fn read(path: &Path) -> Result<Option<String>, StepError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StepError::new(Class::Permanent, format!("read {}", path.display()), error)),
+    }
+}
+
 /// The lock at `path`; an empty one where there is none yet.
 pub fn read_lock(path: &Path) -> Result<Lock, StepError> {
     let doing = || format!("read {}", path.display());

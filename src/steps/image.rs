@@ -14,7 +14,7 @@ use crate::pve::storage::{Upload, UploadKind};
 use crate::types::{NodeName, StepId, StorageId, VolumeId};
 
 /// Reports bytes to the run's events.
-struct Counted<'a>(crate::engine::Counter<'a>);
+pub(super) struct Counted<'a>(pub(super) crate::engine::Counter<'a>);
 
 impl Meter for Counted<'_> {
     fn add(&self, bytes: u64) {
@@ -71,7 +71,11 @@ impl World {
     }
 
     /// The image that step `fetched` of this plan brought, which must still be the same.
-    async fn fetched(&self, fetched: &StepId, cx: &StepCx<'_>) -> Result<Arc<(Cached, Inspected)>, StepError> {
+    pub(super) async fn fetched(
+        &self,
+        fetched: &StepId,
+        cx: &StepCx<'_>,
+    ) -> Result<Arc<(Cached, Inspected)>, StepError> {
         let doing = "find the image in the cache";
         let image = self.plan.steps().find_map(|planned| match &planned.step {
             Step::FetchImage { image } if planned.id == *fetched => Some(image),

@@ -4,37 +4,26 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
+use secrecy::ExposeSecret as _;
 
 use super::World;
 use super::classify::{by_pve, by_talos, refused, wrong};
+use super::find::{Finder, Since, Unclear, WHO, Who, list};
 use super::ours::at;
 use crate::engine::{Class, Seen, StepCx, StepError};
 use crate::net::tls::SpkiPin;
 use crate::plan::step::{Discovery, MachineSpec, OurVm};
 use crate::plan::{Output, Step};
-use crate::talos::client::maintenance::{Answers, Facts, Maintenance, probe};
+use crate::talos::client::maintenance::{Facts, Maintenance};
 use crate::talos::client::{Drain, Machine, TalosError};
+use crate::talos::config::yaml;
 use crate::types::{Mac, MachineName, SchematicId, StepId, Version};
-
-/// How long one machine may take to say who it is.
-const WHO: Duration = Duration::from_secs(5);
 
 /// How long a call to a machine may take.
 const CALL: Duration = Duration::from_secs(20);
 
 /// Between two rounds of looking.
 const ROUND: Duration = Duration::from_millis(500);
-
-/// How many addresses are tried at once when a network is scanned.
-const SCAN_WIDTH: usize = 64;
-
-/// How long a host may take to accept a connection in a scan; machines are on the same site.
-const KNOCK: Duration = Duration::from_millis(800);
-
-/// Talos' port.
-const PORT: u16 = 50000;
 
 /// What a canary has to be.
 pub(super) struct Expected<'a> {
@@ -56,24 +45,26 @@ impl World {
         let doing = format!("find the machine of VM {} ({})", vm.vmid, vm.name);
         let config = self.pve.vm_config(&at(vm)).await.map_err(|error| by_pve(&doing, error))?;
         let uuid = config.smbios_uuid().ok_or_else(|| wrong(&doing, "the VM has no SMBIOS UUID"))?;
+        let who = Who { vm: at(vm), mac, uuid };
         let limit = Duration::from_secs(self.plan.limits.boot);
         let since = cx.elapsed();
         let mut strangers = BTreeSet::new();
         loop {
-            for way in discovery {
-                let candidates = match way {
-                    Discovery::Static(address) => vec![*address],
-                    Discovery::Scan(network) => self.scan(network).await.map_err(|why| wrong(&doing, why))?,
-                };
-                for address in candidates {
-                    match self.identify(address).await {
-                        Some((machine, facts)) if is(&facts, mac, &uuid) => {
-                            let pin = Some(machine.pin().to_string());
-                            return Ok(Output::Machine { address, pin, boot_id: None });
-                        }
-                        Some(_) => drop(strangers.insert(address)),
-                        None => {}
-                    }
+            match self.finder().look(&who, discovery, &mut strangers).await {
+                Ok(Some(found)) => {
+                    let pin = Some(found.machine.pin().to_string());
+                    return Ok(Output::Machine { address: found.address, pin, boot_id: None });
+                }
+                Ok(None) => {}
+                Err(unclear @ Unclear::Agent(_)) => {
+                    return Err(StepError::new(Class::Permanent, doing, unclear).hinted(
+                        "grant VM.Monitor, from PVE 9 on VM.GuestAgent.Audit, or set address_discovery.mode to scan",
+                    ));
+                }
+                Err(unclear @ Unclear::Network(_)) => return Err(StepError::new(Class::Permanent, doing, unclear)),
+                Err(unclear) => {
+                    return Err(StepError::new(Class::Refused, doing, unclear)
+                        .hinted("nothing was sent to either; give one of them another MAC, or stop it, then resume"));
                 }
             }
             if cx.elapsed().saturating_sub(since) >= limit {
@@ -89,42 +80,13 @@ impl World {
         }
     }
 
-    /// What a machine in maintenance says about itself; none when nobody, or nobody in maintenance, answers.
-    async fn identify(&self, address: IpAddr) -> Option<(Maintenance, Facts)> {
-        match probe(&self.connector, &address.to_string(), WHO).await {
-            Ok(Answers::Maintenance(machine)) => match machine.facts().await {
-                Ok(facts) => Some((machine, facts)),
-                Err(error) => {
-                    tracing::debug!(%address, %error, "a machine in maintenance doesn't say who it is");
-                    None
-                }
-            },
-            Ok(Answers::Configured(_)) | Err(_) => None,
-        }
+    fn finder(&self) -> Finder<'_> {
+        Finder { connector: &self.connector, pve: &self.pve }
     }
 
-    /// The hosts of a network that accept connections on Talos' port.
-    async fn scan(&self, network: &str) -> Result<Vec<IpAddr>, String> {
-        let network: ipnet::IpNet = network.parse().map_err(|_| format!("'{network}' is not a network"))?;
-        let mut hosts = network.hosts();
-        let mut knocking = FuturesUnordered::new();
-        let mut open = Vec::new();
-        loop {
-            while knocking.len() < SCAN_WIDTH
-                && let Some(host) = hosts.next()
-            {
-                knocking.push(async move {
-                    let knocked = tokio::time::timeout(KNOCK, self.connector.tcp(&host.to_string(), PORT)).await;
-                    matches!(knocked, Ok(Ok(_))).then_some(host)
-                });
-            }
-            match knocking.next().await {
-                Some(found) => open.extend(found),
-                None => break,
-            }
-        }
-        open.sort();
-        Ok(open)
+    /// What a machine in maintenance says about itself; none when nobody, or nobody in maintenance, answers.
+    async fn identify(&self, address: IpAddr) -> Option<(Maintenance, Facts)> {
+        self.finder().identify(address).await
     }
 
     /// The machine that step `found` saw, by the key it had then. Maintenance makes a new key at each boot, so one that
@@ -132,9 +94,7 @@ impl World {
     async fn reached(&self, doing: &str, found: &StepId, cx: &StepCx<'_>) -> Result<Maintenance, StepError> {
         let machine = self.pinned(doing, found, cx.output_of(found))?;
         let Some(Output::Machine { address, .. }) = cx.output_of(found) else { return Ok(machine) };
-        let rebooted = matches!(machine.status().await, Err(TalosError::PinChanged { .. }));
-        // With its configuration it shows another key as well; then there is nobody to look for.
-        if !rebooted || self.identify(*address).await.is_none() {
+        if let Since::Same = self.finder().since(*address, &machine).await {
             return Ok(machine);
         }
         let find = self.plan.steps().find(|planned| planned.id == *found);
@@ -185,11 +145,16 @@ impl World {
             None if facts.disks.iter().any(|disk| disk.path == expected.install_disk) => {}
             None => wrong.push(format!("it has no disk {}", expected.install_disk)),
         }
-        if facts.links.is_empty() {
+        let links: BTreeSet<&str> = facts.links.iter().map(|link| link.name.as_str()).collect();
+        if links.is_empty() {
             wrong.push("it has no network link".to_owned());
         }
         for spec in expected.configs {
             let text = self.rendered(doing, spec)?;
+            for name in links_named(text.expose_secret()).iter().filter(|name| !links.contains(name.as_str())) {
+                let seen = links.iter().copied().collect::<Vec<_>>().join(", ");
+                wrong.push(format!("the configuration of {} names link {name}, and it has {seen}", spec.name));
+            }
             match machine.validate(&text).await {
                 Ok(applied) => {
                     for warning in applied.warnings {
@@ -213,7 +178,10 @@ impl World {
     /// The configuration of the plan, byte for byte.
     fn rendered(&self, doing: &str, spec: &MachineSpec) -> Result<secrecy::SecretString, StepError> {
         let plan = &self.plan;
-        let rendered = super::config::render(&self.secrets, &plan.cluster, &plan.cluster_config, &plan.after, spec)
+        let (Some(config), Some(after)) = (&plan.cluster_config, &plan.after) else {
+            return Err(wrong(doing, "the plan configures nothing"));
+        };
+        let rendered = super::config::render(&self.secrets, &plan.cluster, config, after, spec)
             .map_err(|error| StepError::new(Class::Permanent, doing, error))?;
         if rendered.digest == spec.digest {
             return Ok(rendered.text);
@@ -314,6 +282,29 @@ impl World {
     }
 }
 
+/// The names of physical links that a configuration refers to. Extensions and images change how links are called, and a
+/// configuration with the wrong name leaves the machine without its address.
+fn links_named(config: &str) -> BTreeSet<String> {
+    // What configures a link that Talos makes itself names no physical one.
+    const MADE: &[&str] = &["bond", "bridge", "dummy", "wireguard", "vlan"];
+    let mut names = BTreeSet::new();
+    for document in yaml::read(config).unwrap_or_default() {
+        let text = |value: Option<&yaml::Value>| value.and_then(yaml::Value::as_text).map(str::to_owned);
+        let root = document.root;
+        let listed = root.at(&["machine", "network", "interfaces"]).and_then(yaml::Value::as_list);
+        for interface in listed.unwrap_or_default() {
+            if MADE.iter().all(|made| interface.at(&[made]).is_none()) {
+                names.extend(text(interface.at(&["interface"])));
+            }
+        }
+        if text(root.at(&["kind"])).as_deref() == Some("LinkConfig") {
+            names.extend(text(root.at(&["name"])));
+        }
+    }
+    names.remove("lo");
+    names
+}
+
 /// Where a machine answers once it is configured: its static address, else where it was found.
 fn home(spec: &MachineSpec, found: &StepId, cx: &StepCx<'_>) -> Option<IpAddr> {
     let own = spec.address.as_ref().and_then(|address| address.split('/').next()?.parse().ok());
@@ -323,10 +314,16 @@ fn home(spec: &MachineSpec, found: &StepId, cx: &StepCx<'_>) -> Option<IpAddr> {
     })
 }
 
-fn is(facts: &Facts, mac: Mac, uuid: &str) -> bool {
-    facts.links.iter().any(|link| link.mac == mac) && facts.uuid.as_deref() == Some(uuid)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn list(addresses: &BTreeSet<IpAddr>) -> String {
-    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    #[test]
+    fn only_names_of_physical_links_are_looked_for() {
+        let config = "machine:\n  network:\n    interfaces:\n      - interface: eth0\n        vip: {ip: 10.0.0.9}\n      \
+             - interface: bond0\n        bond: {mode: 802.3ad}\n      - deviceSelector: {hardwareAddr: aa}\n---\n\
+             apiVersion: v1alpha1\nkind: LinkConfig\nname: ens18\n---\napiVersion: v1alpha1\nkind: VLANConfig\nname: v7\n";
+        assert_eq!(links_named(config), ["ens18".to_owned(), "eth0".to_owned()].into());
+        assert_eq!(links_named("machine: {}\n"), BTreeSet::new());
+    }
 }

@@ -4,21 +4,31 @@
 //! files here say what they do, three functions each that can be read alone.
 //! Must not know: terminals, arguments. Start reading at [`World`].
 
+mod backup;
 mod classify;
 mod cluster;
 pub mod config;
+pub mod errands;
 mod facts;
 pub mod files;
+mod find;
+mod finish;
+mod freeze;
 mod image;
 mod machine;
 mod old;
 mod ours;
 mod perform;
+mod shell;
+mod taken_over;
 mod task;
+mod verify;
+mod volume;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::command::Commands;
 use crate::image::{Cache, Cached, Inspected};
 use crate::k8s::Readyz;
 use crate::net::Connector;
@@ -29,6 +39,7 @@ use crate::talos::client::Access;
 use crate::talos::secrets::Secrets;
 use crate::types::NodeName;
 use files::Files;
+pub use shell::Shells;
 
 /// All that steps act on.
 pub struct World {
@@ -38,6 +49,8 @@ pub struct World {
     pub pve: Pve,
     /// Clients for single nodes: uploads go straight to where they are wanted.
     pub nodes: BTreeMap<NodeName, Pve>,
+    /// SSH to single nodes.
+    pub shells: Shells,
     /// HTTPS for the factory.
     pub http: Client,
     /// The image cache.
@@ -50,6 +63,10 @@ pub struct World {
     pub access: Access,
     /// The user's files.
     pub files: Files,
+    /// Whether folders on one device count as two places.
+    pub devices: crate::backup::Devices,
+    /// The way to run programs.
+    pub commands: Commands,
     /// Looks whether the Kubernetes API answers; none where nothing can be measured.
     pub readyz: Option<Readyz>,
     /// The image, once it was looked at.
@@ -60,6 +77,11 @@ pub struct World {
 pub type Looked = tokio::sync::Mutex<Option<Arc<(Cached, Inspected)>>>;
 
 impl World {
+    /// Where the cluster's Kubernetes API is to be found.
+    fn endpoint(&self) -> Option<&str> {
+        self.plan.endpoint.as_deref()
+    }
+
     /// The client that talks to this node itself; any endpoint where the site doesn't name one.
     fn node_client(&self, node: &NodeName) -> &Pve {
         self.nodes.get(node).unwrap_or(&self.pve)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::World;
 use super::classify::{by_pve, refused, wrong};
 use super::task::{finish, settle};
-use crate::engine::{Seen, StepCx, StepError};
+use crate::engine::{Class, Seen, StepCx, StepError};
 use crate::observe::identity::{differences, identity};
 use crate::plan::Output;
 use crate::plan::step::VmIdentity;
@@ -57,7 +57,7 @@ impl World {
         }
     }
 
-    async fn is_stopped(&self, planned: &VmIdentity) -> Result<bool, StepError> {
+    pub(super) async fn is_stopped(&self, planned: &VmIdentity) -> Result<bool, StepError> {
         let at = VmRef::new(planned.node.clone(), planned.vmid);
         let status = self.pve.vm_status(&at).await;
         Ok(status.map_err(|error| by_pve(format!("read the state of VM {}", planned.vmid), error))?.is_stopped())
@@ -82,18 +82,9 @@ impl World {
         };
         match asked {
             Ok(()) => {
-                let since = cx.elapsed();
-                while cx.elapsed().saturating_sub(since) < Duration::from_secs(grace) {
-                    if self.is_stopped(planned).await? {
-                        return Ok(Output::Nothing);
-                    }
-                    cx.waiting("the machine to shut down", None);
-                    cx.sleep(LOOK).await;
+                if self.goes_down(planned, &at, &doing, grace, cx).await? {
+                    return Ok(Output::Nothing);
                 }
-                cx.notice(format!(
-                    "VM {} ({}) did not shut down within {grace} s and is stopped",
-                    planned.vmid, planned.name
-                ));
             }
             Err(why) => {
                 cx.notice(format!("{} could not be asked to shut down ({why}); its VM is stopped", planned.name));
@@ -102,22 +93,66 @@ impl World {
         self.old(&doing, planned).await?;
         let upid = self.pve.stop_vm(&at, WaitingShutdown::Respect).await.map_err(|error| by_pve(&doing, error))?;
         finish(self, doing.clone(), &upid, cx).await?;
-        if self.is_stopped(planned).await? { Ok(Output::Nothing) } else { Err(wrong(doing, "it still runs")) }
+        if self.is_stopped(planned).await? { Ok(Output::Nothing) } else { Err(restarted(doing)) }
+    }
+
+    /// Waits until the VM is off; no when the grace is over. One that was started anew meanwhile is told at once: it
+    /// would run for good, however long one waits.
+    async fn goes_down(
+        &self,
+        planned: &VmIdentity,
+        at: &VmRef,
+        doing: &str,
+        grace: u64,
+        cx: &StepCx<'_>,
+    ) -> Result<bool, StepError> {
+        let since = cx.elapsed();
+        let mut uptime = 0;
+        while cx.elapsed().saturating_sub(since) < Duration::from_secs(grace) {
+            let status = self.pve.vm_status(at).await;
+            let status = status.map_err(|error| by_pve(format!("read the state of VM {}", planned.vmid), error))?;
+            if status.is_stopped() {
+                return Ok(true);
+            }
+            let now = status.uptime.unwrap_or_default();
+            if now < uptime {
+                return Err(restarted(doing));
+            }
+            uptime = now;
+            cx.waiting("the machine to shut down", None);
+            cx.sleep(LOOK).await;
+        }
+        cx.notice(format!("VM {} ({}) did not shut down within {grace} s and is stopped", planned.vmid, planned.name));
+        Ok(false)
     }
 
     pub(super) async fn probe_retired(&self, planned: &VmIdentity, cx: &StepCx<'_>) -> Result<Seen, StepError> {
         if let Some(upid) = cx.attached() {
             settle(self, upid, cx).await?;
         }
-        match self.old(&format!("look at VM {}", planned.vmid), planned).await? {
-            Old::Same => Ok(Seen::Missing),
-            Old::Gone => Ok(Seen::Done(Output::Nothing)),
+        let doing = format!("look at VM {}", planned.vmid);
+        match self.old(&doing, planned).await {
+            Ok(Old::Same) => Ok(Seen::Missing),
+            Ok(Old::Gone) => Ok(Seen::Done(Output::Nothing)),
+            Err(error) => {
+                // Another VM than the one that was frozen: as long as nothing is gone, the freeze begins again.
+                if error.class == Class::Refused {
+                    self.still_frozen(&doing, cx).await?;
+                }
+                Err(error)
+            }
         }
     }
 
     /// Deletes exactly the VM of the plan, which must be stopped.
-    pub(super) async fn retire(&self, planned: &VmIdentity, cx: &StepCx<'_>) -> Result<Output, StepError> {
+    pub(super) async fn retire(
+        &self,
+        planned: &VmIdentity,
+        forget: Forget,
+        cx: &StepCx<'_>,
+    ) -> Result<Output, StepError> {
         let doing = format!("delete VM {} ({})", planned.vmid, planned.name);
+        self.still_frozen(&doing, cx).await?;
         if !self.is_stopped(planned).await? {
             return Err(refused(doing, "it runs: someone started it after it was shut down")
                 .hinted("find out who, shut it down, then resume"));
@@ -126,7 +161,7 @@ impl World {
             return Ok(Output::Nothing);
         }
         let at = VmRef::new(planned.node.clone(), planned.vmid);
-        let upid = self.pve.delete_vm(&at, Forget::Nothing).await.map_err(|error| by_pve(&doing, error))?;
+        let upid = self.pve.delete_vm(&at, forget).await.map_err(|error| by_pve(&doing, error))?;
         finish(self, doing.clone(), &upid, cx).await?;
         match self.old(&doing, planned).await? {
             Old::Gone => Ok(Output::Nothing),
@@ -155,4 +190,11 @@ impl World {
             cx.sleep(LOOK).await;
         }
     }
+}
+
+/// Somebody or something (HA, a watchdog, a person) starts the VM while it is to stay off: the next attempt asks again,
+/// a few times.
+fn restarted(doing: impl Into<String>) -> StepError {
+    StepError::new(Class::Transient, doing, "it was started again".to_owned())
+        .hinted("find out who starts it: HA, a watchdog or a person; then resume")
 }

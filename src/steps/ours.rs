@@ -1,6 +1,5 @@
 //! VMs of this run: every one is recognised by its mark before it is touched.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::World;
@@ -11,7 +10,7 @@ use crate::plan::step::{Hardware, OurVm};
 use crate::plan::{Output, provenance};
 use crate::pve::VmConfig;
 use crate::pve::vm::{Change, CloneKind, CloneOrder, Forget, VmRef, WaitingShutdown};
-use crate::types::{Sha256, StorageId, VmId};
+use crate::types::{NodeName, Sha256, StorageId, VmId};
 
 /// Between two looks at a VM that changes.
 const LOOK: Duration = Duration::from_millis(250);
@@ -19,13 +18,21 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Locks that a running create or clone holds.
 const BEING_MADE: &[&str] = &["create", "clone"];
 
+/// What a VM is cloned from, and where its disks go.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub(super) template: VmId,
+    pub(super) node: &'a NodeName,
+    pub(super) storage: &'a StorageId,
+}
+
 pub(super) fn at(vm: &OurVm) -> VmRef {
     VmRef::new(vm.node.clone(), vm.vmid)
 }
 
 impl World {
     /// Our VM as it is now; none when its number is free; a refusal when the number is someone else's.
-    async fn ours(&self, doing: &str, vm: &OurVm) -> Result<Option<VmConfig>, StepError> {
+    pub(super) async fn ours(&self, doing: &str, vm: &OurVm) -> Result<Option<VmConfig>, StepError> {
         self.holder(doing, vm).await?.map(|config| own(doing, vm, config)).transpose()
     }
 
@@ -39,7 +46,7 @@ impl World {
     }
 
     /// The same, but it has to be there.
-    async fn present(&self, doing: &str, vm: &OurVm) -> Result<VmConfig, StepError> {
+    pub(super) async fn present(&self, doing: &str, vm: &OurVm) -> Result<VmConfig, StepError> {
         let found = self.ours(doing, vm).await?;
         found.ok_or_else(|| wrong(doing, format!("VM {} on {} does not exist any more", vm.vmid, vm.node)))
     }
@@ -95,12 +102,12 @@ impl World {
 
     pub(super) async fn clone_vm(
         &self,
-        template: VmId,
+        source: Origin<'_>,
         vm: &OurVm,
-        storage: &StorageId,
         pool: Option<&str>,
         cx: &StepCx<'_>,
     ) -> Result<Output, StepError> {
+        let Origin { template, node, storage } = source;
         let doing = format!("clone template {template} to VM {} on {}", vm.vmid, vm.node);
         let order = CloneOrder {
             newid: vm.vmid,
@@ -108,9 +115,9 @@ impl World {
             description: Some(vm.mark.clone()),
             pool: pool.map(str::to_owned),
             kind: CloneKind::Full { storage: Some(storage.clone()) },
-            target: None,
+            target: (*node != vm.node).then(|| vm.node.clone()),
         };
-        let source = VmRef::new(vm.node.clone(), template);
+        let source = VmRef::new(node.clone(), template);
         let upid = self.pve.clone_vm(&source, &order).await.map_err(|error| by_pve(&doing, error))?;
         finish(self, doing.clone(), &upid, cx).await?;
         self.present(&doing, vm).await?;
@@ -124,7 +131,7 @@ impl World {
         delete: &[String],
     ) -> Result<Seen, StepError> {
         let config = self.present(&format!("read VM {}", vm.vmid), vm).await?;
-        let done = set.iter().all(|(key, value)| config.get(key).is_some_and(|now| same(key, now, value)))
+        let done = set.iter().all(|(key, value)| config.get(key).is_some_and(|now| crate::pve::same(key, now, value)))
             && delete.iter().all(|key| config.get(key).is_none());
         Ok(if done { Seen::Done(Output::Nothing) } else { Seen::Missing })
     }
@@ -248,6 +255,26 @@ impl World {
         }
     }
 
+    pub(super) async fn probe_passed(&self, vm: &OurVm) -> Result<Seen, StepError> {
+        let config = self.present(&format!("read template {}", vm.vmid), vm).await?;
+        let passed = provenance::is_proved(config.description());
+        Ok(if passed { Seen::Done(Output::Nothing) } else { Seen::Missing })
+    }
+
+    /// Adds the line by which later runs know it; the rest of the description stays.
+    pub(super) async fn pass_template(&self, vm: &OurVm) -> Result<Output, StepError> {
+        let doing = format!("mark template {}", vm.vmid);
+        let config = self.present(&doing, vm).await?;
+        let description = format!("{}\n{}", config.description().trim_end(), provenance::proved_line(&self.plan.run));
+        let set = [("description".to_owned(), description)].into();
+        let change = Change { set, delete: Vec::new(), digest: Some(config.digest) };
+        self.pve.change_vm_now(&at(vm), &change).await.map_err(|error| by_pve(&doing, error))?;
+        match self.probe_passed(vm).await? {
+            Seen::Missing => Err(wrong(doing, "the node accepted it, but reads back something else")),
+            _ => Ok(Output::Nothing),
+        }
+    }
+
     pub(super) async fn seal_template(
         &self,
         vm: &OurVm,
@@ -295,34 +322,4 @@ fn read_back(vm: &OurVm, config: &VmConfig, fingerprint: Sha256) -> Result<(), S
         return Err(format!("template {number} has lost its tags"));
     }
     Ok(())
-}
-
-/// Whether two values of a key mean the same. PVE reorders the parts of NICs, drives and tags, and stores other values as sent.
-fn same(key: &str, now: &str, wanted: &str) -> bool {
-    match key {
-        "tags" => parts(&now.to_lowercase(), &[';', ',', ' ']) == parts(&wanted.to_lowercase(), &[';', ',', ' ']),
-        _ if now == wanted => true,
-        _ => parts(now, &[',']) == parts(wanted, &[',']),
-    }
-}
-
-fn parts<'a>(text: &'a str, separators: &[char]) -> BTreeSet<&'a str> {
-    text.split(separators).filter(|part| !part.is_empty()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_are_compared_by_meaning() {
-        assert!(same("tags", "controlplane;single;talos", "talos;single;controlplane"));
-        assert!(same(
-            "net0",
-            "virtio=BC:24:11:00:12:01,bridge=vmbr0,firewall=1",
-            "virtio=BC:24:11:00:12:01,firewall=1,bridge=vmbr0"
-        ));
-        assert!(!same("net0", "virtio=BC:24:11:00:12:01,bridge=vmbr1", "virtio=BC:24:11:00:12:01,bridge=vmbr0"));
-        assert!(!same("cores", "2", "4"));
-    }
 }

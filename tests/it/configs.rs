@@ -9,6 +9,8 @@ use recast::talos::secrets::Secrets;
 use recast::types::Role;
 use secrecy::ExposeSecret as _;
 
+use crate::site::program;
+
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/talos-configs")
 }
@@ -280,4 +282,51 @@ fn secrets_from_control_planes_equal_those_of_the_real_generator() {
         assert!(secrets.to_yaml().expose_secret() == expected, "{}: not byte for byte", case.id);
     }
     println!("secrets: {total} of {total} equal");
+}
+
+/// The program itself, with talosctl's arguments, on every case: the files it writes, and what it refuses.
+#[test]
+fn the_program_takes_talosctls_place_in_every_case() {
+    let place = tempfile::tempdir().unwrap();
+    let secrets = place.path().join("secrets");
+    fs::create_dir_all(&secrets).unwrap();
+    for bundle in fs::read_dir(fixtures().join("secrets")).unwrap().map(|entry| entry.unwrap().path()) {
+        fs::copy(&bundle, secrets.join(bundle.file_name().unwrap())).unwrap();
+    }
+    let (mut total, mut wrong) = (0, Vec::new());
+    for (words, command) in [
+        (["config", "generate"], "generate"),
+        (["config", "patch"], "patch"),
+        (["config", "validate"], "validate"),
+        (["secrets", "generate"], "secrets"),
+    ] {
+        for (dir, case) in cases(command) {
+            total += 1;
+            let work = place.path().join("cases").join(&case.id);
+            fs::create_dir_all(&work).unwrap();
+            for input in fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+                fs::copy(&input, work.join(input.file_name().unwrap())).unwrap();
+            }
+            let output = program(place.path()).current_dir(&work).args(words).args(&case.args).output().unwrap();
+            let told = String::from_utf8_lossy(&output.stderr);
+            let as_expected = if case.refused {
+                output.status.code() == Some(3) && !told.is_empty() && !told.contains("unexpected argument")
+            } else {
+                let single = |name: &str| {
+                    if command == "generate" && name != "out" { work.join("out").join(name) } else { work.join(name) }
+                };
+                output.status.success()
+                    && case
+                        .outputs
+                        .iter()
+                        .flatten()
+                        .all(|name| fs::read(single(name)).ok() == fs::read(dir.join("expected").join(name)).ok())
+            };
+            if !as_expected {
+                wrong.push(format!("{}: {:?} {told}", case.id, output.status.code()));
+            }
+        }
+    }
+    println!("program: {} of {total} equal, byte for byte", total - wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -1,4 +1,5 @@
-//! Crash, fault and repeat tests, generated from the plan of a rebuild of one node: the real steps against a double.
+//! Crash, fault and repeat tests, generated from the plan of a rebuild: the real steps against a double. All of them on
+//! one node with one control plane, and a sample on the lab's three.
 //!
 //! `engine.rs` does the same to the engine alone; here a machine must boot in the end. Each case has a double of its own.
 //! The journal is in memory: what its file survives is `journal.rs`'s and `kill.rs`'s affair.
@@ -18,22 +19,26 @@ use tokio::sync::Notify;
 
 use recast::cli::args::Wishes;
 use recast::cli::carry_out;
-use recast::cli::prepare::prepare;
+use recast::cli::prepare::{DataWish, Order, prepare};
 use recast::engine::clock::Sleep;
 use recast::engine::{Cancel, Class, Clock, Outcome, Perform, RealClock, Retry, Run, Seen, StepCx, StepError};
-use recast::event::Unheard;
+use recast::event::{How, Unheard};
 use recast::journal::{Entry, Journal, JournalError, Log, Memory, Opening, Record, StateDir};
-use recast::plan::{Output, Plan, Planned};
+use recast::plan::{Output, Plan, Planned, Verb};
 use recast::steps::World;
 use recast::types::{Sha256, StepId};
 
-use crate::site::{Double, End, Folder, KUBERNETES, TALOS, assert_deeds, secrets};
+use crate::kill::Random;
+use crate::site::{Cluster, Double, End, Folder, KUBERNETES, TALOS, assert_deeds, secrets};
 
 /// How much faster than life the doubles are.
 const TIME_SCALE: f64 = 200.0;
 
 /// How many cases go on at once. They mostly wait.
 const AT_ONCE: usize = 8;
+
+/// How many journal cuts are tried on the lab, whose rebuild has several hundred.
+const SAMPLE: usize = 20;
 
 /// Longer than any life of these runs; a run that waits longer waits for something that never comes.
 const TOO_LONG: Duration = Duration::from_mins(4);
@@ -82,19 +87,20 @@ enum Ending {
 
 impl Case {
     /// The factory's images, which are the same in every case, are taken from `images` and kept there.
-    async fn new(images: &Path) -> Self {
-        let folder = Folder::new();
+    async fn new(images: &Path, cluster: Cluster) -> Self {
+        let folder = Folder::of(cluster);
         link_files(images, &folder.path("double/factory/images"));
         let double = Double::here(&folder, TIME_SCALE).await;
         let session = folder.session(double.site());
         let now = Timestamp::now();
-        let state = StateDir::new(&folder.state(), "single");
+        let state = StateDir::new(&folder.state(), cluster.name());
         let wishes = Wishes {
             to: Some(TALOS.parse().unwrap()),
             kubernetes: Some(KUBERNETES.parse().unwrap()),
             ..Wishes::default()
         };
-        let prepared = prepare(&session, &wishes, state.new_run_id(now), now).await;
+        let order = Order { verb: Verb::Rebuild, wishes, data: DataWish::Fresh };
+        let prepared = prepare(&session, &order, state.new_run_id(now), now).await;
         let prepared = prepared.unwrap_or_else(|stop| panic!("{stop:?}"));
         let plan = prepared.plan.unwrap_or_else(|| panic!("{:#?}", prepared.findings));
         let run = state.run(&plan.run);
@@ -156,7 +162,7 @@ impl Case {
 
     async fn assert_rebuilt(&self, what: &str) {
         let end = End::of(&self.folder, self.double.site()).await;
-        assert_eq!(end, End::rebuilt(), "{what}: {}", self.story());
+        assert_eq!(end, End::rebuilt(self.folder.cluster()), "{what}: {}", self.story());
         assert_deeds(&self.double.deeds(), &self.plan);
         link_files(&self.folder.path("double/factory/images"), &self.images);
     }
@@ -287,15 +293,24 @@ impl Perform for Mortal {
 }
 
 /// The journal of a run that nothing disturbs.
-fn undisturbed(images: &TempDir) -> Vec<Record> {
+fn undisturbed(images: &TempDir, cluster: Cluster) -> Vec<Record> {
     let records = Mutex::new(Vec::new());
     each("undisturbed", &[()], async |()| {
-        let case = Case::new(images.path()).await;
+        let case = Case::new(images.path(), cluster).await;
         assert_eq!(case.resume().await, Ending::Outcome(Outcome::Done), "{}", case.story());
         case.assert_rebuilt("undisturbed").await;
         *records.lock().unwrap() = case.log.records();
     });
     records.into_inner().unwrap()
+}
+
+/// The steps that had something to do.
+fn applied(records: &[Record]) -> BTreeSet<StepId> {
+    let applied = records.iter().filter_map(|record| match &record.entry {
+        Entry::Succeeded { step, how: How::Applied, .. } => Some(step.clone()),
+        _ => None,
+    });
+    applied.collect()
 }
 
 /// Every record as the last one; and every record that tells of something done, lost.
@@ -320,11 +335,44 @@ fn cuts(records: &[Record]) -> Vec<Cut> {
 #[test]
 fn killed_at_any_record_a_rebuild_goes_on_to_the_same_end() {
     let images = tempfile::tempdir().unwrap();
-    let records = undisturbed(&images);
+    let records = undisturbed(&images, Cluster::Single);
     let cuts = cuts(&records);
     println!("{} records", records.len());
-    each("journal cuts", &cuts, async |cut| {
-        let case = Case::new(images.path()).await;
+    cut_at_each(&images, Cluster::Single, &cuts);
+}
+
+#[test]
+fn killed_at_a_sample_of_records_the_labs_rebuild_goes_on_to_the_same_end() {
+    let images = tempfile::tempdir().unwrap();
+    let records = undisturbed(&images, Cluster::Lab);
+    let cuts = cuts(&records);
+    println!("{} records", records.len());
+    // Evenly spread, and others with every seed.
+    let stride = cuts.len().div_ceil(SAMPLE);
+    let first = usize::try_from(Random::new().below(stride as u64)).unwrap();
+    let sample: Vec<Cut> = cuts.into_iter().skip(first).step_by(stride).collect();
+    cut_at_each(&images, Cluster::Lab, &sample);
+}
+
+/// The rest of the plan is the same, and killed above.
+#[test]
+fn killed_at_any_record_an_image_over_ssh_gets_to_the_same_end() {
+    let images = tempfile::tempdir().unwrap();
+    let records = undisturbed(&images, Cluster::SingleOverSsh);
+    let mut cuts = cuts(&records);
+    cuts.retain(|cut| {
+        let (Cut::After(next) | Cut::InsteadOf(next)) = cut;
+        let near = [next.checked_sub(1), Some(*next)].into_iter().flatten();
+        let steps = near.filter_map(|index| records.get(index)?.entry.step());
+        steps.into_iter().any(|step| step.as_str().starts_with("template/"))
+    });
+    assert!(cuts.len() > 8, "{cuts:?}");
+    cut_at_each(&images, Cluster::SingleOverSsh, &cuts);
+}
+
+fn cut_at_each(images: &TempDir, cluster: Cluster, cuts: &[Cut]) {
+    each("journal cuts", cuts, async |cut| {
+        let case = Case::new(images.path(), cluster).await;
         let death = Death::default();
         let log = CutLog { kept: case.log.clone(), cut: *cut, death: death.clone() };
         let world = Mortal { world: case.world(), death: death.clone() };
@@ -353,6 +401,8 @@ enum Place {
 /// Every step fails once, in one way.
 struct Faulty {
     world: World,
+    /// Only steps whose ids begin so fail.
+    steps: &'static str,
     place: Place,
     class: Class,
     failed: RefCell<BTreeSet<StepId>>,
@@ -362,7 +412,8 @@ impl Faulty {
     /// The fault, if this is the place and the step's turn. What takes a step back doesn't fail: a run that can't be
     /// taken back is stuck by design.
     fn fault(&self, place: Place, step: &Planned) -> Result<(), StepError> {
-        let due = place == self.place && !step.id.as_str().ends_with("/undo");
+        let id = step.id.as_str();
+        let due = place == self.place && id.starts_with(self.steps) && !id.ends_with("/undo");
         if due && self.failed.borrow_mut().insert(step.id.clone()) {
             return Err(StepError::new(self.class, format!("do {}", step.id), "the test wants it"));
         }
@@ -390,19 +441,30 @@ impl Perform for Faulty {
 
 #[test]
 fn every_step_may_fail_once_in_every_way() {
+    fail_once_in_every_way(Cluster::Single, "");
+}
+
+#[test]
+fn every_step_of_an_image_over_ssh_may_fail_once_in_every_way() {
+    fail_once_in_every_way(Cluster::SingleOverSsh, "template/");
+}
+
+#[expect(clippy::print_stdout, reason = "the counts are what a reader of the test's output wants to know")]
+fn fail_once_in_every_way(cluster: Cluster, steps: &'static str) {
     let images = tempfile::tempdir().unwrap();
+    let applied = applied(&undisturbed(&images, cluster));
     let mut ways = Vec::new();
     for class in [Class::Transient, Class::Permanent, Class::Ambiguous, Class::Refused] {
         ways.extend([Place::Probe, Place::Before, Place::After].map(|place| (class, place)));
     }
     let faults = AtomicUsize::new(0);
     each("ways to fail", &ways, async |&(class, place)| {
-        let case = Case::new(images.path()).await;
+        let case = Case::new(images.path(), cluster).await;
         let mut failed = BTreeSet::new();
         let mut ending = None;
         // Each process of the run meets at least one new fault, or is the last.
         for _ in 0..=case.plan.steps().count() {
-            let world = Faulty { world: case.world(), place, class, failed: RefCell::new(failed) };
+            let world = Faulty { world: case.world(), steps, place, class, failed: RefCell::new(failed) };
             let lived = case.live(&world, Box::new(case.log.clone()), &Death::default()).await;
             failed = world.failed.into_inner();
             let done = lived == Ending::Outcome(Outcome::Done);
@@ -412,8 +474,11 @@ fn every_step_may_fail_once_in_every_way() {
             }
         }
         assert_eq!(ending, Some(Ending::Outcome(Outcome::Done)), "{class:?} {place:?}: {}", case.story());
-        let met = case.plan.steps().filter(|planned| failed.contains(&planned.id)).count();
-        assert_eq!(met, case.plan.steps().count());
+        // What there is nothing to do about is never applied, so it can't fail there.
+        let idle = |planned: &Planned| place != Place::Probe && !applied.contains(&planned.id);
+        let meant = || case.plan.steps().filter(|planned| planned.id.as_str().starts_with(steps) && !idle(planned));
+        let met = meant().filter(|planned| failed.contains(&planned.id)).count();
+        assert_eq!(met, meant().count());
         faults.fetch_add(met, Ordering::Relaxed);
         case.assert_rebuilt(&format!("{class:?} {place:?}")).await;
     });
@@ -454,14 +519,16 @@ impl Perform for Twice {
 #[test]
 fn every_step_may_be_done_twice() {
     let images = tempfile::tempdir().unwrap();
-    each("every step twice", &[()], async |()| {
-        let case = Case::new(images.path()).await;
+    each("every step twice", &[Cluster::Single, Cluster::SingleOverSsh], async |cluster| {
+        let case = Case::new(images.path(), *cluster).await;
         let world = Twice { world: case.world(), applied: RefCell::default() };
         let ending = case.live(&world, Box::new(case.log.clone()), &Death::default()).await;
         assert_eq!(ending, Ending::Outcome(Outcome::Done), "{}", case.story());
         case.assert_rebuilt("twice").await;
+        let done = applied(&case.log.records());
         let applied = world.applied.into_inner();
-        assert_eq!(applied.len(), case.plan.steps().count());
+        assert_eq!(applied.keys().cloned().collect::<BTreeSet<_>>(), done);
+        assert!(done.len() + 3 > case.plan.steps().count(), "{done:?}");
         // What looks done when it is done isn't done again; the rest only looks, or is the same when done again.
         let twice: Vec<&StepId> = applied.iter().filter(|(_, times)| **times > 1).map(|(id, _)| id).collect();
         println!("applied twice: {twice:?}");

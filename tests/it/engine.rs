@@ -158,6 +158,8 @@ struct World {
     applied: RefCell<BTreeMap<StepId, u32>>,
     offences: RefCell<Vec<String>>,
     faults: RefCell<BTreeMap<StepId, Fault>>,
+    /// Steps that ask that often for the phase `template` to be opened again, instead of being applied.
+    reopen: RefCell<BTreeMap<StepId, u32>>,
     /// Steps whose undo fails, once.
     stuck: RefCell<BTreeSet<StepId>>,
     /// Steps that are performed twice each time.
@@ -258,6 +260,10 @@ impl World {
 
     async fn apply_once(&self, step: &Planned, cx: &StepCx<'_>) -> Result<Output, StepError> {
         self.alive().await;
+        if let Some(left) = self.reopen.borrow_mut().get_mut(&step.id).filter(|left| **left > 0) {
+            *left -= 1;
+            return Err(Self::error(Class::Refused).reopening("template"));
+        }
         if let Some(class) = self.fault(&step.id, |fault| matches!(fault, Fault::Before(_))) {
             return Err(Self::error(class));
         }
@@ -549,6 +555,57 @@ fn assert_undone(world: &World, memory: &Memory, failed: &StepId) {
             undone.iter().map(|id| phase.steps.iter().position(|planned| planned.id == *id).unwrap()).collect();
         assert!(order.is_sorted_by(|a, b| a > b), "undone in order {undone:?}");
     }
+}
+
+fn reopening(step: &str, times: u32) -> (World, Memory) {
+    let world = World::new();
+    world.reopen.borrow_mut().insert(StepId::from(step), times);
+    (world, Memory::default())
+}
+
+#[test]
+fn a_phase_that_does_not_hold_any_more_is_undone_and_done_anew() {
+    let (world, memory) = reopening("retire/101", 2);
+    assert_eq!(live(&world, &memory, None, None), Some(Outcome::Done));
+    world.assert_right("reopened twice");
+    let count = |is: fn(&Entry) -> bool| memory.records().iter().filter(|record| is(&record.entry)).count();
+    assert_eq!(count(|entry| matches!(entry, Entry::Reopened { .. })), 2);
+    assert_eq!(world.applied.borrow()[&StepId::from("template/create")], 3);
+    assert_eq!(world.applied.borrow()[&StepId::from("retire/101")], 1);
+}
+
+#[test]
+fn somebody_who_disturbs_for_ever_ends_the_run() {
+    let (world, memory) = reopening("retire/101", 99);
+    assert_eq!(live(&world, &memory, None, None), Some(Outcome::Refused));
+    let asked = 99 - world.reopen.borrow()[&StepId::from("retire/101")];
+    assert_eq!(asked, recast::engine::MOST_REOPENINGS + 1);
+    world.reopen.borrow_mut().clear();
+    resume_to_the_end(&world, &memory, "after it was left alone");
+}
+
+#[test]
+fn nothing_is_done_anew_once_something_was_destroyed() {
+    let (world, memory) = reopening("provision/cp-1/clone", 1);
+    assert_eq!(live(&world, &memory, None, None), Some(Outcome::Refused));
+    assert!(!memory.records().iter().any(|record| matches!(record.entry, Entry::Reopened { .. })));
+    resume_to_the_end(&world, &memory, "refused after the retirement");
+}
+
+#[test]
+fn killed_at_every_record_of_a_reopened_run_it_resumes_to_the_same_end() {
+    let (world, memory) = reopening("retire/101", 1);
+    assert_eq!(live(&world, &memory, None, None), Some(Outcome::Done));
+    let records = u32::try_from(memory.records().len()).unwrap();
+    for death in [Death::BeforeRecord, Death::AfterRecord] {
+        for at in 0..records {
+            let (world, memory) = reopening("retire/101", 1);
+            assert_eq!(live(&world, &memory, Some((at, death)), None), None);
+            world.finish_tasks();
+            resume_to_the_end(&world, &memory, &format!("reopened, killed at record {at} ({death:?})"));
+        }
+    }
+    println!("killed at every record of a reopened run: {} cases", records * 2);
 }
 
 #[test]

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use recast::cli::args::Wishes;
 use recast::cli::carry_out::world;
-use recast::cli::prepare::prepare;
+use recast::cli::prepare::{DataWish, Order, prepare};
 use recast::cli::session::Session;
 use recast::engine::{Cancel, Class, Ended, RealClock, Retry, Run};
 use recast::event::{Outcome, Unheard};
 use recast::journal::{Journal, Opening};
 use recast::net::Silent;
 use recast::plan::step::OurVm;
-use recast::plan::{Phase, Plan, Planned, Step, Undo};
+use recast::plan::{Phase, Plan, Planned, Step, Undo, Verb};
 use recast::pve::storage::{Upload, UploadKind};
 use recast::pve::vm::{Change, VmRef, WaitingShutdown};
 use recast::pve::{Upid, Wait};
@@ -45,7 +45,8 @@ impl Scene {
             kubernetes: Some(KUBERNETES.parse().unwrap()),
             ..Wishes::default()
         };
-        let prepared = prepare(&session, &wishes, "2026-11-20T22-31-05".into(), jiff::Timestamp::now()).await;
+        let order = Order { verb: Verb::Rebuild, wishes, data: DataWish::Fresh };
+        let prepared = prepare(&session, &order, "2026-11-20T22-31-05".into(), jiff::Timestamp::now()).await;
         let prepared = prepared.unwrap_or_else(|stop| panic!("{stop:?}"));
         let plan = prepared.plan.unwrap_or_else(|| panic!("{:?}", prepared.findings));
         Self { session, plan, folder, double }
@@ -172,7 +173,10 @@ async fn a_vm_without_this_runs_mark_is_never_deleted_as_ours() {
         .await;
     scene.refused(Step::GrowDisk { vm: vm.clone(), disk: "scsi0".to_owned(), gib: 64 }, "is not the one").await;
     scene
-        .refused(Step::CloneVm { template: VmId(101), vm, storage: "local-lvm".into(), pool: None }, "is not the one")
+        .refused(
+            Step::CloneVm { template: VmId(101), from: None, vm, storage: "local-lvm".into(), pool: None },
+            "is not the one",
+        )
         .await;
 }
 

@@ -118,7 +118,7 @@ fn a_newer_format_is_refused_with_both_versions() {
     let dir = journaled(root.path(), Vec::new());
     fs::write(dir.journal_file(), "{\"seq\":0,\"entry\":\"begun\",\"format\":7,\"zone\":\"later\"}\n").unwrap();
     let error = resume(&dir).err().unwrap();
-    assert!(error.to_string().ends_with("has journal format 7, this program reads up to 1"), "{error}");
+    assert!(error.to_string().ends_with("has journal format 7, this program reads up to 2"), "{error}");
 }
 
 #[test]
@@ -164,25 +164,94 @@ fn the_newest_run_with_something_left_is_found() {
     assert_eq!(state.newest_unfinished().unwrap().unwrap().id(), opened[1].1.id());
 }
 
-/// The files in `tests/golden/journals/v1` were written by released versions. They are never edited, only added to.
+/// The files in `tests/golden/journals` were written by released versions. They are never edited, only added to.
 #[test]
 fn journals_of_earlier_versions_parse_for_ever() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/journals/v1");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/journals");
     let mut kinds = BTreeSet::new();
-    for file in fs::read_dir(dir).unwrap() {
-        let path = file.unwrap().path();
-        let records = read(&path).unwrap();
-        let mut ids: Vec<&str> = records.iter().filter_map(|r| r.entry.step()).map(StepId::as_str).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let mut state = RunState::new(&phases_of(&ids));
-        for record in &records {
-            kinds.insert(record.entry.name());
-            state.record(&record.entry).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    for dir in ["v1", "v2"] {
+        for file in fs::read_dir(root.join(dir)).unwrap() {
+            let path = file.unwrap().path();
+            let records = read(&path).unwrap();
+            let mut ids: Vec<&str> = records.iter().filter_map(|r| r.entry.step()).map(StepId::as_str).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            let mut state = RunState::new(&phases_of(&ids));
+            for record in &records {
+                kinds.insert(record.entry.name());
+                state.record(&record.entry).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            }
         }
     }
-    let all = "api-probe cancelled closed failed handle opened resumed started succeeded undo-failed undo-finished undo-started";
+    let all = "api-probe cancelled closed failed handle opened reopened resumed started succeeded undo-failed \
+               undo-finished undo-started";
     assert_eq!(kinds.into_iter().collect::<Vec<_>>().join(" "), all, "the samples hold every kind of record");
+}
+
+/// Two phases of one step that can be undone, then one of a step that can't.
+fn three_phases() -> Vec<Phase> {
+    let phase = |name: &str, undo| Phase {
+        name: name.to_owned(),
+        steps: vec![Planned { id: StepId::from(name), step: Step::ConfirmFacts, after: Vec::new(), undo }],
+        width: 1,
+    };
+    let undone = || Undo::By(Box::new(Step::ConfirmFacts));
+    let gone = Undo::Irreversible { because: "it is gone".to_owned() };
+    vec![phase("backup", undone()), phase("freeze", undone()), phase("retire", gone)]
+}
+
+/// The state after these entries.
+fn state_of(entries: &[Entry]) -> RunState {
+    let mut state = RunState::new(&three_phases());
+    let format = recast::journal::JournalFormat::CURRENT;
+    let plan = recast::types::Sha256::of(PLAN);
+    state.record(&Entry::Opened { format, tool: String::new(), plan, run: opening().run }).unwrap();
+    for entry in entries {
+        state.record(entry).unwrap();
+    }
+    state
+}
+
+fn reopened(phase: &str) -> Entry {
+    Entry::Reopened { phase: phase.to_owned(), because: "someone started a VM".to_owned() }
+}
+
+#[test]
+fn a_phase_that_is_opened_again_is_undone_first_and_forgets_what_it_found() {
+    use recast::journal::Todo;
+    let done = [started("backup"), succeeded("backup"), started("freeze"), succeeded("freeze"), started("retire")];
+    let mut state = state_of(&done);
+    state.record(&reopened("freeze")).unwrap();
+    assert_eq!(state.next(), [Todo::Undo(StepId::from("freeze"))]);
+    assert!(state.outputs().contains_key(&StepId::from("backup")));
+    assert!(!state.outputs().contains_key(&StepId::from("freeze")), "an old snapshot is never taken as final");
+    assert!(state.record(&started("freeze")).is_err(), "it is not begun before it is undone");
+    state.record(&Entry::UndoStarted { step: "freeze".into() }).unwrap();
+    state.record(&Entry::UndoFinished { step: "freeze".into() }).unwrap();
+    assert_eq!(state.next(), [Todo::Start(StepId::from("freeze"))]);
+    assert_eq!((state.reopenings("freeze"), state.reopenings("backup")), (1, 0));
+    let mut state = state_of(&done);
+    state.record(&reopened("backup")).unwrap();
+    let undo: Vec<_> = ["freeze", "backup"].map(|id| Todo::Undo(StepId::from(id))).into();
+    assert_eq!(state.next(), undo, "the later one first");
+}
+
+#[test]
+fn nothing_is_opened_again_once_something_is_gone() {
+    let mut state = state_of(&[
+        started("backup"),
+        succeeded("backup"),
+        started("freeze"),
+        succeeded("freeze"),
+        started("retire"),
+        succeeded("retire"),
+    ]);
+    for phase in ["backup", "freeze", "retire"] {
+        assert!(state.record(&reopened(phase)).is_err(), "{phase}");
+    }
+    let mut early = state_of(&[started("backup")]);
+    assert!(early.record(&reopened("freeze")).is_err(), "it was not begun");
+    assert!(early.record(&reopened("elsewhere")).is_err(), "the plan hasn't got it");
 }
 
 // ------------------------------------------------------------------------------------- the transition table

@@ -5,16 +5,16 @@ use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::site::{Double, End, Folder, REBUILD, assert_deeds, plan};
+use crate::site::{Cluster, Double, End, Folder, assert_deeds, plan};
 
 /// A recast at work, whose events are read.
-struct Recast {
+pub(crate) struct Recast {
     child: Child,
     events: Lines<BufReader<ChildStdout>>,
 }
 
 impl Recast {
-    fn start(mut command: Command, folder: &Folder) -> Self {
+    pub(crate) fn start(mut command: Command, folder: &Folder) -> Self {
         let mut told = File::options().create(true).append(true).open(folder.path("told")).unwrap();
         std::io::Write::write_all(&mut told, b"-----\n").unwrap();
         let mut child = command.args(["--events", "-"]).stdout(Stdio::piped()).stderr(told).spawn().unwrap();
@@ -22,11 +22,14 @@ impl Recast {
         Self { child, events }
     }
 
-    /// Waits for that many events of the steps; the last of them.
-    fn wait_for(&mut self, events: u64) -> String {
+    /// Waits for that many events of the steps; the last of them. None when the run ends before.
+    pub(crate) fn wait_for(&mut self, events: u64) -> Option<String> {
         let mut steps = self.events.by_ref().map_while(Result::ok).filter(|line| line.contains("step"));
-        let last = steps.nth(usize::try_from(events).unwrap());
-        last.unwrap_or_else(|| panic!("the run ended before {events} events"))
+        steps.nth(usize::try_from(events).unwrap())
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
     }
 
     fn signal(&self, name: &str) {
@@ -35,7 +38,7 @@ impl Recast {
     }
 
     /// Waits for its end; the exit code, if it ended by itself.
-    fn end(mut self) -> Option<i32> {
+    pub(crate) fn end(mut self) -> Option<i32> {
         let rest = self.events.by_ref().map_while(Result::ok);
         rest.for_each(drop);
         self.child.wait().unwrap().code()
@@ -43,15 +46,15 @@ impl Recast {
 }
 
 /// Random numbers from a seed that is told, so that a failure can be had again.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let given = std::env::var("RECAST_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
         Self(given.unwrap_or_else(|| u64::from(jiff::Timestamp::now().subsec_nanosecond().unsigned_abs())))
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         // SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -60,7 +63,7 @@ impl Random {
     }
 }
 
-fn told(folder: &Folder) -> String {
+pub(crate) fn told(folder: &Folder) -> String {
     std::fs::read_to_string(folder.path("told")).unwrap_or_default()
 }
 
@@ -72,17 +75,17 @@ async fn killed_three_times_at_random_moments_it_ends_as_if_nothing_had_happened
     let seed = random.0;
     let mut moments = Vec::new();
     for kill in 0..3 {
-        let args = if kill == 0 { REBUILD } else { &["resume"] };
+        let args = if kill == 0 { &Cluster::Single.rebuild()[..] } else { &["resume"][..] };
         let mut recast = Recast::start(folder.recast(double.site(), args), &folder);
         moments.push(recast.wait_for(random.below(20)));
-        recast.child.kill().unwrap();
+        recast.kill();
         assert_eq!(recast.end(), None);
     }
     let recast = Recast::start(folder.recast(double.site(), &["resume"]), &folder);
     let code = recast.end();
     let story = format!("RECAST_TEST_SEED={seed}, killed after {moments:#?}\n{}", told(&folder));
     assert_eq!(code, Some(0), "{story}");
-    assert_eq!(End::of(&folder, double.site()).await, End::rebuilt(), "{story}");
+    assert_eq!(End::of(&folder, double.site()).await, End::rebuilt(folder.cluster()), "{story}");
     assert_deeds(&double.deeds(), &plan(&folder.run()));
     // A run that is done is not begun again.
     assert_eq!(Recast::start(folder.recast(double.site(), &["resume"]), &folder).end(), Some(3));
@@ -92,8 +95,8 @@ async fn killed_three_times_at_random_moments_it_ends_as_if_nothing_had_happened
 async fn told_to_end_it_parks_within_five_seconds_and_goes_on_later() {
     let folder = Folder::new();
     let double = Double::program(&folder, 50.0);
-    let mut recast = Recast::start(folder.recast(double.site(), REBUILD), &folder);
-    let moment = recast.wait_for(15);
+    let mut recast = Recast::start(folder.recast(double.site(), &Cluster::Single.rebuild()), &folder);
+    let moment = recast.wait_for(15).unwrap();
     recast.signal("TERM");
     let since = Instant::now();
     let code = recast.end();
@@ -103,6 +106,6 @@ async fn told_to_end_it_parks_within_five_seconds_and_goes_on_later() {
     assert!(told(&folder).contains("recast resume"), "{}", told(&folder));
     let resumed = Recast::start(folder.recast(double.site(), &["resume"]), &folder).end();
     assert_eq!(resumed, Some(0), "{}", told(&folder));
-    assert_eq!(End::of(&folder, double.site()).await, End::rebuilt());
+    assert_eq!(End::of(&folder, double.site()).await, End::rebuilt(folder.cluster()));
     assert_deeds(&double.deeds(), &plan(&folder.run()));
 }

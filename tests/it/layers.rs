@@ -9,23 +9,33 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("exit", &[]),
     ("profile", &["types"]),
-    ("plan", &["types", "profile"]),
+    ("property", &["types"]),
+    ("plan", &["types", "profile", "property"]),
     ("event", &["types", "plan"]),
     ("journal", &["types", "plan", "event"]),
     ("engine", &["types", "plan", "event", "journal"]),
     ("net", &["types"]),
-    ("pve", &["types", "net"]),
+    ("command", &["types"]),
+    ("pve", &["types", "property", "net"]),
+    ("backup", &["types", "net"]),
     ("image", &["types", "net"]),
     ("talos", &["types", "net"]),
     ("k8s", &["types", "net"]),
-    ("observe", &["types", "profile", "plan", "net", "pve", "image", "talos", "k8s"]),
-    ("steps", &["types", "profile", "plan", "event", "engine", "net", "pve", "image", "talos", "k8s", "observe"]),
+    ("ssh", &["types", "net"]),
+    ("observe", &["types", "profile", "plan", "net", "pve", "image", "talos", "k8s", "ssh"]),
+    (
+        "steps",
+        &[
+            "types", "profile", "plan", "event", "engine", "net", "command", "backup", "pve", "image", "talos", "k8s",
+            "ssh", "observe",
+        ],
+    ),
     ("report", &["types", "plan", "event", "journal"]),
     (
         "cli",
         &[
-            "types", "exit", "profile", "plan", "event", "journal", "engine", "net", "pve", "image", "talos", "k8s",
-            "observe", "steps", "report",
+            "types", "exit", "profile", "plan", "event", "journal", "engine", "net", "command", "backup", "pve",
+            "image", "talos", "k8s", "ssh", "observe", "steps", "report",
         ],
     ),
 ];
@@ -33,13 +43,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Which rooms each room of `mock-pve/src/` may use.
 const ROOMS: &[(&str, &[&str])] = &[
     ("disk", &[]),
-    ("world", &["disk"]),
+    ("etcd", &["disk"]),
+    ("world", &["disk", "etcd"]),
     ("audit", &["world"]),
     ("pve", &["world"]),
     ("factory", &["world", "disk"]),
-    ("talos", &["world"]),
-    ("kube", &["world"]),
-    ("serve", &["world", "pve", "factory", "talos", "kube", "audit", "disk"]),
+    ("ssh", &["world", "pve"]),
+    ("talos", &["world", "etcd"]),
+    ("kube", &["world", "etcd"]),
+    ("serve", &["world", "pve", "ssh", "factory", "talos", "kube", "audit", "disk"]),
 ];
 
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
@@ -93,7 +105,8 @@ fn offences(src: &Path, allowed: &[(&str, &[&str])]) -> Vec<String> {
     for file in rust_files(src) {
         let relative = file.strip_prefix(src).unwrap();
         let module = relative.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs");
-        if ["lib", "main"].contains(&module) {
+        // A room's tests may start the whole double.
+        if ["lib", "main"].contains(&module) || file.ends_with("tests.rs") {
             continue;
         }
         let Some((_, may)) = allowed.iter().find(|(name, _)| *name == module) else {

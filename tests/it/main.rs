@@ -1,17 +1,25 @@
 //! The one integration test binary. `layers::no_test_file_is_forgotten` fails when a file here isn't listed.
 
+#![allow(clippy::large_futures, reason = "whole runs are awaited where they stand; nothing moves them")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
 
 mod certificates;
 mod configs;
 mod crash;
 mod engine;
+mod freeze;
 mod guards;
+mod hermetic;
 mod journal;
 mod kill;
+mod lab;
 mod layers;
 mod profile;
 mod readme;
 mod refusals;
 mod rehearsal;
+mod report;
 mod site;
+mod snapshot;
+mod template;
+mod verbs;

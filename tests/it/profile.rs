@@ -49,7 +49,7 @@ fn profiles_and_site_that_come_with_the_project_load_without_a_warning() {
     assert_eq!(vm.address, Some("192.168.178.41".parse().unwrap()));
     let talos = loaded.value.talos.unwrap();
     let folder = Path::new("/etc/clusters");
-    assert_eq!(talos.secrets_file_in(folder), Path::new("/etc/clusters/single/secrets.yaml"));
+    assert_eq!(talos.secrets_file_in(folder).as_deref(), Some(Path::new("/etc/clusters/single/secrets.yaml")));
     assert_eq!(loaded.value.network.api_endpoint.unwrap().url(), "https://192.168.178.41:6443");
 }
 
@@ -110,36 +110,53 @@ fn each_fault_of_a_profile_is_named_with_its_place() {
         ),
         (
             "template: 101",
-            "template: 101\nhooks: {finished: [x]}\nbackup: {dir: b}",
+            "template: 101\nhooks: {finished: [x]}\nbackup: {copies: [{path: a, ssh: {host: b}}], keep: 0}\ndata_disks: []",
             &[
-                "25:1 hooks: this key is not supported by this version of recast (remove it, or use a version that supports it)",
-                "26:1 backup: this key is not supported by this version of recast (remove it, or use a version that supports it)",
+                "25:19 hooks.finished: expected text, found a list",
+                "26:19 backup.copies[0]: expected one of `path`, `ssh` or `command`",
+                "26:34 backup.copies[0].ssh.path: this key is missing",
+                "26:53 backup.keep: 0 would keep nothing (leave it out to keep all)",
+                "27:1 data_disks: this key is not supported by this version of recast (remove it, or use a version that \
+             supports it)",
             ],
         ),
         (
             "    count: 2",
-            "    count: 2\n    vm: {inherit: [mac], cores: 3, numa: 1}",
+            "    count: 2\n    vm: {inherit: [mac, disk], cores: 3, numa: 1}",
             &[
-                "17:19 nodes.workers.vm.inherit: this key is not supported by this version of recast",
-                "17:33 nodes.workers.vm.cores: this is set by `cores`",
+                "17:25 nodes.workers.vm.inherit[1]: 'disk' is not one of mac, nics, startup, onboot, pool, firewall, ha, \
+             tags, description",
+                "17:39 nodes.workers.vm.cores: this is set by `cores`",
             ],
         ),
         (
             "template: 101",
-            "strategy: park\naddress_discovery: {mode: agent}\nguards: {require_copy: true}",
+            "strategy: park\ntransport: pull\nguards: {require_copy: true}\nfinish: {git: {commit: false, push: true}, flux: true}",
             &[
                 "24:11 strategy: `park` is not supported by this version of recast",
-                "25:27 address_discovery.mode: `agent` is not supported by this version of recast",
-                "26:10 guards.require_copy: this key is not supported by this version of recast (remove it, or use a version \
-             that supports it)",
+                "25:12 transport: `pull` is not supported by this version of recast",
+                "26:24 guards.require_copy: no copy is configured (say where in `backup.copies`)",
+                "27:37 finish.git.push: there is nothing to push without `commit`",
+                "27:50 finish.flux: needs `flux` to say which repository",
             ],
         ),
         (
             "secrets_file: secrets.yaml",
-            "secrets_file: {command: pass x}",
+            "secrets_file: {comand: pass x}\n  config_patches: [{for: all}, {file: a, inline: b}, {for: x, file: a}]",
             &[
-                "7:18 talos.secrets_file.command: this key is not supported by this version of recast (remove it, or use a \
-             version that supports it)",
+                "7:17 talos.secrets_file.command: this key is missing",
+                "7:18 talos.secrets_file.comand: unknown key (did you mean `command`?)",
+                "8:20 talos.config_patches[0]: expected either `file` or `inline`",
+                "8:32 talos.config_patches[1]: expected either `file` or `inline`",
+                "8:60 talos.config_patches[2].for: 'x' is not one of all, controlplane, worker",
+            ],
+        ),
+        (
+            "template: 101",
+            "address_discovery: {mode: cloud-init}",
+            &[
+                "24:27 address_discovery.mode: cloud-init can't give good-cp-01, good-w-02 an address (give each machine an \
+             `ip` in its assignment)",
             ],
         ),
         ("tags: [talos, good]\n", "", &["1:1 tags: this key is missing"]),

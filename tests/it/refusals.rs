@@ -279,7 +279,10 @@ const CASES: &[Case] = &[
         name: "extra disk",
         spoil: Spoil::World(|scene| scene.vm(1100, |vm| set(vm, "scsi1", "local-lvm:vm-1100-disk-2,size=8G"))),
         code: 4,
-        words: &["VM 1100 (single-cp-01) on pve1 has a disk beyond its system: scsi1 = local-lvm:vm-1100-disk-2"],
+        words: &[
+            "VM 1100 (single-cp-01) on pve1 has a disk beyond its system: scsi1 = local-lvm:vm-1100-disk-2",
+            "--destroy-disk 1100:scsi1",
+        ],
     },
     Case {
         name: "unused disk",
@@ -300,16 +303,23 @@ const CASES: &[Case] = &[
         words: &["VM 1100 (single-cp-01) on pve1 is locked (lock: backup)"],
     },
     Case {
-        name: "snapshot",
-        spoil: Spoil::World(|scene| {
-            scene.vm(1100, |vm| {
-                let config = vm.config.clone();
-                vm.snapshots.insert("before".to_owned(), config);
-                set(vm, "parent", "before");
-            });
-        }),
+        name: "named disk that is not there",
+        spoil: Spoil::Asked(&[
+            "rebuild",
+            "--to",
+            "1.13.9",
+            "--kubernetes",
+            "1.35.0",
+            "--fresh",
+            "--destroy-disk",
+            "1100:scsi7",
+            "--confirm",
+            "single",
+            "-o",
+            "json",
+        ]),
         code: 4,
-        words: &["VM 1100 (single-cp-01) on pve1 has snapshots"],
+        words: &["--destroy-disk 1100:scsi7 names no disk of a VM that is replaced"],
     },
     Case {
         name: "storage full",
@@ -542,10 +552,13 @@ fn judge(case: &Case, output: &Output, touched: bool) -> Result<(), String> {
     must(hints, "there is no hint".to_owned());
     let told: String = problems
         .iter()
-        .flat_map(|problem| [&problem["what"], &problem["causes"], &problem["hints"], &problem["where"]])
-        .map(|part| match part {
-            Value::Array(texts) => texts.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n"),
-            part => part.as_str().unwrap_or_default().to_owned(),
+        .map(|problem| {
+            let texts = |key: &str| -> Vec<&str> {
+                problem[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+            };
+            let place = problem["where"].as_str().map(|place| format!("{place}: ")).unwrap_or_default();
+            let what = format!("{place}{}", problem["what"].as_str().unwrap_or_default());
+            [what, texts("causes").join("\n"), texts("hints").join("\n")].join("\n")
         })
         .collect::<Vec<_>>()
         .join("\n");

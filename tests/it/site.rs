@@ -22,21 +22,52 @@ use recast::cli::args::Global;
 use recast::cli::carry_out::access;
 use recast::cli::env::Env;
 use recast::cli::session::{Place, Session};
+use recast::command::Mode;
 use recast::net::Reach;
 use recast::observe::cluster;
 use recast::plan::{Plan, PlannedVm, Step};
+use recast::profile::{Taken, WantedVm, expand};
 use recast::pve::vm::VmRef;
 use recast::talos::config::Contract;
 use recast::talos::secrets::Secrets;
-use recast::types::{NodeName, Role, StorageId, VmId};
+use recast::types::StorageId;
 
 /// The versions that the tests rebuild to, from those in `profiles/single.yaml`.
 pub(crate) const TALOS: &str = "1.13.9";
 pub(crate) const KUBERNETES: &str = "1.35.0";
 
-/// The arguments of the rebuild that all these tests are about.
-pub(crate) const REBUILD: &[&str] =
-    &["rebuild", "--to", TALOS, "--kubernetes", KUBERNETES, "--fresh", "--confirm", "single"];
+/// The clusters that the tests rebuild.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cluster {
+    /// One control plane on one PVE node: `profiles/single.yaml`.
+    Single,
+    /// The same, with images that go straight into volumes over SSH.
+    SingleOverSsh,
+    /// Three control planes and two workers on three PVE nodes: `profiles/lab.yaml`, with addresses that are mapped, so
+    /// that several tests have one at a time.
+    Lab,
+}
+
+impl Cluster {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Single | Self::SingleOverSsh => "single",
+            Self::Lab => "lab",
+        }
+    }
+
+    /// The arguments of the rebuild that these tests are about.
+    pub(crate) fn rebuild(self) -> [&'static str; 7] {
+        ["rebuild", "--to", TALOS, "--kubernetes", KUBERNETES, "--confirm", self.name()]
+    }
+
+    /// The profile's text.
+    fn profile(self) -> String {
+        let text = fs::read_to_string(repository().join("profiles").join(self.name()).with_extension("yaml")).unwrap();
+        let text = text.replace("127.20.0.", "10.20.0.").replace("site: lab/site.yaml\n", "");
+        if self == Self::SingleOverSsh { text + "transport: ssh\n" } else { text }
+    }
+}
 
 /// The number of the cluster's only VM.
 pub(crate) const VM: u32 = 1100;
@@ -58,18 +89,28 @@ pub(crate) fn secrets() -> &'static str {
 /// A folder with a profile and its secrets, and room for all that a run writes.
 pub(crate) struct Folder {
     root: TempDir,
+    cluster: Cluster,
 }
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        let folder = Self { root: tempfile::Builder::new().prefix("recast-it-").tempdir().unwrap() };
-        fs::create_dir_all(folder.path("cluster/single")).unwrap();
+        Self::of(Cluster::Single)
+    }
+
+    pub(crate) fn of(cluster: Cluster) -> Self {
+        let root = tempfile::Builder::new().prefix("recast-it-").tempdir().unwrap();
+        let folder = Self { root, cluster };
+        let configuration = folder.path("cluster").join(cluster.name());
+        fs::create_dir_all(&configuration).unwrap();
         fs::create_dir_all(folder.path("home")).unwrap();
-        let profile = fs::read_to_string(repository().join("profiles/single.yaml")).unwrap();
         // What is steady for a second is steady enough for a double.
-        fs::write(folder.profile(), format!("{profile}steady: 1s\n")).unwrap();
-        fs::write(folder.path("cluster/single/secrets.yaml"), secrets()).unwrap();
+        fs::write(folder.profile(), format!("{}steady: 1s\n", cluster.profile())).unwrap();
+        fs::write(configuration.join("secrets.yaml"), secrets()).unwrap();
         folder
+    }
+
+    pub(crate) fn cluster(&self) -> Cluster {
+        self.cluster
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -77,17 +118,21 @@ impl Folder {
     }
 
     pub(crate) fn profile(&self) -> PathBuf {
-        self.path("cluster/single.yaml")
+        self.path("cluster").join(self.cluster.name()).with_extension("yaml")
     }
 
     pub(crate) fn state(&self) -> PathBuf {
         self.path("state")
     }
 
+    /// Where the runs' directories are.
+    pub(crate) fn runs(&self) -> PathBuf {
+        self.state().join(self.cluster.name()).join("runs")
+    }
+
     /// The directory of the only run.
     pub(crate) fn run(&self) -> PathBuf {
-        let runs: Vec<PathBuf> =
-            fs::read_dir(self.path("state/single/runs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let runs: Vec<PathBuf> = fs::read_dir(self.runs()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(runs.len(), 1, "{runs:?}");
         runs[0].clone()
     }
@@ -107,7 +152,7 @@ impl Folder {
             site: Some(site.to_owned()),
             state_dir: Some(self.state()),
             cache_dir: Some(self.path("cache")),
-            confirm: Some("single".to_owned()),
+            confirm: Some(self.cluster.name().to_owned()),
             ..Global::default()
         }
     }
@@ -119,7 +164,7 @@ impl Folder {
             ("KUBECONFIG", text("kubeconfig")),
             ("TALOSCONFIG", text("talosconfig")),
         ]);
-        Place { env, reach: Reach::LoopbackOnly }
+        Place { env, reach: Reach::LoopbackOnly, commands: Mode::Run }
     }
 
     pub(crate) fn session(&self, site: &Path) -> Session {
@@ -219,6 +264,14 @@ impl Double {
         &self.ready.site_file
     }
 
+    /// What there is, to be changed behind recast's back.
+    pub(crate) fn world(&self) -> &mock_pve::world::World {
+        match &self.way {
+            Way::Here(running, _) => running.world(),
+            Way::Program(_) => panic!("another process's world can't be reached into"),
+        }
+    }
+
     /// Every destructive act so far.
     pub(crate) fn deeds(&self) -> Vec<Deed> {
         match &self.way {
@@ -260,10 +313,10 @@ pub(crate) struct End {
 }
 
 impl End {
-    /// What every rebuild of these tests must end with, however often it was interrupted.
-    pub(crate) fn rebuilt() -> Self {
-        let text = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect();
-        Self {
+    /// What every rebuild of this cluster must end with, however often it was interrupted.
+    pub(crate) fn rebuilt(cluster: Cluster) -> Self {
+        let text = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
+        let single = Self {
             vms: text(&["100 talos-1-13-9 template", "101 talos-1-12-4 template", "1100 single-cp-01 running"]),
             disks: BTreeMap::from([(100, 2), (101, 2), (VM, 2)]),
             uploads: Vec::new(),
@@ -271,49 +324,70 @@ impl End {
             members: text(&["single-cp-01"]),
             differing_secrets: Vec::new(),
             profile: text(&["version: \"1.13.9\"", "kubernetes_version: \"1.35.0\"", "template: 100"]),
+        };
+        match cluster {
+            Cluster::Single | Cluster::SingleOverSsh => single,
+            Cluster::Lab => Self {
+                vms: text(&[
+                    "100 talos-1-13-9 template",
+                    "101 talos-1-13-9 template",
+                    "102 talos-1-12-4 template",
+                    "103 talos-1-13-9 template",
+                    "1200 lab-cp-01 running",
+                    "1201 lab-cp-02 running",
+                    "1202 lab-cp-03 running",
+                    "1210 lab-worker-01 running",
+                    "1211 lab-worker-02 running",
+                ]),
+                disks: [100, 101, 102, 103, 1200, 1201, 1202, 1210, 1211].map(|vmid| (vmid, 2)).into(),
+                versions: text(&[
+                    "lab-cp-01 1.13.9",
+                    "lab-cp-02 1.13.9",
+                    "lab-cp-03 1.13.9",
+                    "lab-worker-01 1.13.9",
+                    "lab-worker-02 1.13.9",
+                    "kubernetes 1.35.0",
+                ]),
+                members: text(&["lab-cp-01", "lab-cp-02", "lab-cp-03"]),
+                ..single
+            },
         }
     }
 
     /// Looks.
     pub(crate) async fn of(folder: &Folder, site: &Path) -> Self {
         let session = folder.session(site);
-        let node = NodeName::new("pve1");
-        let mut vms = Vec::new();
-        for vm in session.pve.vms(&node).await.unwrap() {
-            let at = VmRef::new(node.clone(), vm.vmid);
-            let config = session.pve.vm_config(&at).await.unwrap();
-            let status = session.pve.vm_status(&at).await.unwrap();
-            let state = match (config.is_template(), status.is_running()) {
-                (true, _) => "template",
-                (false, true) => "running",
-                (false, false) => "stopped",
-            };
-            vms.push((vm.vmid, format!("{} {} {state}", vm.vmid, config.name().unwrap_or("?"))));
+        let (mut vms, mut disks, mut uploads) = (Vec::new(), BTreeMap::new(), Vec::new());
+        for node in session.pve.nodes().await.unwrap() {
+            let node = node.node;
+            for vm in session.pve.vms(&node).await.unwrap() {
+                let at = VmRef::new(node.clone(), vm.vmid);
+                let config = session.pve.vm_config(&at).await.unwrap();
+                let status = session.pve.vm_status(&at).await.unwrap();
+                let state = match (config.is_template(), status.is_running()) {
+                    (true, _) => "template",
+                    (false, true) => "running",
+                    (false, false) => "stopped",
+                };
+                vms.push((vm.vmid, format!("{} {} {state}", vm.vmid, config.name().unwrap_or("?"))));
+            }
+            for disk in session.pve.volumes(&node, &StorageId::new("local-lvm"), None, None).await.unwrap() {
+                *disks.entry(disk.vmid().map_or(0, |vmid| vmid.0)).or_insert(0) += 1;
+            }
+            let files = session.pve.volumes(&node, &StorageId::new("local"), Some("import"), None).await.unwrap();
+            uploads.extend(files.iter().map(|file| format!("{} on {node}", file.volid)));
         }
         vms.sort();
-        let mut disks = BTreeMap::new();
-        for disk in session.pve.volumes(&node, &StorageId::new("local-lvm"), None, None).await.unwrap() {
-            *disks.entry(disk.vmid().map_or(0, |vmid| vmid.0)).or_insert(0) += 1;
-        }
-        let uploads = session.pve.volumes(&node, &StorageId::new("local"), Some("import"), None).await.unwrap();
         let now = jiff::Timestamp::now();
         let secrets = session.secrets(now).unwrap();
-        let machine = PlannedVm {
-            name: "single-cp-01".to_owned(),
-            role: Role::ControlPlane,
-            vmid: VmId(VM),
-            node,
-            address: Some("192.168.178.41".parse().unwrap()),
-            cores: 2,
-            memory_mb: 4096,
-            disk_gib: 32,
-            mac: None,
-            replaces: None,
-        };
-        let endpoint = "https://192.168.178.41:6443";
+        let profile = &session.profile.value;
+        let machines: Vec<PlannedVm> =
+            expand(profile, &session.site, &Taken::default()).unwrap().iter().map(row).collect();
+        let endpoint = profile.network.api_endpoint.as_ref().unwrap().url();
         let access = access(&secrets, now).unwrap();
-        let seen = cluster::observe(&session.connector, &secrets, &access, &[machine], endpoint, now).await;
-        let seen = seen.unwrap_or_default();
+        let seen = cluster::observe(&session.connector, &secrets, &access, &machines, &endpoint, now).await;
+        let mut seen = seen.unwrap_or_default();
+        seen.members.sort();
         let mut versions: Vec<String> = seen.talos.iter().map(|(name, version)| format!("{name} {version}")).collect();
         versions.extend(seen.kubernetes.map(|version| format!("kubernetes {version}")));
         let profile = fs::read_to_string(folder.profile()).unwrap();
@@ -322,7 +396,7 @@ impl End {
         Self {
             vms: vms.into_iter().map(|(_, text)| text).collect(),
             disks,
-            uploads: uploads.iter().map(|upload| upload.volid.to_string()).collect(),
+            uploads,
             versions,
             members: seen.members,
             differing_secrets: seen.differing_secrets,
@@ -331,7 +405,22 @@ impl End {
     }
 }
 
-/// Nothing but what the plan names was destroyed or stopped: the old VM once, and VMs that the run itself made.
+fn row(vm: &WantedVm) -> PlannedVm {
+    PlannedVm {
+        name: vm.name.to_string(),
+        role: vm.role,
+        vmid: vm.vmid,
+        node: vm.node.clone(),
+        address: vm.address,
+        cores: vm.cores,
+        memory_mb: vm.memory_mb,
+        disk_gib: vm.disk_gib,
+        mac: vm.mac,
+        replaces: None,
+    }
+}
+
+/// Nothing but what the plan names was destroyed or stopped: each old VM once, and VMs that the run itself made.
 pub(crate) fn assert_deeds(deeds: &[Deed], plan: &Plan) {
     let ours: Vec<u32> = plan
         .steps()
@@ -340,16 +429,26 @@ pub(crate) fn assert_deeds(deeds: &[Deed], plan: &Plan) {
             _ => None,
         })
         .collect();
+    let volumes: Vec<&str> = plan
+        .steps()
+        .filter_map(|planned| match &planned.step {
+            Step::AllocateVolume { volume, .. } => Some(volume.volume.as_str()),
+            _ => None,
+        })
+        .collect();
     for deed in deeds.iter().filter(|deed| deed.vmid.is_some()) {
         let allowed = match deed.origin {
-            Origin::Seeded => deed.vmid == Some(VM),
+            Origin::Seeded => plan.destroys.iter().any(|old| deed.vmid == Some(old.vmid.0)),
             Origin::Created => deed.vmid.is_some_and(|vmid| ours.contains(&vmid)),
-            Origin::Unknown => false,
+            // A volume that was allocated before its VM was made.
+            Origin::Unknown => {
+                deed.what == "free-volume" && deed.object.as_deref().is_some_and(|id| volumes.contains(&id))
+            }
         };
         assert!(allowed, "{deed:?}");
     }
     let retired = deeds.iter().filter(|deed| deed.what == "destroy" && deed.origin == Origin::Seeded);
-    assert_eq!(retired.count(), 1, "{deeds:#?}");
+    assert_eq!(retired.count(), plan.destroys.len(), "{deeds:#?}");
 }
 
 /// The plan in a run's directory.

@@ -59,6 +59,18 @@ impl Copy {
         self.walk(from, to)
     }
 
+    /// Copies one file, unless it is missing, holds secrets or is too large for configuration.
+    pub fn one(&mut self, from: &Path, to: &Path) -> Result<(), CopyError> {
+        match fs::metadata(from) {
+            Ok(metadata)
+                if metadata.is_file() && metadata.len() <= LARGEST && self.never != Some(identity(&metadata)) =>
+            {
+                self.file(from, to)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn walk(&mut self, from: &Path, to: &Path) -> Result<(), CopyError> {
         let failed = |path: &Path| {
             let path = path.to_owned();

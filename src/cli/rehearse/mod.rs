@@ -14,6 +14,7 @@ pub mod seed;
 pub mod stage;
 pub mod subnet;
 mod verb;
+pub mod writer;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -27,10 +28,12 @@ use self::place::{Door, Doors};
 use self::private::PrivateError;
 use self::subnet::Subnet;
 use super::env::Env;
+use crate::net::{ConnectError, Connector, DialError, DialMap, Options, Reach};
 
 pub use seed::Contents;
 pub use stage::{Order, Stage, StageError};
 pub use verb::rehearse;
+pub use writer::{Verdict, Writer, WriterError};
 
 /// Why a rehearsal can't begin.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +53,15 @@ pub enum RehearsalError {
     /// The files that lead to the double can't be written.
     #[error("the rehearsal's files can't be written")]
     Private(#[from] PrivateError),
+    /// Nobody can reach the machines.
+    #[error("the machines' addresses can't be mapped")]
+    Dial(#[from] DialError),
+    /// The same, for another reason.
+    #[error("connections can't be set up")]
+    Connect(#[from] ConnectError),
+    /// Nobody can write to the cluster.
+    #[error("the cluster can't be written to")]
+    Writer(#[from] WriterError),
 }
 
 /// A double that runs, and the private folder that leads to it. Dropping it ends both.
@@ -133,6 +145,17 @@ impl Rehearsal {
     /// What is different from life and should be known, one sentence each.
     pub fn notices(&self) -> &[String] {
         &self.stage.notices
+    }
+
+    /// Somebody who writes to the cluster from now on; nobody where no cluster runs.
+    pub fn writer(&self) -> Result<Option<Writer>, RehearsalError> {
+        let Some((endpoint, secrets)) = &self.stage.running else { return Ok(None) };
+        let mut dial = DialMap::default();
+        for map in &self.stage.dial {
+            dial.push(map.from, map.to)?;
+        }
+        let connector = Connector::new(Options { dial, reach: Reach::LoopbackOnly, ..Options::default() })?;
+        Ok(Some(Writer::start(&connector, endpoint, secrets)?))
     }
 
     /// The loopback networks that machines listen in.

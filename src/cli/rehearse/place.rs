@@ -107,7 +107,8 @@ impl Place {
     }
 
     fn defaults(&self) -> Map<String, Value> {
-        let Defaults { storage, bridge, bios, machine, cpu, scsihw, ostype, agent, vlan, pool } = &self.defaults;
+        let Defaults { storage, bridge, bios, machine, cpu, scsihw, ostype, agent, vlan, pool, transport } =
+            &self.defaults;
         let mut keys = Map::new();
         for (key, value) in [
             ("bridge", bridge),
@@ -121,6 +122,7 @@ impl Place {
         }
         keys.insert("storage".to_owned(), json!(storage));
         keys.insert("agent".to_owned(), json!(agent));
+        keys.insert("transport".to_owned(), json!(transport.as_str()));
         keys.extend(vlan.map(|vlan| ("vlan".to_owned(), json!(vlan))));
         keys.extend(pool.as_ref().map(|pool| ("pool".to_owned(), json!(pool))));
         keys

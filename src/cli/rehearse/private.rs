@@ -15,9 +15,9 @@ use tempfile::TempDir;
 
 use super::copy::{Copy, CopyError};
 use crate::cli::env::Env;
-use crate::profile::Profile;
 use crate::profile::edit::{EditError, edit};
 use crate::profile::lock::Lock;
+use crate::profile::{PatchSource, Profile, SecretsFile};
 
 /// The site file's name.
 pub const SITE: &str = "site.yaml";
@@ -111,7 +111,7 @@ impl Private {
     /// profile says so.
     fn copy_configuration(&mut self, profile: &Profile, from: &Path) -> Result<(), PrivateError> {
         let Some(talos) = &profile.talos else { return Ok(()) };
-        let mut copy = Copy::without(&talos.secrets_file_in(from));
+        let mut copy = talos.secrets_file_in(from).map_or_else(Copy::default, |file| Copy::without(&file));
         let config = self.inside("talos.config_dir", &talos.config_dir, "config")?;
         let to = self.folder().join(&config);
         copy.folder(&talos.config_dir_in(from), &to)?;
@@ -120,7 +120,26 @@ impl Private {
             // Already there, unless it lies elsewhere.
             copy.folder(&original, &to.join(inside))?;
         }
-        let secrets = to.join(self.inside("talos.secrets_file", &talos.secrets_file, "secrets.yaml")?);
+        for (index, patch) in talos.config_patches.iter().enumerate() {
+            let PatchSource::File(path) = &patch.source else { continue };
+            let key = format!("talos.config_patches[{index}].file");
+            let inside = to.join(self.inside(&key, path, &format!("patch-{index}.yaml"))?);
+            make_parent(&inside)?;
+            copy.one(&talos.config_dir_in(from).join(path), &inside)?;
+            // One that isn't there, or holds secrets, counts as empty, as a missing folder does.
+            if !inside.exists() {
+                write(&inside, b"")?;
+            }
+        }
+        let secrets = match &talos.secrets_file {
+            SecretsFile::Path(path) => to.join(self.inside("talos.secrets_file", path, "secrets.yaml")?),
+            // The real one is never run: the copy's prints the throw-away secrets.
+            SecretsFile::Command(_) => {
+                let printed = self.folder().join("secrets.yaml");
+                self.edit(&[("talos.secrets_file.command", &format!("cat '{}'", printed.display()))])?;
+                printed
+            }
+        };
         make_parent(&secrets)?;
         self.secrets = Some(secrets);
         self.left_out = copy.left_out;
@@ -317,9 +336,9 @@ mod tests {
             let copied =
                 load::profile_file(private.profile()).unwrap_or_else(|problems| panic!("{talos}: {problems}")).value;
             let (folder, talos) = (private.profile().parent().unwrap(), copied.talos.unwrap());
-            assert_eq!(fs::read_to_string(talos.secrets_file_in(folder)).unwrap(), "throw-away");
+            assert_eq!(fs::read_to_string(talos.secrets_file_in(folder).unwrap()).unwrap(), "throw-away");
             assert!(talos.patches_dir_in(folder).unwrap().join("cp-01.yaml").is_file());
-            assert!(talos.secrets_file_in(folder).starts_with(private.root()));
+            assert!(talos.secrets_file_in(folder).unwrap().starts_with(private.root()));
         }
     }
 

@@ -84,6 +84,8 @@ pub struct Stage {
     pub own_factory: bool,
     /// What is different from life and should be known.
     pub notices: Vec<String>,
+    /// The cluster's Kubernetes API and its throw-away secrets, when the profile has a cluster and it runs.
+    pub running: Option<(String, Secrets)>,
 }
 
 impl Stage {
@@ -121,9 +123,11 @@ impl Stage {
             Ok::<_, StageError>((talos, versions, schematic, releases::offered(&more)))
         });
         let known = known.transpose()?;
+        let mut made = None;
         if let Some((_, versions, schematic, _)) = &known {
             let secrets = Secrets::generate(Contract::of(&versions.talos)?, now)?;
             private.write_secrets(&secrets.to_yaml())?;
+            made = Some(secrets);
             if schematic.yaml.is_none() {
                 notices.push(format!(
                     "what is in schematic {} is written down nowhere, so the rehearsal's factory doesn't have it: \
@@ -140,10 +144,12 @@ impl Stage {
             },
         );
         let contents = order.contents;
+        let endpoint = cluster.as_ref().map(|cluster| cluster.endpoint.clone());
+        let running = endpoint.zip(made).filter(|_| contents == Contents::Running);
         let plot = Plot { profile, place: &place, vms: &vms, addresses: &addresses, dial: &dial, cluster, contents };
         let seed = seed(&plot);
         let own_factory = talos.is_some_and(|talos| talos.factory.url.is_some());
-        Ok(Self { private, place, seed, dial, networks, own_factory, notices })
+        Ok(Self { private, place, seed, dial, networks, own_factory, notices, running })
     }
 }
 

@@ -4,14 +4,19 @@
 //! cache, home, and a connector that refuses whatever isn't loopback.
 
 use clap::Parser as _;
+use serde_json::json;
 
-use super::{Contents, Order, Rehearsal, RehearsalError, StageError};
-use crate::cli::args::{Cli, Global, Rehearse, Verb};
+use super::{Contents, Order, Rehearsal, RehearsalError, StageError, Verdict, Writer};
+use crate::cli::args::{Cli, Global, Rehearse, Template, Verb};
 use crate::cli::session::Place;
 use crate::cli::stop::Stop;
 use crate::cli::{Answer, Surroundings, dispatch};
+use crate::command::Mode;
+use crate::event::Failure;
 use crate::exit::ExitCode;
 use crate::net::Reach;
+use crate::report::document::{Ending, Kind, Problem};
+use crate::report::{Colour, problem};
 use crate::types::{Version, VersionWish};
 
 /// `recast rehearse`.
@@ -20,7 +25,7 @@ pub async fn rehearse(global: &Global, asked: Rehearse, surroundings: &Surroundi
     let inner = Cli::try_parse_from(words).map_err(|error| {
         Stop::new(ExitCode::Invalid, error.render().to_string().trim_end().trim_start_matches("error: ").to_owned())
     })?;
-    if matches!(inner.verb, Verb::Resume(_) | Verb::Apply(_) | Verb::Rehearse(_)) {
+    if matches!(inner.verb, Verb::Resume(_) | Verb::Rollback(_) | Verb::Apply(_) | Verb::Rehearse(_)) {
         let verb = inner.verb.name();
         return Err(Stop::new(ExitCode::Invalid, format!("{verb} can't be rehearsed"))
             .hinted("a rehearsal begins from a fresh double, which has no earlier runs"));
@@ -36,7 +41,7 @@ pub async fn rehearse(global: &Global, asked: Rehearse, surroundings: &Surroundi
     let order = Order {
         profile: profile.clone(),
         site: site.cloned(),
-        contents: Contents::Running,
+        contents: contents(&inner.verb),
         asked: asked_versions(&inner.verb),
         time_scale: asked.time_scale,
         rng_seed: asked.rng_seed,
@@ -45,10 +50,14 @@ pub async fn rehearse(global: &Global, asked: Rehearse, surroundings: &Surroundi
     for notice in rehearsal.notices() {
         surroundings.console.tell(&format!("note: {notice}\n"));
     }
+    let writer = if keeps_data(&inner.verb) { rehearsal.writer().map_err(refused)? } else { None };
     let cli = Cli { global: inside(&rehearsal, global, inner.global), verb: inner.verb };
-    let place = Place { env: rehearsal.env(), reach: Reach::LoopbackOnly };
+    let place = Place { env: rehearsal.env(), reach: Reach::LoopbackOnly, commands: Mode::Record };
     let inside = Surroundings { place, ..surroundings.clone() };
-    let answer = Box::pin(dispatch(cli, &inside)).await;
+    let mut answer = Box::pin(dispatch(cli, &inside)).await;
+    if let Some(writer) = writer {
+        answer = compare(writer, answer, surroundings).await;
+    }
     rehearsal.stop().await;
     Ok(answer)
 }
@@ -61,10 +70,65 @@ fn refused(error: RehearsalError) -> Stop {
     }
 }
 
+/// Whether what is written while the verb runs must be there afterwards.
+fn keeps_data(verb: &Verb) -> bool {
+    matches!(verb, Verb::Rebuild(rebuild) if !rebuild.fresh && !rebuild.dry_run)
+}
+
+/// Compares what is there with what was acknowledged, once the verb is through. A cluster that is still half-way has
+/// no API to ask.
+async fn compare(writer: Writer, mut answer: Answer, surroundings: &Surroundings) -> Answer {
+    if !matches!(answer.code, ExitCode::Done | ExitCode::Refused) {
+        writer.abandon();
+        return answer;
+    }
+    let lost = |what: String, causes: Vec<String>| Failure { what, causes, hints: Vec::new() };
+    let failure = match writer.finish().await {
+        Ok(Verdict { acknowledged, unanswered, missing, longest_gap }) if missing.is_empty() => {
+            surroundings.console.tell(&format!(
+                "Rehearsal: {acknowledged} writes to the Kubernetes API were acknowledged while this ran, and every one \
+                 is there ({unanswered} were not acknowledged; the longest gap was {:.1} s).\n",
+                longest_gap.as_secs_f64(),
+            ));
+            let written = json!({"acknowledged": acknowledged, "unanswered": unanswered, "missing": 0});
+            answer.document = answer.document.with("writes", written);
+            return answer;
+        }
+        Ok(Verdict { acknowledged, missing, .. }) => {
+            let named = missing.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+            let what = format!("{} of {acknowledged} acknowledged writes are lost: {named}", missing.len());
+            lost(what, Vec::new())
+        }
+        Err(error) => {
+            let mut causes = Vec::new();
+            let mut next: Option<&dyn std::error::Error> = Some(&error);
+            while let Some(cause) = next {
+                causes.push(cause.to_string());
+                next = cause.source();
+            }
+            lost("what was written during the rehearsal can't be read back".to_owned(), causes)
+        }
+    };
+    surroundings.console.tell(&problem::text([&failure], None, Colour::Off));
+    answer.document = answer.document.with_problems([Problem::new(Kind::Failed, &failure)]);
+    answer.document.outcome = Ending::Failed;
+    Answer { code: ExitCode::Failed, ..answer }
+}
+
+/// What is there before the verb: what it creates isn't.
+fn contents(verb: &Verb) -> Contents {
+    match verb {
+        Verb::Create(_) => Contents::TemplateOnly,
+        _ => Contents::Running,
+    }
+}
+
 /// Talos versions that the verb names by number.
 fn asked_versions(verb: &Verb) -> Vec<Version> {
     let wishes = match verb {
         Verb::Rebuild(rebuild) => &rebuild.wishes,
+        Verb::Create(create) => &create.wishes,
+        Verb::Template(Template::Build(build)) => &build.wishes,
         Verb::Check(wishes) => wishes,
         _ => return Vec::new(),
     };

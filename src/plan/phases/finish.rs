@@ -1,9 +1,9 @@
-//! Phase `finish`: profile and lock say what now runs.
+//! Phase `finish`: profile and lock say what now runs. What the user wishes beside that is in `errands.rs`.
 
 use std::collections::BTreeMap;
 
-use crate::plan::make::{Draft, FETCH, planned};
-use crate::plan::{Phase, Step};
+use crate::plan::make::{Draft, fetch_id, planned};
+use crate::plan::{Phase, Planned, Step};
 
 pub(in crate::plan) fn finish(draft: &Draft<'_>) -> Phase {
     let wanted = draft.wanted;
@@ -11,17 +11,38 @@ pub(in crate::plan) fn finish(draft: &Draft<'_>) -> Phase {
     set.insert("talos.version".to_owned(), wanted.talos.to_string());
     set.insert("talos.kubernetes_version".to_owned(), wanted.kubernetes.to_string());
     // The profile has room for one number: the template of the first machine's node. The lock has them all.
-    if let Some(template) = draft.vms.first().and_then(|vm| draft.templates.get(&vm.node)) {
+    if let Some(template) = draft.vms.first().map(|vm| draft.source_of(vm)) {
         set.insert("template".to_owned(), template.vm.vmid.to_string());
     }
     let edit = planned("finish/profile", Step::EditProfile { set }, &[]);
     let mut steps = vec![edit];
-    if let Some(first) = draft.templates.values().next()
-        && draft.image.is_some()
-    {
-        let templates = draft.templates.iter().map(|(node, template)| (node.clone(), template.vm.vmid)).collect();
-        let lock = Step::WriteLock { fetched: FETCH.into(), templates, fingerprint: first.fingerprint };
-        steps.push(planned("finish/lock", lock, &[]));
-    }
+    locks(draft, &mut steps);
     Phase { name: "finish".to_owned(), steps, width: 1 }
+}
+
+/// After templates alone only the lock has news, and none where all were found.
+pub(in crate::plan) fn finish_templates(draft: &Draft<'_>) -> Option<Phase> {
+    let mut steps = Vec::new();
+    locks(draft, &mut steps);
+    (!steps.is_empty()).then(|| Phase { name: "finish".to_owned(), steps, width: 1 })
+}
+
+/// Images and templates go into the lock, one after another.
+fn locks(draft: &Draft<'_>, steps: &mut Vec<Planned>) {
+    let wanted = draft.wanted;
+    for image in &draft.images {
+        let of_image = || draft.templates.iter().filter(|(spot, _)| spot.schematic == image.schematic);
+        let Some((_, first)) = of_image().next() else { continue };
+        let templates = of_image().map(|(spot, template)| (spot.node.clone(), template.vm.vmid)).collect();
+        let fetched = fetch_id(wanted, &image.schematic);
+        let id = fetched.as_str().replace("image/fetch", "finish/lock");
+        let lock = Step::WriteLock { fetched, templates, fingerprint: first.fingerprint };
+        let before = steps.last().map(|planned: &Planned| planned.id.clone());
+        steps.push(planned(id, lock, &before.iter().collect::<Vec<_>>()));
+    }
+}
+
+/// After a teardown nothing runs that profile or lock could tell of.
+pub(in crate::plan) fn finish_teardown() -> Phase {
+    Phase { name: "finish".to_owned(), steps: Vec::new(), width: 1 }
 }

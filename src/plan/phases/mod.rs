@@ -1,20 +1,25 @@
 //! One file per phase of a rebuild: what it consists of. What its steps do is in `steps/`.
 
+mod backup;
 mod canary;
 mod cluster;
+pub(super) mod errands;
 mod finish;
+mod freeze;
 mod image;
 mod provision;
 mod retire;
 mod template;
 
+pub(super) use backup::backup;
 pub(super) use canary::canary;
 pub(super) use cluster::{bootstrap, configure, verify};
-pub(super) use finish::finish;
+pub(super) use finish::{finish, finish_teardown, finish_templates};
+pub(super) use freeze::freeze;
 pub(super) use image::image;
-pub(super) use provision::{mac_of, provision};
-pub(super) use retire::{freeze, retire};
-pub(super) use template::{choose_template, template};
+pub(super) use provision::{changes, provision};
+pub(super) use retire::retire;
+pub(super) use template::{choose_template, template, template_print};
 
 use super::{Phase, Step, make};
 

@@ -1,40 +1,33 @@
-//! Phases `freeze` and `retire`: the old machines are shut down, then deleted.
+//! Phase `retire`: the old machines are deleted.
 
+use super::freeze::{FINAL, KEPT};
+use crate::plan::fates::forgets;
 use crate::plan::make::{Draft, irreversible, planned};
-use crate::plan::{Phase, Step};
+use crate::plan::{Data, Phase, Planned, Step};
 use crate::types::StepId;
 
-/// Shuts the old machines down, workers first. Nothing to do where none is there.
-pub(in crate::plan) fn freeze(draft: &Draft<'_>) -> Option<Phase> {
-    let mut steps = Vec::new();
-    let mut before: Option<StepId> = None;
-    for old in &draft.victims {
-        let vm = old.identity.clone();
-        let address = draft.wanted.vms.iter().find(|vm| vm.name == old.identity.name).and_then(|vm| vm.address);
-        let step = Step::ShutdownMachine { vm, address, grace: draft.wanted.limits.shutdown };
-        let planned =
-            planned(format!("freeze/{}/shutdown", old.identity.name), step, &before.iter().collect::<Vec<_>>());
-        before = Some(planned.id.clone());
-        steps.push(planned);
-    }
-    (!steps.is_empty()).then(|| Phase { name: "freeze".to_owned(), steps, width: 1 })
-}
-
-/// Deletes the old machines and confirms on all nodes that they are gone.
+/// Looks once more whether all is as it was frozen, deletes the old machines and confirms on all nodes that they are
+/// gone.
 pub(in crate::plan) fn retire(draft: &Draft<'_>) -> Option<Phase> {
-    let mut steps: Vec<_> = draft
+    if draft.victims.is_empty() {
+        return None;
+    }
+    let frozen = matches!(draft.wanted.data, Data::Keep(_)).then(|| {
+        let step = Step::ConfirmFrozen { kept: KEPT.into(), snapshot: FINAL.into() };
+        planned("retire/frozen", step, &[])
+    });
+    let after: Vec<&StepId> = frozen.iter().map(|planned| &planned.id).collect();
+    let deletes: Vec<Planned> = draft
         .victims
         .iter()
         .map(|old| {
-            let step = Step::RetireVm { vm: old.identity.clone() };
-            irreversible(planned(format!("retire/{}/delete", old.identity.name), step, &[]), "its disks are gone")
+            let step = Step::RetireVm { vm: old.identity.clone(), purge: forgets(old) };
+            irreversible(planned(format!("retire/{}/delete", old.identity.name), step, &after), "its disks are gone")
         })
         .collect();
-    if steps.is_empty() {
-        return None;
-    }
-    let ids: Vec<_> = steps.iter().map(|step| step.id.clone()).collect();
+    let ids: Vec<&StepId> = deletes.iter().map(|step| &step.id).collect();
     let vmids = draft.victims.iter().map(|old| old.identity.vmid).collect();
-    steps.push(planned("retire/gone", Step::ConfirmGone { vmids }, &ids.iter().collect::<Vec<_>>()));
+    let gone = planned("retire/gone", Step::ConfirmGone { vmids }, &ids);
+    let steps = frozen.iter().chain(&deletes).chain([&gone]).cloned().collect();
     Some(Phase { name: "retire".to_owned(), steps, width: 4 })
 }

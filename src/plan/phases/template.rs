@@ -1,42 +1,45 @@
-//! Phase `template`: one template per PVE node, made from the image or found from an earlier run.
+//! Phase `template`: one template per PVE node and schematic, made from the image or found from an earlier run. How the
+//! image gets there is decided in `sources.rs`.
 
-use crate::plan::check::import_storage;
-use crate::plan::make::{Draft, FETCH, PlanError, TemplateChoice, our_vm, planned, undone_by};
-use crate::plan::step::{Hardware, OurVm};
-use crate::plan::{Observed, Phase, Step, Wanted, provenance};
-use crate::types::{NodeName, StepId, VmId};
+use crate::plan::make::{Draft, PlanError, TemplateChoice, fetch_id, label, our_vm, planned, short, undone_by};
+use crate::plan::sources::{By, Spot, Template};
+use crate::plan::step::{Hardware, NodeVolume, OurVm, Unwritten};
+use crate::plan::{Phase, Planned, Step, Wanted, provenance};
+use crate::types::{NodeName, SchematicId, Sha256, StepId, StorageId, VmId, VolumeId};
 
 /// What a template has besides the hardware of all VMs: small, since clones are given their own size.
 const TEMPLATE_SIZE: &[(&str, &str)] = &[("cores", "2"), ("memory", "2048")];
 
-/// An existing template with the same fingerprint, else a new one.
+/// The template of a spot: the one that was found, or a new one.
 pub(in crate::plan) fn choose_template(
     wanted: &Wanted,
-    seen: &Observed,
-    node: &NodeName,
+    spot: &Spot,
+    template: &Template<'_>,
     next: &mut impl FnMut() -> Result<VmId, PlanError>,
 ) -> Result<TemplateChoice, PlanError> {
-    let mut hardware = hardware(wanted);
-    let fingerprint = provenance::fingerprint(&wanted.schematic, &wanted.talos, &hardware);
-    if let Some(found) = seen.templates.iter().find(|found| found.node == *node && found.fingerprint == fingerprint) {
-        let vm = OurVm { node: node.clone(), vmid: found.vmid, name: found.name.clone(), mark: found.mark.clone() };
-        return Ok(TemplateChoice { vm, hardware, fingerprint, reused: true, import: None });
+    let (mut hardware, fingerprint) = template_print(wanted, &spot.schematic);
+    let node = &spot.node;
+    let way = match template {
+        Template::Found(found) => {
+            let vm = OurVm { node: node.clone(), vmid: found.vmid, name: found.name.clone(), mark: found.mark.clone() };
+            return Ok(TemplateChoice { vm, hardware, fingerprint, reused: true, way: None });
+        }
+        Template::Made(way) => way.clone(),
+    };
+    let version = wanted.talos.to_string().replace('.', "-");
+    let mut name = format!("talos-{version}");
+    if spot.schematic != wanted.schematic {
+        name = format!("{name}-{}", short(&spot.schematic));
     }
-    let import = import_storage(seen, node).ok_or_else(|| PlanError::NoImportStorage { node: node.clone() })?;
-    let vm = our_vm(
-        wanted,
-        &create_id(node),
-        node,
-        next()?,
-        &format!("talos-{}", wanted.talos.to_string().replace('.', "-")),
-    );
-    let notes = format!("{}\n{}", vm.mark, provenance::template_line(&wanted.schematic, &wanted.talos, fingerprint));
+    let vm = our_vm(wanted, &create_id(wanted, spot), node, next()?, &name);
+    let notes = format!("{}\n{}", vm.mark, provenance::template_line(&spot.schematic, &wanted.talos, fingerprint));
     hardware.insert("description".to_owned(), notes);
-    Ok(TemplateChoice { vm, hardware, fingerprint, reused: false, import: Some(import.id.clone()) })
+    Ok(TemplateChoice { vm, hardware, fingerprint, reused: false, way: Some(way) })
 }
 
-fn hardware(wanted: &Wanted) -> Hardware {
-    let mut hardware = wanted.hardware.clone();
+/// The hardware of the template of a schematic, and the fingerprint that proves it.
+pub(in crate::plan) fn template_print(wanted: &Wanted, schematic: &SchematicId) -> (Hardware, Sha256) {
+    let mut hardware = wanted.hardware_of(schematic).clone();
     hardware.extend(TEMPLATE_SIZE.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
     hardware.insert("net0".to_owned(), wanted.nic.clone());
     hardware.insert("tags".to_owned(), "talos;template".to_owned());
@@ -44,11 +47,12 @@ fn hardware(wanted: &Wanted) -> Hardware {
     if hardware.get("bios").is_some_and(|bios| bios == "ovmf") {
         hardware.insert("efidisk0".to_owned(), format!("{}:1,efitype=4m,pre-enrolled-keys=0", wanted.storage));
     }
-    hardware
+    let fingerprint = provenance::fingerprint(schematic, &wanted.talos, &hardware);
+    (hardware, fingerprint)
 }
 
-fn create_id(node: &NodeName) -> StepId {
-    StepId::new(format!("template/{node}/create"))
+fn create_id(wanted: &Wanted, spot: &Spot) -> StepId {
+    StepId::new(format!("template/{}/create", label(wanted, spot)))
 }
 
 /// Uploads, creates, seals and reads back; leftovers of earlier runs go first.
@@ -67,38 +71,66 @@ pub(in crate::plan) fn template(draft: &Draft<'_>) -> Phase {
             &[],
         ));
     }
-    for (node, choice) in &draft.templates {
+    for (spot, choice) in &draft.templates {
+        let (node, label) = (&spot.node, label(draft.wanted, spot));
         let seal = Step::SealTemplate { vm: choice.vm.clone(), fingerprint: choice.fingerprint };
-        let seal_id = format!("template/{node}/seal");
-        let Some(storage) = &choice.import else {
+        let seal_id = format!("template/{label}/seal");
+        let Some(way) = &choice.way else {
             steps.push(planned(seal_id, seal, &[]));
             continue;
         };
-        let file = format!(
-            "recast-{}-{}-{}.qcow2",
-            draft.wanted.run,
-            draft.wanted.talos,
-            &draft.wanted.schematic.as_str()[..8]
-        );
-        let remove = Step::RemoveUpload { node: node.clone(), storage: storage.clone(), file: file.clone() };
-        let upload = Step::UploadImage {
-            fetched: FETCH.into(),
-            node: node.clone(),
-            storage: storage.clone(),
-            file: file.clone(),
+        let making = Making { draft, spot, choice, label: &label };
+        let (before, disk, after) = match &way.by {
+            By::Upload { import } => making.uploaded(node, import),
+            By::Ssh { file, unwritten } => making.written(node, *file, *unwritten),
         };
-        let upload = undone_by(planned(format!("template/{node}/upload"), upload, &[]), remove.clone());
         let mut hardware = choice.hardware.clone();
-        hardware.insert(
-            "scsi0".to_owned(),
-            format!("{}:0,import-from={storage}:import/{file},discard=on,iothread=1,ssd=1", draft.wanted.storage),
-        );
+        hardware.insert("scsi0".to_owned(), format!("{disk},discard=on,iothread=1,ssd=1"));
         let create = Step::CreateTemplate { vm: choice.vm.clone(), hardware };
-        let create = planned(create_id(node).as_str(), create, &[&upload.id]);
+        let last = before.last().map(|planned| planned.id.clone());
+        let create = planned(create_id(draft.wanted, spot).as_str(), create, &last.iter().collect::<Vec<_>>());
         let create = undone_by(create, Step::DeleteOurVm { vm: choice.vm.clone() });
         let seal = planned(seal_id, seal, &[&create.id]);
-        let remove = planned(format!("template/{node}/remove-upload"), remove, &[&seal.id]);
-        steps.extend([upload, create, seal, remove]);
+        let after = after.map(|step| planned(format!("template/{label}/remove-upload"), step, &[&seal.id]));
+        steps.extend(before.into_iter().chain([create, seal]).chain(after));
     }
     Phase { name: "template".to_owned(), steps, width: 4 }
+}
+
+/// A template in the making.
+struct Making<'a> {
+    draft: &'a Draft<'a>,
+    spot: &'a Spot,
+    choice: &'a TemplateChoice,
+    label: &'a str,
+}
+
+impl Making<'_> {
+    /// Through the node's API: what comes before the VM, what its disk is made from, what comes after it.
+    fn uploaded(&self, node: &NodeName, import: &StorageId) -> (Vec<Planned>, String, Option<Step>) {
+        let wanted = self.draft.wanted;
+        let file = format!("recast-{}-{}-{}.qcow2", wanted.run, wanted.talos, short(&self.spot.schematic));
+        let remove = Step::RemoveUpload { node: node.clone(), storage: import.clone(), file: file.clone() };
+        let disk = format!("{}:0,import-from={import}:import/{file}", wanted.storage);
+        let fetched = fetch_id(wanted, &self.spot.schematic);
+        let upload = Step::UploadImage { fetched, node: node.clone(), storage: import.clone(), file };
+        let upload = planned(format!("template/{}/upload", self.label), upload, &[]);
+        (vec![undone_by(upload, remove.clone())], disk, Some(remove))
+    }
+
+    /// Over SSH, into a volume that is named for this run.
+    fn written(&self, node: &NodeName, file: bool, unwritten: Unwritten) -> (Vec<Planned>, String, Option<Step>) {
+        let (wanted, vmid) = (self.draft.wanted, self.choice.vm.vmid);
+        let name = format!("vm-{vmid}-recast-{}", wanted.run);
+        let id =
+            if file { format!("{}:{vmid}/{name}.raw", wanted.storage) } else { format!("{}:{name}", wanted.storage) };
+        let volume = NodeVolume { node: node.clone(), vmid, volume: VolumeId::new(&id) };
+        let fetched = fetch_id(wanted, &self.spot.schematic);
+        let allocate = Step::AllocateVolume { fetched: fetched.clone(), volume: volume.clone() };
+        let allocate = planned(format!("template/{}/allocate", self.label), allocate, &[]);
+        let allocate = undone_by(allocate, Step::FreeVolume { volume: volume.clone() });
+        let stream = Step::StreamImage { fetched, volume, unwritten };
+        let stream = planned(format!("template/{}/stream", self.label), stream, &[&allocate.id]);
+        (vec![allocate, stream], id, None)
+    }
 }

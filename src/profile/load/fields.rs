@@ -240,19 +240,25 @@ impl<'a> Value<'a> {
         Some(items.iter().enumerate().filter_map(item).collect())
     }
 
-    /// Free keys with scalar values; `refused` are those that a later version will know.
-    pub(super) fn scalars(&self, refused: &[&'static str]) -> Option<BTreeMap<String, String>> {
+    /// Free keys with scalar values, those of `others` left out.
+    pub(super) fn scalars(&self, others: &[&'static str]) -> Option<BTreeMap<String, String>> {
         let fields = self.fields();
         fields.node?;
         let mut found = BTreeMap::new();
         for (key, value) in fields.entries() {
-            if refused.contains(&key) {
-                value.problem(UNSUPPORTED);
-            } else if let Some(text) = value.text() {
+            if !others.contains(&key)
+                && let Some(text) = value.text()
+            {
                 found.insert(key.to_owned(), text);
             }
         }
         Some(found)
+    }
+
+    /// What stands under `key`, if this is a mapping that has it.
+    pub(super) fn at(&self, key: &str) -> Option<Value<'a>> {
+        let entry = self.node.get(key).filter(|entry| !entry.value.is_null())?;
+        Some(Value { log: self.log, node: &entry.value, path: join(&self.path, key) })
     }
 
     /// The keys of a mapping.

@@ -4,6 +4,7 @@
 //! Must not know: what the values are used for. Start reading at [`profile`].
 
 mod fields;
+mod read_after;
 mod read_profile;
 mod read_site;
 

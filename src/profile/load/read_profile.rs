@@ -2,39 +2,48 @@
 //!
 //! What could not be read has been noted and stands here as an empty value: no such profile leaves [`super::profile`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
 use super::fields::{Fields, Value};
+use super::read_after::{backup, bootstrap, finish, flux, hooks};
 use crate::profile::quantity::{self, A_DISK_SIZE};
 use crate::profile::{
-    AddressDiscovery, ApiEndpoint, Arch, Assignment, DiscoveryMode, Factory, Flux, Group, Groups, Guards, Kind,
-    Network, Placement, Profile, StartVmId, Strategy, Talos, Timeouts, Vip,
+    AddressDiscovery, ApiEndpoint, Arch, Assignment, ConfigPatch, DiscoveryMode, Factory, Group, Groups, Guards,
+    Inherit, Kind, Network, PatchSource, PatchTarget, Placement, Profile, SecretsFile, StartVmId, Strategy, Talos,
+    Timeouts, Transport, Vip,
 };
 use crate::types::{MachineName, NodeName, SchematicId, VersionWish, VmId};
 
-/// Words for later `strategy`s and discovery modes, which the design names and this version doesn't have.
+/// Words for later `strategy`s and `transport`s, which the design names and this version doesn't have.
 const LATER: &str = "is not supported by this version of recast";
 
 pub(super) fn profile(mut keys: Fields<'_>) -> Profile {
-    keys.refuse(&["backup", "bootstrap", "data_disks", "finish", "hooks"]);
+    keys.refuse(&["data_disks"]);
+    let talos = keys.get("talos").map(|value| talos(value.fields()));
+    let shared = talos.as_ref().map(|talos| talos.factory.clone()).unwrap_or_default();
     let profile = Profile {
         name: keys.required("name", Value::text).unwrap_or_default(),
         kind: keys
             .required("type", |value| value.choice(&[("talos", Kind::Talos), ("generic", Kind::Generic)]))
             .unwrap_or(Kind::Generic),
         site: keys.optional("site", Value::text).map(Into::into),
-        talos: keys.get("talos").map(|value| talos(value.fields())),
+        talos,
         network: keys.get("network").map(|value| network(value.fields())).unwrap_or_default(),
-        nodes: keys.required("nodes", |value| Some(groups(value.fields()))).unwrap_or_default(),
+        nodes: keys.required("nodes", |value| Some(groups(value.fields(), &shared))).unwrap_or_default(),
         template: keys.optional("template", vmid),
         tags: keys.required("tags", |value| value.list(Value::text)).unwrap_or_default(),
         address_discovery: keys.get("address_discovery").map(|value| discovery(value.fields())).unwrap_or_default(),
         guards: keys.get("guards").map(|value| guards(value.fields())).unwrap_or_default(),
         strategy: keys.optional("strategy", strategy).unwrap_or_default(),
+        transport: keys.optional("transport", transport),
+        backup: keys.get("backup").map(|value| backup(value.fields())).unwrap_or_default(),
         timeouts: keys.get("timeouts").map(|value| timeouts(value.fields())).unwrap_or_default(),
         steady: keys.optional("steady", Value::duration).unwrap_or(std::time::Duration::from_secs(30)),
+        bootstrap: keys.get("bootstrap").map(|value| bootstrap(value.fields())).unwrap_or_default(),
+        hooks: keys.get("hooks").map(|value| hooks(value.fields())).unwrap_or_default(),
+        finish: keys.get("finish").map(|value| finish(value.fields())).unwrap_or_default(),
         flux: keys.get("flux").map(|value| flux(value.fields())),
     };
     keys.finish();
@@ -49,16 +58,26 @@ fn strategy(value: &Value<'_>) -> Option<Strategy> {
     value.choice(&[("replace", Strategy::Replace)])
 }
 
+pub(super) fn transport(value: &Value<'_>) -> Option<Transport> {
+    if value.text().as_deref() == Some("pull") {
+        value.problem(format!("`pull` {LATER}"));
+        return None;
+    }
+    value.choice(&[("auto", Transport::Auto), ("upload", Transport::Upload), ("ssh", Transport::Ssh)])
+}
+
 fn talos(mut keys: Fields<'_>) -> Talos {
-    keys.refuse(&["config_patches"]);
     let talos = Talos {
         version: keys.required("version", Value::parsed).unwrap_or(VersionWish::Latest),
         kubernetes_version: keys.required("kubernetes_version", Value::parsed).unwrap_or(VersionWish::Latest),
         config_dir: keys.required("config_dir", Value::text).unwrap_or_default().into(),
-        secrets_file: keys.required("secrets_file", secrets_file).unwrap_or_default().into(),
+        secrets_file: keys
+            .required("secrets_file", secrets_file)
+            .unwrap_or_else(|| SecretsFile::Path(std::path::PathBuf::new())),
         patches_dir: keys.optional("patches_dir", Value::text).map(Into::into),
+        config_patches: keys.optional("config_patches", |value| value.list(config_patch)).unwrap_or_default(),
         vip: keys.optional("vip", |value| vip(value.fields())),
-        factory: keys.get("factory").map(|value| factory(value.fields())).unwrap_or_default(),
+        factory: keys.get("factory").map(|value| factory(value.fields(), &Factory::default())).unwrap_or_default(),
         install_disk: keys
             .optional("install_disk", |value| {
                 value.a("a device such as /dev/sda", |text| text.starts_with("/dev/").then(|| text.to_owned()))
@@ -69,14 +88,31 @@ fn talos(mut keys: Fields<'_>) -> Talos {
     talos
 }
 
-fn secrets_file(value: &Value<'_>) -> Option<String> {
+fn secrets_file(value: &Value<'_>) -> Option<SecretsFile> {
     if value.is_text() {
-        return value.text();
+        return value.text().map(|path| SecretsFile::Path(path.into()));
     }
     let mut keys = value.fields();
-    keys.refuse(&["command"]);
+    let command = keys.required("command", Value::text);
     keys.finish();
-    None
+    command.map(SecretsFile::Command)
+}
+
+fn config_patch(value: &Value<'_>) -> Option<ConfigPatch> {
+    let mut keys = value.fields();
+    let targets =
+        [("all", PatchTarget::All), ("controlplane", PatchTarget::ControlPlane), ("worker", PatchTarget::Worker)];
+    let target = keys.optional("for", |value| value.choice(&targets)).unwrap_or_default();
+    let file = keys.optional("file", Value::text).map(|file| PatchSource::File(file.into()));
+    let inline = keys.optional("inline", Value::text).map(PatchSource::Inline);
+    keys.finish();
+    match (file, inline) {
+        (Some(source), None) | (None, Some(source)) => Some(ConfigPatch { target, source }),
+        _ => {
+            value.problem("expected either `file` or `inline`");
+            None
+        }
+    }
 }
 
 fn vip(mut keys: Fields<'_>) -> Option<Vip> {
@@ -86,7 +122,8 @@ fn vip(mut keys: Fields<'_>) -> Option<Vip> {
     Some(Vip { interface, ip: ip? })
 }
 
-fn factory(mut keys: Fields<'_>) -> Factory {
+/// What isn't said of architecture, signature and URL is as in `shared`.
+fn factory(mut keys: Fields<'_>, shared: &Factory) -> Factory {
     let factory = Factory {
         schematic_id: keys.optional("schematic_id", |value| {
             value.a("a schematic ID (64 hex digits)", |text| {
@@ -100,11 +137,11 @@ fn factory(mut keys: Fields<'_>) -> Factory {
                 value.list(|item| item.a("an extension such as siderolabs/qemu-guest-agent", extension))
             })
             .unwrap_or_default(),
-        url: keys.optional("url", url),
-        secureboot: keys.optional("secureboot", Value::flag).unwrap_or_default(),
+        url: keys.optional("url", url).or_else(|| shared.url.clone()),
+        secureboot: keys.optional("secureboot", Value::flag).unwrap_or(shared.secureboot),
         arch: keys
             .optional("arch", |value| value.choice(&[("amd64", Arch::Amd64), ("arm64", Arch::Arm64)]))
-            .unwrap_or_default(),
+            .unwrap_or(shared.arch),
     };
     keys.finish();
     factory
@@ -159,17 +196,18 @@ pub(super) fn api_endpoint(text: &str) -> Option<ApiEndpoint> {
     (is_address || !looks_like_address && host.split('.').all(label)).then(|| endpoint(host, port))?
 }
 
-fn groups(mut keys: Fields<'_>) -> Groups {
+fn groups(mut keys: Fields<'_>, shared: &Factory) -> Groups {
     let groups = Groups {
-        controlplane: keys.get("controlplane").map(|value| group(value.fields())),
-        workers: keys.get("workers").map(|value| group(value.fields())),
+        controlplane: keys.get("controlplane").map(|value| group(value.fields(), shared)),
+        workers: keys.get("workers").map(|value| group(value.fields(), shared)),
     };
     keys.finish();
     groups
 }
 
-fn group(mut keys: Fields<'_>) -> Group {
-    keys.refuse(&["factory", "data_disks"]);
+fn group(mut keys: Fields<'_>, shared: &Factory) -> Group {
+    keys.refuse(&["data_disks"]);
+    let (vm, inherit) = hardware(&mut keys);
     let group = Group {
         count: keys.required("count", Value::number).unwrap_or_default(),
         name_prefix: keys.required("name_prefix", Value::text).unwrap_or_default(),
@@ -192,7 +230,9 @@ fn group(mut keys: Fields<'_>) -> Group {
         assignments: keys
             .optional("assignments", |value| value.list(|item| Some(assignment(item.fields()))))
             .unwrap_or_default(),
-        vm: hardware(&mut keys),
+        factory: keys.get("factory").map(|value| factory(value.fields(), shared)),
+        vm,
+        inherit: inherit.unwrap_or_else(Inherit::all),
     };
     keys.finish();
     group
@@ -200,36 +240,37 @@ fn group(mut keys: Fields<'_>) -> Group {
 
 fn assignment(mut keys: Fields<'_>) -> Assignment {
     keys.refuse(&["data_disks"]);
+    let (vm, inherit) = hardware(&mut keys);
     let assignment = Assignment {
         name: MachineName::new(keys.required("name", Value::text).unwrap_or_default()),
         node: keys.optional("node", Value::text).map(NodeName::new),
         vmid: keys.optional("vmid", vmid),
         ip: keys.optional("ip", address),
         mac: keys.optional("mac", Value::parsed),
-        vm: hardware(&mut keys),
+        vm,
+        inherit,
     };
     keys.finish();
     assignment
 }
 
-fn hardware(keys: &mut Fields<'_>) -> BTreeMap<String, String> {
-    keys.optional("vm", |value| value.scalars(&["inherit"])).unwrap_or_default()
+/// PVE's keys, and what is taken over where that is said.
+fn hardware(keys: &mut Fields<'_>) -> (BTreeMap<String, String>, Option<BTreeSet<Inherit>>) {
+    let Some(value) = keys.get("vm") else { return <_>::default() };
+    let inherit = value.at("inherit").and_then(|value| value.list(|item| item.choice(Inherit::ALL)));
+    (value.scalars(&["inherit"]).unwrap_or_default(), inherit.map(BTreeSet::from_iter))
 }
 
 fn discovery(mut keys: Fields<'_>) -> AddressDiscovery {
-    let mode = |value: &Value<'_>| match value.text()?.as_str() {
-        later @ ("agent" | "cloud-init") => {
-            value.problem(format!("`{later}` {LATER}"));
-            None
-        }
-        _ => value.choice(&[
-            ("auto", DiscoveryMode::Auto),
-            ("static", DiscoveryMode::Static),
-            ("scan", DiscoveryMode::Scan),
-        ]),
-    };
+    let modes = [
+        ("auto", DiscoveryMode::Auto),
+        ("static", DiscoveryMode::Static),
+        ("cloud-init", DiscoveryMode::CloudInit),
+        ("agent", DiscoveryMode::Agent),
+        ("scan", DiscoveryMode::Scan),
+    ];
     let discovery = AddressDiscovery {
-        mode: keys.optional("mode", mode).unwrap_or_default(),
+        mode: keys.optional("mode", |value| value.choice(&modes)).unwrap_or_default(),
         subnet: keys.optional("subnet", cidr),
     };
     keys.finish();
@@ -237,8 +278,12 @@ fn discovery(mut keys: Fields<'_>) -> AddressDiscovery {
 }
 
 fn guards(mut keys: Fields<'_>) -> Guards {
-    keys.refuse(&["snapshot_max_age", "require_copy"]);
-    let guards = Guards { max_destroy: keys.optional("max_destroy", Value::number) };
+    let default = Guards::default();
+    let guards = Guards {
+        max_destroy: keys.optional("max_destroy", Value::number),
+        snapshot_max_age: keys.optional("snapshot_max_age", Value::duration).unwrap_or(default.snapshot_max_age),
+        require_copy: keys.optional("require_copy", Value::flag).unwrap_or_default(),
+    };
     keys.finish();
     guards
 }
@@ -254,16 +299,6 @@ fn timeouts(mut keys: Fields<'_>) -> Timeouts {
     };
     keys.finish();
     timeouts
-}
-
-fn flux(mut keys: Fields<'_>) -> Flux {
-    let flux = Flux {
-        repo: keys.required("repo", Value::text).unwrap_or_default(),
-        path: keys.required("path", Value::text).unwrap_or_default(),
-        branch: keys.optional("branch", Value::text),
-    };
-    keys.finish();
-    flux
 }
 
 pub(super) fn vmid(value: &Value<'_>) -> Option<VmId> {

@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 
 use super::fields::{Fields, Value};
-use super::read_profile::{cidr, url};
+use super::read_profile::{cidr, transport, url};
 use crate::profile::{
     Auth, Credential, Defaults, Dial, SecretSource, Site, SiteFactory, SiteNode, SshAccess, SshHost, Tls, VmIdRange,
     VmIdRanges,
@@ -174,6 +174,7 @@ fn defaults(mut keys: Fields<'_>) -> Defaults {
         agent: keys.optional("agent", Value::flag).unwrap_or(default.agent),
         vlan: keys.optional("vlan", Value::number),
         pool: keys.optional("pool", Value::text),
+        transport: keys.optional("transport", transport).unwrap_or_default(),
     };
     keys.finish();
     defaults

@@ -11,7 +11,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::AccessError;
-use crate::talos::secrets::{Authority, Flaw, PrivateKey, Secrets, SecretsError, client, key_der};
+use crate::talos::secrets::{Authority, Flaw, KeyPair, PrivateKey, Secrets, SecretsError, client, key_der};
 
 /// How long talosctl's own certificates are valid, in hours.
 pub const YEAR_HOURS: i64 = 365 * 24;
@@ -57,14 +57,23 @@ impl fmt::Debug for AdminCertificate {
 impl AdminCertificate {
     /// Issues a certificate with a new key, valid from `now` for `hours`.
     pub fn issue(secrets: &Secrets, roles: Roles, now: Timestamp, hours: i64) -> Result<Self, AccessError> {
-        let authority = secrets.talos().certificate_pem();
-        let signer = PrivateKey::from_pem(secrets.talos().key_pem().expose_secret())
+        Self::signed(secrets.talos(), roles.organization(), now, hours)
+    }
+
+    /// The same for the Kubernetes API, as a member of the group that may do everything there (Kubernetes,
+    /// `system:masters`).
+    pub fn for_kubernetes(secrets: &Secrets, now: Timestamp, hours: i64) -> Result<Self, AccessError> {
+        Self::signed(secrets.kubernetes(), "system:masters", now, hours)
+    }
+
+    fn signed(by: &KeyPair, organization: &str, now: Timestamp, hours: i64) -> Result<Self, AccessError> {
+        let authority = by.certificate_pem();
+        let signer = PrivateKey::from_pem(by.key_pem().expose_secret())
             .map_err(|_: Flaw| AccessError::Certificate(SecretsError::Crypto))?;
         let (key, text) =
             PrivateKey::generate(signer.leaf_kind()).map_err(|_| AccessError::Certificate(SecretsError::Crypto))?;
         let signed_by = Authority { certificate: &authority, key: &signer };
-        let certificate =
-            client(&[roles.organization()], &key, &signed_by, now, hours).map_err(AccessError::Certificate)?;
+        let certificate = client(&[organization], &key, &signed_by, now, hours).map_err(AccessError::Certificate)?;
         Ok(Self { authority, certificate, key: text })
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Must not know: where the file is or how an API server is called. Entries of other clusters keep their text.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 
 use super::AccessError;
@@ -92,6 +94,33 @@ pub fn remove(previous: &str, name: &str) -> Result<Option<SecretString>, Access
         text = edit(&text, &scalar, &Value::Map(root), Layout::Kubectl);
     }
     Ok(Some(text.into()))
+}
+
+/// The names of the contexts of one cluster: what Talos calls them (`admin@NAME`, and `admin@NAME-1` when that was
+/// taken), as long as they lead to its endpoint or trust its authority. Another cluster may be called `NAME-1`.
+pub fn contexts_of(text: &str, name: &str, endpoint: Option<&str>, ca_pem: &str) -> Result<Vec<String>, AccessError> {
+    let root = parse(text, WHAT)?;
+    let clusters = elements(&root, "clusters", WHAT)?;
+    let own = format!("admin@{name}");
+    let numbered = |context: &str| {
+        let rest = context.strip_prefix(&own);
+        rest.is_some_and(|rest| {
+            rest.is_empty() || rest.strip_prefix('-').is_some_and(|rest| rest.parse::<u32>().is_ok())
+        })
+    };
+    let leads_there = |context: &Value| {
+        let used = context.at(&["context", "cluster"]).and_then(Value::as_text);
+        let cluster = clusters.iter().find(|cluster| name_of(cluster).is_some() && name_of(cluster) == used);
+        let part = |key: &str| cluster.and_then(|cluster| cluster.at(&["cluster", key])).and_then(Value::as_text);
+        let trusted = part("certificate-authority-data").and_then(|data| STANDARD.decode(data.trim()).ok());
+        let trusted = trusted.and_then(|pem| String::from_utf8(pem).ok());
+        let bare = |url: &str| url.trim_end_matches('/').to_ascii_lowercase();
+        trusted.is_some_and(|pem| pem.trim() == ca_pem.trim())
+            || part("server").is_some_and(|server| endpoint.is_some_and(|endpoint| bare(server) == bare(endpoint)))
+    };
+    let contexts = elements(&root, "contexts", WHAT)?;
+    let found = contexts.iter().filter(|context| name_of(context).is_some_and(numbered) && leads_there(context));
+    Ok(found.filter_map(name_of).map(str::to_owned).collect())
 }
 
 /// The names of all contexts, in order.

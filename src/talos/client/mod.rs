@@ -18,7 +18,7 @@ pub mod machine;
 pub mod maintenance;
 pub mod status;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod wire_tests;
 

@@ -87,6 +87,11 @@ impl Contract {
         version.tag().parse()
     }
 
+    /// The first release of it.
+    pub fn first(self) -> Version {
+        Version::new(self.major.into(), self.minor.into(), 0)
+    }
+
     /// Whether configurations of this contract have `feature`.
     pub fn has(self, feature: Feature) -> bool {
         self >= feature.since()

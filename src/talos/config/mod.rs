@@ -13,6 +13,7 @@ mod network;
 mod patch;
 mod render;
 mod schema;
+pub mod validate;
 pub mod yaml;
 
 use std::fmt;

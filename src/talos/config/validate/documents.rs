@@ -1,0 +1,127 @@
+//! What holds between documents: none twice, none that says what another one says, each where it belongs.
+
+use std::collections::BTreeMap;
+
+use super::{Check, Findings, Mode};
+use crate::talos::config::kind_of;
+use crate::talos::config::yaml::{Document, Map, Value};
+
+/// A document's kind and the part of the main document that it takes the place of.
+const INSTEAD: &[(&str, &str)] = &[
+    ("HostnameConfig", "machine.network.hostname"),
+    ("HostnameConfig", "machine.features.stableHostname"),
+    ("KubeSpanConfig", "machine.network.kubespan"),
+    ("ResolverConfig", "machine.network.nameservers"),
+    ("ResolverConfig", "machine.network.searchDomains"),
+    ("ResolverConfig", "machine.network.disableSearchDomain"),
+    ("ResolverConfig", "machine.features.hostDNS"),
+    ("KubePrismConfig", "machine.features.kubePrism"),
+    ("UnattendedInstallConfig", "machine.install"),
+    ("KubeletConfig", "machine.kubelet"),
+    ("KubeNodeConfig", "machine.nodeLabels"),
+    ("KubeNodeConfig", "machine.nodeAnnotations"),
+    ("KubeNodeConfig", "machine.nodeTaints"),
+    ("KubeNodeConfig", "cluster.allowSchedulingOnControlPlanes"),
+    ("KubeNetworkConfig", "cluster.network"),
+    ("KubeProxyConfig", "cluster.proxy"),
+    ("KubeAPIServerConfig", "cluster.apiServer"),
+    ("KubeControllerManagerConfig", "cluster.controllerManager"),
+    ("KubeSchedulerConfig", "cluster.scheduler"),
+    ("KubeCoreDNSConfig", "cluster.coreDNS"),
+    ("DiscoveryServiceConfig", "cluster.discovery"),
+    ("DiscoveryIdentityConfig", "cluster.id"),
+    ("DiscoveryIdentityConfig", "cluster.secret"),
+    ("KubeClusterConfig", "cluster.clusterName"),
+    ("KubeClusterConfig", "cluster.controlPlane"),
+    ("KubeAPIServerCAConfig", "cluster.ca"),
+    ("KubeAggregatorCAConfig", "cluster.aggregatorCA"),
+    ("KubeServiceAccountConfig", "cluster.serviceAccount"),
+    ("KubeEtcdEncryptionConfig", "cluster.secretboxEncryptionSecret"),
+    ("KubeEtcdEncryptionConfig", "cluster.aescbcEncryptionSecret"),
+];
+
+/// Documents that only control planes may have (1.14).
+const CONTROL_PLANE_ONLY: &[&str] = &[
+    "KubeAPIServerConfig",
+    "KubeAdmissionControlConfig",
+    "KubeAggregatorCAConfig",
+    "KubeAuditPolicyConfig",
+    "KubeAuthenticationConfig",
+    "KubeAuthorizerConfig",
+    "KubeControllerManagerConfig",
+    "KubeCoreDNSConfig",
+    "KubeEtcdEncryptionConfig",
+    "KubeFlannelCNIConfig",
+    "KubeProxyConfig",
+    "KubeSchedulerConfig",
+    "KubeServiceAccountConfig",
+    "KubeTalosAPIAccessConfig",
+];
+
+/// No two documents of one kind and name.
+pub(super) fn duplicates(documents: &[Document], found: &mut Findings) {
+    let mut seen: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for document in documents {
+        let kind = kind_of(&document.root);
+        let name = document.root.at(&["name"]).and_then(Value::as_text).unwrap_or_default();
+        if let Some(first) = seen.insert((kind, name), document.line) {
+            let named = if name.is_empty() { String::new() } else { format!(" '{name}'") };
+            let mut check = Check { document, kind, found };
+            check.error("", format!("a document of this kind{named} is there already, at line {first}"));
+        }
+    }
+}
+
+/// Whether a part of the main document says anything.
+fn says(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Text(text) => !text.is_empty(),
+        Value::List(list) => !list.is_empty(),
+        Value::Map(map) => !map.is_empty(),
+        _ => true,
+    }
+}
+
+pub(super) fn between(documents: &[Document], mode: Mode, found: &mut Findings) {
+    let has = |kind: &str| documents.iter().any(|document| kind_of(&document.root) == kind);
+    let main = documents.iter().find(|document| kind_of(&document.root) == "v1alpha1");
+    for document in documents {
+        let kind = kind_of(&document.root);
+        hostname(&mut Check { document, kind, found });
+        let worker =
+            main.is_some_and(|main| main.root.at(&["machine", "type"]).and_then(Value::as_text) == Some("worker"));
+        if worker && CONTROL_PLANE_ONLY.contains(&kind) {
+            Check { document, kind, found }.error("kind", "is for control planes only");
+        }
+    }
+    let Some(main) = main else { return };
+    let mut check = Check { document: main, kind: "v1alpha1", found };
+    for (kind, path) in INSTEAD {
+        if has(kind) && check.at(path).is_some_and(says) {
+            check.error(path, format!("the document {kind} says this already: keep it in one place"));
+        }
+    }
+    if mode == Mode::Metal && !has("UnattendedInstallConfig") && check.at("machine").is_some() {
+        let selector =
+            check.at("machine.install.diskSelector").and_then(Value::as_map).is_some_and(|map| !Map::is_empty(map));
+        if check.at("machine.install").is_none() {
+            check.error("machine.install", "is missing: Talos doesn't know what to install to");
+        } else if check.text("machine.install.disk").is_none() && !selector {
+            check.error("machine.install", "needs a disk or a diskSelector");
+        }
+    }
+}
+
+fn hostname(check: &mut Check<'_>) {
+    if check.kind != "HostnameConfig" {
+        return;
+    }
+    match (check.text("auto"), check.text("hostname")) {
+        (None, None) => check.error("", "needs auto or hostname"),
+        (Some(auto), Some(_)) if auto != "off" => {
+            check.error("hostname", "excludes auto: say auto: off, or leave hostname out");
+        }
+        _ => {}
+    }
+}

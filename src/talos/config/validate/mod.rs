@@ -1,0 +1,157 @@
+//! What a node would say to a configuration, before it is sent.
+//!
+//! Purpose: everything that is wrong at once, with document, line and path, where a node names the first thing only.
+//! Rules are those of siderolabs/talos `pkg/machinery/config/types/v1alpha1/v1alpha1_validation.go` and
+//! `config/container/validate.go` (v1.13.9, v1.14.0-rc.1).
+//! Must not know: files, profiles. Start reading at [`validate`]; `machine` and `cluster` hold the rules of the main
+//! document, `documents` those between documents.
+
+mod cluster;
+mod documents;
+mod machine;
+mod names;
+mod network;
+
+use super::kind_of;
+use super::schema;
+use super::yaml::{Document, Value, YamlError, read};
+
+/// Where a configuration will be used: a disk to install to is needed on metal only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Talos installs itself.
+    Metal,
+    /// The platform boots an image that is installed already: `nocloud` and the clouds.
+    Cloud,
+    /// No disks at all.
+    Container,
+}
+
+/// Something about a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The line in the text, from 1.
+    pub line: usize,
+    /// The document's kind, `v1alpha1` for the main one.
+    pub document: String,
+    /// The path in it; empty for the document itself.
+    pub path: String,
+    /// What is wrong, a lower-case fragment.
+    pub what: String,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { line, document, path, what } = self;
+        let at = if path.is_empty() { String::new() } else { format!(" {path}") };
+        write!(f, "line {line}, {document}{at}: {what}")
+    }
+}
+
+/// All that was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// A node refuses the configuration because of these.
+    pub errors: Vec<Finding>,
+    /// A node takes it nevertheless.
+    pub warnings: Vec<Finding>,
+}
+
+/// The document that is looked at, and what was found so far.
+struct Check<'a> {
+    document: &'a Document,
+    kind: &'a str,
+    found: &'a mut Findings,
+}
+
+impl<'a> Check<'a> {
+    fn finding(&self, path: &str, what: String) -> Finding {
+        let line = self.document.marks.line(path).unwrap_or(self.document.line);
+        Finding { line, document: self.kind.to_owned(), path: path.to_owned(), what }
+    }
+
+    fn error(&mut self, path: &str, what: impl Into<String>) {
+        let finding = self.finding(path, what.into());
+        self.found.errors.push(finding);
+    }
+
+    fn warning(&mut self, path: &str, what: impl Into<String>) {
+        let finding = self.finding(path, what.into());
+        self.found.warnings.push(finding);
+    }
+
+    /// The value at a dotted path; nothing for null.
+    fn at(&self, path: &str) -> Option<&'a Value> {
+        let keys: Vec<&str> = path.split('.').collect();
+        self.document.root.at(&keys).filter(|value| **value != Value::Null)
+    }
+
+    /// The text at a dotted path; nothing for the empty one.
+    fn text(&self, path: &str) -> Option<&'a str> {
+        self.at(path).and_then(Value::as_text).filter(|text| !text.is_empty())
+    }
+
+    /// The list at a dotted path.
+    fn list(&self, path: &str) -> &'a [Value] {
+        self.at(path).and_then(Value::as_list).unwrap_or_default()
+    }
+
+    fn is_true(&self, path: &str) -> bool {
+        self.at(path) == Some(&Value::Bool(true))
+    }
+
+    fn is_false(&self, path: &str) -> bool {
+        self.at(path) == Some(&Value::Bool(false))
+    }
+}
+
+/// Looks at a whole configuration.
+///
+/// # Errors
+/// When the text is no YAML: then nothing else can be said.
+pub fn validate(text: &str, mode: Mode) -> Result<Findings, YamlError> {
+    let documents = read(text)?;
+    let mut found = Findings::default();
+    for document in &documents {
+        shape(document, &mut found);
+    }
+    if found.errors.is_empty() {
+        documents::duplicates(&documents, &mut found);
+    }
+    // A node decodes everything before it looks at anything.
+    if !found.errors.is_empty() {
+        return Ok(found);
+    }
+    let main = documents.iter().find(|document| kind_of(&document.root) == "v1alpha1");
+    if let Some(main) = main {
+        let mut check = Check { document: main, kind: "v1alpha1", found: &mut found };
+        let role = machine::machine(&mut check, mode);
+        cluster::cluster(&mut check, role);
+    }
+    documents::between(&documents, mode, &mut found);
+    Ok(found)
+}
+
+/// Whether a document can be decoded: its kind and its keys are known.
+fn shape(document: &Document, found: &mut Findings) {
+    let kind = kind_of(&document.root);
+    let mut check = Check { document, kind, found };
+    let Value::Map(map) = &document.root else {
+        let what = format!("a document must be a mapping, this is {}", document.root.kind());
+        return check.error("", what);
+    };
+    let given = map.get("kind").and_then(Value::as_text);
+    let hint =
+        |nearest: Option<String>| nearest.map_or_else(String::new, |nearest| format!(", did you mean '{nearest}'?"));
+    match (given, map.get("apiVersion")) {
+        (Some(kind), Some(_)) if schema::knows_kind(kind) => {}
+        (Some(kind), Some(_)) => check.error("kind", format!("unknown kind{}", hint(schema::nearest_kind(kind)))),
+        (Some(_), None) => check.error("kind", "a document with a kind needs apiVersion: v1alpha1"),
+        (None, Some(_)) => check.error("apiVersion", "a document with apiVersion needs a kind"),
+        (None, None) => {
+            if let Some(unknown) = schema::unknown_key(map) {
+                check.error(&unknown.path, format!("unknown key{}", hint(unknown.nearest)));
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+# recast-receive: writes a disk image into the one volume that was allocated for it. See src/image/sink.rs.
+use strict; use warnings; use Fcntl; use IO::Handle; use Cwd qw(abs_path); use Digest::SHA;
+my (undef, $format, $path, $name, $total, $rest) = @ARGV;
+sub refuse { print STDERR "recast-receive: @_\n"; exit 2 }
+$format eq "1" or refuse("format $format is not known");
+my ($stem) = $name =~ m{^(vm-\d+-recast-[\w.-]+?)(?:\.raw)?$} or refuse("$name is no volume of a run");
+$path =~ m{^/} && $path =~ m{/\Q$stem\E(?:\.raw)?(?:/|$)} && $path !~ m{/\.\.?(?:/|$)} or refuse("$path is not the place of $name");
+for (1 .. 100) { last if -e $path; select(undef, undef, undef, 0.1) }
+my $real = abs_path($path);
+defined($real) && (-f $real || -b $real) or refuse("$path is no file or device");
+my $device = -b $real;
+open(my $mounts, "<", "/proc/mounts") or refuse("/proc/mounts: $!");
+while (<$mounts>) {
+  my ($what) = split(/ /);
+  $what =~ m{^/} && -e $what && abs_path($what) eq $real and refuse("$path is mounted");
+}
+my $gaps = $rest eq "zeros";
+$gaps = 0 if $gaps && $device && system("blkdiscard", "-z", "--", $real) == 0;
+sysopen(my $disk, $real, $device ? O_RDWR | O_EXCL : O_RDWR) or refuse("$path: $!");
+my $size = sysseek($disk, 0, 2) || 0;
+$size >= $total or refuse("$path has $size bytes, and the disk has $total");
+sub take {
+  my ($want) = @_;
+  my $got = "";
+  while (length($got) < $want) {
+    my $read = sysread(STDIN, $got, $want - length($got), length($got));
+    defined($read) or refuse("stdin: $!");
+    $read or do { print STDERR "recast-receive: stdin ended before its end\n"; exit 3 };
+  }
+  return $got;
+}
+sub put {
+  my ($at, $data) = @_;
+  sysseek($disk, $at, 0) or refuse("$path: $!");
+  for (my $done = 0; $done < length($data);) {
+    my $wrote = syswrite($disk, $data, length($data) - $done, $done);
+    defined($wrote) or refuse("$path: $!");
+    $done += $wrote;
+  }
+}
+my $block = "\0" x 1048576;
+sub blank {
+  my ($from, $to) = @_;
+  while ($from < $to) {
+    my $length = $to - $from > 1048576 ? 1048576 : $to - $from;
+    put($from, substr($block, 0, $length));
+    $from += $length;
+  }
+}
+take(8) eq "RECAST\0\1" && unpack("Q<", take(8)) == $total or refuse("stdin is no disk of $total bytes");
+my ($end, $bytes, @extents) = (0, 0);
+while (1) {
+  my ($offset, $length) = unpack("Q<L<", take(12));
+  if (!$length) { $offset == @extents or refuse("records are missing"); last }
+  $length <= 1048576 && $offset % 4096 == 0 && $offset >= $end && $offset + $length <= $total
+    or refuse("a record of $length bytes at $offset does not fit");
+  my $data = take($length);
+  blank($end, $offset) if $gaps;
+  put($offset, $data);
+  push(@extents, [$offset, $length]);
+  $end = $offset + $length;
+  $bytes += $length;
+}
+blank($end, $total) if $gaps;
+$disk->sync or refuse("$path: $!");
+# BLKFLSBUF: what is read back comes from the disk.
+ioctl($disk, 0x1261, 0) if $device;
+my $sha = Digest::SHA->new(256);
+for (@extents) {
+  my ($offset, $length) = @$_;
+  sysseek($disk, $offset, 0) or refuse("$path: $!");
+  my $data = "";
+  while (length($data) < $length) {
+    sysread($disk, $data, $length - length($data), length($data)) or refuse("$path can not be read back: $!");
+  }
+  for (my $at = 0; $at < $length; $at += 4096) {
+    $sha->add(pack("Q<", $offset + $at), substr($data, $at, 4096));
+  }
+}
+$sha->add(pack("Q<", $total));
+close($disk) or refuse("$path: $!");
+print "recast-receive 1 stored ", scalar(@extents), " $bytes ", $sha->hexdigest, "\n";
