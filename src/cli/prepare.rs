@@ -12,6 +12,7 @@ use super::here;
 use super::session::Session;
 use super::stop::Stop;
 use crate::backup::{self, SnapshotName};
+use crate::command::Mode;
 use crate::exit::ExitCode;
 use crate::image::{self, Arch, Boot, Build, FactoryError, Schematic};
 use crate::journal::StateDir;
@@ -186,7 +187,11 @@ async fn data_of(session: &Session, data: &DataWish) -> Result<(Data, Source), S
 fn keep(session: &Session) -> Keep {
     let (profile, folder) = (&session.profile.value, session.folder());
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
-    let copies = profile.backup.copies.iter().map(|copy| match copy.clone() {
+    let copies = profile.backup.copies.iter().enumerate().map(|(number, copy)| match copy.clone() {
+        // A rehearsal's folder is private, and so are the folders that stand for other devices.
+        CopyTarget::Path(_) if session.place.commands == Mode::Record => {
+            CopyTo::Path(absolute(folder.join(format!("copy-{}", number + 1))))
+        }
         CopyTarget::Path(path) => CopyTo::Path(absolute(folder.join(path))),
         CopyTarget::Ssh { host, path } => CopyTo::Ssh { host, path },
         CopyTarget::Command { save, read } => CopyTo::Command { save, read },

@@ -83,6 +83,9 @@ impl Private {
         private.copy_lock(&path.with_extension("lock"))?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         private.copy_configuration(profile, parent.unwrap_or(Path::new(".")))?;
+        if let Some(dir) = &profile.backup.dir {
+            private.inside("backup.dir", dir, "backups")?;
+        }
         let steady = profile.steady.div_f64(time_scale).max(STEADY_AT_LEAST);
         private.edit(&[("steady", &format!("{}ms", steady.as_millis()))])?;
         Ok(private)
