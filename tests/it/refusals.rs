@@ -5,6 +5,7 @@
 //! meanwhile. Start reading at [`CASES`]; what only a rebuild that keeps its data can be refused for is in `keeping.rs`.
 
 mod keeping;
+mod untouched;
 
 use std::fs;
 use std::path::{Path, PathBuf};
