@@ -80,7 +80,10 @@ async fn play(case: &Case) -> Result<(), String> {
     if output.status.code() != Some(4) {
         wrong.push(format!("the exit code is {:?}", output.status.code()));
     }
-    for words in case.words.iter().chain(&[format!("rebuild of single in phase {}", case.phase).as_str(), "has not been touched"])
+    for words in case
+        .words
+        .iter()
+        .chain(&[format!("rebuild of single in phase {}", case.phase).as_str(), "has not been touched"])
     {
         if !told.contains(&super::flat(words)) {
             wrong.push(format!("it does not say “{words}”"));
