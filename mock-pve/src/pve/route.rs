@@ -22,7 +22,10 @@ fn node_name(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-/// The row for a method and a decoded path. `{volume}` takes all that is left.
+/// Parts that take all that is left of a path, slashes and all.
+const GREEDY: [&str; 2] = ["volume", "cidr"];
+
+/// The row for a method and a decoded path. `{volume}` and `{cidr}` take all that is left.
 pub(super) fn find(method: &str, path: &str) -> Option<Found> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     // Fixed words come before braces.
@@ -51,11 +54,11 @@ fn fit(pattern: &'static str, parts: &[&str]) -> Option<(usize, Vec<(&'static st
     for want in pattern.split('/').filter(|part| !part.is_empty()) {
         let name = want.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
         match name {
-            Some("volume") => {
+            Some(name) if GREEDY.contains(&name) => {
                 if at >= parts.len() {
                     return None;
                 }
-                captured.push(("volume", parts[at..].join("/")));
+                captured.push((name, parts[at..].join("/")));
                 at = parts.len();
             }
             Some(name) => {

@@ -13,6 +13,7 @@ pub mod deed;
 pub mod disks;
 pub mod drive;
 mod guest;
+pub mod firewall;
 pub mod ha;
 pub mod keys;
 pub mod lifecycle;

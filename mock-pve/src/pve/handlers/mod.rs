@@ -5,10 +5,12 @@
 #![expect(clippy::unnecessary_wraps, reason = "all handlers have one shape")]
 
 pub(super) mod access;
+pub(super) mod addresses;
 pub(super) mod agent;
 pub(super) mod cluster;
 pub(super) mod config;
 pub(super) mod content;
+pub(super) mod firewall;
 pub(super) mod ha;
 pub(super) mod nodes;
 pub(super) mod pools;
