@@ -86,9 +86,7 @@ fn evaluate(state: &State, caller: &Caller, expression: &[Value], params: &Param
             match word(1) {
                 "self" if !state.access.users.contains_key(user) => Err(no_user(user)),
                 "self" if user == caller.identity => Ok(()),
-                "Realm.AllocateUser" => {
-                    state.check(caller, &format!("/access/realm/{realm}"), &["Realm.AllocateUser"])
-                }
+                "Realm.AllocateUser" => state.check(caller, &format!("/access/realm/{realm}"), &["Realm.AllocateUser"]),
                 _ => refuse(""),
             }
         }

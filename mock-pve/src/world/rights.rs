@@ -49,8 +49,7 @@ impl State {
         let Some(token) = self.access.users.get(user).and_then(|user| user.tokens.get(token)) else {
             return Privileges::new();
         };
-        let owner =
-            if user == "root@pam" { all() } else { self.access.privileges_of(&self.roles(user, "user", path)) };
+        let owner = if user == "root@pam" { all() } else { self.access.privileges_of(&self.roles(user, "user", path)) };
         if !token.privsep {
             return owner;
         }

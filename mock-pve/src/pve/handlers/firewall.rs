@@ -375,7 +375,8 @@ pub(in crate::pve) fn create_group(call: &Call) -> Result {
     }
     firewall.groups.insert(name.clone(), group);
     let all = state.firewalls.values_mut().flat_map(|firewall| &mut firewall.rules);
-    for rule in all.filter(|rule| rule.get("type") == Some(&json!("group")) && rule.get("action") == Some(&json!(old))) {
+    for rule in all.filter(|rule| rule.get("type") == Some(&json!("group")) && rule.get("action") == Some(&json!(old)))
+    {
         rule.insert("action".to_owned(), json!(name));
     }
     Ok(().into())

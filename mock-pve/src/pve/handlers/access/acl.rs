@@ -14,8 +14,8 @@ use crate::world::rights::normalized;
 pub(in crate::pve) fn permissions(call: &Call) -> Result {
     let state = call.world.state();
     let who = call.params.text("userid").unwrap_or(&call.caller.identity).to_owned();
-    let own = who == call.caller.identity
-        || who.split_once('!').is_some_and(|(owner, _)| owner == call.caller.identity);
+    let own =
+        who == call.caller.identity || who.split_once('!').is_some_and(|(owner, _)| owner == call.caller.identity);
     if !own {
         state.check(&call.caller, "/access", &["Sys.Audit"])?;
     }
@@ -162,8 +162,7 @@ pub(in crate::pve) fn update_acl(call: &Call) -> Result {
         for (name, kind) in LISTS {
             for ugid in call.params.list(name) {
                 check_subject(&state, kind, &ugid).map_err(failed)?;
-                entries
-                    .retain(|acl| !(acl.path == path && acl.kind == kind && acl.ugid == ugid && acl.roleid == role));
+                entries.retain(|acl| !(acl.path == path && acl.kind == kind && acl.ugid == ugid && acl.roleid == role));
                 if !delete {
                     let (path, kind, roleid) = (path.clone(), kind.to_owned(), role.clone());
                     entries.push(Acl { path, kind, ugid, roleid, propagate });

@@ -227,7 +227,8 @@ pub(in crate::pve) fn delete_domain(call: &Call) -> Result {
     if matches!(realm, "pam" | "pve") {
         // The two that are built in come back by themselves, without what was said of them.
         let kind = removed.get("type").cloned().unwrap_or(Value::Null);
-        let comment = if realm == "pam" { "Linux PAM standard authentication" } else { "Proxmox VE authentication server" };
+        let comment =
+            if realm == "pam" { "Linux PAM standard authentication" } else { "Proxmox VE authentication server" };
         let fresh = json!({"type": kind, "comment": comment}).as_object().cloned().unwrap_or_default();
         state.access.realms.insert(realm.to_owned(), fresh);
     }

@@ -55,9 +55,7 @@ pub(in crate::pve) fn create_role(call: &Call) -> Result {
 
 fn check_special(state: &State, id: &str, what: &str) -> Rule<()> {
     match state.access.roles.get(id) {
-        Some(role) if role.special => {
-            Err(Refusal::failed(format!("auto-generated role '{id}' cannot be {what}\n")))
-        }
+        Some(role) if role.special => Err(Refusal::failed(format!("auto-generated role '{id}' cannot be {what}\n"))),
         _ => Ok(()),
     }
 }
