@@ -39,4 +39,30 @@ impl StorageService for Node {
         };
         Ok(Response::new(api::DisksResponse { messages }))
     }
+
+    async fn block_device_wipe(
+        &self,
+        request: Request<api::BlockDeviceWipeRequest>,
+    ) -> Result<Response<api::BlockDeviceWipeResponse>, Status> {
+        let devices = &request.get_ref().devices;
+        let check = |machine: &crate::world::machine::Machine| {
+            if machine.see(|state| state.version().minor < 9) {
+                return Err(Status::unimplemented("unknown method BlockDeviceWipe for service storage.StorageService"));
+            }
+            let own = device(machine).trim_start_matches("/dev/").to_owned();
+            for wanted in devices {
+                let name = &wanted.device;
+                if !name.starts_with(&own) {
+                    return Err(Status::not_found(format!("blockdevice \"{name}\" not found")));
+                }
+                // All of the only disk is Talos' own.
+                let why = format!("blockdevice \"{name}\" is in use by volume \"META\"");
+                return Err(Status::failed_precondition(why));
+            }
+            Ok(api::BlockDeviceWipe::default())
+        };
+        let peer = gate::peer(&request)?;
+        let messages = if peer.maintenance { vec![check(&self.here)?] } else { self.each(&request, Need::Admin, check)? };
+        Ok(Response::new(api::BlockDeviceWipeResponse { messages }))
+    }
 }

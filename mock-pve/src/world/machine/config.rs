@@ -259,7 +259,19 @@ impl NodeConfig {
             .collect()
     }
 
-    /// Whether cluster has kube-proxy.
+    /// The manifests that stand in the configuration: the objects of each.
+    pub fn inline_manifests(&self) -> Vec<Vec<Value>> {
+        let list = self.main.pointer("/cluster/inlineManifests").and_then(Value::as_array);
+        let texts = list.into_iter().flatten().filter_map(|one| one.get("contents")?.as_str());
+        texts
+            .map(|text| {
+                let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap_or_default();
+                documents.into_iter().filter(Value::is_object).collect()
+            })
+            .collect()
+    }
+
+    /// Whether the cluster has kube-proxy.
     pub fn has_proxy(&self) -> bool {
         self.main.pointer("/cluster/proxy/disabled").and_then(Value::as_bool) != Some(true)
     }

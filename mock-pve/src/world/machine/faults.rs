@@ -45,6 +45,8 @@ pub struct MachineFault {
 pub(in crate::world) struct Shared {
     faults: Mutex<BTreeMap<u32, Vec<Fault>>>,
     registry: Mutex<Option<Registry>>,
+    /// etcd clusters that are told to go down to a version.
+    downgrades: Mutex<BTreeMap<u64, String>>,
 }
 
 impl World {
@@ -67,6 +69,16 @@ impl World {
         let Some(at) = all.iter().position(|one| *one == fault) else { return false };
         all.remove(at);
         true
+    }
+
+    /// Tells an etcd cluster to go down to a version, or not to any more; whether it had been told to.
+    pub fn etcd_downgrade(&self, client: &crate::etcd::Client, to: Option<&str>) -> bool {
+        let mut all = self.0.talos.downgrades.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match to {
+            Some(version) => all.insert(client.etcd.id(), version.to_owned()),
+            None => all.remove(&client.etcd.id()),
+        };
+        before.is_some()
     }
 
     /// The images that machines can pull: those of this world's factory.

@@ -340,8 +340,8 @@ pub struct State {
     pub services: BTreeMap<String, Service>,
     /// What happened since it booted.
     pub events: VecDeque<Happened>,
-    /// The kernel's log.
-    pub dmesg: Vec<String>,
+    /// The kernel's log: when, what.
+    pub dmesg: Vec<(SystemTime, String)>,
     /// Its place in etcd.
     pub membership: Option<Client>,
     /// Its API server answers.
@@ -506,7 +506,7 @@ impl Machine {
 
     /// A line of the kernel's log and of the serial console.
     pub fn says(&self, line: &str) {
-        self.update(|state| state.dmesg.push(line.to_owned()));
+        self.update(|state| state.dmesg.push((SystemTime::now(), line.to_owned())));
         self.world().console(self.vmid(), line);
     }
 
