@@ -12,10 +12,12 @@ use super::gate::{self, Need, Target};
 use super::messages::Tagged;
 use super::proto::cluster::cluster_service_server::ClusterServiceServer;
 use super::proto::cosi::resource::state_server::StateServer;
+use super::proto::machine::image_service_server::ImageServiceServer;
+use super::proto::machine::lifecycle_service_server::LifecycleServiceServer;
 use super::proto::machine::machine_service_server::{MachineService, MachineServiceServer};
 use super::proto::storage::storage_service_server::StorageServiceServer;
 use super::proto::{common, machine as api};
-use super::{apply, archive, etcd, life};
+use super::{apply, archive, etcd, images, life};
 use crate::world::machine::{Machine, MachineType, Service, State};
 
 /// Talos' limit on both sides.
@@ -35,6 +37,8 @@ pub(super) fn routes(machine: &Machine) -> Routes {
     Routes::new(MachineServiceServer::new(node.clone()).max_decoding_message_size(LARGEST))
         .add_service(ClusterServiceServer::new(node.clone()))
         .add_service(StorageServiceServer::new(node.clone()))
+        .add_service(ImageServiceServer::new(node.clone()).max_decoding_message_size(LARGEST))
+        .add_service(LifecycleServiceServer::new(node.clone()))
         .add_service(StateServer::new(node))
         .prepare()
 }
@@ -163,7 +167,8 @@ impl MachineService for Node {
         let messages = if peer.maintenance {
             vec![apply::in_maintenance(&self.here, request.get_ref())?]
         } else {
-            self.each(&request, Need::Admin, |machine| apply::configured(machine, request.get_ref()))?
+            let wanted = request.get_ref();
+            self.each_in_turn(&request, Need::Admin, |machine| apply::configured(machine, wanted.clone())).await?
         };
         Ok(Response::new(api::ApplyConfigurationResponse { messages }))
     }
@@ -189,7 +194,7 @@ impl MachineService for Node {
     }
 
     async fn reboot(&self, request: Request<api::RebootRequest>) -> Result<Response<api::RebootResponse>, Status> {
-        let messages = self.each(&request, Need::Operate, |machine| Ok(life::reboot(machine)))?;
+        let messages = self.each(&request, Need::Operate, |machine| life::reboot(machine, request.get_ref()))?;
         Ok(Response::new(api::RebootResponse { messages }))
     }
 
@@ -197,13 +202,64 @@ impl MachineService for Node {
         &self,
         request: Request<api::ShutdownRequest>,
     ) -> Result<Response<api::ShutdownResponse>, Status> {
-        let messages = self.each(&request, Need::Operate, |machine| Ok(life::shutdown(machine)))?;
+        let messages = self.each(&request, Need::Operate, |machine| Ok(life::shutdown(machine, *request.get_ref())))?;
         Ok(Response::new(api::ShutdownResponse { messages }))
     }
 
     async fn reset(&self, request: Request<api::ResetRequest>) -> Result<Response<api::ResetResponse>, Status> {
         let messages = self.each(&request, Need::Admin, |machine| life::reset(machine, request.get_ref()))?;
         Ok(Response::new(api::ResetResponse { messages }))
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<api::RollbackRequest>,
+    ) -> Result<Response<api::RollbackResponse>, Status> {
+        let messages = self.each(&request, Need::Admin, life::rollback)?;
+        Ok(Response::new(api::RollbackResponse { messages }))
+    }
+
+    async fn upgrade(&self, request: Request<api::UpgradeRequest>) -> Result<Response<api::UpgradeResponse>, Status> {
+        let wanted = request.get_ref();
+        let messages =
+            self.each_in_turn(&request, Need::Admin, |machine| life::upgrade(machine, wanted.clone())).await?;
+        Ok(Response::new(api::UpgradeResponse { messages }))
+    }
+
+    async fn image_list(
+        &self,
+        request: Request<api::ImageListRequest>,
+    ) -> Result<Response<BoxStream<api::ImageListResponse>>, Status> {
+        let namespace = images::older_place(request.get_ref().namespace)?;
+        self.stream(&request, Need::Read, |machine| {
+            let items: Vec<_> = images::listed(machine, namespace)
+                .into_iter()
+                .map(|(name, pulled)| {
+                    Ok(api::ImageListResponse {
+                        metadata: None,
+                        name,
+                        digest: pulled.digest,
+                        size: pulled.bytes,
+                        created_at: Some(pulled.at.into()),
+                    })
+                })
+                .collect();
+            Ok(stream::iter(items).boxed())
+        })
+    }
+
+    async fn image_pull(
+        &self,
+        request: Request<api::ImagePullRequest>,
+    ) -> Result<Response<api::ImagePullResponse>, Status> {
+        let namespace = images::older_place(request.get_ref().namespace)?;
+        let reference = &request.get_ref().reference;
+        let messages = self
+            .each_in_turn(&request, Need::Operate, |machine| async move {
+                images::pull(&machine, namespace, reference).await.map(|_| api::ImagePull::default())
+            })
+            .await?;
+        Ok(Response::new(api::ImagePullResponse { messages }))
     }
 
     async fn service_list(&self, request: Request<()>) -> Result<Response<api::ServiceListResponse>, Status> {
@@ -215,7 +271,7 @@ impl MachineService for Node {
     }
 
     async fn events(&self, request: Request<api::EventsRequest>) -> Result<Response<BoxStream<api::Event>>, Status> {
-        self.stream(&request, Need::Read, |machine| Ok(life::events(machine, request.get_ref())))
+        self.stream(&request, Need::Read, |machine| life::events(machine, request.get_ref()))
     }
 
     async fn etcd_member_list(

@@ -7,17 +7,22 @@ use super::proto::storage as api;
 use super::proto::storage::storage_service_server::StorageService;
 use super::service::Node;
 
+/// The system disk as the machine sees it.
+pub(super) fn device(machine: &crate::world::machine::Machine) -> String {
+    let virtio = machine.hardware().disk_key.starts_with("virtio");
+    format!("/dev/{}", if virtio { "vda" } else { "sda" })
+}
+
 #[tonic::async_trait]
 impl StorageService for Node {
     async fn disks(&self, request: Request<()>) -> Result<Response<api::DisksResponse>, Status> {
         let peer = gate::peer(&request)?;
         let answer = |machine: &crate::world::machine::Machine| {
             let hardware = machine.hardware();
-            let name = if hardware.disk_key.starts_with("virtio") { "vda" } else { "sda" };
             let disk = api::Disk {
                 size: machine.see(|state| state.disk_bytes),
                 model: "QEMU HARDDISK".to_owned(),
-                device_name: format!("/dev/{name}"),
+                device_name: device(machine),
                 serial: format!("drive-{}", hardware.disk_key),
                 r#type: api::disk::DiskType::Ssd.into(),
                 system_disk: true,
