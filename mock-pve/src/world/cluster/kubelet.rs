@@ -1,11 +1,12 @@
-//! A node's kubelet: pods that are bound to it start, stop, and start again after a boot; static pods have mirrors.
+//! A node's kubelet: pods that are bound to it start, stop, and start again after a boot.
+//!
+//! Mirrors of static pods are its machine's business; here they are only called ready again after they were given up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::static_pods::StaticPod;
 use super::view::{Eyes, Round, Time, View};
 use super::{Entry, objects, pods};
 use crate::etcd::{Client, Store};
@@ -16,8 +17,6 @@ const START: f64 = 2.0;
 const STOP: f64 = 2.0;
 /// Seconds that a container takes which is meant to end.
 const RUN: f64 = 4.0;
-/// Seconds between a static pod's end and its successor's start.
-const REPLACE: f64 = 4.0;
 
 /// Where a kubelet runs.
 #[derive(Clone, Debug)]
@@ -46,15 +45,15 @@ impl Kubelet {
     }
 
     /// What it writes now.
-    pub fn look(&mut self, client: &Client, place: &Place, own: &[StaticPod], time: Time<'_>) -> Round {
+    pub fn look(&mut self, client: &Client, place: &Place, broken: &[String], time: Time<'_>) -> Round {
         self.view.refresh(client);
-        self.work(place, own, time)
+        self.work(place, broken, time)
     }
 
     /// The same over a store that nobody else writes to.
-    pub fn look_at(&mut self, store: &Store, place: &Place, own: &[StaticPod], time: Time<'_>) -> Round {
+    pub fn look_at(&mut self, store: &Store, place: &Place, broken: &[String], time: Time<'_>) -> Round {
         self.view.follow(store, (0, 1));
-        self.work(place, own, time)
+        self.work(place, broken, time)
     }
 
     /// Its own node object.
@@ -67,14 +66,20 @@ impl Kubelet {
         *self.since.entry(name).or_insert_with(Instant::now)
     }
 
-    fn work(&mut self, place: &Place, own: &[StaticPod], time: Time<'_>) -> Round {
+    fn work(&mut self, place: &Place, broken: &[String], time: Time<'_>) -> Round {
         let mut round = Round::default();
         let all: Vec<_> = self.view.list("/registry/pods/").cloned().collect();
         for pod in all.iter().filter(|pod| !pods::is_mirror(&pod.value)) {
             self.pod(pod, place, time, &mut round);
         }
-        let mirrors: Vec<&Entry> = all.iter().map(AsRef::as_ref).filter(|pod| pods::is_mirror(&pod.value)).collect();
-        self.mirrors(&mirrors, place, own, time, &mut round);
+        // Mirrors show what their machine says of static pods.
+        for mirror in all.iter().filter(|pod| pods::is_mirror(&pod.value) && !broken.contains(&pod.key)) {
+            if !pods::is_ready(&mirror.value) {
+                let mut value = mirror.value.clone();
+                pods::set_ready(&mut value, true);
+                round.update(mirror, value);
+            }
+        }
         let asked = std::mem::take(&mut self.asked);
         self.since.retain(|name, _| asked.contains(name));
         round
@@ -117,36 +122,6 @@ impl Kubelet {
             let mut value = pod.value.clone();
             pods::set_ready(&mut value, true);
             round.update(pod, value);
-        }
-    }
-
-    fn mirrors(&mut self, mirrors: &[&Entry], place: &Place, own: &[StaticPod], time: Time<'_>, round: &mut Round) {
-        for mirror in mirrors {
-            let known = own.iter().find(|pod| pod.name(&place.node) == mirror.name());
-            let current = known.is_some_and(|pod| mirror.value["metadata"]["annotations"]["kubernetes.io/config.hash"] == pod.hash());
-            if !current || pods::is_going(&mirror.value) {
-                round.remove(mirror);
-            } else if !runs(&mirror.value, place) {
-                let since = self.since(format!("starting {}", mirror.key));
-                if round.due(time.passed(since, START)) {
-                    round.update(mirror, started(&mirror.value, place));
-                }
-            } else if !pods::is_ready(&mirror.value) {
-                let mut value = mirror.value.clone();
-                pods::set_ready(&mut value, true);
-                round.update(mirror, value);
-            }
-        }
-        let Some(node) = self.node().map(|node| node.value.clone()) else { return };
-        for pod in own {
-            let name = pod.name(&place.node);
-            if mirrors.iter().any(|mirror| mirror.name() == name) {
-                continue;
-            }
-            let since = self.since(format!("absent {name} {}", pod.hash()));
-            if round.due(time.passed(since, REPLACE)) {
-                round.create(objects::key("pods", Some("kube-system"), &name), pod.mirror(&node, place));
-            }
         }
     }
 }
@@ -209,7 +184,7 @@ fn waiting(pod: &Entry, place: &Place, reason: &str, message: &str, round: &mut 
 }
 
 /// A pod whose containers run since now.
-pub(super) fn started(pod: &Value, place: &Place) -> Value {
+fn started(pod: &Value, place: &Place) -> Value {
     let mut pod = pod.clone();
     let before = pod.pointer("/status/containerStatuses/0").cloned().unwrap_or_default();
     let restarts = before["restartCount"].as_u64().unwrap_or(0) + u64::from(before["containerID"].is_string());
