@@ -608,7 +608,8 @@ fn mutating(stage: &Stage) -> Vec<String> {
     let since = Instant::now();
     loop {
         let text = fs::read_to_string(stage.world().dir().join("requests.jsonl")).unwrap();
-        let requests: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let requests = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        let requests: Vec<Value> = requests.filter(|request: &Value| request["service"] == "pve").collect();
         if requests.len() >= answered {
             let changing = requests.iter().filter(|request| request["method"] != "GET");
             return changing.map(|request| format!("{} {}", request["method"], request["path"])).collect();

@@ -15,10 +15,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::disk::{BadSchematic, DiskError, NotAvailable, Schematic};
+use crate::scenario::{Met, Wire};
+use crate::world::World;
+use crate::world::script::{Ask, Flow, Service, Step};
 
 /// What a factory is started with.
 #[derive(Clone)]
@@ -31,8 +34,8 @@ pub struct Options {
     pub schematics: Vec<String>,
     /// How images are delivered.
     pub delivery: Delivery,
-    /// Told of every request once it is answered.
-    pub log: Option<RequestLog>,
+    /// The world whose scenario it follows and whose log it keeps, if it is in one.
+    pub world: Option<World>,
 }
 
 /// How `GET /image/…` is answered.
@@ -43,20 +46,6 @@ pub enum Delivery {
     Redirect,
     /// By the whole file; ranges are ignored, as a self-hosted factory without a store does.
     Direct,
-}
-
-/// Receives one line per request.
-pub type RequestLog = Arc<dyn Fn(&Request) + Send + Sync>;
-
-/// A request that was answered.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// `GET`, `HEAD`, `POST`.
-    pub method: String,
-    /// Path without the query.
-    pub path: String,
-    /// Status of the answer.
-    pub status: u16,
 }
 
 /// Why a factory can't start or can't make an image.
@@ -143,13 +132,28 @@ pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, factor
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
                 let (acceptor, factory) = (acceptor.clone(), factory.clone());
-                connections.spawn(async move {
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
-                    routes::connection(stream, factory).await;
-                });
+                connections.spawn(connection(stream, acceptor, factory));
             }
             Some(_) = connections.join_next() => {}
         }
+    }
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, factory: Factory) {
+    let world = factory.0.options.world.as_ref();
+    let wire = Wire::new(stream).writing_at(world.and_then(|world| world.flow(Flow::Download)));
+    let cut = wire.cut();
+    if let Some(world) = world.filter(|world| world.script().is_some()) {
+        let (service, step) = (Service::Factory, Step::Connect);
+        let ask = Ask { service, step, verb: "", path: "", who: "", node: "", vmid: None };
+        if Met::with(world, &ask).await.breaks_before() {
+            return cut.now();
+        }
+    }
+    let Ok(stream) = acceptor.accept(wire).await else { return };
+    tokio::select! {
+        () = routes::connection(stream, factory, cut.clone()) => {}
+        () = cut.happens() => {}
     }
 }
 

@@ -10,6 +10,7 @@ mod kinds;
 mod listener;
 mod patch;
 mod routes;
+mod scripted;
 mod table;
 mod verbs;
 mod watch;

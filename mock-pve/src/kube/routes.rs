@@ -35,6 +35,11 @@ impl Server {
         Self { machine }
     }
 
+    /// The machine it runs on.
+    pub(super) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
     /// The etcd member on the same machine.
     pub(super) fn client(&self) -> Result<Client, Refusal> {
         self.machine.see(|state| state.membership.clone()).ok_or_else(Refusal::no_etcd)

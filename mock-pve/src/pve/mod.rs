@@ -16,4 +16,4 @@ mod route;
 mod schema;
 mod table;
 
-pub use self::http::{Api, ApiError, Failure, Request};
+pub use self::http::{Api, ApiError, Failure, Pages};

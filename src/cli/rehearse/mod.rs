@@ -86,6 +86,8 @@ pub async fn start(order: Order) -> Result<Rehearsal, RehearsalError> {
         time_scale,
         rng_seed,
         pve: PveVersion::V8,
+        scenario: stage.scenario.clone(),
+        log: None,
     };
     let running = serve::start(options).await?;
     let site = open_doors(&stage, &running.ready)?;

@@ -12,6 +12,7 @@ use super::state::{Api, Command, Link, Machine, ServiceState, Stage, What, Wipe}
 use super::versions::Version;
 use crate::disk::{self, DiskError, Keep, Verified};
 use crate::etcd::{self, Change};
+use crate::world::script::Takes;
 use crate::world::{GuestInfo, GuestInterface};
 
 /// Whether a machine has to boot, or is up already when the world begins.
@@ -87,7 +88,7 @@ impl Boot {
         });
         let hardware = machine.hardware();
         machine.world().console(machine.vmid(), &format!("{}: Booting from {}", hardware.bios, hardware.disk_key));
-        self.sleep(BOOT).await;
+        self.sleep(machine.world().clock().takes(Takes::Boot, BOOT)).await;
         let (disk, config) = match self.load().await {
             Ok(found) => found,
             Err(why) => {
@@ -330,7 +331,8 @@ impl Boot {
         machine.update(|state| state.stage = stage);
         machine.says(&format!("[talos] {sequence} sequence: {sequence}"));
         let world = machine.world();
-        world.clock().sleep(SHUTDOWN / 2.0).await;
+        let half = world.clock().takes(Takes::Shutdown, SHUTDOWN) / 2.0;
+        world.clock().sleep(half).await;
         if let Command::Reset { graceful: true, .. } = &command
             && let Some(client) = machine.see(|state| state.membership.clone())
         {
@@ -342,7 +344,7 @@ impl Boot {
         }
         machine.happened(&actor, What::Task("stopAllServices"));
         machine.room().stop_services(machine);
-        world.clock().sleep(SHUTDOWN / 2.0).await;
+        world.clock().sleep(half).await;
         world.set_guest(machine.vmid(), None);
         match command {
             Command::Reset { wipe, reboot, .. } => {
