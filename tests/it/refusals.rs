@@ -663,6 +663,8 @@ fn bad_input_is_refused_before_anything_is_touched() {
         asked: vec!["1.13.9".parse().unwrap()],
         time_scale: 20.0,
         rng_seed: 31,
+        scenario: None,
+        inventory: None,
     };
     let now = Timestamp::now();
     let contract = Contract::of(&"1.12.4".parse().unwrap()).unwrap();

@@ -79,7 +79,8 @@ impl<'a> Check<'a> {
     }
 
     fn text(&mut self, rules: &Value, at: At, text: &str, name: &str, wanted: &str) {
-        if let Some(words) = rules["enum"].as_array() {
+        // Where more than text is possible, its words are behind `if: {type: string}`.
+        if let Some(words) = rules["enum"].as_array().or(rules["then"]["enum"].as_array()) {
             let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
             if !words.contains(&text) {
                 let what = format!("`{name}` is `{text}`, and must be one of {}", words.join(", "));

@@ -7,6 +7,7 @@
 
 pub mod addresses;
 pub mod copy;
+pub mod onto;
 pub mod place;
 pub mod private;
 pub mod releases;
@@ -191,6 +192,8 @@ mod tests {
             asked: Vec::new(),
             time_scale: 20.0,
             rng_seed: 2,
+            scenario: None,
+            inventory: None,
         };
         let rehearsal = start(order).await.unwrap();
         let site = load::site_file(rehearsal.site()).unwrap_or_else(|problems| panic!("{problems}")).value;
