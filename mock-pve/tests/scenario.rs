@@ -289,14 +289,15 @@ async fn downloads_break_off_and_arrive_wrong() {
         let id = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba";
         let arguments = ["-L", "-o", &file.display().to_string(), "--cacert", &running.ready.ca_file.display().to_string()]
             .map(str::to_owned);
-        let url = format!("{factory}/image/{id}/v1.13.9/nocloud-amd64.raw.xz");
+        let url = format!("{factory}/image/{id}/v1.13.9/nocloud-amd64.qcow2");
         let answer = curl(arguments.into_iter().chain([url]).collect()).await;
         (answer.exit, std::fs::read(file).unwrap_or_default())
     };
+    // curl itself tries once more when a connection breaks that it used before.
     assert_ne!(fetch("1").await.0, 0);
-    assert_ne!(fetch("2").await.0, 0);
-    let (exit, wrong) = fetch("3").await;
-    let (fine, right) = fetch("4").await;
+    assert_eq!(running.tally()[0].happened, 2);
+    let (exit, wrong) = fetch("2").await;
+    let (fine, right) = fetch("3").await;
     assert_eq!((exit, fine), (0, 0));
     assert_eq!(wrong.len(), right.len());
     assert_eq!(wrong.iter().zip(&right).filter(|(one, other)| one != other).count(), 3);
