@@ -74,6 +74,9 @@ pub enum FactoryError {
     Interrupted,
 }
 
+/// The folder of registered schematics.
+const SCHEMATICS: &str = "schematics";
+
 /// A running factory; cheap to clone.
 #[derive(Clone)]
 pub struct Factory(Arc<Inner>);
@@ -103,6 +106,13 @@ impl Factory {
             known.insert(schematic.id(), schematic);
         }
         known.insert(Schematic::default().id(), Schematic::default());
+        // What was registered before a restart.
+        for entry in std::fs::read_dir(options.dir.join(SCHEMATICS)).into_iter().flatten().flatten() {
+            let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            if let Ok(schematic) = Schematic::parse(&text) {
+                known.insert(schematic.id(), schematic);
+            }
+        }
         Ok(Self(Arc::new(Inner { options, versions, schematics: Mutex::new(known), images })))
     }
 
@@ -114,6 +124,12 @@ impl Factory {
     /// Remembers a schematic and returns its id.
     pub fn add(&self, schematic: Schematic) -> String {
         let id = schematic.id();
+        let folder = self.0.options.dir.join(SCHEMATICS);
+        let kept = std::fs::create_dir_all(&folder)
+            .and_then(|()| std::fs::write(folder.join(format!("{id}.yaml")), schematic.canonical()));
+        if let Err(error) = kept {
+            tracing::warn!(%error, "a schematic isn't kept over a restart");
+        }
         self.0.schematics.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), schematic);
         id
     }

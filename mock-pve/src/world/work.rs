@@ -19,9 +19,15 @@ use super::{World, held};
 pub struct Work {
     world: World,
     upid: String,
+    doomed: bool,
 }
 
 impl Work {
+    /// Whether the script lets it fail without its work done: whoever has begun something takes it back.
+    pub fn is_doomed(&self) -> bool {
+        self.doomed
+    }
+
     /// Adds a line to the log.
     pub fn log(&self, line: impl Into<String>) {
         self.world.state().tasks.log(&self.upid, line);
@@ -68,11 +74,13 @@ impl World {
         let stop = Arc::new(Notify::new());
         held(&self.0.stops).insert(upid.clone(), Arc::clone(&stop));
         let fate = self.fate(kind, node, id, &caller.identity);
-        let future = work(Work { world: self.clone(), upid: upid.clone() });
+        let doomed = fate.iter().any(|fault| matches!(fault, Fault::Task { done: false, .. }));
+        let future = work(Work { world: self.clone(), upid: upid.clone(), doomed });
+        let kind = kind.to_owned();
         let (world, id) = (self.clone(), upid.clone());
         tokio::spawn(async move {
             let result = tokio::select! {
-                result = fated(&world, fate, future) => result,
+                result = fated(&world, fate, &kind, future) => result,
                 () = stop.notified() => Err(Refusal::failed("received interrupt")),
             };
             held(&world.0.stops).remove(&id);
@@ -136,11 +144,17 @@ impl World {
 }
 
 /// Does a task's work, unless the script wants it otherwise.
-async fn fated(world: &World, fate: Vec<Fault>, work: impl Future<Output = Rule<()>>) -> Rule<()> {
+async fn fated(world: &World, fate: Vec<Fault>, kind: &str, work: impl Future<Output = Rule<()>>) -> Rule<()> {
     for fault in fate {
         match fault {
             Fault::Stall(seconds) => world.stall(seconds).await,
-            Fault::Task { text, done: false } => return Err(Refusal::failed(text)),
+            Fault::Task { text, done: false } => {
+                // A VM that was registered before the task began is taken back by its work, which fails in its own words.
+                if ["qmclone", "qmcreate"].contains(&kind) {
+                    let _ = work.await;
+                }
+                return Err(Refusal::failed(text));
+            }
             Fault::Task { text, done: true } => return work.await.and(Err(Refusal::failed(text))),
             // The rest is about connections.
             Fault::Refuse | Fault::Reset(_) | Fault::Status { .. } | Fault::Corrupt(_) => {}
