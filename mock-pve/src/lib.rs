@@ -13,6 +13,7 @@ pub mod etcd;
 pub mod factory;
 pub mod kube;
 pub mod pve;
+pub mod scenario;
 pub mod serve;
 pub mod ssh;
 pub mod talos;

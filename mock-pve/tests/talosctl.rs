@@ -50,7 +50,9 @@ impl Lab {
     async fn begin(talos: &str, kubernetes: &str, control_planes: u8, workers: u8) -> Option<Self> {
         let program = program()?;
         let dir = tempfile::tempdir().unwrap();
-        let net = Loopback::take(&std::env::temp_dir(), std::process::id().wrapping_mul(31) + u32::from(control_planes)).unwrap();
+        let net =
+            Loopback::take(&std::env::temp_dir(), std::process::id().wrapping_mul(31) + u32::from(control_planes))
+                .unwrap();
         let base = net.net().network().to_string();
         let base = base.trim_end_matches(".0").to_owned();
         let secrets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles/single/secrets.yaml");
@@ -354,8 +356,22 @@ async fn what_changes_configurations() {
     std::fs::write(&file, &config).unwrap();
     let snapshot = lab.path("db.snapshot");
     lab.on(11, &["etcd", "snapshot", &snapshot]).await;
-    let out = lab.on(11, &["reset", "--graceful=false", "--reboot", "--system-labels-to-wipe", "STATE",
-        "--system-labels-to-wipe", "EPHEMERAL", "--timeout", "1m"]).await;
+    let out = lab
+        .on(
+            11,
+            &[
+                "reset",
+                "--graceful=false",
+                "--reboot",
+                "--system-labels-to-wipe",
+                "STATE",
+                "--system-labels-to-wipe",
+                "EPHEMERAL",
+                "--timeout",
+                "1m",
+            ],
+        )
+        .await;
     assert!(!out.contains("error"), "{out}");
     let address = lab.address(11);
     lab.until("maintenance mode", || {

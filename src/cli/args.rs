@@ -112,6 +112,8 @@ pub enum Verb {
     Snapshot(Snapshot),
     /// Show how the cluster stands, and where it is not as the profile wants it; changes nothing
     Status,
+    /// Write down what runs on the site, for mock-pve serve --seed and rehearse --inventory; changes nothing
+    Inventory(Inventory),
     /// List runs, show one, or print its report
     #[command(subcommand)]
     Runs(Runs),
@@ -322,9 +324,26 @@ pub struct TemplateBuild {
     pub plan_out: Option<PathBuf>,
 }
 
+/// `recast inventory`.
+#[derive(Debug, Args)]
+pub struct Inventory {
+    /// Put made-up names, addresses, MACs, serials and notes in the place of the real ones, the same one everywhere
+    #[arg(long, env = "RECAST_REDACT")]
+    pub redact: bool,
+    /// Ask the machines of its current context too, for their versions and roles
+    #[arg(long, value_name = "FILE", env = "RECAST_TALOSCONFIG")]
+    pub talosconfig: Option<PathBuf>,
+}
+
 /// `recast rehearse`.
 #[derive(Debug, Args)]
 pub struct Rehearse {
+    /// What goes wrong and what happens meanwhile: a scenario of mock-pve
+    #[arg(long, value_name = "FILE", env = "RECAST_SCENARIO")]
+    pub scenario: Option<PathBuf>,
+    /// Begin in the site that recast inventory wrote down, with the profile's cluster on it
+    #[arg(long, value_name = "FILE", env = "RECAST_INVENTORY")]
+    pub inventory: Option<PathBuf>,
     /// How much faster than life the double's delays pass
     #[arg(long, value_name = "N", default_value_t = 20.0)]
     pub time_scale: f64,

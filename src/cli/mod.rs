@@ -13,6 +13,7 @@ pub mod create;
 pub mod dropin;
 pub mod env;
 pub mod here;
+pub mod inventory;
 pub mod log;
 pub mod offline;
 pub mod prepare;
@@ -163,6 +164,7 @@ pub async fn dispatch(cli: Cli, surroundings: &Surroundings) -> Answer {
         Verb::Check(wishes) => Box::pin(check::check(&global, &wishes, surroundings)).await,
         Verb::Snapshot(asked) => Box::pin(snapshot::snapshot(&global, &asked, surroundings)).await,
         Verb::Status => Box::pin(status::status(&global, surroundings)).await,
+        Verb::Inventory(asked) => Box::pin(inventory::inventory(&global, &asked, surroundings)).await,
         Verb::Runs(asked) => runs::runs(&global, &asked, surroundings),
         Verb::Template(asked) => Box::pin(template::template(&global, &asked, surroundings)).await,
         Verb::Rehearse(asked) => Box::pin(rehearse::rehearse(&global, asked, surroundings)).await,
@@ -238,6 +240,7 @@ impl Verb {
             Self::Check(_) => "check",
             Self::Snapshot(_) => "snapshot",
             Self::Status => "status",
+            Self::Inventory(_) => "inventory",
             Self::Runs(_) => "runs",
             Self::Template(_) => "template",
             Self::Rehearse(_) => "rehearse",

@@ -65,6 +65,33 @@ pub struct Session {
     pub cache: Cache,
 }
 
+/// A site and its API, without any cluster.
+pub struct Grounds {
+    /// The one way out.
+    pub connector: Connector,
+    /// The PVE API.
+    pub pve: Pve,
+}
+
+impl Grounds {
+    /// Reads the site: the one that is named, else the profile's, else `site.yaml` here.
+    pub fn open(place: &Place, global: &Global) -> Result<Self, Stop> {
+        let of_profile = match (&global.site, &global.profile) {
+            (None, Some(_)) => {
+                let (path, loaded) = profile(global)?;
+                let named = loaded.value.site.unwrap_or_else(|| PathBuf::from("site.yaml"));
+                Some(parent(&path).join(named))
+            }
+            _ => None,
+        };
+        let path = global.site.clone().or(of_profile).unwrap_or_else(|| PathBuf::from("site.yaml"));
+        let site = load::site_file(&path)?.value;
+        let connector = connector(place, &site)?;
+        let pve = pve(place, &site, &parent(&path), &connector)?;
+        Ok(Self { connector, pve })
+    }
+}
+
 impl Session {
     /// Reads the profile and the site and makes the clients; the profile must be of a Talos cluster.
     pub fn open(place: &Place, global: &Global) -> Result<Self, Stop> {

@@ -11,6 +11,7 @@ pub mod encode;
 pub mod error;
 pub mod guest;
 pub mod ha;
+mod inventory;
 pub mod login;
 pub mod node;
 pub mod storage;

@@ -45,13 +45,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("disk", &[]),
     ("etcd", &["disk"]),
     ("world", &["disk", "etcd"]),
+    ("scenario", &["world", "etcd"]),
     ("audit", &["world"]),
-    ("pve", &["world"]),
-    ("factory", &["world", "disk"]),
-    ("ssh", &["world", "pve"]),
-    ("talos", &["world", "etcd"]),
-    ("kube", &["world", "etcd"]),
-    ("serve", &["world", "pve", "ssh", "factory", "talos", "kube", "audit", "disk"]),
+    ("pve", &["world", "scenario"]),
+    ("factory", &["world", "scenario", "disk"]),
+    ("ssh", &["world", "scenario", "pve"]),
+    ("talos", &["world", "scenario", "etcd"]),
+    ("kube", &["world", "scenario", "etcd"]),
+    ("serve", &["world", "scenario", "pve", "ssh", "factory", "talos", "kube", "audit", "disk"]),
 ];
 
 fn rust_files(dir: &Path) -> Vec<PathBuf> {

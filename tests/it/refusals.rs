@@ -662,7 +662,8 @@ fn mutating(stage: &Stage) -> Vec<String> {
     let since = Instant::now();
     loop {
         let text = fs::read_to_string(stage.world().dir().join("requests.jsonl")).unwrap();
-        let requests: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let requests = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        let requests: Vec<Value> = requests.filter(|request: &Value| request["service"] == "pve").collect();
         if requests.len() >= answered {
             let changing = requests.iter().filter(|request| request["method"] != "GET");
             return changing.map(|request| format!("{} {}", request["method"], request["path"])).collect();
@@ -715,6 +716,8 @@ fn bad_input_is_refused_before_anything_is_touched() {
         asked: vec!["1.13.9".parse().unwrap()],
         time_scale: 20.0,
         rng_seed: 31,
+        scenario: None,
+        inventory: None,
     };
     let now = Timestamp::now();
     let contract = Contract::of(&"1.12.4".parse().unwrap()).unwrap();

@@ -237,6 +237,7 @@ impl Double {
             time_scale,
             rng_seed: 1,
             pve: PveVersion::V8,
+            ..serve::Options::default()
         };
         let running = serve::start(options).await.unwrap();
         let ready = running.ready.clone();

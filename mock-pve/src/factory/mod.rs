@@ -14,10 +14,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::disk::{BadSchematic, DiskError, NotAvailable, Registry, Schematic};
+use crate::scenario::{Met, Wire};
+use crate::world::World;
+use crate::world::script::{Ask, Flow, Service, Step};
 
 pub use crate::disk::default_versions;
 
@@ -32,8 +35,8 @@ pub struct Options {
     pub schematics: Vec<String>,
     /// How images are delivered.
     pub delivery: Delivery,
-    /// Told of every request once it is answered.
-    pub log: Option<RequestLog>,
+    /// The world whose scenario it follows and whose log it keeps, if it is in one.
+    pub world: Option<World>,
 }
 
 /// How `GET /image/…` is answered.
@@ -44,20 +47,6 @@ pub enum Delivery {
     Redirect,
     /// By the whole file; ranges are ignored, as a self-hosted factory without a store does.
     Direct,
-}
-
-/// Receives one line per request.
-pub type RequestLog = Arc<dyn Fn(&Request) + Send + Sync>;
-
-/// A request that was answered.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// `GET`, `HEAD`, `POST`.
-    pub method: String,
-    /// Path without the query.
-    pub path: String,
-    /// Status of the answer.
-    pub status: u16,
 }
 
 /// Why a factory can't start or can't make an image.
@@ -86,6 +75,9 @@ pub enum FactoryError {
     Interrupted,
 }
 
+/// The folder of registered schematics.
+const SCHEMATICS: &str = "schematics";
+
 /// A running factory; cheap to clone.
 #[derive(Clone)]
 pub struct Factory(Arc<Inner>);
@@ -107,8 +99,13 @@ impl Factory {
             }
         }
         let images = images::Images::new(options.dir.join("images"))?;
-        let known: Vec<Schematic> =
+        let mut known: Vec<Schematic> =
             options.schematics.iter().map(|text| Schematic::parse(text)).collect::<Result<_, _>>()?;
+        // What was registered before a restart.
+        for entry in std::fs::read_dir(options.dir.join(SCHEMATICS)).into_iter().flatten().flatten() {
+            let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            known.extend(Schematic::parse(&text).ok());
+        }
         Ok(Self(Arc::new(Inner { options, registry: Registry::new(versions, known), images })))
     }
 
@@ -124,6 +121,12 @@ impl Factory {
 
     /// Remembers a schematic and returns its id.
     pub fn add(&self, schematic: Schematic) -> String {
+        let folder = self.0.options.dir.join(SCHEMATICS);
+        let kept = std::fs::create_dir_all(&folder)
+            .and_then(|()| std::fs::write(folder.join(format!("{}.yaml", schematic.id())), schematic.canonical()));
+        if let Err(error) = kept {
+            tracing::warn!(%error, "a schematic isn't kept over a restart");
+        }
         self.0.registry.add(schematic)
     }
 
@@ -145,13 +148,28 @@ pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, factor
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
                 let (acceptor, factory) = (acceptor.clone(), factory.clone());
-                connections.spawn(async move {
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
-                    routes::connection(stream, factory).await;
-                });
+                connections.spawn(connection(stream, acceptor, factory));
             }
             Some(_) = connections.join_next() => {}
         }
+    }
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, factory: Factory) {
+    let world = factory.0.options.world.as_ref();
+    let wire = Wire::new(stream).writing_at(world.and_then(|world| world.flow(Flow::Download)));
+    let cut = wire.cut();
+    if let Some(world) = world.filter(|world| world.script().is_some()) {
+        let (service, step) = (Service::Factory, Step::Connect);
+        let ask = Ask { service, step, verb: "", path: "", who: "", node: "", vmid: None };
+        if Met::with(world, &ask).await.breaks_before() {
+            return cut.now();
+        }
+    }
+    let Ok(stream) = acceptor.accept(wire).await else { return };
+    tokio::select! {
+        () = routes::connection(stream, factory, cut.clone()) => {}
+        () = cut.happens() => {}
     }
 }
 

@@ -19,8 +19,10 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 
 use super::images::Packing;
-use super::{Delivery, Factory, FactoryError, Request};
+use super::{Delivery, Factory, FactoryError};
 use crate::disk::{NoInstaller, Recipe, Schematic, Signing, catalogue};
+use crate::scenario::{Cut, Meeting, Met, Wire};
+use crate::world::script::{Answered, Ask, Service, Step};
 
 type Body = BoxBody<Bytes, std::io::Error>;
 type Answer = Response<Body>;
@@ -32,10 +34,10 @@ const PLATFORMS: [&str; 2] = ["amd64", "arm64"];
 const SERVER: &str = "Image Factory v1.5.0";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-pub(super) async fn connection(stream: tokio_rustls::server::TlsStream<tokio::net::TcpStream>, factory: Factory) {
+pub(super) async fn connection(stream: tokio_rustls::server::TlsStream<Wire>, factory: Factory, cut: Cut) {
     let service = service_fn(move |request| {
-        let factory = factory.clone();
-        async move { Ok::<_, std::convert::Infallible>(answer(&factory, request).await) }
+        let (factory, cut) = (factory.clone(), cut.clone());
+        async move { Ok::<_, std::convert::Infallible>(answer(&factory, request, &cut).await) }
     });
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     builder.http2().max_concurrent_streams(100);
@@ -44,18 +46,44 @@ pub(super) async fn connection(stream: tokio_rustls::server::TlsStream<tokio::ne
     }
 }
 
-async fn answer(factory: &Factory, request: http::Request<Incoming>) -> Answer {
+async fn answer(factory: &Factory, request: http::Request<Incoming>, cut: &Cut) -> Answer {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let id = request.headers().get(&REQUEST_ID).cloned();
-    let mut response = route(factory, request).await.unwrap_or_else(Refusal::into_response);
+    let world = factory.0.options.world.as_ref();
+    let mut meeting = Meeting::new(Answered::now(Service::Factory, ""));
+    let mut met = match world {
+        Some(world) => {
+            let (service, step, verb) = (Service::Factory, Step::Request, method.as_str());
+            Met::with(world, &Ask { service, step, verb, path: &path, who: "", node: "", vmid: None }).await
+        }
+        None => Met::default(),
+    };
+    if met.breaks_before() {
+        return cut.instead_of_an_answer().await;
+    }
+    let mut response = match met.status.take() {
+        Some((code, reason)) => {
+            let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            Refusal(code, reason).into_response()
+        }
+        None => route(factory, request).await.unwrap_or_else(Refusal::into_response),
+    };
+    if met.breaks_after() {
+        return cut.instead_of_an_answer().await;
+    }
     let headers = response.headers_mut();
     headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
     let made_up = || HeaderValue::from_str(&hex::encode(&Sha256::digest(&path)[..8])).ok();
     if let Some(id) = id.or_else(made_up) {
         headers.insert(REQUEST_ID, id);
     }
-    if let Some(log) = &factory.0.options.log {
-        log(&Request { method: method.to_string(), path, status: response.status().as_u16() });
+    if let Some(world) = world {
+        (meeting.record.method, meeting.record.path) = (method.to_string(), path);
+        let bytes = http_body::Body::size_hint(response.body()).lower();
+        meeting.ends(world, response.status().as_u16(), bytes);
+    }
+    if met.corrupt > 0 {
+        response = response.map(|body| body.map_frame(move |frame| frame.map_data(|piece| met.touch(piece))).boxed());
     }
     response
 }

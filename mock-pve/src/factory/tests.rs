@@ -45,7 +45,7 @@ async fn stand(delivery: Delivery) -> Stand {
         versions: vec!["1.12.4".to_owned(), "1.13.9".to_owned(), "1.13.10".to_owned()],
         schematics: Vec::new(),
         delivery,
-        log: None,
+        world: None,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -18,7 +18,9 @@ use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::FromDer as _;
 
 use super::rbac::User;
-use super::routes::{self, Caller, Server};
+use super::routes::{Caller, Server};
+use super::scripted;
+use crate::scenario::Wire;
 use crate::world::machine::pki::{self, Kind, PkiError, Subject};
 use crate::world::machine::{Machine, Room};
 
@@ -104,18 +106,27 @@ async fn connection(
 ) {
     // Small answers must not wait for more.
     let _ = stream.set_nodelay(true);
-    let stream = match acceptor.accept(stream).await {
+    let wire = Wire::new(stream);
+    let cut = wire.cut();
+    if server.meets_connection().await.breaks_before() {
+        return cut.now();
+    }
+    let stream = match acceptor.accept(wire).await {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%error, "a TLS handshake with an API server failed"),
     };
     let caller = caller(stream.get_ref().1.peer_certificates().unwrap_or_default(), verifier.as_ref());
+    let breaks = cut.clone();
     let service = hyper::service::service_fn(move |request| {
-        let (server, caller) = (server.clone(), caller.clone());
-        async move { Ok::<_, std::convert::Infallible>(routes::answer(&server, &caller, request).await) }
+        let (server, caller, cut) = (server.clone(), caller.clone(), breaks.clone());
+        async move { Ok::<_, std::convert::Infallible>(scripted::answer(&server, &caller, request, &cut).await) }
     });
     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
-        tracing::debug!(%error, "a connection to an API server broke");
+    tokio::select! {
+        ended = builder.serve_connection(TokioIo::new(stream), service) => if let Err(error) = ended {
+            tracing::debug!(%error, "a connection to an API server broke");
+        },
+        () = cut.happens() => {}
     }
 }
 

@@ -23,6 +23,7 @@ mod rbac;
 mod reviews;
 mod routes;
 mod schema;
+mod scripted;
 mod select;
 mod table;
 mod tokens;

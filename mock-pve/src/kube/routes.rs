@@ -51,6 +51,11 @@ impl Server {
         Self { machine, version, tokens: Tokens::new(&key, &endpoint) }
     }
 
+    /// The machine it runs on.
+    pub(super) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
     /// The etcd member on the same machine.
     pub(super) fn client(&self) -> Result<Client, Refusal> {
         self.machine.see(|state| state.membership.clone()).ok_or_else(Refusal::no_etcd)

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use ::http::HeaderValue;
+use ::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use ::http::{Method as Verb, Response};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -18,10 +19,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
-use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
 
 use super::auth::{Auth, Changes, Identity, Means};
 use super::body::{BODY, drain, read_body};
@@ -33,9 +32,11 @@ use super::reply::{Body, Format, Reply, extjs, respond, run};
 use super::route::{self, Found};
 use super::schema::Schema;
 use super::table::Handler;
+use crate::scenario::{Cut, Meeting, Met};
 use crate::world::members::Outage;
 use crate::world::refusal::Refusal;
 use crate::world::rights::Caller;
+use crate::world::script::{Answered, Ask, Service, Step};
 use crate::world::{State, World};
 
 /// Inactivity after which a connection is closed.
@@ -49,26 +50,8 @@ pub enum ApiError {
     Schema(#[from] serde_json::Error),
 }
 
-/// One request, as the log keeps it: no header, no value.
-#[derive(Clone, Debug, Serialize)]
-pub struct Request {
-    /// Unix time with milliseconds.
-    pub time: f64,
-    /// `GET` …
-    pub method: String,
-    /// The path below `/api2/json`.
-    pub path: String,
-    /// Names of the parameters.
-    pub keys: Vec<String>,
-    /// `user@realm!token`, or nothing.
-    pub who: String,
-    /// Status code.
-    pub status: u16,
-    /// Reason phrase, where it isn't the usual one.
-    pub reason: String,
-    /// Milliseconds until it was answered.
-    pub ms: u64,
-}
+/// A page beside the API, for a path that begins with it: content type and text.
+pub type Pages = Arc<dyn Fn(&str) -> Option<(&'static str, String)> + Send + Sync>;
 
 /// Why a method that was run without HTTP failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,15 +68,20 @@ pub struct Failure {
 #[derive(Clone, Debug)]
 pub struct Api(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     world: World,
     local: String,
     schema: Schema,
     auth: Arc<Auth>,
-    log: Option<mpsc::UnboundedSender<Request>>,
+    pages: OnceLock<Pages>,
     count: AtomicU64,
     uploads: AtomicU64,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").field("node", &self.local).finish_non_exhaustive()
+    }
 }
 
 /// A request on its way in.
@@ -104,26 +92,45 @@ struct Coming {
     headers: ::http::HeaderMap,
     who: String,
     keys: Vec<String>,
+    /// Bytes of an upload that arrive changed.
+    corrupt: u64,
+}
+
+impl Coming {
+    /// The path below the API.
+    fn below(&self) -> &str {
+        self.path.strip_prefix("/api2/json").or(self.path.strip_prefix("/api2/extjs")).unwrap_or(&self.path)
+    }
+
+    /// Who it says it is, whether that is true or not.
+    fn claimed(&self) -> String {
+        let text = |name: &str| self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let token = text("authorization").strip_prefix("PVEAPIToken=").and_then(|token| token.rsplit_once('='));
+        let ticket = || percent_decode_str(text("cookie").split_once("PVEAuthCookie=")?.1).decode_utf8().ok();
+        let user = || Some(ticket()?.strip_prefix("PVE:")?.split(':').next()?.to_owned());
+        token.map(|(id, _)| id.to_owned()).or_else(user).unwrap_or_default()
+    }
 }
 
 impl Api {
-    /// The API of one node of a world; every request goes to `log`. All nodes of a cluster share their tickets.
-    pub fn new(
-        world: World,
-        local: String,
-        auth: Arc<Auth>,
-        log: Option<mpsc::UnboundedSender<Request>>,
-    ) -> Result<Self, ApiError> {
+    /// The API of one node of a world. All nodes of a cluster share their tickets.
+    pub fn new(world: World, local: String, auth: Arc<Auth>) -> Result<Self, ApiError> {
         let schema = Schema::load(world.state().pve)?;
         Ok(Self(Arc::new(Inner {
             world,
             local,
             schema,
             auth,
-            log,
+            pages: OnceLock::new(),
             count: AtomicU64::new(0),
             uploads: AtomicU64::new(0),
         })))
+    }
+
+    /// Answers what isn't below `/api2` from there; only the first call counts.
+    pub fn show(&self, pages: Pages) {
+        // A second call was a mistake of the one who serves.
+        let _ = self.0.pages.set(pages);
     }
 
     /// How many requests were answered.
@@ -179,24 +186,27 @@ impl Api {
         }
     }
 
-    /// Answers one connection until it ends.
-    pub async fn serve<S>(&self, stream: S)
+    /// Answers one connection until it ends or breaks.
+    pub async fn serve<S>(&self, stream: S, cut: Cut)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let service = service_fn(|request| {
-            let api = self.clone();
-            async move { Ok::<_, Infallible>(api.answer(request).await) }
+            let (api, cut) = (self.clone(), cut.clone());
+            async move { Ok::<_, Infallible>(api.answer(request, &cut).await) }
         });
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(IDLE).max_headers(64).keep_alive(true);
-        if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
-            tracing::debug!(%error, "a connection ended early");
+        tokio::select! {
+            ended = builder.serve_connection(TokioIo::new(stream), service) => if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended early");
+            },
+            () = cut.happens() => {}
         }
     }
 
-    async fn answer(&self, request: hyper::Request<Incoming>) -> Response<Full<Bytes>> {
-        let began = Instant::now();
+    async fn answer(&self, request: hyper::Request<Incoming>, cut: &Cut) -> Response<Full<Bytes>> {
+        let mut meeting = Meeting::new(Answered::now(Service::Pve, &self.0.local));
         self.unless_it_hangs().await;
         let (head, body) = request.into_parts();
         let raw = head.uri.path();
@@ -207,28 +217,57 @@ impl Api {
             headers: head.headers,
             who: String::new(),
             keys: Vec::new(),
+            corrupt: 0,
         };
-        let (format, reply) = self.dispatch(&mut coming, body).await;
+        if coming.verb == Verb::GET
+            && let Some((kind, text)) = self.0.pages.get().and_then(|pages| pages(&coming.path))
+        {
+            return page(kind, text);
+        }
+        let mut met = self.met(&coming).await;
+        if met.breaks_before() {
+            return cut.instead_of_an_answer().await;
+        }
+        let (format, reply) = match met.status.take() {
+            Some((code, reason)) => {
+                drain(body).await;
+                (Format::Json, Reply::error(code, &reason, None))
+            }
+            None => {
+                coming.corrupt = met.corrupt;
+                let answered = self.dispatch(&mut coming, body).await;
+                met.corrupt = coming.corrupt;
+                answered
+            }
+        };
         let reply = if format == Format::Extjs { extjs(reply) } else { reply };
         self.0.count.fetch_add(1, Ordering::Relaxed);
-        if let Some(log) = &self.0.log {
-            let time = std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .map_or(0.0, |since| since.as_secs_f64());
-            let record = Request {
-                time,
-                method: coming.verb.to_string(),
-                path: coming.path.trim_start_matches("/api2/json").to_owned(),
-                keys: coming.keys,
-                who: coming.who,
-                status: reply.status,
-                reason: reply.reason.clone(),
-                ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            };
-            // Nobody reads the log any more: that is no reason not to answer.
-            let _ = log.send(record);
+        let record = &mut meeting.record;
+        (record.method, record.path) = (coming.verb.to_string(), coming.below().to_owned());
+        (record.keys, record.who, record.reason) = (coming.keys, coming.who, reply.reason.clone());
+        let status = reply.status;
+        let mut response = respond(reply);
+        let bytes = http_body::Body::size_hint(response.body()).lower();
+        meeting.ends(&self.0.world, status, bytes);
+        if met.breaks_after() {
+            return cut.instead_of_an_answer().await;
         }
-        respond(reply)
+        if met.corrupt > 0
+            && let Ok(body) = http_body_util::BodyExt::collect(std::mem::take(response.body_mut())).await
+        {
+            *response.body_mut() = Full::new(met.touch(body.to_bytes()));
+        }
+        response
+    }
+
+    /// What the scenario has in store for a request.
+    async fn met(&self, coming: &Coming) -> Met {
+        if self.0.world.script().is_none() {
+            return Met::default();
+        }
+        let (verb, path, who) = (coming.verb.as_str(), coming.below(), coming.claimed());
+        let (service, step, node) = (Service::Pve, Step::Request, self.0.local.as_str());
+        Met::with(&self.0.world, &Ask { service, step, verb, path, who: &who, node, vmid: None }).await
     }
 
     /// Waits while the node hangs.
@@ -468,6 +507,12 @@ impl Api {
                 };
             }
         };
+        let changed = std::mem::take(&mut coming.corrupt);
+        if changed > 0
+            && let Err(error) = spoil(&file, upload.size, changed)
+        {
+            tracing::warn!(%error, "an upload can't be changed on its way");
+        }
         for (name, value) in &upload.fields {
             params.0.entry(name.clone()).or_insert_with(|| Given::Text(value.clone()));
         }
@@ -491,4 +536,24 @@ impl Api {
         call.upload = Some(upload);
         run(handler, call).await
     }
+}
+/// Changes bytes in the middle of a file that came.
+fn spoil(path: &std::path::Path, size: u64, bytes: u64) -> std::io::Result<()> {
+    use std::os::unix::fs::FileExt as _;
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let count = usize::try_from(bytes.min(size)).unwrap_or_default();
+    let at = (size - count as u64) / 2;
+    let mut piece = vec![0; count];
+    file.read_exact_at(&mut piece, at)?;
+    piece.iter_mut().for_each(|byte| *byte ^= 0xA5);
+    file.write_all_at(&piece, at)
+}
+
+/// A page for people.
+fn page(kind: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }

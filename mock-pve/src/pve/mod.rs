@@ -19,4 +19,4 @@ mod route;
 mod schema;
 mod table;
 
-pub use self::http::{Api, ApiError, Failure, Request};
+pub use self::http::{Api, ApiError, Failure, Pages};

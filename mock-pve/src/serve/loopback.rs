@@ -9,7 +9,9 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::world::seed::Seed;
 
 /// 127.64.0.0 to 127.127.255.0.
 const NETWORKS: u32 = 64 * 256;
@@ -41,6 +43,28 @@ impl Loopback {
             }
         }
         Err(io::Error::new(io::ErrorKind::AddrInUse, "every loopback network is in use"))
+    }
+
+    /// Takes the networks that a seed's addresses are mapped to, as a mock does that was stopped and goes on.
+    pub fn hold(dir: &Path, seed: &Seed) -> io::Result<Vec<Self>> {
+        let wanted = seed.dial.iter().filter_map(|dial| match dial.to {
+            IpNet::V4(to) if to.prefix_len() == 24 && (64..128).contains(&to.network().octets()[1]) => Some(to),
+            _ => None,
+        });
+        wanted
+            .map(|network| {
+                let path = dir.join(format!("recast-rehearsal-{}.lock", network.network()));
+                let file = OpenOptions::new().create(true).write(true).truncate(false).open(path)?;
+                match file.try_lock() {
+                    Ok(()) => Ok(Self { network, _lock: file }),
+                    Err(TryLockError::WouldBlock) => {
+                        let why = format!("somebody else uses {network}, which the kept world is mapped to");
+                        Err(io::Error::new(io::ErrorKind::AddrInUse, why))
+                    }
+                    Err(TryLockError::Error(error)) => Err(error),
+                }
+            })
+            .collect()
     }
 
     /// `127.A.B.0/24`.

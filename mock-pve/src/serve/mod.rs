@@ -3,11 +3,15 @@
 //! Purpose: puts a world behind sockets. Must not know: rules. Start at [`start`].
 
 pub mod certificates;
+pub mod inspect;
+mod log;
 pub mod loopback;
 mod node;
+mod page;
 pub mod profile;
 pub mod ready;
 mod rooms;
+pub mod view;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,7 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -26,10 +29,12 @@ use self::certificates::CertificateError;
 use self::node::OnNode;
 use crate::audit::Audit;
 use crate::pve::auth::Auth;
-use crate::pve::{Api, ApiError, Request};
+use crate::pve::{Api, ApiError};
+use crate::scenario::{self, Engine, Scenario, ScenarioError, Tally, Wire};
 use crate::ssh::{KeyError, Keys};
+use crate::world::script::Flow;
 use crate::world::seed::Seed;
-use crate::world::{PveVersion, Settings, World, WorldError};
+use crate::world::{PveVersion, SEED, Settings, World, WorldError};
 
 /// What is to be served, and how.
 #[derive(Clone, Debug)]
@@ -46,6 +51,10 @@ pub struct Options {
     pub rng_seed: u64,
     /// The release that is played, unless the seed names one.
     pub pve: PveVersion,
+    /// What goes wrong and what happens, if anything.
+    pub scenario: Option<Scenario>,
+    /// A second place for the log of requests.
+    pub log: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -57,6 +66,8 @@ impl Default for Options {
             time_scale: 1.0,
             rng_seed: 0,
             pve: PveVersion::V8,
+            scenario: None,
+            log: None,
         }
     }
 }
@@ -82,6 +93,9 @@ pub enum StartError {
     /// The seeded machines can't be made.
     #[error("the seeded machines can't be made")]
     Machines(#[from] crate::world::machine::SeedingError),
+    /// The scenario can't be followed.
+    #[error("the scenario can't be followed")]
+    Scenario(#[from] ScenarioError),
     /// An address can't be listened on.
     #[error("can't listen on {address}")]
     Listen {
@@ -110,6 +124,7 @@ pub struct Running {
     world: World,
     audit: Audit,
     apis: Vec<Api>,
+    engine: Option<Engine>,
     tasks: JoinSet<()>,
     /// Removed when the mock stops.
     temporary: Option<tempfile::TempDir>,
@@ -124,6 +139,11 @@ impl Running {
     /// What was destroyed, and by whom.
     pub fn audit(&self) -> &Audit {
         &self.audit
+    }
+
+    /// What became of each fault and event of the scenario.
+    pub fn tally(&self) -> Vec<Tally> {
+        self.engine.as_ref().map(Engine::tally).unwrap_or_default()
     }
 
     /// How many API requests were answered.
@@ -170,7 +190,7 @@ fn write_private(path: &Path, text: &str) -> Result<(), StartError> {
 
 /// Makes the world of the options and serves its API. Answers once all sockets listen.
 pub async fn start(options: Options) -> Result<Running, StartError> {
-    let Options { seed, state, listen, time_scale, rng_seed, pve } = options;
+    let Options { seed, state, listen, time_scale, rng_seed, pve, scenario, log } = options;
     let (dir, temporary) = if let Some(dir) = state {
         (dir, None)
     } else {
@@ -181,13 +201,17 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         (made.path().to_owned(), Some(made))
     };
     let world = World::new(seed, Settings { dir: dir.clone(), time_scale, rng_seed, pve })?;
+    let engine = scenario.map(|scenario| Engine::new(scenario, rng_seed));
+    if let Some(engine) = &engine {
+        engine.begin(&world)?;
+    }
     let authority = Authority::open(&dir)?;
     let keys = Keys::open(&dir)?;
     let audit = Audit::watch(&world);
     let auth = Arc::new(Auth::new());
-    let (log, coming) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
-    tasks.spawn(keep_log(dir.join("requests.jsonl"), coming));
+    let logs = std::iter::once(dir.join("requests.jsonl")).chain(log).collect();
+    tasks.spawn(log::keep(logs, world.subscribe_answers()));
     let mut apis = Vec::new();
     let mut nodes = Vec::new();
     let names: Vec<(String, String)> = {
@@ -206,7 +230,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         if let Some(node) = world.state().nodes.get_mut(&name) {
             node.fingerprint.clone_from(&leaf.fingerprint);
         }
-        let api = Api::new(world.clone(), name.clone(), Arc::clone(&auth), Some(log.clone()))?;
+        let api = Api::new(world.clone(), name.clone(), Arc::clone(&auth))?;
         let node = OnNode { world: world.clone(), name: name.clone() };
         let ssh = rooms::ssh(node.clone(), &api, &keys, listen.ip(), &mut tasks).await?;
         tasks.spawn(accept(listener, TlsAcceptor::from(leaf.config), api.clone(), node));
@@ -233,7 +257,12 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         })
         .collect();
     let factory = rooms::factory(&world, &authority, listen.ip(), &mut tasks).await?;
-    rooms::machines(&world, &mut tasks)?;
+    let room = rooms::machines(&world, &mut tasks)?;
+    let viewed = page::Viewed { world: world.downgrade(), room, engine: engine.clone(), audit: audit.clone() };
+    apis.iter().for_each(|api| api.show(viewed.pages()));
+    if let (Some(engine), Some(api)) = (&engine, apis.first()) {
+        tasks.spawn(scenario::play(engine.clone(), world.downgrade(), rooms::Root(api.clone())));
+    }
     let first = nodes.first().cloned().unwrap_or_default();
     let ready = Ready {
         pve: format!("https://{}", first.api),
@@ -251,40 +280,34 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     if let Some((id, secret)) = preferred {
         write_private(&dir.join("token"), &format!("{id}={secret}\n"))?;
     }
-    let running = Running { ready, world, audit, apis, tasks, temporary };
+    let kept = dir.join(SEED);
+    if !kept.exists() {
+        write_private(&kept, &serde_json::to_string(world.seed()).unwrap_or_default())?;
+    }
+    let running = Running { ready, world, audit, apis, engine, tasks, temporary };
     running.write_site()?;
+    running.write_ready(&dir.join("ready.json"))?;
     Ok(running)
 }
 
 /// Serves one node's API; while the node has no power, nobody listens.
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, api: Api, node: OnNode) {
+    let place = node.clone();
     let serve = move |stream| {
-        let (acceptor, api) = (acceptor.clone(), api.clone());
+        let (acceptor, api, place) = (acceptor.clone(), api.clone(), place.clone());
         async move {
-            let handshake = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream));
+            let wire = Wire::new(stream).reading_at(place.world.flow(Flow::Upload));
+            let cut = wire.cut();
+            if place.turns_away().await {
+                return cut.now();
+            }
+            let handshake = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(wire));
             match handshake.await {
-                Ok(Ok(stream)) => api.serve(stream).await,
+                Ok(Ok(stream)) => api.serve(stream, cut).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!("a TLS handshake took too long"),
             }
         }
     };
     node.listen(listener, serve).await;
-}
-
-async fn keep_log(path: PathBuf, mut coming: mpsc::UnboundedReceiver<Request>) {
-    use tokio::io::AsyncWriteExt as _;
-    let opened = tokio::fs::OpenOptions::new().create(true).append(true).open(&path).await;
-    let Ok(mut file) = opened else {
-        tracing::warn!(path = %path.display(), "the request log can't be written");
-        while coming.recv().await.is_some() {}
-        return;
-    };
-    while let Some(request) = coming.recv().await {
-        let mut line = serde_json::to_string(&request).unwrap_or_default();
-        line.push('\n');
-        // A full disk must not stop the answers.
-        let _ = file.write_all(line.as_bytes()).await;
-        let _ = file.flush().await;
-    }
 }

@@ -9,8 +9,10 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use crate::scenario::Met;
 use crate::world::World;
 use crate::world::members::Outage;
+use crate::world::script::{Ask, Service, Step};
 
 /// A node of a world.
 #[derive(Clone, Debug)]
@@ -24,6 +26,13 @@ pub(super) struct OnNode {
 impl OnNode {
     fn has_power(&self) -> bool {
         self.world.state().outage(&self.name) != Some(Outage::Off)
+    }
+
+    /// Whether the scenario turns away a connection to its API.
+    pub(super) async fn turns_away(&self) -> bool {
+        let (service, step) = (Service::Pve, Step::Connect);
+        let ask = Ask { service, step, verb: "", path: "", who: "", node: &self.name, vmid: None };
+        Met::with(&self.world, &ask).await.breaks_before()
     }
 
     /// Gives every connection to `serve`, as long as the world lives.

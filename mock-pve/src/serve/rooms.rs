@@ -1,7 +1,9 @@
 //! The parts beside the PVE API: SSH, the Image Factory, the machines and their Kubernetes API.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -11,9 +13,11 @@ use super::node::OnNode;
 use super::ready::ReadySsh;
 use crate::factory::{self, Delivery, Factory};
 use crate::pve::Api;
+use crate::scenario::Hands;
 use crate::ssh::{Keys, Sshd};
 use crate::talos::Machines;
 use crate::world::World;
+use crate::world::machine::Room;
 
 /// Starts the factory beside the API and answers with its URL.
 pub(super) async fn factory(
@@ -28,7 +32,7 @@ pub(super) async fn factory(
         versions: seed.talos_versions.clone(),
         schematics: seed.schematics.clone(),
         delivery: Delivery::default(),
-        log: None,
+        world: Some(world.clone()),
     })?;
     world.use_registry(factory.registry().clone());
     let address = SocketAddr::new(ip, 0);
@@ -65,10 +69,24 @@ pub(super) async fn ssh(
 }
 
 /// Boots the seeded machines and serves whatever machines run from now on.
-pub(super) fn machines(world: &World, tasks: &mut JoinSet<()>) -> Result<(), StartError> {
+pub(super) fn machines(world: &World, tasks: &mut JoinSet<()>) -> Result<Room, StartError> {
     let machines = Machines::new(world.clone());
     machines.seed()?;
-    tasks.spawn(crate::kube::serve(machines.room().clone()));
+    let room = machines.room().clone();
+    tasks.spawn(crate::kube::serve(room.clone()));
     tasks.spawn(machines.run());
-    Ok(())
+    Ok(room)
+}
+
+/// Somebody who works as root on the first node.
+pub(super) struct Root(pub(super) Api);
+
+impl Hands for Root {
+    async fn call(&self, verb: &str, path: &str, with: BTreeMap<String, String>) -> Result<Value, String> {
+        let given = with.into_iter().map(|(key, value)| (key, vec![value])).collect();
+        self.0.as_root(verb, path, given).await.map_err(|failure| {
+            let errors = failure.errors.iter().map(|(key, text)| format!("; {key}: {text}"));
+            format!("{}{}", failure.text.trim_end(), errors.collect::<String>())
+        })
+    }
 }

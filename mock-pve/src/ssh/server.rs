@@ -16,7 +16,9 @@ use super::keys::{KeyError, Keys};
 use super::pipe::{Input, Output};
 use super::shell::{Host, Shell, Streams};
 use crate::pve::Api;
+use crate::scenario::{self, Meeting, Met};
 use crate::world::World;
+use crate::world::script::{Answered, Ask, Service, Step};
 
 /// Chunks that may wait for a command: as much as two windows of the client.
 const WAITING: usize = 256;
@@ -76,13 +78,19 @@ impl Sshd {
         let Ok(stream) = stream.into_std() else { return };
         let Ok(cut) = stream.try_clone().map(Cut) else { return };
         let Ok(stream) = TcpStream::from_std(stream) else { return };
-        let visitor = Visitor { host: self.host, login: self.login, keys: self.keys };
+        let ask = scripted(&self.host, Step::Connect, "");
+        if Met::with(&self.host.world, &ask).await.breaks_before() {
+            return drop(cut);
+        }
+        let hang_up = scenario::Cut::default();
+        let visitor = Visitor { host: self.host, login: self.login, keys: self.keys, hang_up: hang_up.clone() };
         match russh::server::run_stream(self.config, stream, visitor).await {
-            Ok(session) => {
-                if let Err(error) = session.await {
+            Ok(session) => tokio::select! {
+                ended = session => if let Err(error) = ended {
                     tracing::debug!(%error, "an SSH session ended early");
-                }
-            }
+                },
+                () = hang_up.happens() => {}
+            },
             Err(error) => tracing::debug!(%error, "an SSH session didn't begin"),
         }
         drop(cut);
@@ -104,6 +112,7 @@ struct Visitor {
     host: Host,
     login: PublicKey,
     keys: Keys,
+    hang_up: scenario::Cut,
 }
 
 impl Handler for Visitor {
@@ -122,17 +131,23 @@ impl Handler for Visitor {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         reply.accept().await;
-        let (host, handle) = (self.host.clone(), session.handle());
+        let (host, handle, hang_up) = (self.host.clone(), session.handle(), self.hang_up.clone());
         tokio::spawn(async move {
             let (read, write) = channel.split();
-            attend(host, read, write, handle).await;
+            attend(host, read, write, handle, hang_up).await;
         });
         Ok(())
     }
 }
 
 /// One channel: waits for the command, runs it, says how it ended.
-async fn attend(host: Host, mut read: ChannelReadHalf, write: ChannelWriteHalf<Msg>, handle: russh::server::Handle) {
+async fn attend(
+    host: Host,
+    mut read: ChannelReadHalf,
+    write: ChannelWriteHalf<Msg>,
+    handle: russh::server::Handle,
+    hang_up: scenario::Cut,
+) {
     let id = write.id();
     let command = loop {
         match read.wait().await {
@@ -154,17 +169,39 @@ async fn attend(host: Host, mut read: ChannelReadHalf, write: ChannelWriteHalf<M
     let _ = handle.channel_success(id).await;
     let command = String::from_utf8_lossy(&command).into_owned();
     tracing::debug!(node = host.node, "a command over SSH");
+    let world = host.world.clone();
+    let mut meeting = Meeting::new(Answered::now(Service::Ssh, &host.node));
+    // Arguments may hold what isn't for a log.
+    let word = command.split_ascii_whitespace().next().unwrap_or_default().to_owned();
+    (meeting.record.method, meeting.record.path, meeting.record.who) = ("exec".into(), word, "root".into());
+    let mut met = Met::with(&world, &scripted(&host, Step::Request, &command)).await;
+    if met.breaks_before() {
+        return hang_up.now();
+    }
+    if let Some((code, reason)) = met.status.take() {
+        // Whoever hung up doesn't hear it; here and below.
+        let _ = write.extended_data_bytes(1, Bytes::from(format!("{reason}\n"))).await;
+        let _ = write.exit_status(u32::from(code)).await;
+        let _ = write.eof().await;
+        let _ = write.close().await;
+        return meeting.ends(&world, code, 0);
+    }
+    let breaks = met.breaks_after();
     let (into, input) = mpsc::channel::<Bytes>(WAITING);
     let (output, mut from) = mpsc::channel::<Bytes>(WAITING);
     let (error, mut complaints) = mpsc::channel::<Bytes>(WAITING);
-    let feeding = tokio::spawn(feed(read, into));
+    let feeding = tokio::spawn(feed(read, into, met));
     let working = tokio::task::spawn_blocking(move || {
         let streams = Streams { input: Input::piped(input), output: Output::Pipe(output), error: Output::Pipe(error) };
         Shell::new(host).run(&command, streams)
     });
+    let mut sent_bytes = 0;
     loop {
         let sent = tokio::select! {
-            Some(bytes) = from.recv() => write.data_bytes(bytes).await,
+            Some(bytes) = from.recv() => {
+                sent_bytes += bytes.len() as u64;
+                write.data_bytes(bytes).await
+            }
             Some(bytes) = complaints.recv() => write.extended_data_bytes(1, bytes).await,
             else => break,
         };
@@ -175,18 +212,28 @@ async fn attend(host: Host, mut read: ChannelReadHalf, write: ChannelWriteHalf<M
     drop((from, complaints));
     let code = working.await.unwrap_or(255);
     feeding.abort();
+    meeting.ends(&world, u16::from(code), sent_bytes);
+    if breaks {
+        return hang_up.now();
+    }
     // Whoever hung up doesn't hear the end.
     let _ = write.exit_status(u32::from(code)).await;
     let _ = write.eof().await;
     let _ = write.close().await;
 }
 
+/// A connection or a command, as the scenario sees it.
+fn scripted<'a>(host: &'a Host, step: Step, command: &'a str) -> Ask<'a> {
+    Ask { service: Service::Ssh, step, verb: "", path: command, who: "root", node: &host.node, vmid: None }
+}
+
 /// The client's bytes for the command's input.
-async fn feed(mut read: ChannelReadHalf, into: mpsc::Sender<Bytes>) {
+async fn feed(mut read: ChannelReadHalf, into: mpsc::Sender<Bytes>, mut met: Met) {
     let mut into = Some(into);
     while let Some(message) = read.wait().await {
         match message {
             ChannelMsg::Data { data } => {
+                let data = met.touch(data);
                 if let Some(open) = &into
                     && open.send(data).await.is_err()
                 {

@@ -308,6 +308,7 @@ pub(super) fn write(host: &Host, path: &str, how: Opened, streams: &Streams) -> 
         Some(NodeFile::Device { real, size }) => (real, size, true),
         Some(NodeFile::File { real, room }) => (real, room, false),
     };
+    host.world.tell_of_file(&host.node, path, "overwrite");
     let opened = (|| {
         let mut file = OpenOptions::new().write(true).create(!device).truncate(false).open(&real)?;
         if !device {

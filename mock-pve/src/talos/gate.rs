@@ -58,6 +58,11 @@ impl Peer {
         Self { roles: vec![role.to_owned()], maintenance: false }
     }
 
+    /// How a log names the caller: by its roles.
+    pub(super) fn name(&self) -> String {
+        if self.maintenance { "maintenance".to_owned() } else { self.roles.join(",") }
+    }
+
     fn has(&self, roles: &[&str]) -> bool {
         self.roles.iter().any(|role| roles.contains(&role.as_str()))
     }

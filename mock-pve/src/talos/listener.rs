@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
@@ -14,13 +15,18 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
+use tonic::body::Body;
+use tonic::service::Routes;
 use tower::ServiceExt as _;
 
 use super::body::Watched;
 use super::gate::Peer;
 use super::service;
+use crate::scenario::{Cut, Meeting, Met, Wire};
 use crate::world::machine::pki::{self, Identity, Kind, PkiError, Subject};
 use crate::world::machine::{Api, Machine, Room};
+use crate::world::rights::Caller;
+use crate::world::script::{Answered, Ask, Service, Step};
 
 const PORT: u16 = 50000;
 
@@ -112,7 +118,12 @@ async fn accept(address: SocketAddr, acceptor: TlsAcceptor, machine: Machine, ap
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, machine: Machine, api: Api) {
     // Small answers must not wait for more.
     let _ = stream.set_nodelay(true);
-    let stream = match acceptor.accept(stream).await {
+    let wire = Wire::new(stream);
+    let cut = wire.cut();
+    if Met::with(machine.world(), &ask(&machine, Step::Connect, "", "")).await.breaks_before() {
+        return cut.now();
+    }
+    let stream = match acceptor.accept(wire).await {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%error, "a TLS handshake with a machine failed"),
     };
@@ -126,7 +137,11 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, machine: Machine, 
         }
         _ => Peer::maintenance(),
     };
-    answer(stream, &machine, peer).await;
+    answer(stream, &machine, peer, cut).await;
+}
+
+fn ask<'a>(machine: &'a Machine, step: Step, verb: &'a str, who: &'a str) -> Ask<'a> {
+    Ask { service: Service::Talos, step, verb, path: verb, who, node: "", vmid: Some(machine.vmid()) }
 }
 
 /// Answers a caller on a connection of any kind.
@@ -134,20 +149,84 @@ pub(super) async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     machine: &Machine,
     peer: Peer,
+    cut: Cut,
 ) {
     let routes = service::routes(machine);
+    let (machine, breaks) = (machine.clone(), cut.clone());
     let answer = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let (head, body) = request.into_parts();
         let (body, ended) = Watched::new(body);
         let mut request = http::Request::from_parts(head, body);
         request.extensions_mut().insert(peer.clone());
         request.extensions_mut().insert(ended);
-        routes.clone().oneshot(request)
+        scripted(machine.clone(), routes.clone(), request, peer.name(), breaks.clone())
     });
     let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    if let Err(error) = builder.serve_connection(TokioIo::new(stream), answer).await {
-        tracing::debug!(%error, "a connection to a machine broke");
+    tokio::select! {
+        ended = builder.serve_connection(TokioIo::new(stream), answer) => if let Err(error) = ended {
+            tracing::debug!(%error, "a connection to a machine broke");
+        },
+        () = cut.happens() => {}
     }
+}
+
+/// Calls that destroy or take down, as the auditor names them.
+const DEEDS: [(&str, &str); 8] = [
+    ("Reset", "talos-reset"),
+    ("Shutdown", "talos-shutdown"),
+    ("Reboot", "talos-reboot"),
+    ("Upgrade", "talos-upgrade"),
+    ("Rollback", "talos-rollback"),
+    ("EtcdRemoveMemberByID", "etcd-remove-member"),
+    ("EtcdLeaveCluster", "etcd-leave"),
+    ("EtcdRecover", "etcd-recover"),
+];
+
+/// A call on its way through the scenario, the routes, the auditor and the log.
+async fn scripted(
+    machine: Machine,
+    routes: Routes,
+    request: http::Request<Watched>,
+    who: String,
+    cut: Cut,
+) -> Result<http::Response<Body>, std::convert::Infallible> {
+    let world = machine.world();
+    let mut meeting = Meeting::new(Answered::now(Service::Talos, machine.vmid().to_string()));
+    let (room, verb) = request.uri().path().trim_start_matches('/').split_once('/').unwrap_or_default();
+    let (room, verb) = (room.to_owned(), verb.to_owned());
+    let mut met = Met::with(world, &ask(&machine, Step::Request, &verb, &who)).await;
+    if met.breaks_before() {
+        return cut.instead_of_an_answer().await;
+    }
+    if let Some((code, reason)) = met.status.take() {
+        meeting.ends(world, code, 0);
+        return Ok(tonic::Status::new(i32::from(code).into(), reason).into_http());
+    }
+    let named: Vec<String> = ["node", "nodes"]
+        .iter()
+        .flat_map(|key| request.headers().get_all(*key))
+        .filter_map(|name| name.to_str().ok().map(str::to_owned))
+        .collect();
+    let response = routes.oneshot(request).await?;
+    // A refusal that is known before the first message is in the headers.
+    let code = response.headers().get("grpc-status").and_then(|code| code.to_str().ok()?.parse().ok()).unwrap_or(0);
+    if let (0, Some((_, deed))) = (code, DEEDS.iter().find(|(name, _)| *name == verb)) {
+        let forwarded = named.iter().filter_map(|name| machine.room().find(name)).map(|machine| machine.vmid());
+        let forwarded: Vec<u32> = forwarded.collect();
+        let done_to = if forwarded.is_empty() { vec![machine.vmid()] } else { forwarded };
+        for vmid in done_to {
+            world.tell(&Caller { identity: who.clone() }, deed, Some(vmid), None);
+        }
+    }
+    (meeting.record.method, meeting.record.path, meeting.record.who) = (room, verb, who);
+    meeting.ends(world, code, 0);
+    if met.breaks_after() {
+        return cut.instead_of_an_answer().await;
+    }
+    if met.corrupt == 0 {
+        return Ok(response);
+    }
+    Ok(response.map(|body| Body::new(body.map_frame(move |frame| frame.map_data(|piece| met.touch(piece))))))
 }
 
 fn tls(machine: &Machine, api: Api) -> Result<rustls::ServerConfig, PkiError> {

@@ -333,7 +333,7 @@ async fn upload(machine: &Machine, bytes: &[u8], ends: Ends) -> Option<String> {
 
     let (here, there) = tokio::io::duplex(1 << 16);
     let (served, peer) = (machine.clone(), Peer::with_role("os:admin"));
-    tokio::spawn(async move { listener::answer(there, &served, peer).await });
+    tokio::spawn(async move { listener::answer(there, &served, peer, crate::scenario::Cut::default()).await });
     let io = TokioIo::new(here);
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     tokio::spawn(connection);

@@ -21,6 +21,9 @@ use super::{Inner, Settings, World, WorldError, guest, qcow2, roles};
 
 const GIB: f64 = 1_073_741_824.0;
 
+/// The file of the state folder that keeps what the world began with.
+pub const SEED: &str = "seed.json";
+
 impl World {
     /// Makes the world of a seed, or goes on with the one that the state folder holds.
     pub fn new(seed: Seed, settings: Settings) -> Result<Self, WorldError> {
@@ -28,6 +31,8 @@ impl World {
         let folder = |source| WorldError::Folder { path: dir.clone(), source };
         std::fs::create_dir_all(&dir).map_err(folder)?;
         let saved = dir.join("state.json");
+        // The seed is kept last, once everything in it was made.
+        let resumed = saved.exists() && dir.join(SEED).exists();
         let state = if saved.exists() {
             let text = std::fs::read(&saved).map_err(|source| WorldError::Folder { path: saved.clone(), source })?;
             let mut state: State =
@@ -44,7 +49,9 @@ impl World {
             dir,
             seed,
             state: Mutex::new(state),
-            changed: std::sync::atomic::AtomicBool::new(true),
+            changed: std::sync::atomic::AtomicBool::new(false),
+            unsaved: Arc::default(),
+            resumed,
             networks: Mutex::new(networks),
             guests: Mutex::new(BTreeMap::new()),
             power: Mutex::new(Vec::new()),
@@ -56,10 +63,13 @@ impl World {
             talos: super::machine::Shared::default(),
             members: tokio::sync::watch::channel(0).0,
             services: Mutex::default(),
+            script: std::sync::OnceLock::new(),
+            answers: Mutex::default(),
         }));
         world.keep_statistics();
         world.keep_services();
         guest::run(&world);
+        world.save().map_err(|source| WorldError::Folder { path: saved, source })?;
         world.keep_saving();
         Ok(world)
     }

@@ -6,20 +6,24 @@
 //! Timestamps that leave the mock (task ids, tickets, certificates) are wall-clock time: clients compare them with
 //! their own.
 
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::script::{Script, Takes};
 
 /// Waits and tells the time. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Clock {
     scale: f64,
     began: Instant,
+    script: Arc<OnceLock<Arc<dyn Script>>>,
 }
 
 impl Clock {
     /// A clock on which a wait of real life takes `1 / scale` of its time; anything not above zero counts as 1.
     pub fn new(scale: f64) -> Self {
         let scale = if scale.is_finite() && scale > 0.0 { scale } else { 1.0 };
-        Self { scale, began: Instant::now() }
+        Self { scale, began: Instant::now(), script: Arc::default() }
     }
 
     /// How long a wait of that many seconds of real life takes here.
@@ -31,6 +35,17 @@ impl Clock {
     /// Waits for what takes that many seconds in real life.
     pub async fn sleep(&self, seconds_real: f64) {
         tokio::time::sleep(self.scaled(seconds_real)).await;
+    }
+
+    /// Durations come from that script from now on, where it has an opinion.
+    pub(super) fn follow(&self, script: Arc<dyn Script>) {
+        // A second script was refused before.
+        let _ = self.script.set(script);
+    }
+
+    /// Seconds of real life that something takes: what the script says, else `usual`.
+    pub fn takes(&self, what: Takes, usual: f64) -> f64 {
+        self.script.get().and_then(|script| script.takes(what)).unwrap_or(usual)
     }
 
     /// Seconds since 1970, wall clock.

@@ -117,7 +117,11 @@ impl World {
         Ok(self.start_task(caller, &node, "qmcreate", &id, |work| async move {
             let world = work.world().clone();
             let flock = world.flock(new.vmid, Mode::Exclusive, 10.0).await?;
-            let result = world.create_work(&work, &new, &planned).await;
+            let result = if work.is_doomed() {
+                Err(Refusal::failed("interrupted\n"))
+            } else {
+                world.create_work(&work, &new, &planned).await
+            };
             if let Err(refusal) = result {
                 world.state().vms.remove(&new.vmid);
                 return Err(Refusal::failed(format!("unable to create VM {} - {}", new.vmid, refusal.text())));
@@ -207,7 +211,11 @@ impl World {
             let mode = if running { Mode::Exclusive } else { Mode::Shared };
             let _source = world.flock(new.vmid, mode, 10.0).await?;
             let _target = world.flock(new.newid, Mode::Exclusive, 1.0).await?;
-            let result = world.clone_work(&work, &new, &checked).await;
+            let result = if work.is_doomed() {
+                Err(Refusal::failed("interrupted\n"))
+            } else {
+                world.clone_work(&work, &new, &checked).await
+            };
             if let Err(refusal) = result {
                 let mut state = world.state();
                 state.vms.remove(&new.newid);

@@ -16,13 +16,15 @@ pub struct Deed {
     /// `user@realm` or `user@realm!token`.
     pub who: String,
     /// `destroy`, `stop`, `shutdown`, `reset`, `rollback`, `delete-snapshot`, `template`, `free-volume`,
-    /// `destroy-disk`, `delete-storage`, `delete-pool`.
+    /// `destroy-disk`, `delete-storage`, `delete-pool`; over SSH `overwrite`, `remove-file`; `talos-reset`, `talos-shutdown`,
+    /// `talos-reboot`, `talos-upgrade`, `talos-rollback`, `etcd-remove-member`, `etcd-leave`, `etcd-recover`;
+    /// `kubernetes-delete`, `kubernetes-evict`.
     pub what: String,
     /// The VM.
     pub vmid: Option<u32>,
     /// Its name at that time.
     pub name: Option<String>,
-    /// The volume, snapshot, storage or pool.
+    /// The volume, snapshot, storage, pool or Kubernetes object.
     pub object: Option<String>,
     /// Where the VM came from.
     pub origin: Origin,
@@ -46,6 +48,18 @@ impl World {
         let (sender, receiver) = mpsc::unbounded_channel();
         held(&self.0.deeds).push(sender);
         receiver
+    }
+
+    /// Tells the watchers that somebody logged in on a node writes over a volume's bytes, or removes its file. A path that
+    /// is no volume's is nobody's business.
+    pub fn tell_of_file(&self, node: &str, path: &str, what: &str) {
+        let found = {
+            let state = self.state();
+            state.volume_at(node, path).map(|key| (key.volid(), state.volumes.get(&key).and_then(|volume| volume.vmid)))
+        };
+        if let Some((volid, vmid)) = found {
+            self.tell(&Caller::root(), what, vmid, Some(&volid));
+        }
     }
 
     /// Tells the watchers of a destructive act.

@@ -435,6 +435,7 @@ impl World {
         // Real storages copy some hundred megabytes a second; nothing takes longer than what a big disk does.
         #[expect(clippy::cast_precision_loss, reason = "a duration")]
         let seconds = (info.virtual_size as f64 / 268_435_456.0).min(20.0);
+        let seconds = self.clock().takes(super::script::Takes::Copy(info.virtual_size), seconds);
         self.clock().sleep(seconds).await;
         let room = self.available(place.node, place.storage);
         let copied = blocking(move || convert_or_copy(&info, &source, &target_path, room)).await;

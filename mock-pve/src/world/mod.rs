@@ -31,6 +31,7 @@ pub mod reshape;
 pub mod rights;
 pub mod rng;
 pub mod roles;
+pub mod script;
 pub mod seed;
 pub mod state;
 mod statistics;
@@ -45,11 +46,12 @@ use std::net::IpAddr;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use ipnet::IpNet;
 use tokio::sync::{Notify, RwLock, mpsc, watch};
 
+pub use self::begin::SEED;
 pub use self::network::Lease;
 pub use self::state::{PveVersion, State};
 
@@ -144,8 +146,11 @@ struct Inner {
     dir: PathBuf,
     seed: Seed,
     state: Mutex<State>,
-    /// The state may differ from what was saved.
+    /// The state may differ from what was saved, and who is told when it begins to.
     changed: AtomicBool,
+    unsaved: Arc<Notify>,
+    /// The state folder had a whole world in it.
+    resumed: bool,
     networks: Mutex<Networks>,
     guests: Mutex<BTreeMap<u32, GuestInfo>>,
     power: Mutex<Vec<mpsc::UnboundedSender<Power>>>,
@@ -158,6 +163,8 @@ struct Inner {
     /// Counts nodes that went down or came back.
     members: watch::Sender<u64>,
     services: Mutex<ha::Services>,
+    script: OnceLock<Arc<dyn script::Script>>,
+    answers: Mutex<Vec<mpsc::UnboundedSender<script::Answered>>>,
 }
 
 /// The data of a world, locked. Whoever can change it is taken to have done so.
@@ -165,6 +172,7 @@ struct Inner {
 pub struct Held<'a> {
     state: MutexGuard<'a, State>,
     changed: &'a AtomicBool,
+    unsaved: &'a Notify,
 }
 
 impl Deref for Held<'_> {
@@ -177,7 +185,9 @@ impl Deref for Held<'_> {
 
 impl DerefMut for Held<'_> {
     fn deref_mut(&mut self) -> &mut State {
-        self.changed.store(true, Ordering::Relaxed);
+        if !self.changed.swap(true, Ordering::Relaxed) {
+            self.unsaved.notify_one();
+        }
         &mut self.state
     }
 }
@@ -203,6 +213,11 @@ impl World {
         &self.0.dir
     }
 
+    /// Whether it goes on from what its state folder held.
+    pub fn is_resumed(&self) -> bool {
+        self.0.resumed
+    }
+
     /// What the world began with.
     pub fn seed(&self) -> &Seed {
         &self.0.seed
@@ -210,7 +225,7 @@ impl World {
 
     /// The data, locked. Never hold it across an await.
     pub fn state(&self) -> Held<'_> {
-        Held { state: held(&self.0.state), changed: &self.0.changed }
+        Held { state: held(&self.0.state), changed: &self.0.changed, unsaved: &self.0.unsaved }
     }
 
     /// Whether anything may have changed since this was asked last.

@@ -4,6 +4,8 @@
 //! template flags; and the state file. Must not know: who asks.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::World;
 use super::drive;
@@ -11,6 +13,10 @@ use super::state::{Seen, State, Vm};
 
 /// Seconds of real life between two rounds (Proxmox VE 8.4, PVE/Service/pvestatd.pm).
 const ROUND: f64 = 10.0;
+/// How long changes are gathered before they are saved.
+const MOMENT: Duration = Duration::from_millis(100);
+/// How long nobody looks whether a world that doesn't change is still there.
+const TURN: Duration = Duration::from_secs(30);
 
 impl State {
     /// What a statistics round tells the cluster of a VM.
@@ -67,12 +73,16 @@ impl World {
         });
     }
 
-    /// Writes the state file when the state may differ from it, at most once a second.
+    /// Writes the state file a moment after the state begins to differ from it; while nothing changes, nothing is done.
     pub(super) fn keep_saving(&self) {
-        let weak = self.downgrade();
+        let (weak, unsaved) = (self.downgrade(), Arc::clone(&self.0.unsaved));
         tokio::spawn(async move {
             loop {
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                // The long turn only notices that the world is gone.
+                let told = tokio::time::timeout(TURN, unsaved.notified()).await.is_ok();
+                if told {
+                    tokio::time::sleep(MOMENT).await;
+                }
                 let Some(world) = weak.upgrade() else { return };
                 if world.take_changed()
                     && let Err(error) = world.save()

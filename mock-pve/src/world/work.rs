@@ -11,6 +11,7 @@ use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
+use super::script::{Ask, Fault, Service, Step};
 use super::{World, held};
 
 /// A running task, as its own work sees it.
@@ -18,9 +19,15 @@ use super::{World, held};
 pub struct Work {
     world: World,
     upid: String,
+    doomed: bool,
 }
 
 impl Work {
+    /// Whether the script lets it fail without its work done: whoever has begun something takes it back.
+    pub fn is_doomed(&self) -> bool {
+        self.doomed
+    }
+
     /// Adds a line to the log.
     pub fn log(&self, line: impl Into<String>) {
         self.world.state().tasks.log(&self.upid, line);
@@ -66,11 +73,14 @@ impl World {
         let upid = self.state().tasks.begin(node, kind, id, &caller.identity, now, ticks);
         let stop = Arc::new(Notify::new());
         held(&self.0.stops).insert(upid.clone(), Arc::clone(&stop));
-        let future = work(Work { world: self.clone(), upid: upid.clone() });
+        let fate = self.fate(kind, node, id, &caller.identity);
+        let doomed = fate.iter().any(|fault| matches!(fault, Fault::Task { done: false, .. }));
+        let future = work(Work { world: self.clone(), upid: upid.clone(), doomed });
+        let kind = kind.to_owned();
         let (world, id) = (self.clone(), upid.clone());
         tokio::spawn(async move {
             let result = tokio::select! {
-                result = future => result,
+                result = fated(&world, fate, &kind, future) => result,
                 () = stop.notified() => Err(Refusal::failed("received interrupt")),
             };
             held(&world.0.stops).remove(&id);
@@ -84,6 +94,12 @@ impl World {
             world.0.ended.notify_waiters();
         });
         upid
+    }
+
+    /// What the script has in store for a task.
+    fn fate(&self, kind: &str, node: &str, id: &str, who: &str) -> Vec<Fault> {
+        let (service, vmid) = (Service::Pve, id.parse().ok());
+        self.meet(&Ask { service, step: Step::Task, verb: kind, path: id, who, node, vmid })
     }
 
     /// Asks a task to stop; nothing happens to one that has ended.
@@ -125,6 +141,26 @@ impl World {
             Refusal::failed(format!("can't lock file '/var/lock/qemu-server/lock-{vmid}.conf' - got timeout\n"))
         })
     }
+}
+
+/// Does a task's work, unless the script wants it otherwise.
+async fn fated(world: &World, fate: Vec<Fault>, kind: &str, work: impl Future<Output = Rule<()>>) -> Rule<()> {
+    for fault in fate {
+        match fault {
+            Fault::Stall(seconds) => world.stall(seconds).await,
+            Fault::Task { text, done: false } => {
+                // A VM that was registered before the task began is taken back by its work, which fails in its own words.
+                if ["qmclone", "qmcreate"].contains(&kind) {
+                    let _ = work.await;
+                }
+                return Err(Refusal::failed(text));
+            }
+            Fault::Task { text, done: true } => return work.await.and(Err(Refusal::failed(text))),
+            // The rest is about connections.
+            Fault::Refuse | Fault::Reset(_) | Fault::Status { .. } | Fault::Corrupt(_) => {}
+        }
+    }
+    work.await
 }
 
 /// Hundredths of a second since the machine started, as the kernel counts.

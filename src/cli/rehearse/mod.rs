@@ -7,6 +7,7 @@
 
 pub mod addresses;
 pub mod copy;
+pub mod onto;
 pub mod place;
 pub mod private;
 pub mod releases;
@@ -86,6 +87,8 @@ pub async fn start(order: Order) -> Result<Rehearsal, RehearsalError> {
         time_scale,
         rng_seed,
         pve: PveVersion::V8,
+        scenario: stage.scenario.clone(),
+        log: None,
     };
     let running = serve::start(options).await?;
     let site = open_doors(&stage, &running.ready)?;
@@ -189,6 +192,8 @@ mod tests {
             asked: Vec::new(),
             time_scale: 20.0,
             rng_seed: 2,
+            scenario: None,
+            inventory: None,
         };
         let rehearsal = start(order).await.unwrap();
         let site = load::site_file(rehearsal.site()).unwrap_or_else(|problems| panic!("{problems}")).value;

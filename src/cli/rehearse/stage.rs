@@ -6,9 +6,11 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use mock_pve::world::seed::Seed;
+use mock_pve::scenario::{Scenario, ScenarioError};
+use mock_pve::world::seed::{Seed, SeedError};
 
 use super::addresses::{AddressError, Addresses};
+use super::onto::{self, onto};
 use super::place::Place;
 use super::private::{Private, PrivateError, SITE};
 use super::releases;
@@ -36,6 +38,10 @@ pub struct Order {
     pub time_scale: f64,
     /// Where the double's randomness starts.
     pub rng_seed: u64,
+    /// What goes wrong and happens meanwhile.
+    pub scenario: Option<PathBuf>,
+    /// The site that it begins in, as `recast inventory` wrote it down.
+    pub inventory: Option<PathBuf>,
 }
 
 /// Why a rehearsal can't begin.
@@ -62,6 +68,12 @@ pub enum StageError {
     /// The private folder can't be made.
     #[error("the private folder can't be made")]
     Private(#[from] PrivateError),
+    /// The scenario is wrong.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// The inventory is wrong.
+    #[error(transparent)]
+    Inventory(#[from] SeedError),
     /// No secrets could be made.
     #[error("throw-away secrets can't be made")]
     Secrets(#[from] SecretsError),
@@ -76,6 +88,8 @@ pub struct Stage {
     pub place: Place,
     /// The double's world.
     pub seed: Seed,
+    /// What goes wrong and happens meanwhile.
+    pub scenario: Option<Scenario>,
     /// Where the profile's addresses are dialled.
     pub dial: Vec<Dial>,
     /// The loopback networks, held.
@@ -94,6 +108,9 @@ impl Stage {
         if !(order.time_scale.is_finite() && order.time_scale > 0.0) {
             return Err(StageError::TimeScale(order.time_scale));
         }
+        // What is wrong with a file is said before anything is made.
+        let scenario = order.scenario.as_deref().map(Scenario::load).transpose()?;
+        let inventory = order.inventory.as_deref().map(Seed::load).transpose()?;
         let loaded = load::profile_file(&order.profile).map_err(StageError::Files)?;
         let profile = &loaded.value;
         let place = Place::of(site(order, profile)?.as_ref(), profile);
@@ -147,9 +164,14 @@ impl Stage {
         let endpoint = cluster.as_ref().map(|cluster| cluster.endpoint.clone());
         let running = endpoint.zip(made).filter(|_| contents == Contents::Running);
         let plot = Plot { profile, place: &place, vms: &vms, addresses: &addresses, dial: &dial, cluster, contents };
-        let seed = seed(&plot);
+        let mut seed = seed(&plot);
+        if let Some(site) = inventory {
+            let vmids = vms.iter().map(|vm| vm.vmid.0).collect();
+            let names = vms.iter().map(|vm| vm.name.to_string()).collect();
+            seed = onto(site, seed, &onto::Cluster { vmids, names, contents }, &mut notices);
+        }
         let own_factory = talos.is_some_and(|talos| talos.factory.url.is_some());
-        Ok(Self { private, place, seed, dial, networks, own_factory, notices, running })
+        Ok(Self { private, place, seed, scenario, dial, networks, own_factory, notices, running })
     }
 }
 
@@ -207,6 +229,8 @@ mod tests {
             asked: vec!["1.13.12".parse().unwrap()],
             time_scale: 20.0,
             rng_seed: 1,
+            scenario: None,
+            inventory: None,
         };
         Stage::set(&order, Timestamp::now()).unwrap_or_else(|error| panic!("{path}: {error}: {:?}", &error))
     }

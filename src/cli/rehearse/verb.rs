@@ -45,6 +45,8 @@ pub async fn rehearse(global: &Global, asked: Rehearse, surroundings: &Surroundi
         asked: asked_versions(&inner.verb),
         time_scale: asked.time_scale,
         rng_seed: asked.rng_seed,
+        scenario: asked.scenario,
+        inventory: asked.inventory,
     };
     let rehearsal = super::start(order).await.map_err(refused)?;
     for notice in rehearsal.notices() {
@@ -58,8 +60,21 @@ pub async fn rehearse(global: &Global, asked: Rehearse, surroundings: &Surroundi
     if let Some(writer) = writer {
         answer = compare(writer, answer, surroundings).await;
     }
+    tell_tally(&rehearsal, surroundings);
     rehearsal.stop().await;
     Ok(answer)
+}
+
+/// What became of the scenario: a fault that never happened has proven nothing.
+fn tell_tally(rehearsal: &Rehearsal, surroundings: &Surroundings) {
+    for one in rehearsal.double().tally() {
+        let how = match &one.failed {
+            Some(why) => format!("could not happen: {why}"),
+            None if one.happened == 0 => format!("never happened ({} matches)", one.matched),
+            None => format!("happened {} times", one.happened),
+        };
+        surroundings.console.tell(&format!("Scenario: {}: {how}.\n", one.name));
+    }
 }
 
 /// What is wrong with profile or site is shown as it would be in life.

@@ -136,6 +136,7 @@ pub(super) fn remove(job: &mut Job<'_>) -> u8 {
         tree(&real, &file, &mut found);
         let missing = !real.exists() && !real.is_symlink();
         for (real, shown) in found {
+            job.host.world.tell_of_file(&job.host.node, &shown, "remove-file");
             if let Err(error) = std::fs::remove_file(&real)
                 && !(force && missing)
             {

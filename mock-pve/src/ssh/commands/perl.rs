@@ -44,6 +44,7 @@ pub(super) fn run(job: &mut Job<'_>) -> u8 {
             }
         }
     }
+    let began = std::time::SystemTime::now();
     let code = match spawn(job, &arguments, &mapped) {
         Ok(code) => code,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -56,6 +57,9 @@ pub(super) fn run(job: &mut Job<'_>) -> u8 {
         match device {
             // A device doesn't grow.
             Some((real, size)) => {
+                if std::fs::metadata(&real).and_then(|meta| meta.modified()).is_ok_and(|written| written >= began) {
+                    job.host.world.tell_of_file(&job.host.node, &shown, "overwrite");
+                }
                 if let Ok(file) = std::fs::OpenOptions::new().write(true).open(real)
                     && file.metadata().is_ok_and(|meta| meta.len() != size)
                 {

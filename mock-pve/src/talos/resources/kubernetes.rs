@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::wire::Proto;
 use super::{Item, Maker, Type};
+use crate::world::cluster::manifests::Ingredients;
 use crate::world::cluster::objects;
 use crate::world::machine::{Machine, MachineType, NodeConfig, State, StaticPod, Version, etcd_version};
 
@@ -15,8 +16,13 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
     let version = machine.see(State::version);
     match kind.name {
         "Nodenames.kubernetes.talos.dev" => {
-            let value = json!({ "nodename": name, "hostnameVersion": "1", "skipNodeRegistration": config.skips_node() });
-            vec![maker.typed("nodename", &value, Proto::default().text(1, &name).text(2, "1").flag(3, config.skips_node()))]
+            let value =
+                json!({ "nodename": name, "hostnameVersion": "1", "skipNodeRegistration": config.skips_node() });
+            vec![maker.typed(
+                "nodename",
+                &value,
+                Proto::default().text(1, &name).text(2, "1").flag(3, config.skips_node()),
+            )]
         }
         "NodeStatuses.kubernetes.talos.dev" => {
             let ready = machine.see(|state| state.node_ready);
@@ -39,7 +45,11 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             let image = config.image("kubelet", version);
             let args: serde_json::Map<String, Value> =
                 config.extra_args("kubelet").into_iter().map(|(name, value)| (name, json!(value))).collect();
-            vec![maker.typed("kubelet", &json!({ "image": image, "extraArgs": args }), Proto::default().text(1, &image))]
+            vec![maker.typed(
+                "kubelet",
+                &json!({ "image": image, "extraArgs": args }),
+                Proto::default().text(1, &image),
+            )]
         }
         "KubePrismStatuses.kubernetes.talos.dev" => {
             let healthy = machine.see(|state| state.node_ready);
@@ -84,8 +94,7 @@ fn control_plane_list(machine: &Machine, config: &NodeConfig, name: &str, maker:
             Some(pod) => (pod.image, pod.args, pod.version),
             None => (config.image(component, version), config.extra_args(component), 1),
         };
-        let args: serde_json::Map<String, Value> =
-            args.into_iter().map(|(name, value)| (name, json!(value))).collect();
+        let args: serde_json::Map<String, Value> = args.into_iter().map(|(name, value)| (name, json!(value))).collect();
         let runs = config.runs(component);
         let (value, proto) = if component == "kube-apiserver" {
             let value = json!({ "image": image, "localPort": 6443, "controlPlaneEndpoint": config.endpoint(),
@@ -197,7 +206,7 @@ fn manifests(config: &NodeConfig, version: Version, maker: &Maker) -> Vec<Item> 
     let proxy = config.image("kube-proxy", version);
     let tag = proxy.rsplit_once(':').map_or("", |(_, tag)| tag).trim_start_matches('v').to_owned();
     let mut all: std::collections::BTreeMap<&str, Vec<Value>> = std::collections::BTreeMap::new();
-    for (key, mut object) in objects::begin("", &tag) {
+    for (key, mut object) in objects::begin("", &Ingredients::of(config, version, tag)) {
         let id = match key.rsplit('/').next() {
             Some("kube-proxy") if config.has_proxy() => "10-kube-proxy",
             Some("coredns") => "11-core-dns",
@@ -205,7 +214,9 @@ fn manifests(config: &NodeConfig, version: Version, maker: &Maker) -> Vec<Item> 
             _ => continue,
         };
         if let Some(metadata) = object["metadata"].as_object_mut() {
-            metadata.retain(|field, _| !["uid", "creationTimestamp", "generation", "resourceVersion"].contains(&field.as_str()));
+            metadata.retain(|field, _| {
+                !["uid", "creationTimestamp", "generation", "resourceVersion"].contains(&field.as_str())
+            });
         }
         if let Some(object) = object.as_object_mut() {
             object.remove("status");
@@ -220,9 +231,8 @@ fn manifests(config: &NodeConfig, version: Version, maker: &Maker) -> Vec<Item> 
     }
     all.into_iter()
         .map(|(id, items)| {
-            let proto = items
-                .iter()
-                .fold(Proto::default(), |proto, item| proto.message(1, &Proto::default().object(1, item)));
+            let proto =
+                items.iter().fold(Proto::default(), |proto, item| proto.message(1, &Proto::default().object(1, item)));
             maker.typed(id, &json!(items), proto)
         })
         .collect()

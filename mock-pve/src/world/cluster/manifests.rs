@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::objects::{self, Keyed, key, namespaced};
 use super::{defaults, roles};
+use crate::world::machine::{NodeConfig, Version};
 
 /// Who owns an object of the manifests, since Talos 1.13.
 pub const OWNER: &str = "config.k8s.io/owning-inventory";
@@ -33,6 +34,21 @@ pub struct Ingredients {
 }
 
 impl Ingredients {
+    /// Those of a control plane's configuration, under its Talos, for the Kubernetes that it runs.
+    pub fn of(config: &NodeConfig, talos: Version, kubernetes: String) -> Self {
+        let pods = config.strings("/cluster/network/podSubnets").into_iter().next();
+        Self {
+            talos: talos.minor,
+            proxy: config.has_proxy().then(|| config.image("kube-proxy", talos)),
+            kubernetes,
+            cluster: config.cluster_name().to_owned(),
+            endpoint: config.endpoint().to_owned(),
+            pods: pods.unwrap_or_else(|| "10.244.0.0/16".to_owned()),
+            flannel: config.str("/cluster/network/cni/name").is_none_or(|name| name == "flannel"),
+            token: config.str("/cluster/token").unwrap_or_default().to_owned(),
+        }
+    }
+
     /// `CoreDNS` as that Talos brings it.
     fn dns(&self) -> String {
         let version = match self.talos {

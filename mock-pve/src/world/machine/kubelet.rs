@@ -128,18 +128,7 @@ impl Boot {
     /// What the bootstrap manifests are made of here.
     pub(super) fn ingredients(&self, config: &NodeConfig) -> Ingredients {
         let version = self.machine.see(super::State::version);
-        let text = |pointer: &str| config.str(pointer).unwrap_or_default().to_owned();
-        let pods = config.strings("/cluster/network/podSubnets").into_iter().next();
-        Ingredients {
-            talos: version.minor,
-            proxy: config.has_proxy().then(|| config.image("kube-proxy", version)),
-            kubernetes: self.facts(config, Readiness::Ready).kubernetes,
-            cluster: config.cluster_name().to_owned(),
-            endpoint: config.endpoint().to_owned(),
-            pods: pods.unwrap_or_else(|| "10.244.0.0/16".to_owned()),
-            flannel: config.str("/cluster/network/cni/name").is_none_or(|name| name == "flannel"),
-            token: text("/cluster/token"),
-        }
+        Ingredients::of(config, version, self.facts(config, Readiness::Ready).kubernetes)
     }
 
     /// A node object that says ready, and a lease.

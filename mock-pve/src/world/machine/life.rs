@@ -12,6 +12,7 @@ use super::faults::Fault;
 use super::state::{Api, Apply, Command, Link, Machine, Restart, ServiceState, Stage, Turn, What};
 use super::versions::{self, Version};
 use crate::disk::{self, DiskError, Keep, Verified};
+use crate::world::script::Takes;
 use crate::world::{GuestInfo, GuestInterface};
 
 /// Whether a machine has to boot, or is up already when the world begins.
@@ -97,7 +98,7 @@ impl Boot {
         });
         let hardware = machine.hardware();
         machine.world().console(machine.vmid(), &format!("{}: Booting from {}", hardware.bios, hardware.disk_key));
-        self.sleep(BOOT).await;
+        self.sleep(machine.world().clock().takes(Takes::Boot, BOOT)).await;
         let (disk, config) = match self.load().await {
             Ok(found) => found,
             Err(why) => {

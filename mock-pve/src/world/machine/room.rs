@@ -61,7 +61,12 @@ impl Room {
 
     /// Fills the disks of the seeded machines: to be called before [`Room::run`]. Disks that boot already are kept.
     pub fn seed(&self) -> Result<(), seeding::SeedingError> {
-        let warm = seeding::seed(&self.0.world)?;
+        let warm = if self.0.world.is_resumed() {
+            // What runs ran on while nobody played it; what the seed said is long past.
+            self.0.world.state().vms.iter().filter(|(_, vm)| vm.running.is_some()).map(|(vmid, _)| *vmid).collect()
+        } else {
+            seeding::seed(&self.0.world)?
+        };
         held(&self.0.warm).extend(warm);
         Ok(())
     }

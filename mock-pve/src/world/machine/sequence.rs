@@ -9,11 +9,14 @@ use super::life::{Boot, Commands, End, chain};
 use super::state::{Api, Command, Restart, ServiceState, Stage, State, Stopped, Upgrade, What, Wipe};
 use crate::disk::{self, DiskError, Keep, Staged};
 use crate::etcd::{self, Change};
+use crate::world::script::Takes;
 
 /// Seconds that things take in real life.
 const CLEANUP: f64 = 4.0;
 const STOP: f64 = 3.0;
 const SHORT: f64 = 0.3;
+/// What the steps of a shutdown add up to.
+const SHUTDOWN: f64 = 10.0;
 const STOP_ALL: f64 = 1.5;
 /// Talos reboots that long after a sequence failed.
 const AFTER_FAILURE: f64 = 10.0;
@@ -257,6 +260,9 @@ impl<'a> Run<'a> {
         if !force && self.registers() {
             self.phase("drain", "cordonAndDrainNode", self.boot.drain()).await;
         }
+        // What a scenario makes it longer by.
+        let clock = self.boot.machine.world().clock();
+        self.boot.rest((clock.takes(Takes::Shutdown, SHUTDOWN) - SHUTDOWN).max(0.0)).await;
         self.clean_up("stopAllPods").await;
         self.stop_all(None).await;
         self.power_off().await

@@ -1,0 +1,116 @@
+//! Clients that others wrote: proxmoxer, Ansible's community.proxmox and curl, unmodified.
+//!
+//! `tests/clients/prepare DIR` makes the Python environment; `RECAST_TEST_PYTHON=DIR` names it.
+
+#![expect(clippy::unwrap_used, reason = "a test says what broke by panicking")]
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use mock_pve::serve::{self, Options, Running};
+use mock_pve::world::seed::Seed;
+
+const PASSWORD: &str = "a password";
+
+/// The Python environment; where it has to be, its absence fails.
+fn python() -> Option<PathBuf> {
+    let found = std::env::var_os("RECAST_TEST_PYTHON").map(PathBuf::from);
+    if found.is_none() {
+        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "RECAST_TEST_PYTHON is required and not set");
+        let _ =
+            writeln!(std::io::stderr(), "skipped: RECAST_TEST_PYTHON names no environment with proxmoxer and Ansible");
+    }
+    found
+}
+
+fn curl_is_here() -> bool {
+    let there = Command::new("curl").arg("-V").stdout(Stdio::null()).status().is_ok();
+    if !there {
+        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "curl is missing");
+        let _ = writeln!(std::io::stderr(), "skipped: curl is missing");
+    }
+    there
+}
+
+async fn begin() -> Running {
+    let mut seed = Seed::single_node();
+    seed.users[0].password = Some(PASSWORD.to_owned());
+    serve::start(Options { seed, time_scale: 100.0, ..Options::default() }).await.unwrap()
+}
+
+fn tour(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
+}
+
+async fn run(mut command: Command) -> Output {
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+fn fine(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proxmoxer_does_its_tour() {
+    let Some(python) = python() else { return };
+    let running = begin().await;
+    let (id, secret) = running.ready.tokens.iter().next().unwrap();
+    let mut command = Command::new(python.join("bin/python"));
+    command.arg(tour("proxmoxer_tour.py")).arg(running.ready.pve.trim_start_matches("https://"));
+    command.arg(&running.ready.ca_file).args([id, secret, PASSWORD]).env("NO_PROXY", "*");
+    assert!(fine(&run(command).await).contains("proxmoxer: done"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ansible_does_its_tour() {
+    let Some(python) = python() else { return };
+    let running = begin().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ansible.iso");
+    std::fs::write(&file, "data").unwrap();
+    let secret = &running.ready.tokens["recast@pve!ci"];
+    let port = running.ready.pve.rsplit(':').next().unwrap();
+    let mut command = Command::new(python.join("bin/ansible-playbook"));
+    command.args(["-i", "localhost,", "-e"]).arg(format!(
+        "host=127.0.0.1 api_port={port} user=recast@pve token_id=ci token_secret={secret} node=pve1 file={}",
+        file.display()
+    ));
+    command.arg(tour("ansible_tour.yaml")).current_dir(folder.path()).env("HOME", folder.path());
+    command.env("ANSIBLE_COLLECTIONS_PATH", python.join("collections")).env("ANSIBLE_NOCOLOR", "1");
+    command
+        .env("ANSIBLE_LOCAL_TEMP", folder.path().join("local"))
+        .env("ANSIBLE_REMOTE_TEMP", folder.path().join("remote"));
+    command.env("ANSIBLE_PYTHON_INTERPRETER", python.join("bin/python"));
+    command.env("REQUESTS_CA_BUNDLE", &running.ready.ca_file).env("NO_PROXY", "*");
+    let told = fine(&run(command).await);
+    assert!(told.contains("failed=0") && told.contains("unreachable=0"), "{told}");
+    let left: Vec<u32> = running.world().state().vms.keys().copied().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// What the README shows, line by line.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_of_the_readme_work() {
+    if !curl_is_here() {
+        return;
+    }
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let block = readme.split("<!-- tested: curl -->").nth(1).unwrap();
+    let script = block.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let running = begin().await;
+    let folder = tempfile::tempdir().unwrap();
+    running.write_ready(&folder.path().join("ready.json")).unwrap();
+    let script = script.replace("https://127.0.0.1:8006", &running.ready.pve);
+    let mut command = Command::new("bash");
+    command.args(["-euo", "pipefail", "-c", &script]).current_dir(folder.path());
+    command.env("PVE_PASSWORD", PASSWORD).env("NO_PROXY", "*");
+    let told = fine(&run(command).await);
+    let lines: Vec<&str> = told.lines().filter(|line| !line.is_empty()).collect();
+    assert!(lines[0].contains("\"version\":\"8.4"), "{told}");
+    assert!(told.contains("qmcreate") && told.contains("\"status\":\"running\""), "{told}");
+    assert!(told.contains("property is not defined in schema"), "{told}");
+    assert_eq!(running.world().state().vms.len(), 1);
+}
