@@ -10,17 +10,13 @@
 //! 64-bit little-endian number, then its bytes (the disk's last block may be shorter than 4 KiB); and at the end the
 //! size of the disk as 64-bit little-endian number. So it doesn't depend on how zeros are encoded or runs are cut.
 
-use std::fs::File;
-use std::io::{BufReader, Read as _};
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use sha2::Digest as _;
 
-use super::sniff::{self, Container, sniff};
+use super::disk::Disk;
+use super::input::Input;
 use super::talos_disk::NotTalos;
-use super::xz::{XzError, XzReader};
-use super::xz_blocks::XzBlocks;
 use crate::types::Sha256;
 
 /// The granularity at which zeros are recognised.
@@ -78,13 +74,13 @@ pub enum WalkError {
         source: std::io::Error,
     },
     /// A known container that isn't read.
-    #[error("the image is {found}; only .raw and .raw.xz are read")]
+    #[error("the image is {found}; raw disks and qcow2 images are read, and disks packed by xz, zstd or gzip")]
     Unread {
         /// What it is, as a noun phrase.
         found: &'static str,
     },
     /// Not a known container, nor a disk with a boot sector.
-    #[error("the image is neither xz data nor a disk: it begins with '{begins}'")]
+    #[error("the image is neither a disk nor packed in a way that is read: it begins with '{begins}'")]
     Unknown {
         /// Its first bytes, printable ones as they are.
         begins: String,
@@ -93,7 +89,7 @@ pub enum WalkError {
     #[error("the image is damaged after {decoded} bytes of the disk: {what}")]
     Damaged {
         /// What was noticed.
-        what: &'static str,
+        what: String,
         /// How many bytes of the disk had been decoded.
         decoded: u64,
     },
@@ -117,81 +113,6 @@ pub enum WalkError {
     GivenUp,
 }
 
-enum Decoder {
-    Raw(File),
-    Blocks(Box<XzBlocks>),
-    Xz(Box<XzReader<BufReader<File>>>),
-}
-
-struct Disk<'a> {
-    decoder: Decoder,
-    path: &'a Path,
-    decoded: u64,
-}
-
-impl<'a> Disk<'a> {
-    fn open(path: &'a Path) -> Result<Self, WalkError> {
-        let read = |source| WalkError::Read { path: path.to_owned(), source };
-        let file = File::open(path).map_err(read)?;
-        let mut head = [0; sniff::WANTED];
-        let mut seen = 0;
-        while seen < head.len() {
-            match file.read_at(&mut head[seen..], seen as u64).map_err(read)? {
-                0 => break,
-                more => seen += more,
-            }
-        }
-        let head = &head[..seen];
-        let decoder = match sniff(head) {
-            Container::Raw => Decoder::Raw(file),
-            Container::Xz => match XzBlocks::open(file) {
-                Ok(blocks) => Decoder::Blocks(Box::new(blocks)),
-                Err(file) => {
-                    let reader = XzReader::new(BufReader::with_capacity(128 << 10, file));
-                    Decoder::Xz(Box::new(reader.map_err(|error| refusal(error, path, 0))?))
-                }
-            },
-            Container::Unread(found) => return Err(WalkError::Unread { found }),
-            Container::Unknown => {
-                return Err(WalkError::Unknown { begins: head[..head.len().min(24)].escape_ascii().to_string() });
-            }
-        };
-        Ok(Self { decoder, path, decoded: 0 })
-    }
-
-    /// Fills `buffer` as far as the disk goes.
-    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, WalkError> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            let rest = &mut buffer[filled..];
-            let made = match &mut self.decoder {
-                Decoder::Raw(file) => match file.read(rest) {
-                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                    made => made.map_err(|source| WalkError::Read { path: self.path.to_owned(), source })?,
-                },
-                Decoder::Blocks(blocks) => {
-                    blocks.read(rest).map_err(|error| refusal(error, self.path, self.decoded))?
-                }
-                Decoder::Xz(reader) => reader.read(rest).map_err(|error| refusal(error, self.path, self.decoded))?,
-            };
-            if made == 0 {
-                break;
-            }
-            filled += made;
-            self.decoded += made as u64;
-        }
-        Ok(filled)
-    }
-}
-
-fn refusal(error: XzError, path: &Path, decoded: u64) -> WalkError {
-    match error {
-        XzError::Read(source) => WalkError::Read { path: path.to_owned(), source },
-        XzError::Damaged { what } => WalkError::Damaged { what, decoded },
-        XzError::Refused { why } => WalkError::Refused { why },
-    }
-}
-
 /// Decodes the file once, gives every extent to `each` in ascending order, and returns what the disk holds. Blocking.
 ///
 /// Extents are handed out before the end of the file is verified: only when this returns without an error was the
@@ -199,13 +120,31 @@ fn refusal(error: XzError, path: &Path, decoded: u64) -> WalkError {
 pub(super) fn walk<E: From<WalkError>>(
     path: &Path,
     limits: Limits,
+    each: impl FnMut(Extent<'_>) -> Result<(), E>,
+) -> Result<Content, E> {
+    let read = |source| WalkError::Read { path: path.to_owned(), source };
+    walk_input(Input::open(path).map_err(read)?, limits, each)
+}
+
+/// The same for a file that may still be growing.
+pub(super) fn walk_input<E: From<WalkError>>(
+    input: Input,
+    limits: Limits,
     mut each: impl FnMut(Extent<'_>) -> Result<(), E>,
 ) -> Result<Content, E> {
-    let mut disk = Disk::open(path)?;
+    let mut disk = Disk::open(input, limits)?;
     let mut buffer = vec![0; STRIDE];
     let mut digest = sha2::Sha256::new();
     let (mut offset, mut data_bytes) = (0_u64, 0_u64);
     loop {
+        let zeros = disk.zeros()?;
+        if zeros > 0 {
+            offset += zeros;
+            if offset > limits.disk_bytes {
+                return Err(WalkError::TooLarge { limit: limits.disk_bytes }.into());
+            }
+            continue;
+        }
         let filled = disk.fill(&mut buffer)?;
         if offset + filled as u64 > limits.disk_bytes {
             return Err(WalkError::TooLarge { limit: limits.disk_bytes }.into());
@@ -337,10 +276,10 @@ pub(super) mod tests {
         let refused = |bytes: &[u8]| rebuilt(file(bytes).path()).unwrap_err().to_string();
         assert_eq!(
             refused(b"<html>not found"),
-            "the image is a web page or XML document; only .raw and .raw.xz are read"
+            "the image is a web page or XML document; raw disks and qcow2 images are read, and disks packed by xz, zstd or gzip"
         );
-        assert_eq!(refused(b"hello\n"), "the image is neither xz data nor a disk: it begins with 'hello\\n'");
-        assert!(refused(b"").contains("neither xz data nor a disk"));
+        assert!(refused(b"hello\n").ends_with("it begins with 'hello\\n'"));
+        assert!(refused(b"").contains("neither a disk nor packed"));
     }
 
     #[test]
