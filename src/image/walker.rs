@@ -261,6 +261,84 @@ pub(super) mod tests {
         assert!(raw.data_bytes < 60_000, "zeros were handed out: {}", raw.data_bytes);
     }
 
+    /// One block after the other without their sizes, in one thread: not for the walker by blocks.
+    fn plain_xz(bytes: &[u8]) -> Vec<u8> {
+        use xz2::stream::{Action, Check, Stream};
+        let mut stream = Stream::new_easy_encoder(6, Check::Sha256).unwrap();
+        let mut out = Vec::with_capacity(bytes.len() + (1 << 20));
+        while !matches!(stream.process_vec(bytes, &mut out, Action::Finish).unwrap(), xz2::stream::Status::StreamEnd) {}
+        out
+    }
+
+    fn gz(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zst(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+        encoder.include_checksum(true).unwrap();
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn every_encoding_gives_the_same_disk_and_digest() {
+        let disk = odd_disk();
+        let expected = rebuilt(file(&disk).path()).unwrap();
+        let (first, second) = disk.split_at(2 << 20);
+        // A stream that says the sizes of its blocks, then one that doesn't.
+        let mixed = [xz(first), plain_xz(second)].concat();
+        for (name, packed) in [
+            ("plain xz", plain_xz(&disk)),
+            ("mixed xz", mixed),
+            ("two streams", [xz(first), xz(second)].concat()),
+            ("gzip", gz(&disk)),
+            ("two members", [gz(first), gz(second)].concat()),
+            ("zstd", zst(&disk)),
+            ("two frames", [zst(first), zst(second)].concat()),
+        ] {
+            let found = rebuilt(file(&packed).path());
+            assert!(found.as_ref().is_ok_and(|found| *found == expected), "{name}: {:?}", found.map(|found| found.1));
+        }
+    }
+
+    #[test]
+    fn damage_in_any_encoding_is_found() {
+        let disk = odd_disk();
+        for (name, packed) in [("plain xz", plain_xz(&disk)), ("gzip", gz(&disk)), ("zstd", zst(&disk))] {
+            for at in [packed.len() / 3, packed.len() / 2, packed.len() - 3] {
+                let mut damaged = packed.clone();
+                damaged[at] ^= 0x20;
+                assert!(rebuilt(file(&damaged).path()).is_err(), "{name}, a flip at {at} of {}", packed.len());
+                assert!(rebuilt(file(&packed[..at]).path()).is_err(), "{name} cut at {at}");
+            }
+            for tail in [&b"more"[..], &[1; 100]] {
+                let longer = [&packed[..], tail].concat();
+                assert!(rebuilt(file(&longer).path()).is_err(), "{name} with {} bytes more", tail.len());
+            }
+        }
+    }
+
+    #[test]
+    fn hostile_sizes_are_refused_in_any_encoding() {
+        let limits = Limits { disk_bytes: 1 << 20 };
+        let disk = odd_disk();
+        for packed in [plain_xz(&disk), gz(&disk), zst(&disk), disk.clone()] {
+            let refused = walk::<WalkError>(file(&packed).path(), limits, |_| Ok(()));
+            assert!(matches!(refused, Err(WalkError::TooLarge { .. })));
+        }
+        // A qcow2 header that promises 2^60 bytes.
+        let mut header = vec![0; 65536];
+        header[..8].copy_from_slice(b"QFI\xfb\0\0\0\x02");
+        header[20..24].copy_from_slice(&16_u32.to_be_bytes());
+        header[24..32].copy_from_slice(&(1_u64 << 60).to_be_bytes());
+        header[36..40].copy_from_slice(&u32::MAX.to_be_bytes());
+        let refused = walk::<WalkError>(file(&header).path(), Limits::default(), |_| Ok(()));
+        assert!(refused.unwrap_err().to_string().contains("larger than allowed"));
+    }
+
     #[test]
     fn the_digest_is_the_documented_one_and_knows_the_size() {
         let mut disk = vec![0; 3 * BLOCK];

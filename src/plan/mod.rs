@@ -251,7 +251,7 @@ impl Phase {
     /// Whether a step that fails holds back only what comes after it: templates on different nodes don't stand on each
     /// other.
     pub fn goes_on(&self) -> bool {
-        self.name == "template"
+        self.name == "template" && self.width > 1
     }
 
     /// The steps that this one comes after, and it.
