@@ -1,8 +1,9 @@
 # recast-receive: writes a disk image into the one volume that was allocated for it. See src/image/sink.rs.
 use strict; use warnings; use Fcntl; use IO::Handle; use Cwd qw(abs_path); use Digest::SHA;
-my (undef, $format, $path, $name, $total, $rest) = @ARGV;
+my (undef, $format, $path, $name, $total, $rest, $from) = @ARGV;
 sub refuse { print STDERR "recast-receive: @_\n"; exit 2 }
-$format eq "1" or refuse("format $format is not known");
+$format eq "2" or refuse("format $format is not known");
+$from <= $total or refuse("the disk has $total bytes, and nothing is left of it from $from on");
 my ($stem) = $name =~ m{^(vm-\d+-recast-[\w.-]+?)(?:\.raw)?$} or refuse("$name is no volume of a run");
 $path =~ m{^/} && $path =~ m{/\Q$stem\E(?:\.raw)?(?:/|$)} && $path !~ m{/\.\.?(?:/|$)} or refuse("$path is not the place of $name");
 for (1 .. 100) { last if -e $path; select(undef, undef, undef, 0.1) }
@@ -15,7 +16,7 @@ while (<$mounts>) {
   $what =~ m{^/} && -e $what && abs_path($what) eq $real and refuse("$path is mounted");
 }
 my $gaps = $rest eq "zeros";
-$gaps = 0 if $gaps && $device && system("blkdiscard", "-z", "--", $real) == 0;
+$gaps = 0 if $gaps && $device && system("blkdiscard", "-z", "-o", $from, "--", $real) == 0;
 sysopen(my $disk, $real, $device ? O_RDWR | O_EXCL : O_RDWR) or refuse("$path: $!");
 my $size = sysseek($disk, 0, 2) || 0;
 $size >= $total or refuse("$path has $size bytes, and the disk has $total");
@@ -48,18 +49,44 @@ sub blank {
   }
 }
 take(8) eq "RECAST\0\1" && unpack("Q<", take(8)) == $total or refuse("stdin is no disk of $total bytes");
-my ($end, $bytes, @extents) = (0, 0);
+my ($end, $bytes, $told, $syncing, @extents) = ($from, 0, $from, 0);
+# Has all before an offset brought to the disk, beside the writing, and says so.
+sub settle {
+  my ($at) = @_;
+  if ($syncing) {
+    waitpid($syncing, 1) or return;
+    $? and refuse("$path: the disk does not keep what it is given");
+  }
+  $syncing = fork();
+  return $syncing = 0 if !defined($syncing);
+  $told = $at;
+  return if $syncing;
+  $disk->sync or exit 1;
+  syswrite(STDOUT, "recast-receive 2 at $at $bytes\n");
+  exit 0;
+}
+my $last = 0;
 while (1) {
   my ($offset, $length) = unpack("Q<L<", take(12));
   if (!$length) { $offset == @extents or refuse("records are missing"); last }
-  $length <= 1048576 && $offset % 4096 == 0 && $offset >= $end && $offset + $length <= $total
+  my $kept = $length & 0x80000000;
+  $length &= 0x7fffffff;
+  $length && $length <= 1048576 && $offset % 4096 == 0 && $offset >= $last && $offset + $length <= $total
+    && ($kept ? $offset + $length <= $from : $offset >= $end)
     or refuse("a record of $length bytes at $offset does not fit");
+  push(@extents, [$offset, $length]);
+  $last = $offset + $length;
+  $bytes += $length;
+  next if $kept;
   my $data = take($length);
   blank($end, $offset) if $gaps;
   put($offset, $data);
-  push(@extents, [$offset, $length]);
-  $end = $offset + $length;
-  $bytes += $length;
+  $end = $last;
+  settle($end) if $end - $told >= 33554432;
+}
+if ($syncing) {
+  waitpid($syncing, 0);
+  $? and refuse("$path: the disk does not keep what it is given");
 }
 blank($end, $total) if $gaps;
 $disk->sync or refuse("$path: $!");
@@ -79,4 +106,4 @@ for (@extents) {
 }
 $sha->add(pack("Q<", $total));
 close($disk) or refuse("$path: $!");
-print "recast-receive 1 stored ", scalar(@extents), " $bytes ", $sha->hexdigest, "\n";
+syswrite(STDOUT, "recast-receive 2 stored " . scalar(@extents) . " $bytes " . $sha->hexdigest . "\n");

@@ -117,7 +117,7 @@ pub enum Verb {
     /// List runs, show one, or print its report
     #[command(subcommand)]
     Runs(Runs),
-    /// Make templates, or list those that recast made
+    /// Make templates, list or prune those that recast made, and look after the image cache
     #[command(subcommand)]
     Template(Template),
     /// Do any verb but resume and apply against a double of the whole site; touches nothing real
@@ -126,7 +126,7 @@ pub enum Verb {
     Config(Dropin),
     /// Generate a cluster's secrets, with the flags of talosctl: generate
     Secrets(Dropin),
-    /// Compute the ID of an Image Factory schematic
+    /// Compute the ID of an Image Factory schematic, or make the schematic known there
     Schematic(Schematic),
     /// Print the JSON Schema of a file or document
     Schema {
@@ -280,6 +280,41 @@ pub enum Template {
     Build(TemplateBuild),
     /// List the templates that recast made, on all nodes
     List,
+    /// Delete old templates of this cluster's runs; never one with linked clones, nor one that recast did not make
+    Prune(TemplatePrune),
+    /// List or delete the image files that are kept on this computer
+    #[command(subcommand)]
+    Cache(TemplateCache),
+}
+
+/// `recast template prune`.
+#[derive(Debug, Args)]
+pub struct TemplatePrune {
+    /// How many of each node and schematic are kept
+    #[arg(long, value_name = "N", default_value_t = super::template::prune::KEEP, env = "RECAST_KEEP")]
+    pub keep: NonZeroU32,
+    /// Also those on storages that keep no record of linked clones (LVM-thin, btrfs)
+    #[arg(long)]
+    pub unrecorded: bool,
+    /// Print what would be deleted and stop: exit 2 if there is anything
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `recast template cache`.
+#[derive(Debug, Subcommand)]
+pub enum TemplateCache {
+    /// List them, the one used last first
+    List,
+    /// Delete those that were not used for longest, or all
+    Prune {
+        /// Until so many MiB are left [default: 0]
+        #[arg(long, value_name = "MIB")]
+        to: Option<u64>,
+        /// Print what would be deleted and stop: exit 2 if there is anything
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// `recast snapshot`.
@@ -369,6 +404,23 @@ pub struct Schematic {
     /// Official extensions; siderolabs/ may be left out
     #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     pub extensions: Vec<String>,
+    /// The boot loader; without it the factory chooses. UEFI templates may take sd-boot, with half the bytes
+    #[arg(long, value_name = "LOADER")]
+    pub bootloader: Option<Bootloader>,
+    /// Make it known to the profile's Image Factory, or to the public one, and print its ID from there
+    #[arg(long)]
+    pub submit: bool,
+}
+
+/// A boot loader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Bootloader {
+    /// Both, for BIOS and UEFI.
+    DualBoot,
+    /// systemd-boot, for UEFI.
+    SdBoot,
+    /// GRUB.
+    Grub,
 }
 
 /// An ID that no factory can know is a mistake in typing.

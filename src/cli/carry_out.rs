@@ -141,7 +141,7 @@ pub fn world(session: &Session, plan: Plan, secrets: Secrets, run: &Path) -> Res
             Reach::LoopbackOnly => Devices::AllDiffer,
             Reach::Anywhere => Devices::Compare,
         },
-        image: tokio::sync::Mutex::default(),
+        image: crate::steps::Looked::default(),
         secrets,
         plan,
     })

@@ -170,7 +170,7 @@ pub async fn dispatch(cli: Cli, surroundings: &Surroundings) -> Answer {
         Verb::Rehearse(asked) => Box::pin(rehearse::rehearse(&global, asked, surroundings)).await,
         Verb::Config(asked) => Err(dropin::misplaced("config", &asked.words)),
         Verb::Secrets(asked) => Err(dropin::misplaced("secrets", &asked.words)),
-        Verb::Schematic(asked) => offline::schematic(&asked),
+        Verb::Schematic(asked) => Box::pin(offline::schematic(&global, &asked, surroundings)).await,
         Verb::Schema { of } => Ok(offline::schema(of)),
         Verb::Completions { shell } => Ok(offline::completions(shell)),
         Verb::Man => offline::man(),

@@ -15,7 +15,7 @@ use super::way_back::Before;
 use crate::backup::{self, SnapshotName};
 use crate::command::Mode;
 use crate::exit::ExitCode;
-use crate::image::{self, Arch, Boot, Build, FactoryError, Schematic};
+use crate::image::{self, Arch, Boot, Build, Encoding, FactoryError, Schematic};
 use crate::journal::StateDir;
 use crate::observe::{self, Ask};
 use crate::plan::data::{CopyTo, Keep, Proven};
@@ -460,9 +460,9 @@ async fn installed(
     let (schematic, extensions) = schematic(factory, own, wishes, version, seen, found).await?;
     let Some(schematic) = schematic else { return Ok(None) };
     let build = Build { schematic: schematic.clone(), version: version.clone(), arch: arch(own), boot: boot(own) };
-    match factory.head_image(&build).await {
+    match factory.head_image(&build, Encoding::RawXz).await {
         Ok(head) => {
-            let url = factory.image_url(&build);
+            let url = factory.image_url(&build, Encoding::RawXz);
             let sha256 = session.pinned(&schematic, version, &url)?;
             if seen.image_of(&schematic).is_none() {
                 let (schematic, version) = (schematic.clone(), version.clone());
@@ -471,11 +471,51 @@ async fn installed(
         }
         Err(error) => seen.problems.push(no_image("image", &build, &error)),
     }
+    pulled(session, factory, &build, seen).await?;
     if let Err(error) = factory.head_installer(&build).await {
         seen.problems.push(no_image("installer", &build, &error));
     }
     let installer = factory.installer(&build);
     Ok(Some(OtherRelease { schematic, installer, extensions }))
+}
+
+/// Looks at the encoding that nodes fetch themselves, where that is asked for, or could be done since its digest is known.
+async fn pulled(session: &Session, factory: &image::Factory, build: &Build, seen: &mut Observed) -> Result<(), Stop> {
+    let url = factory.image_url(build, Encoding::Qcow2);
+    let sha256 = session.pinned(&build.schematic, &build.version, &url)?;
+    let asked = match transport(session) {
+        Transport::Pull => true,
+        Transport::Auto => sha256.is_some(),
+        Transport::Upload | Transport::Ssh => false,
+    };
+    if !asked || seen.pull_of(&build.schematic).is_some() {
+        return Ok(());
+    }
+    match factory.head_image(build, Encoding::Qcow2).await {
+        Ok(head) => {
+            let (schematic, version) = (build.schematic.clone(), build.version.clone());
+            seen.pulls.push(Image { url, schematic, version, sha256, bytes: head.bytes });
+        }
+        Err(error) if transport(session) == Transport::Pull => {
+            seen.problems.push(no_image("qcow2 image", build, &error));
+        }
+        // There are other ways.
+        Err(error) => tracing::debug!(%error, "the factory has no qcow2 image"),
+    }
+    let nodes: Vec<NodeName> = seen.nodes.iter().filter(|node| node.online).map(|node| node.name.clone()).collect();
+    for node in nodes {
+        if seen.routes.contains_key(&node) || !sources::may_pull(transport(session), seen, &node) {
+            continue;
+        }
+        let Some(image) = seen.pulls.first() else { break };
+        let no = if factory.wants_credentials() {
+            Some("the factory wants credentials, and a node has none".to_owned())
+        } else {
+            observe::route::look(&session.pve, &node, &image.url).await
+        };
+        seen.routes.insert(node, no);
+    }
+    Ok(())
 }
 
 fn arch(own: &profile::Factory) -> Arch {

@@ -131,6 +131,7 @@ impl Session {
         let config = tls::client_config(&factory_trust, None)
             .map_err(|error| Stop::because(ExitCode::Invalid, "TLS for the Image Factory can't be set up", &error))?;
         let http = Client::new(&connector, config, Versions::Both);
+        let http = introduced(place, &site, &site_folder, http)?;
         let own = profile.value.talos.as_ref().and_then(|talos| talos.factory.url.as_deref());
         let factory = Factory::new(http.clone(), own.unwrap_or(&site.factory.url), site.factory.registry.as_deref())
             .map_err(|error| Stop::because(ExitCode::Invalid, "the Image Factory's URL is wrong", &error))?;
@@ -211,6 +212,21 @@ impl Session {
     }
 }
 
+/// The Image Factory of the profile that is named; without one the public factory.
+pub fn factory(place: &Place, global: &Global) -> Result<Factory, Stop> {
+    if global.profile.is_some() {
+        return Ok(Session::open_any(place, global)?.factory);
+    }
+    let wrong = |error: &(dyn std::error::Error + 'static)| {
+        Stop::because(ExitCode::Invalid, "the Image Factory can't be reached from here", error)
+    };
+    let options = Options { reach: place.reach, proxy: proxy(place), ..Options::default() };
+    let connector = Connector::new(options).map_err(|error| wrong(&error))?;
+    let config = tls::client_config(&Trust::SystemRoots, None).map_err(|error| wrong(&error))?;
+    let public = crate::profile::SiteFactory::default();
+    Factory::new(Client::new(&connector, config, Versions::Both), &public.url, None).map_err(|error| wrong(&error))
+}
+
 /// The profile that is named, with its path.
 pub fn profile(global: &Global) -> Result<(PathBuf, Loaded<Profile>), Stop> {
     let path = profile_path(global)?;
@@ -247,12 +263,15 @@ fn connector(place: &Place, site: &Site) -> Result<Connector, Stop> {
         dial.push(map.from, map.to)
             .map_err(|error| Stop::because(ExitCode::Invalid, "the site's dial map is wrong", &error))?;
     }
-    let proxy = place.env.get("HTTPS_PROXY").or_else(|| place.env.get("https_proxy")).map(|https| Proxy {
+    let options = Options { dial, reach: place.reach, proxy: proxy(place), ..Options::default() };
+    Connector::new(options).map_err(|error| Stop::because(ExitCode::Invalid, "connections can't be set up", &error))
+}
+
+fn proxy(place: &Place) -> Option<Proxy> {
+    place.env.get("HTTPS_PROXY").or_else(|| place.env.get("https_proxy")).map(|https| Proxy {
         https: https.to_owned(),
         no: place.env.get("NO_PROXY").or_else(|| place.env.get("no_proxy")).unwrap_or_default().to_owned(),
-    });
-    let options = Options { dial, reach: place.reach, proxy, ..Options::default() };
-    Connector::new(options).map_err(|error| Stop::because(ExitCode::Invalid, "connections can't be set up", &error))
+    })
 }
 
 fn authorities(path: &Path) -> Result<Trust, Stop> {
@@ -285,11 +304,11 @@ fn pve(place: &Place, site: &Site, folder: &Path, connector: &Connector) -> Resu
     }
     let auth = match &site.auth {
         Some(Auth::Token(credential)) => {
-            let (id, secret) = credential_of(place, folder, credential)?;
+            let (id, secret) = credential_of(place, folder, credential, "the PVE credentials")?;
             crate::pve::Auth::Token { id, secret }
         }
         Some(Auth::User(credential)) => {
-            let (user, password) = credential_of(place, folder, credential)?;
+            let (user, password) = credential_of(place, folder, credential, "the PVE credentials")?;
             crate::pve::Auth::Password { user, password }
         }
         None => from_environment(place)?,
@@ -338,31 +357,58 @@ fn node_clients(site: &Site, folder: &Path, pve: &Pve) -> Result<BTreeMap<NodeNa
     Ok(clients)
 }
 
-fn credential_of(place: &Place, folder: &Path, credential: &Credential) -> Result<(String, SecretString), Stop> {
-    let kept = match &credential.secret {
+/// The client with what the site's factory wants to be told.
+fn introduced(place: &Place, site: &Site, folder: &Path, http: Client) -> Result<Client, Stop> {
+    let Some(auth) = &site.factory.auth else { return Ok(http) };
+    let what = "the Image Factory's credentials";
+    let told = match auth {
+        Auth::User(credential) => {
+            let (user, password) = credential_of(place, folder, credential, what)?;
+            let pair = format!("{user}:{}", password.expose_secret());
+            format!("Basic {}", base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pair))
+        }
+        Auth::Token(credential) => {
+            format!("Bearer {}", kept(place, folder, &credential.secret, what)?.expose_secret().trim())
+        }
+    };
+    let bare = site.factory.url.split_once("://").map_or(site.factory.url.as_str(), |(_, rest)| rest);
+    let authority = bare.split('/').next().unwrap_or(bare);
+    let header = http::HeaderValue::from_str(&told);
+    let header =
+        header.map_err(|_| Stop::new(ExitCode::Invalid, format!("{what} have characters that can't be sent")))?;
+    Ok(http.introduced(authority, header))
+}
+
+fn credential_of(
+    place: &Place,
+    folder: &Path,
+    credential: &Credential,
+    what: &str,
+) -> Result<(String, SecretString), Stop> {
+    let kept = kept(place, folder, &credential.secret, what)?;
+    credential.parse(&kept).map_err(|error| Stop::because(ExitCode::Invalid, format!("{what} can't be read"), &error))
+}
+
+/// A secret from where it is kept.
+fn kept(place: &Place, folder: &Path, source: &SecretSource, what: &str) -> Result<SecretString, Stop> {
+    Ok(match source {
         SecretSource::Env(name) => SecretString::from(place.env.get(name).ok_or_else(|| {
-            Stop::new(
-                ExitCode::Invalid,
-                format!("the variable {name}, which the site takes the PVE secret from, is not set"),
-            )
-            .hinted("set it to the token as id=secret, or to the secret alone where the site names the id")
+            Stop::new(ExitCode::Invalid, format!("the variable {name}, which the site takes {what} from, is not set"))
+                .hinted("set it to the token as id=secret, or to the secret alone where the site names the id")
         })?),
         SecretSource::File(path) => {
             let path = folder.join(path);
             SecretString::from(fs::read_to_string(&path).map_err(|error| {
                 Stop::because(
                     ExitCode::Invalid,
-                    format!("the PVE secret's file {} can't be read", path.display()),
+                    format!("the file {} with {what} can't be read", path.display()),
                     &error,
                 )
             })?)
         }
-        SecretSource::Command(command) => from_command(command, folder, "the PVE secret")?,
+        SecretSource::Command(command) => from_command(command, folder, what)?,
         SecretSource::Inline(secret) => secret.clone(),
-    };
-    credential
-        .parse(&kept)
-        .map_err(|error| Stop::because(ExitCode::Invalid, "the PVE credentials can't be read", &error))
+    })
 }
 
 /// How long a password manager may take; it may have to ask a person.

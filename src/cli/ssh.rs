@@ -99,7 +99,8 @@ fn login(session: &Session, host: &str, port: u16, user: Option<&str>) -> Result
     };
     let keys = match &access.key {
         Some(key) => vec![file(key)],
-        None if access.agent => Vec::new(),
+        // The program finds keys by itself.
+        None if access.agent || access.program => Vec::new(),
         None => usual(),
     };
     // Whoever names a key means that one.
@@ -120,6 +121,7 @@ fn login(session: &Session, host: &str, port: u16, user: Option<&str>) -> Result
         agent,
         host_keys,
         known_hosts: access.known_hosts.as_deref().map(file).or_else(|| Some(home?.join(".ssh/known_hosts"))),
+        program: access.program.then(|| PathBuf::from("ssh")),
     })
 }
 

@@ -230,7 +230,12 @@ impl<W: Perform> Run<'_, W> {
                 }
                 Stretch::Failed => {
                     let refused = failures.iter().all(|failed| failed.class == Class::Refused);
-                    let undo = book.with(|state| state.undoable(index));
+                    let mut undo = book.with(|state| state.undoable(index));
+                    if phase.goes_on() {
+                        let failed = failures[before..].iter().flat_map(|failed| phase.chain(&failed.step));
+                        let failed: BTreeSet<StepId> = failed.collect();
+                        undo.retain(|step| failed.contains(step));
+                    }
                     return Ok(match self.undo(&work, &undo, failures).await? {
                         Stretch::Done if refused => Outcome::Refused,
                         Stretch::Done => Outcome::Failed,
@@ -272,10 +277,11 @@ impl<W: Perform> Run<'_, W> {
         let before = failures.len();
         let mut running = FuturesUnordered::new();
         let mut at_work: BTreeSet<StepId> = BTreeSet::new();
+        let mut failed: BTreeSet<StepId> = BTreeSet::new();
         let mut stopping = Stop::new(self);
         loop {
-            if failures.len() == before && self.cancel.level() == Level::Run {
-                for planned in Self::startable(work.book, phase, &at_work) {
+            if (failures.len() == before || phase.goes_on()) && self.cancel.level() == Level::Run {
+                for planned in Self::startable(work.book, phase, &at_work, &failed) {
                     at_work.insert(planned.id.clone());
                     running.push(async move { (&planned.id, work.step(planned).await) });
                 }
@@ -289,6 +295,7 @@ impl<W: Perform> Run<'_, W> {
                 Some((id, ended)) = running.next() => {
                     at_work.remove(id);
                     if let End::Failed(lost) = ended? {
+                        failed.insert(id.clone());
                         failures.push(FailedStep::new(id, lost));
                     }
                 }
@@ -312,11 +319,16 @@ impl<W: Perform> Run<'_, W> {
     }
 
     /// The steps to start now, in the plan's order, as many as the phase's width leaves room for.
-    fn startable<'p>(book: &Book<'_>, phase: &'p Phase, at_work: &BTreeSet<StepId>) -> Vec<&'p Planned> {
+    fn startable<'p>(
+        book: &Book<'_>,
+        phase: &'p Phase,
+        at_work: &BTreeSet<StepId>,
+        failed: &BTreeSet<StepId>,
+    ) -> Vec<&'p Planned> {
         let room = phase.width.max(1).saturating_sub(at_work.len());
         let next = book.with(RunState::next);
         next.iter()
-            .filter(|todo| !at_work.contains(todo.step()))
+            .filter(|todo| !at_work.contains(todo.step()) && !failed.contains(todo.step()))
             .filter_map(|todo| phase.steps.iter().find(|planned| planned.id == *todo.step()))
             .take(room)
             .collect()

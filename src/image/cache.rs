@@ -5,14 +5,18 @@
 //! Must not know: what is asked of the factory beforehand, locks of profiles, retry policies. A cut download goes on at
 //! once as long as every attempt brings something; waiting between attempts is the caller's business.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use sha2::Digest as _;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::inspect::{Inspected, read_through};
+use super::input::{Growth, Input};
+use super::inspect::{Inspected, read_input};
 use super::part::{self, Known, Part, failed};
 use super::source::{self, FetchError, Opened, Resume, Wanted};
 use super::walker::{Limits, WalkError};
@@ -22,6 +26,9 @@ use crate::types::Sha256;
 
 /// Chunks that may wait for the disk.
 const AHEAD: usize = 32;
+
+/// How often it is told how far the decoder is.
+const TELL: Duration = Duration::from_millis(100);
 
 /// A file in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,10 +49,96 @@ pub struct Cache {
     folder: PathBuf,
 }
 
+/// The most that is kept, in bytes: what was not used for longest goes when a new file comes.
+const LIMIT: u64 = 16 << 30;
+
+/// What was used this short a time ago may be in use by another process.
+const IN_USE: Duration = Duration::from_hours(1);
+
+/// A file that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Kept {
+    /// Its digest, which is its name.
+    pub sha256: Sha256,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Where it came from, without the query, if that is still known.
+    pub url: Option<String>,
+    /// When it was used last.
+    pub used: jiff::Timestamp,
+}
+
 impl Cache {
     /// The cache in this folder, which is made when the first file comes.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into() }
+    }
+
+    /// The most that it keeps, in bytes.
+    pub fn limit(&self) -> u64 {
+        LIMIT
+    }
+
+    /// What is kept, the one used last first. Blocking.
+    pub fn list(&self) -> Result<Vec<Kept>, FetchError> {
+        let urls = self.addresses()?;
+        let mut kept = Vec::new();
+        for (name, path) in entries(&self.folder.join("sha256"))? {
+            // What isn't named by a digest isn't ours.
+            let Ok(sha256) = name.parse::<Sha256>() else { continue };
+            let metadata = match fs::metadata(&path) {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(failed("read", &path)(error)),
+            };
+            let used = metadata.modified().ok().and_then(|at| jiff::Timestamp::try_from(at).ok()).unwrap_or_default();
+            kept.push(Kept { sha256, bytes: metadata.len(), url: urls.get(&sha256).cloned(), used });
+        }
+        kept.sort_by(|one, other| other.used.cmp(&one.used).then_with(|| one.sha256.cmp(&other.sha256)));
+        Ok(kept)
+    }
+
+    /// What has to go for so many bytes to be left at most: what was not used for longest. Blocking.
+    pub fn beyond(&self, bytes: u64) -> Result<Vec<Kept>, FetchError> {
+        let mut left = bytes;
+        let mut doomed = self.list()?;
+        doomed.retain(|kept| {
+            let stays = kept.bytes <= left;
+            left = if stays { left - kept.bytes } else { 0 };
+            !stays
+        });
+        Ok(doomed)
+    }
+
+    /// Deletes files; one that is gone already is no error. Blocking.
+    pub fn remove(&self, doomed: &[Kept]) -> Result<(), FetchError> {
+        for kept in doomed {
+            part::remove(&self.path(kept.sha256))?;
+        }
+        for (_, path) in entries(&self.folder.join("address"))? {
+            let digest = read_address(&path).map(|(sha256, _)| sha256);
+            if digest.is_some_and(|digest| doomed.iter().any(|kept| kept.sha256 == digest)) {
+                part::remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps within the limit, but never at the cost of what may be in use. Blocking.
+    fn trim(&self) -> Result<(), FetchError> {
+        let recently = jiff::Timestamp::now() - IN_USE;
+        let mut doomed = self.beyond(LIMIT)?;
+        doomed.retain(|kept| kept.used < recently);
+        self.remove(&doomed)
+    }
+
+    fn addresses(&self) -> Result<BTreeMap<Sha256, String>, FetchError> {
+        let known = entries(&self.folder.join("address"))?;
+        Ok(known
+            .iter()
+            .filter_map(|(_, path)| read_address(path))
+            .filter_map(|(sha256, url)| Some((sha256, url?)))
+            .collect())
     }
 
     /// Where the file of this digest lies, if it is here.
@@ -68,44 +161,55 @@ impl Cache {
             part::remove(&path)?;
             return Ok(None);
         }
+        // Only for who wants room: that it was used is no part of it.
+        let _unmarked = File::options().append(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         let outdated = wanted.sha256.is_none() && wanted.bytes.is_some_and(|expected| expected != bytes);
         Ok((!outdated).then_some(Cached { path, sha256, bytes, fetched: 0 }))
     }
 
     /// Brings the wanted image here, or finds it here, and reads it through. It appears in the cache only when length,
     /// digest, container and partition table were all found right; otherwise nothing of it stays (but a download that
-    /// was merely cut: the next call takes it up). Bytes that were here already count as moved at once.
+    /// was merely cut: the next call takes it up). It is read through while it arrives. Bytes that were here already count
+    /// as moved at once.
     pub async fn fetch(
         &self,
         client: &Client,
         wanted: &Wanted,
         limits: Limits,
-        meter: &dyn Meter,
+        meters: Meters<'_>,
     ) -> Result<(Cached, Inspected), FetchError> {
-        self.bring(client, wanted, move |path| read_through(path, limits), meter).await
+        self.bring(client, wanted, move |input| read_input(input, limits), meters).await
     }
 
     async fn bring<T: Send + 'static>(
         &self,
         client: &Client,
         wanted: &Wanted,
-        check: impl Fn(&Path) -> Result<T, WalkError> + Clone + Send + 'static,
-        meter: &dyn Meter,
+        check: impl Fn(Input) -> Result<T, WalkError> + Clone + Send + 'static,
+        meters: Meters<'_>,
     ) -> Result<(Cached, T), FetchError> {
         if let Some(cached) = self.lookup(wanted).await? {
-            return found(cached, check, meter).await;
+            return found(cached, check, meters).await;
         }
         let (folder, key) = (self.folder.join("part"), key(wanted));
         let lock = part::lock(&folder, &key).await?;
         // Another process may have brought it while this one waited.
         if let Some(cached) = self.lookup(wanted).await? {
-            return found(cached, check, meter).await;
+            return found(cached, check, meters).await;
         }
         let mut part = blocking(move || Part::open(&folder, &key, lock)).await?;
         loop {
-            let (whole, fetched) = self.download(client, wanted, part, meter).await?;
+            let mut checking = Checking::start(&part, check.clone());
+            let downloading = self.download(client, wanted, part, meters);
+            let (whole, fetched) = checking.told(downloading, meters.decode).await?;
+            whole.finish();
             let resumed = fetched < whole.bytes();
-            match self.judge(whole, wanted, check.clone()).await? {
+            // A file that began anew on the way is not the one that was read.
+            if checking.growth.is_void() {
+                checking = Checking::start(&whole, check.clone());
+            }
+            let checked = checking.verdict(meters.decode).await;
+            match self.judge(whole, wanted, checked).await? {
                 Ok((cached, checked)) => return Ok((Cached { fetched, ..cached }, checked)),
                 // What an earlier run left may be damaged, or of another version of the file: the whole gets one chance.
                 Err((rejected, error)) if resumed => {
@@ -126,7 +230,7 @@ impl Cache {
         &self,
         part: Part,
         wanted: &Wanted,
-        check: impl FnOnce(&Path) -> Result<T, WalkError> + Send + 'static,
+        checked: Result<T, WalkError>,
     ) -> Result<Result<(Cached, T), (Part, FetchError)>, FetchError> {
         let (cache, wanted) = (self.clone(), wanted.clone());
         blocking(move || {
@@ -134,13 +238,14 @@ impl Cache {
             if let Some(expected) = wanted.sha256.filter(|expected| *expected != found) {
                 return Ok(Err((part, FetchError::WrongDigest { expected, found })));
             }
-            let checked = match check(part.path()) {
+            let checked = match checked {
                 Ok(checked) => checked,
                 Err(error) => return Ok(Err((part, FetchError::Image(error)))),
             };
             let path = cache.path(found);
             part.publish(&path)?;
             cache.remember(&wanted, found)?;
+            cache.trim()?;
             Ok(Ok((Cached { path, sha256: found, bytes, fetched: 0 }, checked)))
         })
         .await
@@ -152,8 +257,9 @@ impl Cache {
         client: &Client,
         wanted: &Wanted,
         mut part: Part,
-        meter: &dyn Meter,
+        meters: Meters<'_>,
     ) -> Result<(Part, u64), FetchError> {
+        let meter = meters.download;
         let mut fetched = 0;
         loop {
             let before = part.bytes();
@@ -171,7 +277,8 @@ impl Cache {
             }
             let total = opened.total.or(wanted.bytes);
             if let Some(total) = total {
-                meter.total(total);
+                meters.download.total(total);
+                meters.decode.total(total);
             }
             if opened.start == 0 {
                 part.restart(Known { total, etag: opened.etag.clone() })?;
@@ -202,7 +309,7 @@ impl Cache {
     }
 
     fn remembered(&self, wanted: &Wanted) -> Option<Sha256> {
-        fs::read_to_string(self.folder.join("address").join(key(wanted))).ok()?.trim().parse().ok()
+        read_address(&self.folder.join("address").join(key(wanted))).map(|(sha256, _)| sha256)
     }
 
     fn remember(&self, wanted: &Wanted, sha256: Sha256) -> Result<(), FetchError> {
@@ -210,24 +317,118 @@ impl Cache {
         fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
         let path = folder.join(key(wanted));
         let written = tempfile::NamedTempFile::new_in(&folder).and_then(|file| {
-            fs::write(file.path(), format!("{sha256}\n"))?;
+            fs::write(file.path(), format!("{sha256}\n{}\n", source::without_query(&wanted.url)))?;
             file.persist(&path).map_err(|error| error.error)
         });
         written.map(drop).map_err(failed("write", &path))
     }
 }
 
+/// Names and paths of what is in a folder; nothing where there is no such folder.
+fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, FetchError> {
+    let listed = match fs::read_dir(folder) {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed("read", folder)(error)),
+    };
+    let mut found = Vec::new();
+    for entry in listed {
+        let entry = entry.map_err(failed("read", folder))?;
+        found.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+    }
+    Ok(found)
+}
+
+/// The digest that an address had, and the address, which older files don't hold.
+fn read_address(path: &Path) -> Option<(Sha256, Option<String>)> {
+    let text = fs::read_to_string(path).ok()?;
+    let mut lines = text.lines();
+    Some((lines.next()?.trim().parse().ok()?, lines.next().map(str::to_owned)))
+}
+
+/// Who is told how many bytes came, and how many of them were decoded and found right.
+#[derive(Clone, Copy)]
+pub struct Meters<'a> {
+    /// Of the download.
+    pub download: &'a dyn Meter,
+    /// Of the decoder, in bytes of the file.
+    pub decode: &'a dyn Meter,
+}
+
+/// A file that is read through on a thread of its own, while it grows.
+struct Checking<T> {
+    growth: Arc<Growth>,
+    task: JoinHandle<Result<T, WalkError>>,
+    told: u64,
+}
+
+impl<T: Send + 'static> Checking<T> {
+    fn start(part: &Part, check: impl FnOnce(Input) -> Result<T, WalkError> + Send + 'static) -> Self {
+        let (path, growth) = (part.path().to_owned(), part.growth());
+        let opened = growth.clone();
+        let task = spawn_blocking(move || {
+            let input = Input::follow(&path, opened);
+            check(input.map_err(|source| WalkError::Read { path, source })?)
+        });
+        Self { growth, task, told: 0 }
+    }
+
+    /// Of a file that is whole already.
+    fn of(path: PathBuf, bytes: u64, check: impl FnOnce(Input) -> Result<T, WalkError> + Send + 'static) -> Self {
+        let growth = Arc::new(Growth::whole(bytes));
+        let opened = growth.clone();
+        let task = spawn_blocking(move || {
+            let input = Input::follow(&path, opened);
+            check(input.map_err(|source| WalkError::Read { path, source })?)
+        });
+        Self { growth, task, told: 0 }
+    }
+
+    /// Waits for something else, and tells meanwhile how far the reader is.
+    async fn told<O>(&mut self, other: impl Future<Output = O>, meter: &dyn Meter) -> O {
+        let mut other = std::pin::pin!(other);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut other => return done,
+                () = tokio::time::sleep(TELL) => self.tell(meter),
+            }
+        }
+    }
+
+    fn tell(&mut self, meter: &dyn Meter) {
+        let read = self.growth.read();
+        if read > self.told {
+            meter.add(read - self.told);
+            self.told = read;
+        }
+    }
+
+    async fn verdict(mut self, meter: &dyn Meter) -> Result<T, WalkError> {
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut self.task => {
+                    self.tell(meter);
+                    return done.unwrap_or(Err(WalkError::GivenUp));
+                }
+                () = tokio::time::sleep(TELL) => self.tell(meter),
+            }
+        }
+    }
+}
+
 /// A cache hit: counted as moved at once, and read through like a fresh file.
 async fn found<T: Send + 'static>(
     cached: Cached,
-    check: impl FnOnce(&Path) -> Result<T, WalkError> + Send + 'static,
-    meter: &dyn Meter,
+    check: impl FnOnce(Input) -> Result<T, WalkError> + Send + 'static,
+    meters: Meters<'_>,
 ) -> Result<(Cached, T), FetchError> {
-    meter.total(cached.bytes);
-    meter.add(cached.bytes);
-    let path = cached.path.clone();
-    let checked = blocking(move || check(&path).map_err(FetchError::Image)).await?;
-    Ok((cached, checked))
+    meters.download.total(cached.bytes);
+    meters.download.add(cached.bytes);
+    meters.decode.total(cached.bytes);
+    let checked = Checking::of(cached.path.clone(), cached.bytes, check).verdict(meters.decode).await;
+    Ok((cached, checked.map_err(FetchError::Image)?))
 }
 
 /// How a body ended.

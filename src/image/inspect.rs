@@ -5,8 +5,9 @@
 
 use std::path::Path;
 
+use super::input::Input;
 use super::talos_disk::Probe;
-use super::walker::{Content, Extent, Limits, WalkError, walk};
+use super::walker::{Content, Extent, Limits, WalkError, walk_input};
 
 /// Size of a cluster in bytes: the unit in which a qcow2 allocates.
 pub(super) const CLUSTER: u64 = 64 << 10;
@@ -69,9 +70,15 @@ pub async fn inspect(path: &Path, limits: Limits) -> Result<Inspected, WalkError
 
 /// [`inspect`], blocking.
 pub(super) fn read_through(path: &Path, limits: Limits) -> Result<Inspected, WalkError> {
+    let input = Input::open(path).map_err(|source| WalkError::Read { path: path.to_owned(), source })?;
+    read_input(input, limits)
+}
+
+/// [`inspect`] of a file that may still be growing, blocking.
+pub(super) fn read_input(input: Input, limits: Limits) -> Result<Inspected, WalkError> {
     let mut clusters = ClusterMap::default();
     let mut probe = Probe::new();
-    let content = walk::<WalkError>(path, limits, |extent| {
+    let content = walk_input::<WalkError>(input, limits, |extent| {
         clusters.mark(extent);
         probe.see(extent);
         Ok(())

@@ -9,6 +9,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use tokio::sync::mpsc;
 
+use super::input::Growth;
 use super::source::FetchError;
 use crate::types::Sha256;
 
@@ -56,7 +58,15 @@ pub(super) struct Part {
     digest: sha2::Sha256,
     bytes: u64,
     known: Known,
+    growth: Arc<Growth>,
     _lock: Lock,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Whoever decodes what came so far must not wait for ever.
+        self.growth.void();
+    }
 }
 
 impl Part {
@@ -77,7 +87,10 @@ impl Part {
         if known.is_some() {
             bytes = hash(&mut file, &mut digest).map_err(failed("read", &path))?;
         }
-        let mut part = Self { path, known_path, file, digest, bytes, known: known.unwrap_or_default(), _lock: lock };
+        let growth = Arc::new(Growth::default());
+        growth.reach(bytes);
+        let known = known.unwrap_or_default();
+        let mut part = Self { path, known_path, file, digest, bytes, known, growth, _lock: lock };
         if part.known.total.is_some_and(|total| part.bytes > total) || part.bytes == 0 {
             part.restart(Known::default())?;
         }
@@ -94,8 +107,22 @@ impl Part {
         &self.known
     }
 
+    /// How far it has come, for who reads it meanwhile.
+    pub(super) fn growth(&self) -> Arc<Growth> {
+        self.growth.clone()
+    }
+
+    /// That was all of it.
+    pub(super) fn finish(&self) {
+        self.growth.finish();
+    }
+
     /// Begins anew.
     pub(super) fn restart(&mut self, known: Known) -> Result<(), FetchError> {
+        if self.bytes > 0 {
+            self.growth.void();
+            self.growth = Arc::default();
+        }
         self.file.set_len(0).map_err(failed("empty", &self.path))?;
         self.file.seek(SeekFrom::Start(0)).map_err(failed("empty", &self.path))?;
         self.digest = sha2::Sha256::new();
@@ -111,6 +138,7 @@ impl Part {
             self.file.write_all(&chunk).map_err(failed("write", &self.path))?;
             self.digest.update(&chunk);
             self.bytes += chunk.len() as u64;
+            self.growth.reach(self.bytes);
         }
         Ok(self)
     }

@@ -5,12 +5,13 @@
 //!
 //! # The receiver
 //!
-//! `perl -e '…' recast-receive 1 PATH NAME BYTES holes|zeros`: a Perl script of what every Proxmox VE node has (PVE is
-//! Perl itself), handed over in the command, so that nothing is installed. PATH is what `pvesm path` said of the volume
+//! `perl -e '…' recast-receive 2 PATH NAME BYTES holes|zeros FROM`: a Perl script of what every Proxmox VE node has (PVE
+//! is Perl itself), handed over in the command, so that nothing is installed. PATH is what `pvesm path` said of the volume
 //! that was just allocated, NAME the volume's own name, `vm-101-recast-<run>`, which nothing else has. It refuses (exit
 //! code 2) any path in which that name is not a whole component, and one that is no file or block device, is mounted, in
 //! use, or smaller than the disk. With `zeros`, everything between the extents is zeroed as well: a new thick LVM volume
-//! holds what was there before. With `holes` the volume is new and reads as zeros.
+//! holds what was there before. With `holes` the volume is new and reads as zeros. FROM is 0, or an offset that an earlier
+//! receiver of the same volume told: everything before it is there.
 //!
 //! # What goes in, all numbers little-endian
 //!
@@ -18,23 +19,25 @@
 //! | --- | --- |
 //! | head | `RECAST\0\x01`, u64 size of the disk |
 //! | each extent, in ascending order | u64 offset (a multiple of 4096), u32 length (1 to 1 MiB), that many bytes |
+//! | each extent that ends at FROM or before | u64 offset, u32 length with its highest bit set, no bytes |
 //! | end | u64 number of extents, u32 0 |
 //!
 //! The end is sent only after the image's file was verified to its last byte. Without it the receiver ends with exit code
-//! 3 and says nothing. Extents may be written any number of times: a repetition starts from the beginning.
+//! 3 and says nothing more. Extents may be written any number of times.
 //!
 //! # What comes out
 //!
-//! `recast-receive 1 stored EXTENTS BYTES DIGEST`, after `fsync`: what was written was read back from the disk, and the
-//! digest is the image's content digest (see `walker`) if and only if it is the same.
+//! `recast-receive 2 at OFFSET BYTES`, every 32 MiB or so, when everything before OFFSET is on the disk (`fsync`), which
+//! holds BYTES of content; and at the end
+//! `recast-receive 2 stored EXTENTS BYTES DIGEST`, after `fsync`: all extents, those of earlier receivers too, were read
+//! back from the disk, and the digest is the image's content digest (see `walker`) if and only if it is the same.
 
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::mpsc;
 
 use bytes::Bytes;
 
-use super::inspect::Inspected;
+use super::fanout::{Chunks, Fanout, GivenUp};
 use super::qcow2::Qcow2Error;
 use super::walker::{Content, Limits, walk};
 use crate::types::Sha256;
@@ -42,8 +45,8 @@ use crate::types::Sha256;
 /// The receiver.
 const SCRIPT: &str = include_str!("../../templates/receive.pl");
 
-/// Extents that may wait for the network, up to 1 MiB each.
-const AHEAD: usize = 8;
+/// The length of a record whose bytes are on the disk already.
+const KEPT: u32 = 1 << 31;
 
 /// What a new volume holds where nothing was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +66,8 @@ pub struct Destination<'a> {
     pub name: &'a str,
     /// What is in it before.
     pub unwritten: Unwritten,
+    /// How much of the disk is there already.
+    pub from: u64,
 }
 
 /// The command that receives a disk of this size.
@@ -71,7 +76,30 @@ pub fn receiver(to: Destination<'_>, content: &Content) -> String {
         Unwritten::Zeros => "holes",
         Unwritten::Garbage => "zeros",
     };
-    format!("perl -e '{SCRIPT}' recast-receive 1 {} {} {} {rest}", to.path, to.name, content.disk_bytes)
+    let Destination { path, name, from, .. } = to;
+    format!("perl -e '{SCRIPT}' recast-receive 2 {path} {name} {} {rest} {from}", content.disk_bytes)
+}
+
+/// How far a receiver says that it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Everything before this offset is on the disk.
+    pub offset: u64,
+    /// So many bytes of content are.
+    pub bytes: u64,
+}
+
+impl Settled {
+    /// What the receiver said last; nothing where it said nothing.
+    pub fn parse(answer: &str) -> Self {
+        // A line that was cut off is none.
+        let whole = answer.rfind('\n').map_or("", |end| &answer[..end]);
+        let told = whole.lines().filter_map(|line| {
+            let (offset, bytes) = line.strip_prefix("recast-receive 2 at ")?.split_once(' ')?;
+            Some(Self { offset: offset.parse().ok()?, bytes: bytes.parse().ok()? })
+        });
+        told.last().unwrap_or_default()
+    }
 }
 
 /// What the receiver says that it stored.
@@ -84,9 +112,10 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Understands the receiver's answer; none when it is something else.
+    /// Understands the receiver's last line; none when it is something else.
     pub fn parse(answer: &str) -> Option<Self> {
-        let mut words = answer.strip_prefix("recast-receive 1 stored ")?.strip_suffix('\n')?.split(' ');
+        let last = answer.strip_suffix('\n')?.rsplit('\n').next()?;
+        let mut words = last.strip_prefix("recast-receive 2 stored ")?.split(' ');
         let _extents: u64 = words.next()?.parse().ok()?;
         let stored = Self { bytes: words.next()?.parse().ok()?, sha256: words.next()?.parse().ok()? };
         words.next().is_none().then_some(stored)
@@ -98,29 +127,59 @@ impl Stored {
     }
 }
 
-/// The stream for the receiver. Decoding runs on a thread of its own, at most 8 MiB ahead of whoever reads, and ends when
-/// this is dropped.
+/// The receiver's stream of the image at `path`, for as many as take it at once. It has to be the image that was
+/// inspected: otherwise reading fails before the end was sent.
+pub fn extents(path: &Path, expected: Content, limits: Limits, takers: usize) -> Fanout {
+    let path = path.to_owned();
+    Fanout::new(takers, move |each| {
+        let mut given_up = false;
+        let emitted = emit(&path, expected, limits, |chunk| {
+            each(chunk).map_err(|GivenUp| {
+                given_up = true;
+                Qcow2Error::GivenUp
+            })
+        });
+        if given_up { Ok(()) } else { emitted.map_err(io::Error::other) }
+    })
+}
+
+/// What one receiver reads. Decoding runs on a thread of its own, a few MiB ahead of whoever reads.
 #[derive(Debug)]
 pub struct ExtentStream {
-    chunks: mpsc::Receiver<io::Result<Bytes>>,
+    chunks: Chunks,
     current: Bytes,
+    from: u64,
+    begun: bool,
+    gone: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
 
 impl ExtentStream {
-    /// The stream of the image at `path`, which has to be the one that was inspected: otherwise reading fails before the
-    /// end was sent.
-    pub fn open(path: &Path, inspected: &Inspected, limits: Limits) -> Result<Self, Qcow2Error> {
-        let (send, chunks) = mpsc::sync_channel(AHEAD);
-        let (path, expected) = (path.to_owned(), inspected.content);
-        let work = move || {
-            let given_up = |_| Qcow2Error::GivenUp;
-            if let Err(error) = emit(&path, expected, limits, |chunk| send.send(Ok(chunk)).map_err(given_up)) {
-                // Nobody reads any more when it was given up.
-                let _unread = send.send(Err(io::Error::other(error)));
-            }
-        };
-        std::thread::Builder::new().name("extents".to_owned()).spawn(work).map_err(Qcow2Error::Thread)?;
-        Ok(Self { chunks, current: Bytes::new() })
+    /// A receiver's own reading; what lies before `from` is there already.
+    pub fn of(fanout: &Fanout, from: u64) -> io::Result<Self> {
+        let chunks = fanout.join()?;
+        Ok(Self { chunks, current: Bytes::new(), from, begun: false, gone: std::sync::Arc::default() })
+    }
+
+    /// How many bytes of the disk's content went by, those that were there already included.
+    pub fn gone(&self) -> std::sync::Arc<std::sync::atomic::AtomicU64> {
+        self.gone.clone()
+    }
+
+    /// A record as this receiver is to get it.
+    fn cut(&mut self, chunk: Bytes) -> Bytes {
+        // The first chunk is the head, each other one a record.
+        if !std::mem::replace(&mut self.begun, true) || chunk.len() <= 12 {
+            return chunk;
+        }
+        let length = chunk.len() as u64 - 12;
+        self.gone.fetch_add(length, std::sync::atomic::Ordering::Relaxed);
+        let offset = chunk.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        if offset + length > self.from {
+            return chunk;
+        }
+        let mut kept = chunk[..8].to_vec();
+        kept.extend_from_slice(&(KEPT | u32::try_from(length).unwrap_or(0)).to_le_bytes());
+        kept.into()
     }
 }
 
@@ -156,9 +215,9 @@ fn emit(
 impl Read for ExtentStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.current.is_empty() {
-            match self.chunks.recv() {
-                Ok(chunk) => self.current = chunk?,
-                Err(mpsc::RecvError) => return Ok(0),
+            match self.chunks.next()? {
+                Some(chunk) => self.current = self.cut(chunk),
+                None => return Ok(0),
             }
         }
         let piece = self.current.split_to(buffer.len().min(self.current.len()));
@@ -172,7 +231,6 @@ mod tests {
     use std::os::unix::fs::FileExt as _;
     use std::process::{Command, Output, Stdio};
 
-    use super::super::inspect::ClusterMap;
     use super::super::walker::WalkError;
     use super::super::walker::tests::{file, odd_disk, xz};
     use super::*;
@@ -210,41 +268,111 @@ mod tests {
         }
     }
 
+    fn command_from(content: &Content, unwritten: Unwritten, from: u64) -> String {
+        receiver(Destination { path: &format!("DIR/{NAME}"), name: NAME, unwritten, from }, content)
+    }
+
     fn command(content: &Content, unwritten: Unwritten) -> String {
-        receiver(Destination { path: &format!("DIR/{NAME}"), name: NAME, unwritten }, content)
+        command_from(content, unwritten, 0)
     }
 
-    fn inspect_any(path: &Path) -> Inspected {
-        let mut clusters = ClusterMap::default();
-        let content = walk::<WalkError>(path, Limits::default(), |extent| {
-            clusters.mark(extent);
-            Ok(())
-        });
-        Inspected { content: content.unwrap(), clusters }
+    fn content_of(path: &Path) -> Content {
+        walk::<WalkError>(path, Limits::default(), |_| Ok(())).unwrap()
     }
 
-    fn stream(path: &Path, inspected: &Inspected) -> io::Result<Vec<u8>> {
+    fn stream_from(path: &Path, content: &Content, from: u64) -> io::Result<Vec<u8>> {
         let mut all = Vec::new();
-        ExtentStream::open(path, inspected, Limits::default()).unwrap().read_to_end(&mut all).map(|_| all)
+        let fanout = extents(path, *content, Limits::default(), 1);
+        ExtentStream::of(&fanout, from)?.read_to_end(&mut all).map(|_| all)
+    }
+
+    fn stream(path: &Path, content: &Content) -> io::Result<Vec<u8>> {
+        stream_from(path, content, 0)
+    }
+
+    /// 40 MiB without a zero, so that the receiver settles on the way.
+    fn full_disk() -> Vec<u8> {
+        (0..40 << 20).map(|index: u32| 1 | index.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect()
+    }
+
+    #[test]
+    fn a_receiver_goes_on_where_the_one_before_it_was_cut_off() {
+        let mut disk = full_disk();
+        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+        let image = file(&disk);
+        let content = content_of(image.path());
+        let all = stream(image.path(), &content).unwrap();
+        let Some(node) = Node::new(&vec![0x77; disk.len()]) else { return };
+        let cut = node.receive(&command(&content, Unwritten::Garbage), &all[..all.len() - 1000]);
+        let said = String::from_utf8(cut.stdout).unwrap();
+        let settled = Settled::parse(&said).offset;
+        assert!(cut.status.code() == Some(3) && settled >= 32 << 20, "{said}");
+        assert_eq!(Stored::parse(&said), None);
+        let rest = stream_from(image.path(), &content, settled).unwrap();
+        assert!(rest.len() as u64 <= all.len() as u64 - settled, "what is there is not sent again");
+        let done = node.receive(&command_from(&content, Unwritten::Garbage, settled), &rest);
+        let said = String::from_utf8(done.stdout).unwrap();
+        assert!(Stored::parse(&said).unwrap().is(&content), "{said} {}", String::from_utf8_lossy(&done.stderr));
+        assert!(node.volume() == disk);
+        // What was there is read back as well: a byte of it that changed is found.
+        let mut damaged = disk.clone();
+        damaged[5000] ^= 1;
+        let Some(node) = Node::new(&damaged) else { return };
+        let done = node.receive(&command_from(&content, Unwritten::Garbage, settled), &rest);
+        let said = String::from_utf8(done.stdout).unwrap();
+        assert!(!Stored::parse(&said).unwrap().is(&content), "{said}");
+        // Bytes that are said to be there and were not settled are refused.
+        let done = node.receive(&command_from(&content, Unwritten::Garbage, 4096), &rest);
+        assert_eq!((done.status.code(), done.stdout.len()), (Some(2), 0));
+    }
+
+    #[test]
+    fn a_killed_receiver_and_a_full_disk_are_never_an_answer() {
+        let disk = full_disk();
+        let image = file(&disk);
+        let content = content_of_any(&disk);
+        let Some(node) = Node::new(&vec![0; disk.len()]) else { return };
+        let all = raw_stream(&disk, &content);
+        drop(image);
+        // A limit on the size of files stands for a disk that is full: the volume is there, and writing to it fails.
+        let limited = format!("ulimit -f 20000; trap '' XFSZ; {}", command(&content, Unwritten::Zeros));
+        let done = node.receive(&limited, &all);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.code() == Some(2) && said.contains("File too large"), "{:?} {said}", done.status);
+        let killed = format!("{} & sleep 0.1; kill -9 $!; wait $!", command(&content, Unwritten::Zeros));
+        let done = node.receive(&killed, &all);
+        assert_eq!(Stored::parse(&String::from_utf8(done.stdout).unwrap()), None);
+    }
+
+    fn content_of_any(disk: &[u8]) -> Content {
+        let mut bootable = disk.to_vec();
+        bootable[510..512].copy_from_slice(&[0x55, 0xaa]);
+        content_of(file(&bootable).path())
+    }
+
+    fn raw_stream(disk: &[u8], content: &Content) -> Vec<u8> {
+        let mut bootable = disk.to_vec();
+        bootable[510..512].copy_from_slice(&[0x55, 0xaa]);
+        stream(file(&bootable).path(), content).unwrap()
     }
 
     #[test]
     fn the_receiver_stores_the_disk_and_proves_it() {
         let disk = odd_disk();
         let image = file(&xz(&disk));
-        let inspected = inspect_any(image.path());
-        let all = stream(image.path(), &inspected).unwrap();
+        let content = content_of(image.path());
+        let all = stream(image.path(), &content).unwrap();
         assert!(all.len() < 70_000, "zeros are not sent: {}", all.len());
         let garbage = vec![0xa5; disk.len() + 1024];
         for (unwritten, held) in [(Unwritten::Zeros, vec![0; disk.len()]), (Unwritten::Garbage, garbage)] {
             let Some(node) = Node::new(&held) else { return };
-            let command = command(&inspected.content, unwritten);
+            let command = command(&content, unwritten);
             // Twice: a repetition is as good as the first time.
             for _ in 0..2 {
                 let done = node.receive(&command, &all);
                 let said = String::from_utf8(done.stdout).unwrap();
                 assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-                assert!(Stored::parse(&said).unwrap().is(&inspected.content), "{said}");
+                assert!(Stored::parse(&said).unwrap().is(&content), "{said}");
                 assert!(node.volume()[..disk.len()] == disk);
             }
         }
@@ -253,10 +381,10 @@ mod tests {
     #[test]
     fn a_stream_without_its_end_is_no_disk() {
         let image = file(&odd_disk());
-        let inspected = inspect_any(image.path());
-        let all = stream(image.path(), &inspected).unwrap();
+        let content = content_of(image.path());
+        let all = stream(image.path(), &content).unwrap();
         let Some(node) = Node::new(&vec![0; odd_disk().len()]) else { return };
-        let command = command(&inspected.content, Unwritten::Zeros);
+        let command = command(&content, Unwritten::Zeros);
         for cut in [0, 7, 20, all.len() / 2, all.len() - 1] {
             let done = node.receive(&command, &all[..cut]);
             assert_eq!((done.status.code(), done.stdout.len()), (Some(3), 0), "{cut}");
@@ -266,10 +394,10 @@ mod tests {
     #[test]
     fn only_the_volume_that_was_allocated_is_written_to() {
         let image = file(&odd_disk());
-        let inspected = inspect_any(image.path());
-        let all = stream(image.path(), &inspected).unwrap();
+        let content = content_of(image.path());
+        let all = stream(image.path(), &content).unwrap();
         let full = vec![7; odd_disk().len()];
-        let right = command(&inspected.content, Unwritten::Zeros);
+        let right = command(&content, Unwritten::Zeros);
         let mut damaged = all.clone();
         damaged[0] ^= 1;
         let at = |path: &str, name: &str| {
@@ -282,7 +410,7 @@ mod tests {
             (at(&format!("DIR/../x/{NAME}"), NAME), &all, "is not the place"),
             (at(&format!("DIR/{NAME}-other"), NAME), &all, "is not the place"),
             (at(&format!("DIR/none/{NAME}"), NAME), &all, "no file or device"),
-            (right.replace("receive 1", "receive 2"), &all, "not known"),
+            (right.replace("receive 2", "receive 3"), &all, "not known"),
             (right.clone(), &damaged, "no disk of"),
         ] {
             let Some(node) = Node::new(&full) else { return };
@@ -299,19 +427,22 @@ mod tests {
     #[test]
     fn an_image_that_changed_since_it_was_inspected_never_gets_its_end() {
         let image = file(&odd_disk());
-        let inspected = inspect_any(image.path());
+        let content = content_of(image.path());
         image.as_file().write_all_at(&[0xff], 100_001).unwrap();
-        assert!(stream(image.path(), &inspected).unwrap_err().to_string().contains("changed between two readings"));
+        assert!(stream(image.path(), &content).unwrap_err().to_string().contains("changed between two readings"));
     }
 
     #[test]
     fn answers_are_read_strictly() {
         let digest = "0".repeat(64);
-        assert!(Stored::parse(&format!("recast-receive 1 stored 3 5 {digest}\n")).is_some());
-        for wrong in ["", "recast-receive 1 stored 3 5\n", "recast-receive 2 stored 3 5 00\n", "motd\n"] {
+        assert!(Stored::parse(&format!("recast-receive 2 stored 3 5 {digest}\n")).is_some());
+        for wrong in ["", "recast-receive 2 stored 3 5\n", "recast-receive 1 stored 3 5 00\n", "motd\n"] {
             assert_eq!(Stored::parse(wrong), None);
         }
-        assert_eq!(Stored::parse(&format!("recast-receive 1 stored 3 5 {digest}")), None, "cut");
+        assert_eq!(Stored::parse(&format!("recast-receive 2 stored 3 5 {digest}")), None, "cut");
+        let told = "recast-receive 2 at 4096 4096\nrecast-receive 2 at 8192 5000\nrecast-receive 2 at 99 1";
+        assert_eq!(Settled::parse(told), Settled { offset: 8192, bytes: 5000 });
+        assert_eq!(Settled::parse(""), Settled::default());
         assert!(!SCRIPT.contains('\''), "it is handed over between single quotes");
     }
 }

@@ -14,6 +14,12 @@ pub(super) enum Container {
     Raw,
     /// xz.
     Xz,
+    /// zstd.
+    Zstd,
+    /// gzip.
+    Gzip,
+    /// QEMU's own format.
+    Qcow2,
     /// Something known by name that isn't read.
     Unread(&'static str),
     /// Nothing known.
@@ -23,16 +29,19 @@ pub(super) enum Container {
 /// Says what begins with `head`.
 pub(super) fn sniff(head: &[u8]) -> Container {
     const NAMED: &[(&[u8], &str)] = &[
-        (&[0x28, 0xb5, 0x2f, 0xfd], "zstd data"),
-        (&[0x1f, 0x8b], "gzip data"),
         (b"BZh", "bzip2 data"),
-        (b"QFI\xfb", "a qcow2 image"),
         (b"KDMV", "a VMDK image"),
         (b"conectix", "a VHD image"),
         (b"<", "a web page or XML document"),
     ];
-    if head.starts_with(&[0xfd, b'7', b'z', b'X', b'Z', 0]) {
-        return Container::Xz;
+    const READ: &[(&[u8], Container)] = &[
+        (&[0xfd, b'7', b'z', b'X', b'Z', 0], Container::Xz),
+        (&[0x28, 0xb5, 0x2f, 0xfd], Container::Zstd),
+        (&[0x1f, 0x8b, 8], Container::Gzip),
+        (b"QFI\xfb", Container::Qcow2),
+    ];
+    if let Some((_, read)) = READ.iter().find(|(magic, _)| head.starts_with(magic)) {
+        return *read;
     }
     if let Some((_, name)) = NAMED.iter().find(|(magic, _)| head.starts_with(magic)) {
         return Container::Unread(name);
@@ -55,7 +64,10 @@ mod tests {
         disk[510..512].copy_from_slice(&[0x55, 0xaa]);
         assert_eq!(sniff(&disk), Container::Raw);
         assert_eq!(sniff(&[0xfd, b'7', b'z', b'X', b'Z', 0, 0, 4]), Container::Xz);
-        assert_eq!(sniff(b"QFI\xfb\0\0\0\x03"), Container::Unread("a qcow2 image"));
+        assert_eq!(sniff(b"QFI\xfb\0\0\0\x03"), Container::Qcow2);
+        assert_eq!(sniff(&[0x28, 0xb5, 0x2f, 0xfd, 4]), Container::Zstd);
+        assert_eq!(sniff(&[0x1f, 0x8b, 8, 0]), Container::Gzip);
+        assert_eq!(sniff(b"BZh9"), Container::Unread("bzip2 data"));
         assert_eq!(sniff(b"<!doctype html>"), Container::Unread("a web page or XML document"));
         assert_eq!(sniff(b""), Container::Unknown);
     }

@@ -10,17 +10,13 @@
 //! 64-bit little-endian number, then its bytes (the disk's last block may be shorter than 4 KiB); and at the end the
 //! size of the disk as 64-bit little-endian number. So it doesn't depend on how zeros are encoded or runs are cut.
 
-use std::fs::File;
-use std::io::{BufReader, Read as _};
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use sha2::Digest as _;
 
-use super::sniff::{self, Container, sniff};
+use super::disk::Disk;
+use super::input::Input;
 use super::talos_disk::NotTalos;
-use super::xz::{XzError, XzReader};
-use super::xz_blocks::XzBlocks;
 use crate::types::Sha256;
 
 /// The granularity at which zeros are recognised.
@@ -78,13 +74,13 @@ pub enum WalkError {
         source: std::io::Error,
     },
     /// A known container that isn't read.
-    #[error("the image is {found}; only .raw and .raw.xz are read")]
+    #[error("the image is {found}; raw disks and qcow2 images are read, and disks packed by xz, zstd or gzip")]
     Unread {
         /// What it is, as a noun phrase.
         found: &'static str,
     },
     /// Not a known container, nor a disk with a boot sector.
-    #[error("the image is neither xz data nor a disk: it begins with '{begins}'")]
+    #[error("the image is neither a disk nor packed in a way that is read: it begins with '{begins}'")]
     Unknown {
         /// Its first bytes, printable ones as they are.
         begins: String,
@@ -93,7 +89,7 @@ pub enum WalkError {
     #[error("the image is damaged after {decoded} bytes of the disk: {what}")]
     Damaged {
         /// What was noticed.
-        what: &'static str,
+        what: String,
         /// How many bytes of the disk had been decoded.
         decoded: u64,
     },
@@ -117,81 +113,6 @@ pub enum WalkError {
     GivenUp,
 }
 
-enum Decoder {
-    Raw(File),
-    Blocks(Box<XzBlocks>),
-    Xz(Box<XzReader<BufReader<File>>>),
-}
-
-struct Disk<'a> {
-    decoder: Decoder,
-    path: &'a Path,
-    decoded: u64,
-}
-
-impl<'a> Disk<'a> {
-    fn open(path: &'a Path) -> Result<Self, WalkError> {
-        let read = |source| WalkError::Read { path: path.to_owned(), source };
-        let file = File::open(path).map_err(read)?;
-        let mut head = [0; sniff::WANTED];
-        let mut seen = 0;
-        while seen < head.len() {
-            match file.read_at(&mut head[seen..], seen as u64).map_err(read)? {
-                0 => break,
-                more => seen += more,
-            }
-        }
-        let head = &head[..seen];
-        let decoder = match sniff(head) {
-            Container::Raw => Decoder::Raw(file),
-            Container::Xz => match XzBlocks::open(file) {
-                Ok(blocks) => Decoder::Blocks(Box::new(blocks)),
-                Err(file) => {
-                    let reader = XzReader::new(BufReader::with_capacity(128 << 10, file));
-                    Decoder::Xz(Box::new(reader.map_err(|error| refusal(error, path, 0))?))
-                }
-            },
-            Container::Unread(found) => return Err(WalkError::Unread { found }),
-            Container::Unknown => {
-                return Err(WalkError::Unknown { begins: head[..head.len().min(24)].escape_ascii().to_string() });
-            }
-        };
-        Ok(Self { decoder, path, decoded: 0 })
-    }
-
-    /// Fills `buffer` as far as the disk goes.
-    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, WalkError> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            let rest = &mut buffer[filled..];
-            let made = match &mut self.decoder {
-                Decoder::Raw(file) => match file.read(rest) {
-                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                    made => made.map_err(|source| WalkError::Read { path: self.path.to_owned(), source })?,
-                },
-                Decoder::Blocks(blocks) => {
-                    blocks.read(rest).map_err(|error| refusal(error, self.path, self.decoded))?
-                }
-                Decoder::Xz(reader) => reader.read(rest).map_err(|error| refusal(error, self.path, self.decoded))?,
-            };
-            if made == 0 {
-                break;
-            }
-            filled += made;
-            self.decoded += made as u64;
-        }
-        Ok(filled)
-    }
-}
-
-fn refusal(error: XzError, path: &Path, decoded: u64) -> WalkError {
-    match error {
-        XzError::Read(source) => WalkError::Read { path: path.to_owned(), source },
-        XzError::Damaged { what } => WalkError::Damaged { what, decoded },
-        XzError::Refused { why } => WalkError::Refused { why },
-    }
-}
-
 /// Decodes the file once, gives every extent to `each` in ascending order, and returns what the disk holds. Blocking.
 ///
 /// Extents are handed out before the end of the file is verified: only when this returns without an error was the
@@ -199,13 +120,31 @@ fn refusal(error: XzError, path: &Path, decoded: u64) -> WalkError {
 pub(super) fn walk<E: From<WalkError>>(
     path: &Path,
     limits: Limits,
+    each: impl FnMut(Extent<'_>) -> Result<(), E>,
+) -> Result<Content, E> {
+    let read = |source| WalkError::Read { path: path.to_owned(), source };
+    walk_input(Input::open(path).map_err(read)?, limits, each)
+}
+
+/// The same for a file that may still be growing.
+pub(super) fn walk_input<E: From<WalkError>>(
+    input: Input,
+    limits: Limits,
     mut each: impl FnMut(Extent<'_>) -> Result<(), E>,
 ) -> Result<Content, E> {
-    let mut disk = Disk::open(path)?;
+    let mut disk = Disk::open(input, limits)?;
     let mut buffer = vec![0; STRIDE];
     let mut digest = sha2::Sha256::new();
     let (mut offset, mut data_bytes) = (0_u64, 0_u64);
     loop {
+        let zeros = disk.zeros()?;
+        if zeros > 0 {
+            offset += zeros;
+            if offset > limits.disk_bytes {
+                return Err(WalkError::TooLarge { limit: limits.disk_bytes }.into());
+            }
+            continue;
+        }
         let filled = disk.fill(&mut buffer)?;
         if offset + filled as u64 > limits.disk_bytes {
             return Err(WalkError::TooLarge { limit: limits.disk_bytes }.into());
@@ -322,6 +261,84 @@ pub(super) mod tests {
         assert!(raw.data_bytes < 60_000, "zeros were handed out: {}", raw.data_bytes);
     }
 
+    /// One block after the other without their sizes, in one thread: not for the walker by blocks.
+    fn plain_xz(bytes: &[u8]) -> Vec<u8> {
+        use xz2::stream::{Action, Check, Stream};
+        let mut stream = Stream::new_easy_encoder(6, Check::Sha256).unwrap();
+        let mut out = Vec::with_capacity(bytes.len() + (1 << 20));
+        while !matches!(stream.process_vec(bytes, &mut out, Action::Finish).unwrap(), xz2::stream::Status::StreamEnd) {}
+        out
+    }
+
+    fn gz(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zst(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+        encoder.include_checksum(true).unwrap();
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn every_encoding_gives_the_same_disk_and_digest() {
+        let disk = odd_disk();
+        let expected = rebuilt(file(&disk).path()).unwrap();
+        let (first, second) = disk.split_at(2 << 20);
+        // A stream that says the sizes of its blocks, then one that doesn't.
+        let mixed = [xz(first), plain_xz(second)].concat();
+        for (name, packed) in [
+            ("plain xz", plain_xz(&disk)),
+            ("mixed xz", mixed),
+            ("two streams", [xz(first), xz(second)].concat()),
+            ("gzip", gz(&disk)),
+            ("two members", [gz(first), gz(second)].concat()),
+            ("zstd", zst(&disk)),
+            ("two frames", [zst(first), zst(second)].concat()),
+        ] {
+            let found = rebuilt(file(&packed).path());
+            assert!(found.as_ref().is_ok_and(|found| *found == expected), "{name}: {:?}", found.map(|found| found.1));
+        }
+    }
+
+    #[test]
+    fn damage_in_any_encoding_is_found() {
+        let disk = odd_disk();
+        for (name, packed) in [("plain xz", plain_xz(&disk)), ("gzip", gz(&disk)), ("zstd", zst(&disk))] {
+            for at in [packed.len() / 3, packed.len() / 2, packed.len() - 3] {
+                let mut damaged = packed.clone();
+                damaged[at] ^= 0x20;
+                assert!(rebuilt(file(&damaged).path()).is_err(), "{name}, a flip at {at} of {}", packed.len());
+                assert!(rebuilt(file(&packed[..at]).path()).is_err(), "{name} cut at {at}");
+            }
+            for tail in [&b"more"[..], &[1; 100]] {
+                let longer = [&packed[..], tail].concat();
+                assert!(rebuilt(file(&longer).path()).is_err(), "{name} with {} bytes more", tail.len());
+            }
+        }
+    }
+
+    #[test]
+    fn hostile_sizes_are_refused_in_any_encoding() {
+        let limits = Limits { disk_bytes: 1 << 20 };
+        let disk = odd_disk();
+        for packed in [plain_xz(&disk), gz(&disk), zst(&disk), disk.clone()] {
+            let refused = walk::<WalkError>(file(&packed).path(), limits, |_| Ok(()));
+            assert!(matches!(refused, Err(WalkError::TooLarge { .. })));
+        }
+        // A qcow2 header that promises 2^60 bytes.
+        let mut header = vec![0; 65536];
+        header[..8].copy_from_slice(b"QFI\xfb\0\0\0\x02");
+        header[20..24].copy_from_slice(&16_u32.to_be_bytes());
+        header[24..32].copy_from_slice(&(1_u64 << 60).to_be_bytes());
+        header[36..40].copy_from_slice(&u32::MAX.to_be_bytes());
+        let refused = walk::<WalkError>(file(&header).path(), Limits::default(), |_| Ok(()));
+        assert!(refused.unwrap_err().to_string().contains("larger than allowed"));
+    }
+
     #[test]
     fn the_digest_is_the_documented_one_and_knows_the_size() {
         let mut disk = vec![0; 3 * BLOCK];
@@ -337,10 +354,10 @@ pub(super) mod tests {
         let refused = |bytes: &[u8]| rebuilt(file(bytes).path()).unwrap_err().to_string();
         assert_eq!(
             refused(b"<html>not found"),
-            "the image is a web page or XML document; only .raw and .raw.xz are read"
+            "the image is a web page or XML document; raw disks and qcow2 images are read, and disks packed by xz, zstd or gzip"
         );
-        assert_eq!(refused(b"hello\n"), "the image is neither xz data nor a disk: it begins with 'hello\\n'");
-        assert!(refused(b"").contains("neither xz data nor a disk"));
+        assert!(refused(b"hello\n").ends_with("it begins with 'hello\\n'"));
+        assert!(refused(b"").contains("neither a disk nor packed"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::io::BufRead;
 use xz2::stream::{Action, CONCATENATED, Error, Status, Stream, TELL_NO_CHECK, TELL_UNSUPPORTED_CHECK};
 
 /// The most memory a decoder may ask for. The imager's `xz -0` needs 0.3 MiB, `xz -6` 9 MiB, `xz -8` 33 MiB.
-const MEMORY: u64 = 40 << 20;
+pub(super) const MEMORY: u64 = 40 << 20;
 
 /// Why an xz file was refused.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,9 @@ pub(super) enum XzError {
         /// Why.
         why: &'static str,
     },
+    /// It may be sound, but not block by block: the general decoder has to say.
+    #[error("the xz data has blocks of unknown size")]
+    Unsuited,
 }
 
 impl From<Error> for XzError {

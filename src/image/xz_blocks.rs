@@ -3,29 +3,32 @@
 //! Purpose: speed. 19 of 20 blocks of a Talos image are 1 MiB of zeros, and decoding those is nearly all the time that a
 //! plain decoder takes. The imager's `xz -0 -T 0` writes independent blocks, and equal blocks are equal byte strings:
 //! once a block was decoded, verified and found to be all zeros, every block of the very same bytes is zeros too.
-//! Must not know: what the bytes are. Nothing is believed: what isn't a single stream with a sound index over the whole
-//! file is left to the general decoder, which says what is wrong with it.
+//! Must not know: what the bytes are. Nothing is believed: the file is read from its beginning to its end, so that it can
+//! be read while it arrives, and what follows the blocks has to be, byte for byte, the index and the footer of these blocks.
+//! Streams may follow each other. Blocks without their sizes in their headers are left to the general decoder.
 //!
 //! Every other block is decoded by liblzma as a stream of its own: the file's stream header, the block as it is, and an
 //! index and footer for just this block, so that liblzma verifies its header, its check and both its sizes.
 //!
 //! The format: "The .xz File Format" 1.2.1 (tukaani.org/xz/xz-file-format.txt).
 
-use std::fs::File;
 use std::io::{BufReader, Chain, Cursor, Read};
-use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
 
+use super::input::Input;
 use super::xz::{XzError, XzReader};
 
 const HEADER: u64 = 12;
-const FOOTER: u64 = 12;
-/// The largest index that is read: a million blocks.
-const INDEX: u64 = 16 << 20;
+/// The most blocks of one stream: what is known of each is kept until the index was compared.
+const BLOCKS: usize = 1 << 20;
 /// The longest block that is compared with the known block of zeros; of the imager's encoder that one has 252 bytes.
 const SHORT: u64 = 4 << 10;
+/// The granularity in which runs of zeros are handed out.
+const GRAIN: u64 = 4096;
 
-/// One block, as the index has it.
+const ENDS_EARLY: XzError = XzError::Damaged { what: "it ends too early" };
+const SOMETHING_FOLLOWS: XzError = XzError::Damaged { what: "a check does not match, or something follows its end" };
+
+/// One block, as its header has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Record {
     /// Bytes in the file, without the padding to a multiple of four.
@@ -34,73 +37,104 @@ struct Record {
     content: u64,
 }
 
-/// A part of the file as a reader.
-struct Section {
-    file: Arc<File>,
-    at: u64,
-    left: u64,
-}
-
-impl Read for Section {
-    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(out.len());
-        let read = self.file.read_at(&mut out[..length], self.at)?;
-        self.at += read as u64;
-        self.left -= read as u64;
-        Ok(read)
-    }
-}
-
-type OneBlock = Chain<Chain<Cursor<[u8; 12]>, BufReader<Section>>, Cursor<Vec<u8>>>;
+type OneBlock = Chain<Chain<Cursor<[u8; 12]>, BufReader<std::io::Take<Input>>>, Cursor<Vec<u8>>>;
 
 enum Current {
     /// So many zeros are still to be handed out.
     Zeros(u64),
     /// A block is being decoded; nothing but zeros came of it so far, or something else did.
     Decoding { reader: Box<XzReader<OneBlock>>, record: Record, at: u64, only_zeros: bool },
+    /// The last byte of the file was seen.
+    Ended,
 }
 
-/// An xz file of one stream whose blocks are known.
+/// An xz file whose blocks say how long they are.
 pub(super) struct XzBlocks {
-    file: Arc<File>,
+    input: Input,
     header: [u8; 12],
-    records: std::vec::IntoIter<Record>,
+    /// Blocks of this stream so far.
+    records: Vec<Record>,
     /// Where the next block begins.
     at: u64,
     current: Current,
-    /// The bytes of a block that was found to be zeros, with its record.
+    /// The bytes of a block that was found to be zeros, with what they stand for.
     zeros: Option<(Record, Vec<u8>)>,
     #[cfg(test)]
     pub(super) decoded: usize,
 }
 
 impl XzBlocks {
-    /// The file's blocks, if it is a single stream with a sound index; the file itself if not.
-    pub(super) fn open(file: File) -> Result<Self, File> {
-        let Some((header, records)) = read_records(&file) else { return Err(file) };
-        Ok(Self {
-            file: Arc::new(file),
-            header,
-            records: records.into_iter(),
-            at: HEADER,
+    /// Begins to read. Fails with [`XzError::Unsuited`], here or later, where the general decoder has to do it.
+    pub(super) fn open(input: Input) -> Result<Self, XzError> {
+        let mut blocks = Self {
+            input,
+            header: [0; 12],
+            records: Vec::new(),
+            at: 0,
             current: Current::Zeros(0),
             zeros: None,
             #[cfg(test)]
             decoded: 0,
-        })
+        };
+        blocks.open_stream()?;
+        Ok(blocks)
     }
 
-    /// Decodes into `out` and says how many bytes; 0 only after the last block was verified.
+    /// Reads a stream's header.
+    fn open_stream(&mut self) -> Result<(), XzError> {
+        let header = self.exactly::<12>(self.at)?;
+        if header[..6] != [0xfd, b'7', b'z', b'X', b'Z', 0] {
+            return Err(XzError::Damaged { what: "not an xz header" });
+        }
+        if crc32fast::hash(&header[6..8]).to_le_bytes() != header[8..] {
+            return Err(XzError::Damaged { what: "the header's check does not match" });
+        }
+        self.header = header;
+        self.records.clear();
+        self.at += HEADER;
+        Ok(())
+    }
+
+    fn exactly<const N: usize>(&self, at: u64) -> Result<[u8; N], XzError> {
+        let mut bytes = [0; N];
+        if self.input.fill_at(&mut bytes, at).map_err(XzError::Read)? < N {
+            return Err(ENDS_EARLY);
+        }
+        Ok(bytes)
+    }
+
+    fn bytes(&self, at: u64, length: u64) -> Result<Vec<u8>, XzError> {
+        let mut bytes = vec![0; usize::try_from(length).map_err(|_| ENDS_EARLY)?];
+        if self.input.fill_at(&mut bytes, at).map_err(XzError::Read)? < bytes.len() {
+            return Err(ENDS_EARLY);
+        }
+        Ok(bytes)
+    }
+
+    /// How many bytes from here on are known to be zeros, a multiple of 4096; they are skipped.
+    pub(super) fn zeros(&mut self) -> Result<u64, XzError> {
+        loop {
+            match &mut self.current {
+                Current::Zeros(0) => self.begin()?,
+                Current::Zeros(left) => {
+                    let whole = *left / GRAIN * GRAIN;
+                    *left -= whole;
+                    return Ok(whole);
+                }
+                Current::Decoding { .. } | Current::Ended => return Ok(0),
+            }
+        }
+    }
+
+    /// Decodes into `out` and says how many bytes; 0 only after the last byte of the file was verified.
     pub(super) fn read(&mut self, out: &mut [u8]) -> Result<usize, XzError> {
         if out.is_empty() {
             return Ok(0);
         }
         loop {
             match &mut self.current {
-                Current::Zeros(0) => match self.records.next() {
-                    None => return Ok(0),
-                    Some(record) => self.begin(record)?,
-                },
+                Current::Ended => return Ok(0),
+                Current::Zeros(0) => self.begin()?,
                 Current::Zeros(left) => {
                     let length = usize::try_from(*left).unwrap_or(usize::MAX).min(out.len());
                     out[..length].fill(0);
@@ -116,7 +150,7 @@ impl XzBlocks {
                     // The block is verified to its end.
                     if *only_zeros && record.unpadded <= SHORT && self.zeros.is_none() {
                         let (record, at) = (*record, *at);
-                        self.zeros = Some((record, self.bytes(record, at)?));
+                        self.zeros = Some((record, self.bytes(at, padded(record.unpadded))?));
                     }
                     self.current = Current::Zeros(0);
                 }
@@ -124,34 +158,110 @@ impl XzBlocks {
         }
     }
 
-    fn begin(&mut self, record: Record) -> Result<(), XzError> {
+    /// Goes on to what comes next: a block, or the end of the stream.
+    fn begin(&mut self) -> Result<(), XzError> {
         let at = self.at;
-        self.at += padded(record.unpadded);
-        let alike = self.zeros.as_ref().is_some_and(|(zeros, _)| *zeros == record);
-        if alike {
-            let bytes = self.bytes(record, at)?;
-            if self.zeros.as_ref().is_some_and(|(_, zeros)| *zeros == bytes) {
+        // Nearly all blocks are the one of zeros: a single read tells.
+        if let Some((record, zeros)) = &self.zeros {
+            let mut bytes = vec![0; zeros.len()];
+            if self.input.fill_at(&mut bytes, at).map_err(XzError::Read)? == bytes.len() && bytes == *zeros {
+                let record = *record;
+                self.note(record)?;
                 self.current = Current::Zeros(record.content);
                 return Ok(());
             }
         }
+        let [size] = self.exactly::<1>(at)?;
+        if size == 0 {
+            return self.end_stream();
+        }
+        let header = self.bytes(at, (u64::from(size) + 1) * 4)?;
+        let record = self.block(&header)?;
+        self.note(record)?;
         #[cfg(test)]
         {
             self.decoded += 1;
         }
-        let section = Section { file: self.file.clone(), at, left: padded(record.unpadded) };
-        let block = BufReader::with_capacity(64 << 10, section);
-        let stream = Cursor::new(self.header).chain(block).chain(Cursor::new(end_of_stream(record, self.header)));
+        let block = BufReader::with_capacity(64 << 10, self.input.from(at).take(padded(record.unpadded)));
+        let stream = Cursor::new(self.header).chain(block).chain(Cursor::new(end_of_stream(&[record], self.header)));
         let reader = Box::new(XzReader::new(stream)?);
         self.current = Current::Decoding { reader, record, at, only_zeros: true };
         Ok(())
     }
 
-    /// A short block's bytes with their padding.
-    fn bytes(&self, record: Record, at: u64) -> Result<Vec<u8>, XzError> {
-        let mut bytes = vec![0; usize::try_from(padded(record.unpadded)).unwrap_or(0)];
-        self.file.read_exact_at(&mut bytes, at).map_err(XzError::Read)?;
-        Ok(bytes)
+    fn note(&mut self, record: Record) -> Result<(), XzError> {
+        if self.records.len() >= BLOCKS {
+            return Err(XzError::Refused { why: "it has more than a million blocks" });
+        }
+        self.records.push(record);
+        self.at = self.at.checked_add(padded(record.unpadded)).ok_or(ENDS_EARLY)?;
+        Ok(())
+    }
+
+    /// What a block's header says, if it says both sizes and nothing but LZMA2. liblzma verifies all of it once more.
+    fn block(&self, header: &[u8]) -> Result<Record, XzError> {
+        let (fields, crc) = header.split_at(header.len() - 4);
+        if crc32fast::hash(fields).to_le_bytes() != crc {
+            return Err(XzError::Damaged { what: "the check of a block's header does not match" });
+        }
+        if fields[1] != 0xc0 {
+            return Err(XzError::Unsuited);
+        }
+        let mut rest = &fields[2..];
+        let sizes = take_number(&mut rest).zip(take_number(&mut rest));
+        let (compressed, content) = sizes.ok_or(XzError::Damaged { what: "a block's header has no sizes" })?;
+        // LZMA2's number, the length of its properties: one byte.
+        if !rest.starts_with(&[0x21, 1]) {
+            return Err(XzError::Unsuited);
+        }
+        let check = match self.header[7] {
+            1 => 4,
+            4 => 8,
+            10 => 32,
+            _ => return Err(XzError::Unsuited),
+        };
+        let unpadded = (header.len() as u64 + check).checked_add(compressed).filter(|sum| *sum < 1 << 62);
+        Ok(Record { unpadded: unpadded.ok_or(XzError::Damaged { what: "a block is too long" })?, content })
+    }
+
+    /// Compares what follows the blocks with the index and the footer that they must have, then looks for another stream.
+    fn end_stream(&mut self) -> Result<(), XzError> {
+        let expected = end_of_stream(&self.records, self.header);
+        let mut at = self.at;
+        let mut buffer = vec![0; 64 << 10];
+        for piece in expected.chunks(buffer.len()) {
+            let found = &mut buffer[..piece.len()];
+            let read = self.input.fill_at(found, at).map_err(XzError::Read)?;
+            if read < piece.len() {
+                return Err(ENDS_EARLY);
+            }
+            if *found != *piece {
+                return Err(XzError::Damaged { what: "its index is not that of its blocks" });
+            }
+            at += piece.len() as u64;
+        }
+        loop {
+            let mut next = [0; 4];
+            match self.input.fill_at(&mut next, at).map_err(XzError::Read)? {
+                0 => {
+                    self.at = at;
+                    self.current = Current::Ended;
+                    return Ok(());
+                }
+                4 if next == [0; 4] => at += 4,
+                4 => break,
+                _ => return Err(SOMETHING_FOLLOWS),
+            }
+        }
+        self.at = at;
+        self.open_stream().map_err(|error| match error {
+            XzError::Damaged { .. } => SOMETHING_FOLLOWS,
+            error => error,
+        })?;
+        // Another stream may have another check: its block of zeros is another one.
+        self.zeros = None;
+        self.current = Current::Zeros(0);
+        Ok(())
     }
 }
 
@@ -162,53 +272,6 @@ fn is_zeros(bytes: &[u8]) -> bool {
 
 fn padded(unpadded: u64) -> u64 {
     unpadded.next_multiple_of(4)
-}
-
-/// Stream header and index records, if the whole file is one stream that they describe without a gap.
-fn read_records(file: &File) -> Option<([u8; 12], Vec<Record>)> {
-    let size = file.metadata().ok()?.len();
-    if !size.is_multiple_of(4) || size < HEADER + 8 + FOOTER {
-        return None;
-    }
-    let (mut header, mut footer) = ([0; 12], [0; 12]);
-    file.read_exact_at(&mut header, 0).ok()?;
-    file.read_exact_at(&mut footer, size - FOOTER).ok()?;
-    let sound_header = header[..6] == [0xfd, b'7', b'z', b'X', b'Z', 0] && crc_matches(&header[6..8], &header[8..]);
-    let sound_footer = footer[10..] == *b"YZ" && crc_matches(&footer[4..10], &footer[..4]);
-    if !sound_header || !sound_footer || footer[8..10] != header[6..8] {
-        return None;
-    }
-    let backward = u32::from_le_bytes([footer[4], footer[5], footer[6], footer[7]]);
-    let index_bytes = (u64::from(backward) + 1) * 4;
-    let index_at = (size - FOOTER).checked_sub(index_bytes).filter(|at| *at > HEADER && index_bytes <= INDEX)?;
-    let mut index = vec![0; usize::try_from(index_bytes).ok()?];
-    file.read_exact_at(&mut index, index_at).ok()?;
-    let records = parse_index(&index)?;
-    let blocks = records.iter().try_fold(HEADER, |at, record| at.checked_add(padded(record.unpadded)))?;
-    (blocks == index_at).then_some((header, records))
-}
-
-fn crc_matches(bytes: &[u8], crc: &[u8]) -> bool {
-    crc32fast::hash(bytes).to_le_bytes() == *crc
-}
-
-fn parse_index(index: &[u8]) -> Option<Vec<Record>> {
-    let (fields, crc) = index.split_at_checked(index.len().checked_sub(4)?)?;
-    if !crc_matches(fields, crc) {
-        return None;
-    }
-    let mut rest = fields.strip_prefix(&[0])?;
-    let count = take_number(&mut rest)?;
-    // A record takes at least two bytes: no more can be announced than are there.
-    let mut records = Vec::with_capacity(usize::try_from(count).ok().filter(|count| *count <= rest.len() / 2)?);
-    for _ in 0..count {
-        let (unpadded, content) = (take_number(&mut rest)?, take_number(&mut rest)?);
-        if !(5..1 << 62).contains(&unpadded) {
-            return None;
-        }
-        records.push(Record { unpadded, content });
-    }
-    (!records.is_empty() && rest.len() < 4 && is_zeros(rest)).then_some(records)
 }
 
 /// A number in the format's encoding: seven bits a byte, the lowest first.
@@ -234,11 +297,14 @@ fn put_number(out: &mut Vec<u8>, mut number: u64) {
     out.push(number.to_le_bytes()[0]);
 }
 
-/// Index and footer of a stream that has just this block.
-fn end_of_stream(record: Record, header: [u8; 12]) -> Vec<u8> {
-    let mut end = vec![0, 1];
-    put_number(&mut end, record.unpadded);
-    put_number(&mut end, record.content);
+/// Index and footer of a stream that has just these blocks.
+fn end_of_stream(records: &[Record], header: [u8; 12]) -> Vec<u8> {
+    let mut end = vec![0];
+    put_number(&mut end, records.len() as u64);
+    for record in records {
+        put_number(&mut end, record.unpadded);
+        put_number(&mut end, record.content);
+    }
     end.resize(end.len().next_multiple_of(4), 0);
     end.extend(crc32fast::hash(&end).to_le_bytes());
     let mut fields = u32::try_from(end.len() / 4 - 1).unwrap_or(u32::MAX).to_le_bytes().to_vec();
@@ -251,16 +317,11 @@ fn end_of_stream(record: Record, header: [u8; 12]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Seek as _, Write as _};
-
-    use super::super::walker::tests::{odd_disk, xz};
+    use super::super::walker::tests::{file, odd_disk, xz};
     use super::*;
 
-    fn open(bytes: &[u8]) -> Result<XzBlocks, File> {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(bytes).unwrap();
-        file.rewind().unwrap();
-        XzBlocks::open(file)
+    fn open(bytes: &[u8]) -> Result<XzBlocks, XzError> {
+        XzBlocks::open(Input::open(file(bytes).path()).unwrap())
     }
 
     fn decode(blocks: &mut XzBlocks) -> Result<Vec<u8>, XzError> {
@@ -273,6 +334,10 @@ mod tests {
         }
     }
 
+    fn decoded(bytes: &[u8]) -> Result<Vec<u8>, XzError> {
+        open(bytes).and_then(|mut blocks| decode(&mut blocks))
+    }
+
     /// Twelve MiB, of which three hold something.
     fn mostly_zeros() -> Vec<u8> {
         let mut disk = odd_disk();
@@ -281,51 +346,121 @@ mod tests {
         disk
     }
 
+    /// Where each block of the file begins and how long it is, and where the index begins.
+    fn blocks(bytes: &[u8]) -> (Vec<(usize, usize)>, usize) {
+        let mut walked = open(bytes).unwrap();
+        decode(&mut walked).unwrap();
+        let mut at = 12;
+        let mut found = Vec::new();
+        for record in &walked.records {
+            let length = usize::try_from(padded(record.unpadded)).unwrap();
+            found.push((at, length));
+            at += length;
+        }
+        (found, at)
+    }
+
     #[test]
     fn zeros_are_decoded_once() {
         let disk = mostly_zeros();
-        let mut blocks = open(&xz(&disk)).ok().unwrap();
+        let mut blocks = open(&xz(&disk)).unwrap();
         assert!(decode(&mut blocks).unwrap() == disk);
         let with_data = disk.chunks(1 << 20).filter(|chunk| !is_zeros(chunk)).count();
         assert_eq!(blocks.decoded, with_data + 1);
     }
 
     #[test]
+    fn runs_of_zeros_are_told_without_being_made() {
+        let mut blocks = open(&xz(&mostly_zeros())).unwrap();
+        let (mut skipped, mut buffer) = (0, vec![0; 1 << 20]);
+        let mut made = 0;
+        loop {
+            skipped += blocks.zeros().unwrap();
+            match blocks.read(&mut buffer).unwrap() {
+                0 => break,
+                more => made += more as u64,
+            }
+        }
+        assert_eq!((skipped + made, skipped % GRAIN), (12 << 20, 0));
+        assert!(skipped >= 5 << 20, "{skipped}");
+    }
+
+    #[test]
     fn a_block_that_only_looks_like_the_zeros_is_decoded_and_refused() {
         let file = xz(&mostly_zeros());
-        let records = {
-            let blocks = open(&file).ok().unwrap();
-            blocks.records.as_slice().to_vec()
-        };
-        let starts = records.iter().scan(12, |at, record| {
-            let start = *at;
-            *at += usize::try_from(padded(record.unpadded)).unwrap();
-            Some(start)
-        });
+        let (blocks, _) = blocks(&file);
         // The last block, one of zeros: every byte of it counts.
-        let start = starts.last().unwrap();
-        let length = usize::try_from(padded(records.last().unwrap().unpadded)).unwrap();
+        let (start, length) = *blocks.last().unwrap();
         assert!(length < 1000, "the last block was meant to be zeros");
         for at in start..start + length {
             let mut damaged = file.clone();
             damaged[at] ^= 0x10;
-            let refused = open(&damaged).ok().map(|mut blocks| decode(&mut blocks));
-            assert!(matches!(refused, Some(Err(_))), "a flip at {at} was taken");
+            assert!(decoded(&damaged).is_err(), "a flip at {at} was taken");
         }
     }
 
     #[test]
-    fn what_isnt_one_sound_stream_is_left_to_the_general_decoder() {
-        let file = xz(&odd_disk());
-        assert!(open(&file).is_ok());
-        let last = file.len() - 1;
-        assert!(open(&[file.clone(), file.clone()].concat()).is_err(), "two streams");
-        assert!(open(&[&file[..], &[0; 4]].concat()).is_err(), "padding");
-        assert!(open(&file[..last]).is_err() && open(b"").is_err());
-        for at in [0, 7, 9, last, last - 3, last - 7, last - 11, last - 14, last - 20] {
-            let mut damaged = file.clone();
-            damaged[at] ^= 1;
-            assert!(open(&damaged).is_err(), "a flip at {at} of {last}");
+    fn every_bit_of_header_index_and_footer_counts() {
+        let file = xz(&mostly_zeros());
+        let (_, index) = blocks(&file);
+        for at in (0..12).chain(index..file.len()) {
+            for bit in 0..8 {
+                let mut damaged = file.clone();
+                damaged[at] ^= 1 << bit;
+                assert!(decoded(&damaged).is_err(), "bit {bit} at {at} of {}", file.len());
+            }
         }
+    }
+
+    #[test]
+    fn a_cut_at_any_edge_and_anything_appended_is_refused() {
+        let file = xz(&mostly_zeros());
+        let (blocks, index) = blocks(&file);
+        let edges = blocks.iter().map(|(at, _)| *at).chain([0, 6, 12, index, file.len() - 12, file.len() - 1]);
+        for cut in edges {
+            assert!(decoded(&file[..cut]).is_err(), "cut at {cut}");
+        }
+        for tail in [&[0; 1][..], &[0; 3], &[1; 4], b"more", &file[..12], &file[..file.len() - 4]] {
+            assert!(decoded(&[&file[..], tail].concat()).is_err(), "{} more", tail.len());
+        }
+    }
+
+    #[test]
+    fn the_index_must_be_that_of_the_blocks() {
+        let file = xz(&mostly_zeros());
+        let (blocks, index) = blocks(&file);
+        // An index that is sound in itself and tells of one block less, of one more, of another order.
+        let header: [u8; 12] = file[..12].try_into().unwrap();
+        let mut walked = open(&file).unwrap();
+        decode(&mut walked).unwrap();
+        let records = walked.records;
+        let less = end_of_stream(&records[1..], header);
+        let more = end_of_stream(&[&records[..], &records[..1]].concat(), header);
+        let mut swapped = records.clone();
+        swapped.swap(0, 1);
+        for wrong in [less, more, end_of_stream(&swapped, header)] {
+            assert!(decoded(&[&file[..index], &wrong].concat()).is_err());
+        }
+        // A block taken out of the middle, or one put in twice, with the index as it was.
+        let (at, length) = blocks[1];
+        assert!(decoded(&[&file[..at], &file[at + length..]].concat()).is_err());
+        assert!(decoded(&[&file[..at + length], &file[at..]].concat()).is_err());
+    }
+
+    #[test]
+    fn streams_may_follow_each_other_with_padding_between() {
+        let (file, disk) = (xz(&mostly_zeros()), mostly_zeros());
+        let twice = [&disk[..], &disk].concat();
+        assert!(decoded(&[&file[..], &file].concat()).unwrap() == twice);
+        assert!(decoded(&[&file[..], &[0; 8], &file, &[0; 4]].concat()).unwrap() == twice);
+    }
+
+    #[test]
+    fn blocks_without_sizes_are_left_to_the_general_decoder() {
+        use xz2::stream::{Action, Check, Stream};
+        let mut stream = Stream::new_easy_encoder(6, Check::Crc64).unwrap();
+        let mut file = Vec::with_capacity(1 << 20);
+        stream.process_vec(&odd_disk(), &mut file, Action::Finish).unwrap();
+        assert!(matches!(decoded(&file), Err(XzError::Unsuited)));
     }
 }

@@ -149,6 +149,8 @@ impl HttpError {
 pub struct Client {
     inner: legacy::Client<HttpsConnector<Connector>, Sending>,
     requests: Arc<AtomicU64>,
+    /// Host and port with what is said to them, and to nobody else.
+    introduced: Option<(String, HeaderValue)>,
 }
 
 impl Client {
@@ -158,7 +160,20 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
             .build(tls::https(connector, tls, versions));
-        Self { inner, requests: Arc::default() }
+        Self { inner, requests: Arc::default(), introduced: None }
+    }
+
+    /// The same client, which says `authorization` to this host and port and to no other, redirects included.
+    #[must_use]
+    pub fn introduced(&self, authority: &str, authorization: HeaderValue) -> Self {
+        let mut secret = authorization;
+        secret.set_sensitive(true);
+        Self { introduced: Some((authority.to_owned(), secret)), ..self.clone() }
+    }
+
+    /// Whether it says who it is to somebody.
+    pub fn is_introduced(&self) -> bool {
+        self.introduced.is_some()
     }
 
     /// How many requests were made so far.
@@ -176,7 +191,10 @@ impl Client {
         let host = request.uri.authority().map_or_else(String::new, ToString::to_string);
         let patience = request.patience;
         let progress = Arc::new(Progress::default());
-        let prepared = prepare(request, &progress).map_err(HttpError::Malformed)?;
+        let mut prepared = prepare(request, &progress).map_err(HttpError::Malformed)?;
+        if let Some((_, secret)) = self.introduced.as_ref().filter(|(authority, _)| *authority == host) {
+            prepared.headers_mut().entry(AUTHORIZATION).or_insert(secret.clone());
+        }
         self.requests.fetch_add(1, Ordering::Relaxed);
 
         let mut answer = pin!(self.inner.request(prepared));

@@ -9,6 +9,7 @@ pub mod identity;
 pub mod kubernetes;
 pub mod pve;
 pub mod rights;
+pub mod route;
 pub mod shell;
 pub mod status;
 pub mod templates;

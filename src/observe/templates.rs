@@ -36,6 +36,8 @@ pub struct Template {
     pub bytes: Option<u64>,
     /// VMs whose disks stand on its own. None where the storage keeps no record (LVM-thin, btrfs).
     pub linked_clones: Option<usize>,
+    /// The system extensions in it, where somebody asked the factory.
+    pub extensions: Option<Vec<String>>,
 }
 
 /// All of them, by node and number.
@@ -84,6 +86,7 @@ fn of(at: &VmRef, config: &VmConfig) -> Option<Template> {
         created: config.created(),
         bytes: config.drives().get("scsi0").and_then(crate::pve::Disk::size),
         linked_clones: None,
+        extensions: None,
     })
 }
 

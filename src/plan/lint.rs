@@ -61,8 +61,8 @@ fn references(step: &Step) -> Vec<&StepId> {
     match step {
         Step::UploadImage { fetched, .. }
         | Step::AllocateVolume { fetched, .. }
-        | Step::StreamImage { fetched, .. }
-        | Step::WriteLock { fetched, .. } => vec![fetched],
+        | Step::StreamImage { fetched, .. } => vec![fetched],
+        Step::PullImage { fetched, .. } | Step::WriteLock { fetched, .. } => fetched.iter().collect(),
         Step::ProveCanary { found, .. } | Step::ApplyConfig { found, .. } | Step::AwaitMachine { found, .. } => {
             vec![found]
         }

@@ -81,11 +81,16 @@ pub(super) struct TemplateChoice {
 }
 
 /// The step that brings an image into the cache.
-pub(super) fn fetch_id(wanted: &Wanted, schematic: &SchematicId) -> StepId {
-    if *schematic == wanted.schematic {
-        return StepId::new("image/fetch");
+pub(super) fn fetch_id(wanted: &Wanted, image: &Image) -> StepId {
+    let mut id = "image/fetch".to_owned();
+    if image.schematic != wanted.schematic {
+        id = format!("{id}-{}", short(&image.schematic));
     }
-    StepId::new(format!("image/fetch-{}", short(schematic)))
+    // The encoding that nodes fetch themselves, where it had to be seen first.
+    if image.url.ends_with(".qcow2") {
+        id.push_str("-qcow2");
+    }
+    StepId::new(id)
 }
 
 /// A spot in the ids of steps and the names of VMs: its node, and its schematic where that isn't the cluster's.
@@ -109,7 +114,7 @@ pub fn make(wanted: &Wanted, seen: &Observed) -> Result<Plan, PlanError> {
     }
     let mut all = vec![Some(phases::check())];
     if wanted.verb.makes_templates() {
-        all.extend([phases::image(&draft), Some(phases::template(&draft)), Some(phases::canary(&draft)?)]);
+        all.extend([phases::image(&draft), Some(phases::template(&draft)?), Some(phases::canary(&draft)?)]);
     }
     if wanted.verb.destroys() {
         all.extend([phases::backup(&draft), phases::freeze(&draft), phases::retire(&draft)]);
@@ -186,11 +191,24 @@ fn draft<'a>(wanted: &'a Wanted, seen: &'a Observed) -> Result<Draft<'a>, PlanEr
     for spot in sources.origins.keys() {
         canaries.insert(spot.clone(), next()?);
     }
-    let made = templates.iter().filter(|(_, template)| !template.reused).map(|(spot, _)| &spot.schematic);
-    let made: BTreeSet<&SchematicId> = made.collect();
-    let images = made.into_iter().map(|schematic| seen.image_of(schematic).ok_or(PlanError::NoImage));
-    let images = images.collect::<Result<_, _>>()?;
+    let images = images(&templates, seen)?;
     Ok(Draft { wanted, seen, victims, templates, sources, canaries, images, vms })
+}
+
+/// The files that have to come here: what is uploaded or streamed, and what nodes fetch and nobody has seen yet.
+fn images<'a>(templates: &BTreeMap<Spot, TemplateChoice>, seen: &'a Observed) -> Result<Vec<&'a Image>, PlanError> {
+    let mut found: BTreeMap<(&SchematicId, &str), &Image> = BTreeMap::new();
+    for (spot, way) in templates.iter().filter_map(|(spot, template)| Some((spot, template.way.as_ref()?))) {
+        let image = match &way.by {
+            By::Pull { .. } => seen.pull_of(&spot.schematic),
+            By::Upload { .. } | By::Ssh { .. } => seen.image_of(&spot.schematic),
+        };
+        let image = image.ok_or(PlanError::NoImage)?;
+        if !(matches!(way.by, By::Pull { .. }) && image.sha256.is_some()) {
+            found.insert((&image.schematic, &image.url), image);
+        }
+    }
+    Ok(found.into_values().collect())
 }
 
 /// Fills in what each VM takes over from the one it replaces: the one of the same name, else of the same number.
@@ -251,6 +269,7 @@ fn ways(draft: &Draft<'_>) -> Vec<super::ImageWay> {
     let of = |made: &TemplateChoice| {
         let way = made.way.as_ref()?;
         let how = match &way.by {
+            By::Pull { import, .. } => format!("fetched by the node itself, to {import}"),
             By::Upload { import } => format!("uploaded to {import}"),
             By::Ssh { .. } => format!("written over SSH to {}", draft.wanted.storage),
         };

@@ -250,6 +250,32 @@ pub struct Phase {
     pub width: usize,
 }
 
+impl Phase {
+    /// Whether a step that fails holds back only what comes after it: templates on different nodes don't stand on each
+    /// other.
+    pub fn goes_on(&self) -> bool {
+        self.name == "template" && self.width > 1
+    }
+
+    /// The steps that this one comes after, and it.
+    pub fn chain(&self, id: &StepId) -> std::collections::BTreeSet<StepId> {
+        let mut chain = std::collections::BTreeSet::from([id.clone()]);
+        loop {
+            let before: Vec<StepId> = self
+                .steps
+                .iter()
+                .filter(|planned| chain.contains(&planned.id))
+                .flat_map(|planned| planned.after.iter().cloned())
+                .collect();
+            let known = chain.len();
+            chain.extend(before);
+            if chain.len() == known {
+                return chain;
+            }
+        }
+    }
+}
+
 /// A step in its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {

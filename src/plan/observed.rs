@@ -30,6 +30,12 @@ pub struct Observed {
     /// The images to fetch, as a HEAD answered; one is absent when the factory refused it (then `problems` says so).
     #[serde(default)]
     pub images: Vec<Image>,
+    /// The same disks in the encoding that nodes can fetch themselves (`.qcow2`), where that was looked at.
+    #[serde(default)]
+    pub pulls: Vec<Image>,
+    /// The nodes that were asked whether they reach the factory, with what speaks against it.
+    #[serde(default)]
+    pub routes: BTreeMap<NodeName, Option<String>>,
     /// Whether the credentials may migrate VMs.
     #[serde(default)]
     pub may_migrate: bool,
@@ -55,6 +61,11 @@ impl Observed {
     /// The image of a schematic, if the factory has it.
     pub fn image_of(&self, schematic: &SchematicId) -> Option<&Image> {
         self.images.iter().find(|image| image.schematic == *schematic)
+    }
+
+    /// The image of a schematic in the encoding that nodes can fetch themselves, if that was looked at and is there.
+    pub fn pull_of(&self, schematic: &SchematicId) -> Option<&Image> {
+        self.pulls.iter().find(|image| image.schematic == *schematic)
     }
 
     /// A storage as a node sees it.

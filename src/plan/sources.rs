@@ -51,6 +51,13 @@ pub struct Way {
 /// The ways there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum By {
+    /// Fetched by the node itself and imported.
+    Pull {
+        /// The storage that it is fetched to.
+        import: StorageId,
+        /// Whether it is uploaded where the node can't.
+        or_upload: bool,
+    },
     /// Uploaded through the node's API and imported.
     Upload {
         /// The storage that the image is uploaded to.
@@ -65,26 +72,76 @@ pub enum By {
     },
 }
 
-/// The way an image takes on this node; else what speaks against each way.
-pub fn way(wanted: &Wanted, seen: &Observed, node: &NodeName) -> Result<Way, Vec<String>> {
-    let way = |by, because: &str| Way { by, because: because.to_owned() };
+/// The way an image takes to this place; else what speaks against each way.
+pub fn way(wanted: &Wanted, seen: &Observed, spot: &Spot) -> Result<Way, Vec<String>> {
+    let node = &spot.node;
+    let asked = |by: Result<By, String>| match by {
+        Ok(by) => Ok(Way { by, because: "as asked for".to_owned() }),
+        Err(no) => Err(vec![no]),
+    };
     match wanted.transport {
-        Transport::Upload => upload(seen, node).map(|by| way(by, "as asked for")).map_err(|no| vec![no]),
-        Transport::Ssh => ssh(wanted, seen, node).map(|by| way(by, "as asked for")).map_err(|no| vec![no]),
-        Transport::Auto => match upload(seen, node) {
-            Ok(by) => Ok(way(by, "the node takes uploads")),
-            Err(no) => ssh(wanted, seen, node).map(|by| way(by, &no)).map_err(|neither| vec![no.clone(), neither]),
-        },
+        Transport::Pull => asked(pull(seen, spot).map(|import| By::Pull { import, or_upload: false })),
+        Transport::Upload => asked(upload(seen, node)),
+        Transport::Ssh => asked(ssh(wanted, seen, node)),
+        Transport::Auto => {
+            let no_pull = match pinned(seen, spot) {
+                Ok(import) => {
+                    let by = By::Pull { import, or_upload: true };
+                    return Ok(Way { by, because: "it reaches the factory, and the lock has the digest".to_owned() });
+                }
+                Err(no) => no,
+            };
+            match upload(seen, node) {
+                Ok(by) => Ok(Way { by, because: format!("the node takes uploads; {no_pull}") }),
+                Err(no) => match ssh(wanted, seen, node) {
+                    Ok(by) => Ok(Way { by, because: no }),
+                    Err(neither) => Err(vec![no, neither]),
+                },
+            }
+        }
     }
 }
 
 /// Whether a node may have to be used over SSH: looked at before anything else is decided.
 pub fn may_need_ssh(transport: Transport, seen: &Observed, node: &NodeName) -> bool {
     match transport {
-        Transport::Upload => false,
+        Transport::Pull | Transport::Upload => false,
         Transport::Ssh => true,
         Transport::Auto => upload(seen, node).is_err(),
     }
+}
+
+/// Whether it has to be known if this node reaches the factory.
+pub fn may_pull(transport: Transport, seen: &Observed, node: &NodeName) -> bool {
+    let asked = match transport {
+        Transport::Pull => true,
+        Transport::Auto => seen.pulls.iter().any(|image| image.sha256.is_some()),
+        Transport::Upload | Transport::Ssh => false,
+    };
+    asked && upload(seen, node).is_ok()
+}
+
+/// The storage that the node can fetch the image to.
+fn pull(seen: &Observed, spot: &Spot) -> Result<StorageId, String> {
+    let By::Upload { import } = upload(seen, &spot.node)? else {
+        return Err(format!("{} takes no disk images", spot.node));
+    };
+    if seen.pull_of(&spot.schematic).is_none() {
+        return Err("the factory has no .qcow2 of it".to_owned());
+    }
+    match seen.routes.get(&spot.node) {
+        None => Err(format!("it is not known whether {} reaches the factory", spot.node)),
+        Some(Some(no)) => Err(format!("{} can't fetch it: {no}", spot.node)),
+        Some(None) => Ok(import),
+    }
+}
+
+/// The same where nobody has to see the file first: the lock pins it.
+fn pinned(seen: &Observed, spot: &Spot) -> Result<StorageId, String> {
+    if seen.pull_of(&spot.schematic).is_none_or(|image| image.sha256.is_none()) {
+        return Err("to let it pull, the lock needs the digest of the .qcow2 (`transport: pull` notes it)".to_owned());
+    }
+    pull(seen, spot)
 }
 
 fn upload(seen: &Observed, node: &NodeName) -> Result<By, String> {
@@ -169,14 +226,14 @@ pub fn sources<'a>(wanted: &Wanted, seen: &'a Observed) -> Sources<'a> {
         // What no canary passed is never chosen again.
         seen.templates.iter().find(|found| found.proved && found.node == *node && found.fingerprint == fingerprint)
     };
-    let made_here = |node: &NodeName| way(wanted, seen, node).ok().map(Template::Made);
+    let made_at = |spot: &Spot| way(wanted, seen, spot).ok().map(Template::Made);
     // First what serves its own node.
     for spot in &spots {
         let own = match found(spot, &spot.node) {
             Some(template) => Some(Template::Found(template)),
             // On shared storage one is enough: that of the first node that can make it.
             None if is_shared(&spot.node) => None,
-            None => made_here(&spot.node),
+            None => made_at(spot),
         };
         if let Some(own) = own {
             made.templates.insert(spot.clone(), own);
@@ -193,8 +250,8 @@ pub fn sources<'a>(wanted: &Wanted, seen: &'a Observed) -> Sources<'a> {
         let nodes: Vec<&NodeName> = nodes.filter(|node| on_storage.contains_key(*node) && near(node)).collect();
         let there = nodes.iter().find(|node| made.templates.contains_key(&spot.beside(node)));
         let other = nodes.iter().find_map(|node| Some((*node, Template::Found(found(spot, node)?))));
-        let own = is_shared(&spot.node).then(|| Some((&spot.node, made_here(&spot.node)?))).flatten();
-        let elsewhere = || nodes.iter().find_map(|node| Some((*node, made_here(node)?)));
+        let own = is_shared(&spot.node).then(|| Some((&spot.node, made_at(spot)?))).flatten();
+        let elsewhere = || nodes.iter().find_map(|node| Some((*node, made_at(&spot.beside(node))?)));
         if let Some(node) = there {
             made.origins.insert(spot.clone(), (*node).clone());
         } else if let Some((node, template)) = other.or(own).or_else(elsewhere) {
@@ -210,6 +267,7 @@ pub fn sources<'a>(wanted: &Wanted, seen: &'a Observed) -> Sources<'a> {
 #[cfg(test)]
 mod tests {
     use super::super::sample::{nodes, seen, wanted};
+    use super::super::step::Image;
     use super::*;
 
     /// Three machines on three nodes, and what is seen there.
@@ -285,10 +343,18 @@ mod tests {
         assert!(matches!(served.templates.values().next(), Some(Template::Found(_))));
     }
 
+    const UNPINNED: &str =
+        "the node takes uploads; to let it pull, the lock needs the digest of the .qcow2 (`transport: pull` notes it)";
+
+    fn at(node: &str) -> Spot {
+        Spot { node: node.into(), schematic: wanted().schematic }
+    }
+
     fn ways(wanted: &Wanted, seen: &Observed) -> Vec<String> {
         let of = |template: &Template<'_>| match template {
             Template::Found(_) => "found".to_owned(),
             Template::Made(way) => match &way.by {
+                By::Pull { import, or_upload } => format!("pull to {import} {or_upload}: {}", way.because),
                 By::Upload { import } => format!("upload to {import}: {}", way.because),
                 By::Ssh { unwritten: Unwritten::Zeros, file } => format!("ssh {file}: {}", way.because),
                 By::Ssh { unwritten: Unwritten::Garbage, .. } => format!("ssh, zeroed: {}", way.because),
@@ -300,15 +366,15 @@ mod tests {
     #[test]
     fn an_image_takes_the_first_way_that_is_open() {
         let (mut wanted, mut seen) = (wanted(), seen());
-        assert_eq!(ways(&wanted, &seen), ["upload to local: the node takes uploads"]);
+        assert_eq!(ways(&wanted, &seen), [format!("upload to local: {UNPINNED}")]);
         seen.nodes[0].version = "8.2.7".to_owned();
         let too_old = "pve1 runs Proxmox VE 8.2.7, which takes no uploads of disk images";
         let no_ssh = "the site says nothing about SSH to pve1";
-        assert_eq!(way(&wanted, &seen, &"pve1".into()), Err(vec![too_old.to_owned(), no_ssh.to_owned()]));
+        assert_eq!(way(&wanted, &seen, &at("pve1")), Err(vec![too_old.to_owned(), no_ssh.to_owned()]));
         seen.shells.insert("pve1".into(), None);
         assert_eq!(ways(&wanted, &seen), [format!("ssh false: {too_old}")]);
         wanted.transport = Transport::Upload;
-        assert_eq!(way(&wanted, &seen, &"pve1".into()), Err(vec![too_old.to_owned()]));
+        assert_eq!(way(&wanted, &seen, &at("pve1")), Err(vec![too_old.to_owned()]));
         wanted.transport = Transport::Ssh;
         seen.nodes[0].version = "9.1.2".to_owned();
         for (kind, expected) in [
@@ -325,7 +391,30 @@ mod tests {
         for storage in &mut seen.storages {
             storage.kind = "rbd".to_owned();
         }
-        assert!(way(&wanted, &seen, &"pve1".into()).unwrap_err()[0].contains("neither files nor devices"));
+        assert!(way(&wanted, &seen, &at("pve1")).unwrap_err()[0].contains("neither files nor devices"));
+    }
+
+    #[test]
+    fn a_node_pulls_when_it_can_and_the_digest_is_known() {
+        let (mut wanted, mut seen) = (wanted(), seen());
+        let qcow2 = Image { url: "https://factory.example/x.qcow2".to_owned(), ..seen.images[0].clone() };
+        seen.pulls = vec![Image { sha256: None, ..qcow2.clone() }];
+        seen.routes.insert("pve1".into(), None);
+        assert_eq!(ways(&wanted, &seen), [format!("upload to local: {UNPINNED}")]);
+        wanted.transport = Transport::Pull;
+        assert_eq!(ways(&wanted, &seen), ["pull to local false: as asked for"]);
+        seen.pulls[0].sha256 = Some(crate::types::Sha256::of(b"qcow2"));
+        wanted.transport = Transport::Auto;
+        let pulled = "pull to local true: it reaches the factory, and the lock has the digest";
+        assert_eq!(ways(&wanted, &seen), [pulled]);
+        assert!(may_pull(Transport::Auto, &seen, &"pve1".into()));
+        seen.routes.insert("pve1".into(), Some("no route to host".to_owned()));
+        let uploaded = "upload to local: the node takes uploads; pve1 can't fetch it: no route to host";
+        assert_eq!(ways(&wanted, &seen), [uploaded]);
+        wanted.transport = Transport::Pull;
+        assert_eq!(way(&wanted, &seen, &at("pve1")), Err(vec!["pve1 can't fetch it: no route to host".to_owned()]));
+        seen.nodes[0].version = "8.2.7".to_owned();
+        assert!(!may_pull(Transport::Pull, &seen, &"pve1".into()));
     }
 
     #[test]
@@ -340,7 +429,7 @@ mod tests {
             fingerprint,
             proved: false,
         });
-        assert_eq!(ways(&wanted, &seen), ["upload to local: the node takes uploads"]);
+        assert_eq!(ways(&wanted, &seen), [format!("upload to local: {UNPINNED}")]);
         seen.templates[0].proved = true;
         assert_eq!(ways(&wanted, &seen), ["found"]);
     }

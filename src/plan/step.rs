@@ -264,6 +264,23 @@ pub enum Step {
         /// File name there, unique to this run.
         file: String,
     },
+    /// Has a node fetch the image from the factory itself, as a qcow2 whose digest is known, with content type `import`.
+    PullImage {
+        /// What it fetches.
+        image: Image,
+        /// The step that fetched the same file here, where no digest was known before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fetched: Option<StepId>,
+        /// The node.
+        node: NodeName,
+        /// A storage there with content type `import`.
+        storage: StorageId,
+        /// File name there, unique to this run.
+        file: String,
+        /// What is uploaded under that name when the node can't fetch it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instead: Option<Image>,
+    },
     /// Allocates an empty volume for the image on a node, with the node's own tools.
     AllocateVolume {
         /// The step that fetched the image: it knows the disk's size.
@@ -639,8 +656,11 @@ pub enum Step {
     },
     /// Records schematic, image digests and templates in the lock file.
     WriteLock {
-        /// The step that fetched the image.
-        fetched: StepId,
+        /// The step that fetched the image, where one did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fetched: Option<StepId>,
+        /// What the templates were made from.
+        image: Image,
         /// Template number by node.
         templates: BTreeMap<NodeName, VmId>,
         /// The templates' fingerprint.
@@ -660,6 +680,7 @@ impl Step {
                 &image.schematic.as_str()[..8.min(image.schematic.as_str().len())]
             ),
             Self::UploadImage { node, storage, file, .. } => format!("upload {file} to {storage} on {node}"),
+            Self::PullImage { node, storage, file, .. } => format!("let {node} fetch {file} to {storage}"),
             Self::AllocateVolume { volume, .. } => format!("allocate {} on {}", volume.volume, volume.node),
             Self::StreamImage { volume, unwritten, .. } => match unwritten {
                 Unwritten::Zeros => format!("write the image to {} on {}", volume.volume, volume.node),

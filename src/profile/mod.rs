@@ -485,9 +485,11 @@ impl Default for Guards {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 pub enum Transport {
-    /// The first way that rights and versions allow.
+    /// The first way that rights, versions and routes allow.
     #[default]
     Auto,
+    /// The node fetches the factory's qcow2 itself, with a known digest (PVE 8.4 or later).
+    Pull,
     /// Through the node's API (PVE 8.4 or later).
     Upload,
     /// Through SSH, straight into the volume.
@@ -499,6 +501,7 @@ impl Transport {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
+            Self::Pull => "pull",
             Self::Upload => "upload",
             Self::Ssh => "ssh",
         }

@@ -140,6 +140,9 @@ pub struct SshAccess {
     /// A `known_hosts` file.
     #[schemars(with = "Option<String>")]
     pub known_hosts: Option<PathBuf>,
+    /// Whether the system's own `ssh` makes the connections, with its configuration: jump hosts, agents, hardware keys.
+    #[schemars(with = "Option<bool>")]
+    pub program: bool,
 }
 
 /// One PVE node.
@@ -170,7 +173,7 @@ pub struct SshHost {
 }
 
 /// The Image Factory.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[derive(Clone, Debug, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct SiteFactory {
     /// Its URL.
@@ -181,6 +184,8 @@ pub struct SiteFactory {
     /// A file of CA certificates (PEM), relative to the site file's folder.
     #[schemars(with = "Option<String>")]
     pub ca: Option<PathBuf>,
+    /// Who recast is there, where it asks: a user with a password (`Basic`), or a token (`Bearer`).
+    pub auth: Option<Auth>,
 }
 
 impl SiteFactory {
@@ -193,7 +198,7 @@ impl SiteFactory {
 
 impl Default for SiteFactory {
     fn default() -> Self {
-        Self { url: "https://factory.talos.dev".to_owned(), registry: None, ca: None }
+        Self { url: "https://factory.talos.dev".to_owned(), registry: None, ca: None, auth: None }
     }
 }
 

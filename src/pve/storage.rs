@@ -65,6 +65,41 @@ pub enum UploadKind {
     Iso,
 }
 
+impl UploadKind {
+    /// The content type, which is the folder too.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Import => "import",
+            Self::Iso => "iso",
+        }
+    }
+}
+
+/// A file that a node shall fetch.
+#[derive(Clone, Debug)]
+pub struct Fetch {
+    /// The node.
+    pub node: NodeName,
+    /// A file-based storage there that takes the kind.
+    pub storage: StorageId,
+    /// What it is.
+    pub kind: UploadKind,
+    /// Its name there.
+    pub file: String,
+    /// Where it is.
+    pub url: String,
+    /// What it has to be.
+    pub sha256: Sha256,
+}
+
+/// What a node learns of a file that it may fetch.
+#[derive(Clone, Debug, Deserialize)]
+pub struct UrlMetadata {
+    /// Bytes.
+    #[serde(default, deserialize_with = "decode::maybe_int")]
+    pub size: Option<u64>,
+}
+
 /// A file to upload.
 #[derive(Clone, Debug)]
 pub struct Upload {
@@ -85,11 +120,7 @@ pub struct Upload {
 impl Upload {
     /// The volume it becomes.
     pub fn volume(&self) -> VolumeId {
-        let folder = match self.kind {
-            UploadKind::Import => "import",
-            UploadKind::Iso => "iso",
-        };
-        VolumeId::new(format!("{}:{folder}/{}", self.storage, self.file))
+        VolumeId::new(format!("{}:{}/{}", self.storage, self.kind.as_str(), self.file))
     }
 
     /// Derived from what is unique to the upload, so that no file happens to contain it.
@@ -100,11 +131,7 @@ impl Upload {
 
     /// All of the body before the file's bytes.
     fn head(&self, boundary: &str) -> String {
-        let content = match self.kind {
-            UploadKind::Import => "import",
-            UploadKind::Iso => "iso",
-        };
-        let mut fields = vec![("content", content.to_owned())];
+        let mut fields = vec![("content", self.kind.as_str().to_owned())];
         if let Some(sha256) = self.sha256 {
             fields.push(("checksum-algorithm", "sha256".to_owned()));
             fields.push(("checksum", sha256.to_string()));
@@ -138,6 +165,23 @@ impl Pve {
         let storage = volume.as_str().split_once(':').map_or("", |(storage, _)| storage);
         let at = path(&["nodes", node.as_str(), "storage", storage, "content", volume.as_str()]);
         self.delete(&at, &Form::new()).await
+    }
+
+    /// Has a node fetch a file itself. The task compares the digest before the file gets its name.
+    pub async fn download_url(&self, fetch: &Fetch) -> Result<Upid, PveError> {
+        let form = Form::new()
+            .with("content", fetch.kind.as_str())
+            .with("filename", &fetch.file)
+            .with("url", &fetch.url)
+            .with("checksum", fetch.sha256)
+            .with("checksum-algorithm", "sha256");
+        self.post(&path(&["nodes", fetch.node.as_str(), "storage", fetch.storage.as_str(), "download-url"]), &form)
+            .await
+    }
+
+    /// Has a node ask for the head of a file: whether it gets there, and how large the file is.
+    pub async fn url_metadata(&self, node: &NodeName, url: &str) -> Result<UrlMetadata, PveError> {
+        self.get(&path(&["nodes", node.as_str(), "query-url-metadata"]), &Form::new().with("url", url)).await
     }
 
     /// Uploads a file, reading it from a stream of exactly `upload.size` bytes. The task copies it into place.

@@ -169,6 +169,9 @@ fn has_warnings(exit: &str) -> bool {
     exit.strip_prefix("WARNINGS: ").is_some_and(|count| !count.is_empty() && count.bytes().all(|b| b.is_ascii_digit()))
 }
 
+/// How soon a task's status is read again at first.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+
 impl Pve {
     /// What a task is doing.
     pub async fn task(&self, upid: &Upid) -> Result<TaskState, PveError> {
@@ -193,6 +196,8 @@ impl Pve {
     /// Waits for a task's end, on the node that runs it. Dropping the wait leaves the task alone.
     pub async fn wait(&self, upid: &Upid, wait: Wait) -> Result<Ended, PveError> {
         let since = Instant::now();
+        // Most tasks are short: the first looks come soon, later ones as asked for.
+        let mut pause = wait.poll.min(FIRST_LOOK);
         loop {
             match self.task(upid).await {
                 Ok(TaskState::Stopped(exit)) => return self.verdict(upid, exit).await,
@@ -206,7 +211,8 @@ impl Pve {
             if since.elapsed() >= wait.within {
                 return Err(PveError::TaskTimeout { upid: Box::new(upid.clone()), seconds: wait.within.as_secs() });
             }
-            sleep(wait.poll).await;
+            sleep(pause).await;
+            pause = wait.poll.min(pause * 5 / 4);
         }
     }
 

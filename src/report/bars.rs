@@ -18,8 +18,8 @@ use crate::types::StepId;
 const TICK: Duration = Duration::from_millis(120);
 
 const SPINNER: &str = "  {spinner} {wide_msg} {elapsed}";
-const BYTES: &str = "  {spinner} {msg} [{bar:20}] {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left";
-const BYTES_UNTIL_THE_END: &str = "  {spinner} {msg} {bytes}, {binary_bytes_per_sec}";
+const BYTES: &str = "      {msg:8} [{bar:20}] {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left";
+const BYTES_UNTIL_THE_END: &str = "      {msg:8} {bytes}, {binary_bytes_per_sec}";
 
 /// Draws a run with bars on stderr.
 pub struct Bars {
@@ -31,8 +31,8 @@ pub struct Bars {
 struct Row {
     bar: ProgressBar,
     title: String,
-    /// What moves, when bytes do.
-    moving: Option<String>,
+    /// A line below it for each thing that moves, while bytes do.
+    moving: Vec<(String, ProgressBar)>,
 }
 
 impl Bars {
@@ -62,22 +62,21 @@ impl Bars {
     fn begin(&self, step: &StepId, title: String) {
         let bar = self.multi.add(ProgressBar::no_length().with_style(style(SPINNER)).with_message(title.clone()));
         bar.enable_steady_tick(TICK);
-        self.rows().insert(step.clone(), Row { bar, title, moving: None });
+        self.rows().insert(step.clone(), Row { bar, title, moving: Vec::new() });
     }
 
     /// Takes the step's line away and gives its title.
     fn end(&self, step: &StepId) -> String {
         let Some(row) = self.rows().remove(step) else { return step.to_string() };
-        row.bar.finish_and_clear();
-        self.multi.remove(&row.bar);
+        for bar in row.moving.iter().map(|(_, bar)| bar).chain([&row.bar]) {
+            bar.finish_and_clear();
+            self.multi.remove(bar);
+        }
         row.title
     }
 
     fn message(&self, step: &StepId, of: impl FnOnce(&str) -> String) {
         if let Some(row) = self.rows().get_mut(step) {
-            if row.moving.take().is_some() {
-                row.bar.set_style(style(SPINNER));
-            }
             row.bar.set_message(of(&row.title));
         }
     }
@@ -85,22 +84,28 @@ impl Bars {
     fn bytes(&self, step: &StepId, moved: &Moved<'_>) {
         let mut rows = self.rows();
         let Some(row) = rows.get_mut(step) else { return };
-        if row.moving.as_deref() != Some(moved.what) {
-            row.moving = Some(moved.what.to_owned());
-            row.bar.set_style(style(if moved.total.is_some() { BYTES } else { BYTES_UNTIL_THE_END }));
-            row.bar.set_message(format!("{}: {}", row.title, moved.what));
+        let known = row.moving.iter().position(|(what, _)| what == moved.what);
+        let index = known.unwrap_or_else(|| {
+            let after = row.moving.last().map_or(&row.bar, |(_, bar)| bar);
+            let shape = style(if moved.total.is_some() { BYTES } else { BYTES_UNTIL_THE_END });
+            let bar = self.multi.insert_after(after, ProgressBar::no_length().with_style(shape));
+            bar.set_message(moved.what.to_owned());
             // What was there already says nothing about the rate.
-            row.bar.set_position(moved.cached);
-            row.bar.reset_eta();
-        }
+            bar.set_position(moved.cached);
+            bar.reset_eta();
+            row.moving.push((moved.what.to_owned(), bar));
+            row.moving.len() - 1
+        });
+        let bar = &row.moving[index].1;
         if let Some(total) = moved.total {
-            row.bar.set_length(total);
+            bar.set_length(total);
         }
-        row.bar.set_position(moved.done);
+        bar.set_position(moved.done);
     }
 
     fn closed(&self, outcome: Outcome) {
         for (_, row) in std::mem::take(&mut *self.rows()) {
+            row.moving.iter().for_each(|(_, bar)| bar.finish_and_clear());
             row.bar.finish_and_clear();
         }
         let tone = if outcome == Outcome::Done { Tone::Good } else { Tone::Bad };

@@ -25,7 +25,8 @@ struct Page<W> {
     out: W,
     bytes: Throttle,
     waiting: Throttle,
-    held: BTreeMap<StepId, (Option<Stamped>, Option<Stamped>)>,
+    /// What is not told yet: bytes by what moves, and what is waited for.
+    held: BTreeMap<StepId, (BTreeMap<String, Stamped>, Option<Stamped>)>,
     error: Option<io::Error>,
 }
 
@@ -61,12 +62,12 @@ impl<W: Write + Send> EventSink for JsonLines<W> {
 impl<W: Write> Page<W> {
     fn take(&mut self, stamped: Stamped) {
         match &stamped.event {
-            Event::Bytes { step, .. } => {
+            Event::Bytes { step, what, .. } => {
                 let held = &mut self.held.entry(step.clone()).or_default().0;
-                if self.bytes.admits(step, stamped.at) {
-                    *held = None;
+                if self.bytes.admits(&StepId::new(format!("{step} {what}")), stamped.at) {
+                    held.remove(what);
                 } else {
-                    *held = Some(stamped);
+                    held.insert(what.clone(), stamped);
                     return;
                 }
             }
@@ -101,7 +102,7 @@ impl<W: Write> Page<W> {
     /// Writes what was held back of a step, oldest first.
     fn release(&mut self, step: &StepId) {
         let (bytes, waiting) = self.held.remove(step).unwrap_or_default();
-        let mut held: Vec<Stamped> = bytes.into_iter().chain(waiting).collect();
+        let mut held: Vec<Stamped> = bytes.into_values().chain(waiting).collect();
         held.sort_by_key(|stamped| stamped.at);
         for stamped in &held {
             self.write(stamped);

@@ -41,12 +41,13 @@ struct Page<W> {
 struct Shown {
     title: String,
     waits: Option<(String, Option<String>)>,
-    moved: Option<Moved>,
+    /// By what moves, in the order in which it began.
+    moved: Vec<Moved>,
 }
 
 impl Shown {
     fn of(title: &str) -> Self {
-        Self { title: title.to_owned(), waits: None, moved: None }
+        Self { title: title.to_owned(), waits: None, moved: Vec::new() }
     }
 }
 
@@ -168,16 +169,21 @@ impl<W> Page<W> {
     }
 
     fn end(&mut self, step: &StepId) -> Shown {
-        self.bytes.forget(step);
         self.waiting.forget(step);
-        self.steps.remove(step).unwrap_or_else(|| Shown::of(step.as_str()))
+        let shown = self.steps.remove(step).unwrap_or_else(|| Shown::of(step.as_str()));
+        for moved in &shown.moved {
+            self.bytes.forget(&StepId::new(format!("{step} {}", moved.what)));
+        }
+        shown
     }
 
     fn finished(&mut self, step: &StepId, how: How, seconds: f64) -> String {
         let shown = self.end(step);
+        // What came or went first stands for all of it.
         let moved = shown
             .moved
-            .filter(|moved| moved.done > moved.cached)
+            .iter()
+            .find(|moved| moved.done > moved.cached)
             .map(|moved| format!(", {} {}", moved.what, text::bytes(moved.done - moved.cached)))
             .unwrap_or_default();
         let how = match how {
@@ -192,11 +198,19 @@ impl<W> Page<W> {
 
     fn bytes(&mut self, at: Timestamp, step: &StepId, now: &Bytes<'_>) -> Option<String> {
         let shown = self.steps.entry(step.clone()).or_insert_with(|| Shown::of(step.as_str()));
+        // Download and decode of one image go on side by side: each has its own rate and its own interval.
+        let of = StepId::new(format!("{step} {}", now.what));
+        let at_first = Moved { since: at, what: now.what.to_owned(), done: 0, cached: 0 };
+        let index = shown.moved.iter().position(|moved| moved.what == now.what).unwrap_or_else(|| {
+            shown.moved.push(at_first);
+            shown.moved.len() - 1
+        });
+        let moved = &mut shown.moved[index];
+        (moved.done, moved.cached) = (now.done, now.cached);
         // What was there when this transfer began says nothing about its rate.
-        let since = shown.moved.as_ref().filter(|moved| moved.what == now.what).map_or(at, |moved| moved.since);
-        shown.moved = Some(Moved { since, what: now.what.to_owned(), done: now.done, cached: now.cached });
-        self.bytes.begin(step, at);
-        if now.total.unwrap_or(now.done) < TINY || !self.bytes.admits(step, at) {
+        let since = moved.since;
+        self.bytes.begin(&of, at);
+        if now.total.unwrap_or(now.done) < TINY || !self.bytes.admits(&of, at) {
             return None;
         }
         let fresh = now.done.saturating_sub(now.cached);

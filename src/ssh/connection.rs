@@ -16,9 +16,10 @@ use tokio::sync::oneshot;
 
 use super::error::SshError;
 use super::open::{KEEPALIVE, open};
+use super::program::{self, Program};
 use super::pump::pump;
 use super::{Done, Input, Login, Sink};
-use crate::net::{Connector, Meter};
+use crate::net::{Connector, Meter, Reach};
 
 /// How often a running command's bytes are told to its meter.
 const TELL: Duration = Duration::from_millis(100);
@@ -45,8 +46,16 @@ pub(super) struct Watch {
 #[derive(Clone)]
 pub struct Ssh {
     login: Arc<Login>,
-    jobs: mpsc::Sender<Job>,
-    wake: Arc<UnixStream>,
+    by: By,
+}
+
+/// What makes the connection.
+#[derive(Clone)]
+enum By {
+    /// The built-in client, on its thread.
+    Thread { jobs: mpsc::Sender<Job>, wake: Arc<UnixStream> },
+    /// The system's own.
+    Program(Arc<Program>),
 }
 
 impl std::fmt::Debug for Ssh {
@@ -70,20 +79,32 @@ impl Drop for Hangup {
 /// Tells the thread when nobody waits for a command any more.
 struct Waiting<'a> {
     watch: Watch,
-    wake: &'a UnixStream,
+    wake: Option<&'a UnixStream>,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.watch.dropped.store(true, Ordering::Release);
         // A full pipe wakes as well as a fresh byte.
-        let _woken = (&*self.wake).write(&[0]);
+        let _woken = self.wake.map(|mut wake| wake.write(&[0]));
     }
 }
 
 impl Ssh {
     /// Connects, compares the host's key, logs in. Nothing is sent to a host with another key than it has to have.
     pub async fn connect(connector: &Connector, login: &Login) -> Result<Self, SshError> {
+        if let Some(program) = &login.program {
+            if connector.reach() != Reach::Anywhere {
+                // Where a program connects to can't be watched: the connector says no.
+                connector.tcp(&login.host, login.port).await?;
+                return Err(SshError::Closed { host: login.place() });
+            }
+            let (login, program) = (Arc::new(login.clone()), program.clone());
+            let asked = login.clone();
+            let connecting = tokio::task::spawn_blocking(move || Program::connect(&asked, program));
+            let made = connecting.await.unwrap_or_else(|_| Err(SshError::Closed { host: login.place() }))?;
+            return Ok(Self { login, by: By::Program(Arc::new(made)) });
+        }
         let tcp = connector.tcp(&login.host, login.port).await?;
         let tcp = tcp.into_std().map_err(SshError::Setup)?;
         tcp.set_nonblocking(false).map_err(SshError::Setup)?;
@@ -102,7 +123,7 @@ impl Ssh {
         std::thread::Builder::new().name("ssh".to_owned()).spawn(work).map_err(SshError::Setup)?;
         answer.await.unwrap_or_else(|_| Err(SshError::Closed { host: login.place() }))?;
         hangup.0 = None;
-        Ok(Self { login, jobs, wake: Arc::new(wake) })
+        Ok(Self { login, by: By::Thread { jobs, wake: Arc::new(wake) } })
     }
 
     /// Whom it is connected to.
@@ -128,9 +149,22 @@ impl Ssh {
         let closed = || SshError::Closed { host: self.login.place() };
         let (done, mut answer) = oneshot::channel();
         let watch = Watch::default();
-        let job = Job { command: command.to_owned(), stdin, stdout, watch: watch.clone(), done };
-        let _waiting = Waiting { watch: watch.clone(), wake: &self.wake };
-        self.jobs.send(job).map_err(|_| closed())?;
+        let _waiting;
+        match &self.by {
+            By::Thread { jobs, wake } => {
+                let job = Job { command: command.to_owned(), stdin, stdout, watch: watch.clone(), done };
+                _waiting = Waiting { watch: watch.clone(), wake: Some(wake) };
+                jobs.send(job).map_err(|_| closed())?;
+            }
+            By::Program(program) => {
+                let (moved, dropped) = (watch.moved.clone(), watch.dropped.clone());
+                let session = program::Session { command: command.to_owned(), stdin, stdout, moved, dropped };
+                _waiting = Waiting { watch: watch.clone(), wake: None };
+                let program = program.clone();
+                let run = move || drop(done.send(program.run(session)));
+                std::thread::Builder::new().name("ssh".to_owned()).spawn(run).map_err(SshError::Setup)?;
+            }
+        }
         let mut told = 0;
         let mut tell = || {
             let moved = watch.moved.load(Ordering::Relaxed);

@@ -79,6 +79,23 @@ pub enum SshError {
         #[source]
         source: NotAKey,
     },
+    /// The system's `ssh` does not know the host's key.
+    #[error("the key of {host} is not the one that is known: {said}")]
+    Unproven {
+        /// Host and port.
+        host: String,
+        /// What it says.
+        said: String,
+    },
+    /// The system's `ssh` does not run.
+    #[error("`ssh` can't be run for {host}")]
+    Program {
+        /// Host and port.
+        host: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The host let none of the keys in.
     #[error("{login} was not let in: {tried}")]
     Denied {
@@ -156,6 +173,11 @@ impl SshError {
                 "someone may be in between: compare the fingerprint on the host's console; only if the host was \
                  reinstalled, put its new key in the place of the old one in {by}"
             )),
+            Self::Unproven { .. } => Some(
+                "connect once with `ssh` and compare the fingerprint, or add the node's ssh.host_key to the site file"
+                    .to_owned(),
+            ),
+            Self::Program { .. } => Some("install OpenSSH's client, or leave out ssh.program".to_owned()),
             Self::RevokedHostKey { .. } => Some("do not connect to it until its keys were made anew".to_owned()),
             Self::Denied { .. } => {
                 Some("name a key file (`ssh.key`) or ask the agent (`ssh.agent: true`) in the site file".to_owned())

@@ -5,6 +5,8 @@
 //! Must not know: what the commands mean, plans, Proxmox VE. Progress goes to a [`crate::net::Meter`].
 //! Start reading at [`Ssh`]; `pump` holds the loop that moves the bytes.
 //!
+//! With `ssh.program` in the site file the connection is made by the system's own `ssh` (`program`).
+//!
 //! libssh2 is C that blocks, so each connection has a thread of its own (`connection`), and what is asked of it goes
 //! there through a queue. The TCP connection comes from [`crate::net::Connector`] like every other one.
 
@@ -12,6 +14,7 @@ mod connection;
 mod error;
 mod host_key;
 mod open;
+mod program;
 mod pump;
 #[cfg(test)]
 mod real;
@@ -42,6 +45,8 @@ pub struct Login {
     pub host_keys: Vec<HostKey>,
     /// A file in OpenSSH's `known_hosts` format. One that doesn't exist knows no host.
     pub known_hosts: Option<PathBuf>,
+    /// The system's `ssh`, where that shall make the connection instead of the built-in client.
+    pub program: Option<PathBuf>,
 }
 
 impl Login {

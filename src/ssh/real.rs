@@ -76,6 +76,7 @@ impl Sshd {
             agent: None,
             host_keys: vec![self.host_key("host")],
             known_hosts: None,
+            program: None,
         }
     }
 

@@ -317,3 +317,38 @@ async fn who_does_not_speak_ssh_is_told_from_who_is_not_there() {
     let error = connect(&outside).await.unwrap_err();
     assert!(matches!(error, SshError::Connect(_)) && !error.is_transient(), "{error:?}");
 }
+
+#[tokio::test]
+async fn the_systems_own_ssh_does_the_same() {
+    let Some(sshd) = Sshd::start() else { return };
+    let anywhere = Connector::new(Options::default()).unwrap();
+    let login = Login { program: Some("ssh".into()), ..sshd.login() };
+    let ssh = Ssh::connect(&anywhere, &login).await.unwrap_or_else(|error| panic!("{error:?}\n{}", sshd.log()));
+    assert!(sshd.log().contains("cipher: aes128-gcm@openssh.com"), "{}", sshd.log());
+    for (command, status, said) in
+        [("echo hello", 0, "hello\n"), ("echo oh >&2; exit 3", 3, ""), ("printf %s 'a  b'", 0, "a  b")]
+    {
+        let (done, out) = ssh.ask(command).await.unwrap();
+        assert_eq!((done.status, out.as_str()), (status, said), "{command}: {}", done.stderr);
+    }
+    let (stream, sent) = Stream::new(16 << 20);
+    let back = Digesting::default();
+    let meter = Counting::default();
+    let done = ssh.run("cat", Some(Box::new(stream)), Some(Box::new(back.clone())), &meter).await.unwrap();
+    let (digest, bytes) = back.0.lock().unwrap().clone();
+    assert!(done.is_ok() && bytes == 16 << 20);
+    assert_eq!(digest.finalize(), sent.lock().unwrap().clone().finalize());
+    assert_eq!(meter.0.load(Ordering::Relaxed), 32 << 20);
+    // One that nobody waits for any more ends.
+    let hangs = tokio::time::timeout(Duration::from_millis(300), ssh.ask("sleep 1000")).await;
+    assert!(hangs.is_err());
+    assert_eq!(ssh.ask("echo still").await.unwrap().1, "still\n");
+    let stranger = Login { host_keys: vec![sshd.host_key("stranger")], ..login.clone() };
+    let refused = Ssh::connect(&anywhere, &stranger).await.unwrap_err();
+    assert!(matches!(refused, SshError::Unproven { .. }), "{refused:?}");
+    let denied = Login { keys: vec![sshd.dir.path().join("stranger")], ..login.clone() };
+    let refused = Ssh::connect(&anywhere, &denied).await.unwrap_err();
+    assert!(matches!(refused, SshError::Denied { .. }), "{refused:?}");
+    // Where it goes can't be watched, so a rehearsal doesn't use it.
+    assert!(Ssh::connect(&connector(), &login).await.is_err());
+}

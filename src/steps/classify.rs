@@ -71,9 +71,10 @@ pub(super) fn by_ssh(doing: impl Into<String>, error: SshError) -> StepError {
     let class = match &error {
         error if error.may_have_run() => Class::Ambiguous,
         error if error.is_transient() => Class::Transient,
-        SshError::UnknownHostKey { .. } | SshError::ChangedHostKey { .. } | SshError::RevokedHostKey { .. } => {
-            Class::Refused
-        }
+        SshError::UnknownHostKey { .. }
+        | SshError::ChangedHostKey { .. }
+        | SshError::RevokedHostKey { .. }
+        | SshError::Unproven { .. } => Class::Refused,
         _ => Class::Permanent,
     };
     let hint = error.hint();

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use super::World;
 use super::classify::wrong;
 use crate::engine::{Class, Seen, StepCx, StepError};
-use crate::plan::{Output, Step};
+use crate::plan::Output;
+use crate::plan::step::Image;
 use crate::profile::edit::edit;
 use crate::profile::lock::{Lock, LockedImage, LockedTemplate, Trust};
 use crate::types::{NodeName, Sha256, StepId, VmId};
@@ -35,6 +36,14 @@ pub struct Files {
     pub talosconfig: PathBuf,
     /// The run's own directory, for copies of both.
     pub run: PathBuf,
+}
+
+/// What templates were made from.
+#[derive(Clone, Copy)]
+pub(super) struct MadeFrom<'a> {
+    pub(super) image: &'a Image,
+    /// The step that fetched it; none when its digest was known and only nodes did.
+    pub(super) fetched: Option<&'a StepId>,
 }
 
 /// Puts `text` in the place of the file at `path`, or makes it.
@@ -131,28 +140,31 @@ impl World {
 
     pub(super) fn write_lock(
         &self,
-        fetched: &StepId,
+        made: MadeFrom<'_>,
         templates: &BTreeMap<NodeName, VmId>,
         fingerprint: Sha256,
         cx: &StepCx<'_>,
     ) -> Result<Output, StepError> {
         let path = &self.files.lock;
         let doing = || format!("write {}", path.display());
-        let image = self.plan.steps().find_map(|planned| match &planned.step {
-            Step::FetchImage { image } if planned.id == *fetched => Some(image),
-            _ => None,
-        });
-        let Some(image) = image else { return Err(wrong(doing(), format!("the plan has no step {fetched}"))) };
-        let Some(Output::Image { sha256, bytes, .. }) = cx.output_of(fetched) else {
-            return Err(wrong(doing(), format!("{fetched} has not been done")));
+        let image = made.image;
+        let (sha256, bytes) = match made.fetched {
+            Some(fetched) => match cx.output_of(fetched) {
+                Some(Output::Image { sha256, bytes, .. }) => (*sha256, *bytes),
+                _ => return Err(wrong(doing(), format!("{fetched} has not been done"))),
+            },
+            None => match image.sha256 {
+                Some(sha256) => (sha256, image.bytes),
+                None => return Err(wrong(doing(), format!("nobody has seen {}", image.url))),
+            },
         };
         let mut lock = read_lock(path)?;
         lock.note_image(LockedImage {
             schematic: image.schematic.clone(),
             version: image.version.clone(),
             file: file_of(&image.url).to_owned(),
-            bytes: *bytes,
-            sha256: *sha256,
+            bytes,
+            sha256,
             trust: if image.sha256.is_some() { Trust::Pinned } else { Trust::FirstUse },
         });
         for (node, vmid) in templates {

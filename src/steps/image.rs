@@ -6,7 +6,7 @@ use super::World;
 use super::classify::{by_fetch, by_pve, by_qcow2, wrong};
 use super::task::finish;
 use crate::engine::{Class, Seen, StepCx, StepError};
-use crate::image::{Cached, Inspected, Limits, Qcow2, Wanted};
+use crate::image::{Cached, Inspected, Limits, Meters, Qcow2Stream, Wanted};
 use crate::net::Meter;
 use crate::plan::step::Image;
 use crate::plan::{Output, Step};
@@ -42,17 +42,18 @@ impl Target<'_> {
 
 impl World {
     /// The image in the cache with what is in it. A second call in one process only looks it up.
-    async fn cached(&self, image: &Image, cx: &StepCx<'_>) -> Result<Arc<(Cached, Inspected)>, StepError> {
-        let mut known = self.image.lock().await;
-        if let Some(found) = &*known {
+    pub(super) async fn cached(&self, image: &Image, cx: &StepCx<'_>) -> Result<Arc<(Cached, Inspected)>, StepError> {
+        let mut known = self.image.images.lock().await;
+        if let Some(found) = known.get(&image.url) {
             return Ok(found.clone());
         }
         let wanted = Wanted { url: image.url.clone(), sha256: image.sha256, bytes: Some(image.bytes) };
-        let meter = Counted(cx.counter("download"));
+        let (download, decode) = (Counted(cx.counter("download")), Counted(cx.counter("decode")));
+        let meters = Meters { download: &download, decode: &decode };
         let doing = format!("fetch {}", image.url);
-        let fetched = self.cache.fetch(&self.http, &wanted, Limits::default(), &meter).await;
+        let fetched = self.cache.fetch(&self.http, &wanted, Limits::default(), meters).await;
         let fetched = Arc::new(fetched.map_err(|error| by_fetch(doing, error))?);
-        *known = Some(fetched.clone());
+        known.insert(image.url.clone(), fetched.clone());
         Ok(fetched)
     }
 
@@ -97,7 +98,7 @@ impl World {
         Ok(if self.has_upload(target).await? { Seen::Done(Output::Nothing) } else { Seen::Missing })
     }
 
-    async fn has_upload(&self, target: Target<'_>) -> Result<bool, StepError> {
+    pub(super) async fn has_upload(&self, target: Target<'_>) -> Result<bool, StepError> {
         let doing = || format!("list storage {} on {}", target.storage, target.node);
         let held = self.pve.volumes(target.node, target.storage, Some("import"), None).await;
         let held = held.map_err(|error| by_pve(doing(), error))?;
@@ -110,28 +111,47 @@ impl World {
         target: Target<'_>,
         cx: &StepCx<'_>,
     ) -> Result<Output, StepError> {
+        let image = self.fetched(fetched, cx).await?;
+        // Those who take the same file at the same time: the other nodes whose upload is still to be made.
+        let takers = self.plan.steps().filter(|planned| match &planned.step {
+            Step::UploadImage { fetched: other, .. } => other == fetched && cx.output_of(&planned.id).is_none(),
+            _ => false,
+        });
+        self.send(&image, takers.count(), target, cx).await
+    }
+
+    /// Uploads the image, in the shape that Proxmox VE imports, and looks whether it is there.
+    pub(super) async fn send(
+        &self,
+        image: &Arc<(Cached, Inspected)>,
+        takers: usize,
+        target: Target<'_>,
+        cx: &StepCx<'_>,
+    ) -> Result<Output, StepError> {
         let doing = || format!("upload {} to {} on {}", target.file, target.storage, target.node);
-        let fetched = self.fetched(fetched, cx).await?;
-        let (cached, inspected) = &*fetched;
-        let qcow2 = Qcow2::prepare(&cached.path, inspected.clone(), Limits::default()).await;
-        let qcow2 = qcow2.map_err(|error| by_qcow2(doing(), error))?;
-        let stream = qcow2.stream().map_err(|error| by_qcow2(doing(), error))?;
-        let meter = Counted(cx.counter("upload"));
+        let shipment = self.image.qcow2(image, takers).await.map_err(|error| by_qcow2(doing(), error))?;
+        let stream = Qcow2Stream::of(&shipment.fanout).map_err(|error| by_qcow2(doing(), error))?;
+        let meter = Counted(cx.counter("ship"));
         let upload = Upload {
             node: target.node.clone(),
             storage: target.storage.clone(),
             kind: UploadKind::Import,
             file: target.file.to_owned(),
-            size: qcow2.file_bytes(),
-            sha256: Some(qcow2.sha256()),
+            size: shipment.qcow2.file_bytes(),
+            sha256: Some(shipment.qcow2.sha256()),
         };
         let sent = self.node_client(target.node).upload(&upload, stream, &meter).await;
         let upid = sent.map_err(|error| by_pve(doing(), error))?;
         finish(self, doing(), &upid, cx).await?;
+        self.confirm_upload(doing(), target).await
+    }
+
+    /// Looks whether the file is there: a task that ended well is no proof.
+    pub(super) async fn confirm_upload(&self, doing: String, target: Target<'_>) -> Result<Output, StepError> {
         if self.has_upload(target).await? {
             Ok(Output::Nothing)
         } else {
-            Err(wrong(doing(), "the task ended well and the file is not there".to_owned()))
+            Err(wrong(doing, "the task ended well and the file is not there".to_owned()))
         }
     }
 

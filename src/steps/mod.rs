@@ -19,17 +19,18 @@ mod machine;
 mod old;
 mod ours;
 mod perform;
+mod pull;
 mod shell;
+mod shipment;
 mod taken_over;
 mod task;
 mod verify;
 mod volume;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::command::Commands;
-use crate::image::{Cache, Cached, Inspected};
+use crate::image::Cache;
 use crate::k8s::Readyz;
 use crate::net::Connector;
 use crate::net::http::Client;
@@ -40,6 +41,7 @@ use crate::talos::secrets::Secrets;
 use crate::types::NodeName;
 use files::Files;
 pub use shell::Shells;
+pub use shipment::Looked;
 
 /// All that steps act on.
 pub struct World {
@@ -69,12 +71,9 @@ pub struct World {
     pub commands: Commands,
     /// Looks whether the Kubernetes API answers; none where nothing can be measured.
     pub readyz: Option<Readyz>,
-    /// The image, once it was looked at.
+    /// The images, once they were looked at, and how they travel.
     pub image: Looked,
 }
-
-/// The image as it lies in the cache, with what is in it: decoded once in a process, although several steps need it.
-pub type Looked = tokio::sync::Mutex<Option<Arc<(Cached, Inspected)>>>;
 
 impl World {
     /// Where the cluster's Kubernetes API is to be found.

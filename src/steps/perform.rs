@@ -1,11 +1,13 @@
 //! Which function does which step: the compiler keeps this table whole.
 
 use super::World;
+use super::files::MadeFrom;
 use super::finish::Source;
 use super::freeze::HandBack;
 use super::image::Target;
 use super::machine::Expected;
 use super::ours::Origin;
+use super::pull::Pull;
 use crate::engine::{Perform, Seen, StepCx, StepError};
 use crate::plan::{Output, Planned, Step};
 use crate::pve::vm::Forget;
@@ -50,7 +52,7 @@ impl Perform for World {
             Step::InstallFlux { .. } => self.probe_flux(cx).await,
             Step::AllocateVolume { fetched, volume } => self.probe_allocated(fetched, volume, cx).await,
             Step::FreeVolume { volume } => self.probe_freed(volume).await,
-            Step::UploadImage { node, storage, file, .. } => {
+            Step::UploadImage { node, storage, file, .. } | Step::PullImage { node, storage, file, .. } => {
                 self.probe_upload(Target { node, storage, file }, cx).await
             }
             Step::RemoveUpload { node, storage, file } => self.probe_removal(Target { node, storage, file }).await,
@@ -81,6 +83,10 @@ impl Perform for World {
             Step::FetchImage { image } => self.fetch_image(image, cx).await,
             Step::UploadImage { fetched, node, storage, file } => {
                 self.upload(fetched, Target { node, storage, file }, cx).await
+            }
+            Step::PullImage { image, fetched, node, storage, file, instead } => {
+                let pull = Pull { image, fetched: fetched.as_ref(), instead: instead.as_ref() };
+                self.pull(pull, Target { node, storage, file }, cx).await
             }
             Step::RemoveUpload { node, storage, file } => self.remove_upload(Target { node, storage, file }, cx).await,
             Step::AllocateVolume { fetched, volume } => self.allocate(fetched, volume, cx).await,
@@ -154,8 +160,9 @@ impl Perform for World {
             Step::CompareTalosctl { version } => Ok(self.compare_talosctl(version, cx).await),
             Step::EditProfile { set } => self.edit_profile(set),
             Step::RestoreFiles { from } => self.restore_files(from),
-            Step::WriteLock { fetched, templates, fingerprint } => {
-                self.write_lock(fetched, templates, *fingerprint, cx)
+            Step::WriteLock { fetched, image, templates, fingerprint } => {
+                let made = MadeFrom { image, fetched: fetched.as_ref() };
+                self.write_lock(made, templates, *fingerprint, cx)
             }
         }
     }

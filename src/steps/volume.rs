@@ -4,24 +4,73 @@
 //! PVE/Storage/*Plugin.pm, `alloc_image`), so that whoever finds it knows whose it is, and nothing else is ever written to
 //! or freed.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use super::World;
-use super::classify::{by_pve, by_qcow2, refused, wrong};
-use super::image::Counted;
+use super::classify::{by_pve, refused, wrong};
 use super::shell::as_root;
-use crate::engine::{Seen, StepCx, StepError};
-use crate::image::{self, Destination, ExtentStream, Limits, Stored, receiver};
-use crate::net::Meter as _;
-use crate::plan::Output;
+use crate::engine::{Counter, Seen, StepCx, StepError};
+use crate::image::{self, Content, Destination, ExtentStream, Settled, Stored, receiver};
+use crate::net::Silent;
+use crate::plan::check::size;
 use crate::plan::step::{NodeVolume, Unwritten};
+use crate::plan::{Output, Step};
 use crate::pve::vm::VmRef;
-use crate::ssh::word;
+use crate::ssh::{Collected, Done, Ssh, SshError, word};
 use crate::types::StepId;
+
+/// How often it is told how far the receiver is.
+const TELL: Duration = Duration::from_millis(200);
 
 /// `pvesm list` prints a heading, then id, format, content type, size in bytes and owner of each volume.
 fn size_in(list: &str, volume: &NodeVolume) -> Option<u64> {
     let line = list.lines().find(|line| line.split_whitespace().next() == Some(volume.volume.as_str()))?;
     // A size that can't be read is none that fits.
     Some(line.split_whitespace().nth(3).and_then(|size| size.parse().ok()).unwrap_or(0))
+}
+
+/// A receiver's run with what is told of it.
+struct Told<'a> {
+    ship: Counter<'a>,
+    write: Counter<'a>,
+    content: &'a Content,
+}
+
+impl Told<'_> {
+    /// Runs the receiver and returns how it ended and all that it said.
+    async fn run(&self, ssh: &Ssh, command: &str, stream: ExtentStream) -> (Result<Done, SshError>, String) {
+        let answer = Collected::default();
+        for counter in [&self.ship, &self.write] {
+            counter.total(self.content.data_bytes);
+        }
+        let gone = stream.gone();
+        let (mut shipped, mut written) = (0, 0);
+        let mut tell = |answer: &str| {
+            let now = gone.load(Ordering::Relaxed);
+            self.ship.add(now.saturating_sub(shipped));
+            shipped = now.max(shipped);
+            let now = Settled::parse(answer).bytes;
+            self.write.add(now.saturating_sub(written));
+            written = now.max(written);
+        };
+        let running = ssh.run(command, Some(Box::new(stream)), Some(Box::new(answer.clone())), &Silent);
+        let mut running = std::pin::pin!(running);
+        loop {
+            tokio::select! {
+                biased;
+                ran = &mut running => {
+                    let said = answer.text();
+                    tell(&said);
+                    if let Some(stored) = Stored::parse(&said) {
+                        self.write.add(stored.bytes.saturating_sub(written));
+                    }
+                    return (ran, said);
+                }
+                () = tokio::time::sleep(TELL) => tell(&answer.text()),
+            }
+        }
+    }
 }
 
 impl World {
@@ -102,30 +151,39 @@ impl World {
             return Err(wrong(doing, format!("it is at {path}, which is neither a file nor a device on the node"))
                 .hinted("use `transport: upload`"));
         }
-        let fetched = self.fetched(fetched, cx).await?;
-        let (cached, inspected) = &*fetched;
-        let content = &inspected.content;
-        let stream = ExtentStream::open(&cached.path, inspected, Limits::default());
-        let stream = stream.map_err(|error| by_qcow2(&doing, error))?;
-        let meter = Counted(cx.counter("stream"));
-        meter.total(content.data_bytes);
+        let image = self.fetched(fetched, cx).await?;
+        let content = &image.1.content;
+        // Those who take the same image at the same time: the other nodes that don't have it yet.
+        let takers = self.plan.steps().filter(|planned| match &planned.step {
+            Step::StreamImage { fetched: other, .. } => other == fetched && cx.output_of(&planned.id).is_none(),
+            _ => false,
+        });
+        let fanout = self.image.extents(&image, takers.count()).await;
+        let from = self.image.settled(cx.step());
+        if from > 0 {
+            cx.notice(format!("{} has the first {} of the disk and goes on there", volume.node, size(from)));
+        }
         let ssh = self.shell(&doing, &volume.node).await?;
-        let answer = crate::ssh::Collected::default();
         let unwritten = match unwritten {
             Unwritten::Zeros => image::Unwritten::Zeros,
             Unwritten::Garbage => image::Unwritten::Garbage,
         };
-        let to = Destination { path: &word(&path), name: volume.name(), unwritten };
+        let to = Destination { path: &word(&path), name: volume.name(), unwritten, from };
         let command = as_root(ssh.login(), &receiver(to, content));
-        let ran = ssh.run(&command, Some(Box::new(stream)), Some(Box::new(answer.clone())), &meter).await;
+        let stream = ExtentStream::of(&fanout, from).map_err(|error| wrong(&doing, error.to_string()))?;
+        let told = Told { ship: cx.counter("ship"), write: cx.counter("write"), content };
+        let (ran, said) = told.run(&ssh, &command, stream).await;
+        // What is on the disk stays there whatever became of the connection; what was refused begins anew.
+        let refused = matches!(&ran, Ok(done) if !done.is_ok() && done.status != 3);
+        self.image.settle(cx.step(), if refused { 0 } else { Settled::parse(&said).offset.max(from) });
         let done = self.outcome(&doing, &volume.node, ran)?;
         if !done.is_ok() {
             return Err(wrong(doing, format!("the receiver on {}: {}", volume.node, done.why())));
         }
-        let said = answer.text();
         let stored = Stored::parse(&said);
         let stored =
             stored.ok_or_else(|| wrong(&doing, format!("the receiver's answer is not one: {}", said.trim())))?;
+        self.image.settle(cx.step(), 0);
         if stored.is(content) {
             return Ok(Output::Nothing);
         }

@@ -557,6 +557,36 @@ fn assert_undone(world: &World, memory: &Memory, failed: &StepId) {
     }
 }
 
+#[test]
+fn templates_side_by_side_hold_each_other_back_in_nothing() {
+    let chain = |node: &str, vmid: u32| {
+        let id = |what: &str| format!("template/{node}/{what}");
+        let undo = || Undo::By(Box::new(Step::DeleteOurVm { vm: vm(vmid) }));
+        vec![
+            planned(&id("upload"), Step::ConfirmFacts, &[], undo()),
+            planned(&id("create"), Step::StartVm { vm: vm(vmid) }, &[&id("upload")], undo()),
+            planned(&id("seal"), Step::StartVm { vm: vm(vmid) }, &[&id("create")], Undo::Nothing),
+        ]
+    };
+    let mut phases = plan();
+    phases[0].steps = [chain("pve1", 901), chain("pve2", 902), chain("pve3", 903)].concat();
+    phases[0].width = 4;
+    for what in ["upload", "create", "seal"] {
+        for fault in [Fault::Before(Class::Permanent), Fault::After(Class::Permanent)] {
+            let (world, memory) = (World { phases: phases.clone(), ..World::default() }, Memory::default());
+            world.faults.borrow_mut().insert(StepId::from(format!("template/pve2/{what}").as_str()), fault);
+            assert_eq!(live(&world, &memory, None, None), Some(Outcome::Failed));
+            let there: Vec<String> = world.effects.borrow().iter().map(ToString::to_string).collect();
+            let expected =
+                ["pve1", "pve3"].map(|node| ["create", "seal", "upload"].map(|s| format!("template/{node}/{s}")));
+            assert_eq!(there, expected.concat(), "{what} {fault:?}: the others are done, and nothing of pve2 is left");
+            resume_to_the_end(&world, &memory, "after one node failed");
+            // What was right was not made again.
+            assert_eq!(world.applied.borrow()[&StepId::from("template/pve1/create")], 1);
+        }
+    }
+}
+
 fn reopening(step: &str, times: u32) -> (World, Memory) {
     let world = World::new();
     world.reopen.borrow_mut().insert(StepId::from(step), times);

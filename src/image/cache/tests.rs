@@ -64,6 +64,8 @@ impl Store {
     }
 }
 
+const SILENT: Meters<'static> = Meters { download: &Silent, decode: &Silent };
+
 fn content(length: u32) -> Vec<u8> {
     (0..length).map(|index| (index.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()[0]).collect()
 }
@@ -73,7 +75,7 @@ fn wanted(server: &Server, file: Option<&[u8]>) -> Wanted {
 }
 
 async fn bring(cache: &Cache, server: &Server, wanted: &Wanted) -> Result<Cached, FetchError> {
-    cache.bring(&server.client, wanted, |_: &Path| Ok(()), &Silent).await.map(|(cached, ())| cached)
+    cache.bring(&server.client, wanted, |_: Input| Ok(()), SILENT).await.map(|(cached, ())| cached)
 }
 
 /// Every file in the cache but for locks.
@@ -115,7 +117,10 @@ async fn an_image_is_fetched_once_and_found_again() {
     let cache = Cache::new(folder.path());
     let meter = Counted::default();
     let wanted = Wanted { bytes: Some(file.len() as u64), ..wanted(&server, None) };
-    let (first, inspected) = cache.fetch(&server.client, &wanted, Limits::default(), &meter).await.unwrap();
+    let (first, inspected) = cache
+        .fetch(&server.client, &wanted, Limits::default(), Meters { download: &meter, decode: &Silent })
+        .await
+        .unwrap();
     assert_eq!((first.sha256, first.fetched), (Sha256::of(&file), file.len() as u64));
     assert_eq!(fs::read(&first.path).unwrap(), file);
     assert_eq!(first.path, folder.path().join("sha256").join(first.sha256.to_string()));
@@ -125,7 +130,10 @@ async fn an_image_is_fetched_once_and_found_again() {
 
     for again in [wanted.clone(), Wanted { sha256: Some(first.sha256), ..wanted }] {
         let meter = Counted::default();
-        let (second, same) = cache.fetch(&server.client, &again, Limits::default(), &meter).await.unwrap();
+        let (second, same) = cache
+            .fetch(&server.client, &again, Limits::default(), Meters { download: &meter, decode: &Silent })
+            .await
+            .unwrap();
         assert_eq!((second.fetched, &second.path, &same), (0, &first.path, &inspected));
         assert_eq!(meter.moved.into_inner(), first.bytes);
     }
@@ -141,7 +149,8 @@ async fn a_cut_download_goes_on_at_the_cut_with_a_fresh_address() {
         let meter = Counted::default();
         let wanted = wanted(&server, Some(&file));
         let cache = Cache::new(folder.path());
-        let fetched = cache.bring(&server.client, &wanted, |_: &Path| Ok(()), &meter).await;
+        let meters = Meters { download: &meter, decode: &Silent };
+        let fetched = cache.bring(&server.client, &wanted, |_: Input| Ok(()), meters).await;
         if missing == 1 {
             // The second attempt brought nothing: whether to go on is the caller's decision, and it goes on where it was.
             assert!(matches!(&fetched, Err(error @ FetchError::Cut { .. }) if error.is_transient()), "{fetched:?}");
@@ -267,7 +276,7 @@ async fn an_unsound_image_is_refused_and_leaves_nothing() {
         let server = Store::new(file).start().await;
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path());
-        let failed = cache.fetch(&server.client, &wanted(&server, None), Limits::default(), &Silent).await.unwrap_err();
+        let failed = cache.fetch(&server.client, &wanted(&server, None), Limits::default(), SILENT).await.unwrap_err();
         assert!(matches!(failed, FetchError::Image(_)) && !failed.is_transient(), "{failed:?}");
         assert_eq!(left(folder.path()), [""; 0]);
     }
@@ -306,4 +315,32 @@ async fn an_answer_that_is_no_file_is_told_in_its_words() {
     let folder = tempfile::tempdir().unwrap();
     let failed = bring(&Cache::new(folder.path()), &server, &wanted(&server, None)).await.unwrap_err();
     assert!(matches!(failed, FetchError::Redirects { .. }));
+}
+
+#[test]
+fn what_was_used_last_is_kept_longest() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::new(folder.path());
+    assert_eq!(cache.list().unwrap(), []);
+    let day = Duration::from_hours(24);
+    for (days, length) in [(3_u32, 300), (1, 100), (2, 200)] {
+        let sha256 = Sha256::of(&days.to_le_bytes());
+        fs::create_dir_all(folder.path().join("sha256")).unwrap();
+        fs::write(cache.path(sha256), vec![0; length]).unwrap();
+        let file = File::options().append(true).open(cache.path(sha256)).unwrap();
+        file.set_modified(SystemTime::now() - day * days).unwrap();
+        let url = format!("https://factory.example/{days}?token=x");
+        cache.remember(&Wanted { url, sha256: None, bytes: None }, sha256).unwrap();
+    }
+    let bytes = |kept: &[Kept]| kept.iter().map(|kept| kept.bytes).collect::<Vec<_>>();
+    let all = cache.list().unwrap();
+    assert_eq!(bytes(&all), [100, 200, 300]);
+    assert_eq!(all[0].url.as_deref(), Some("https://factory.example/1"));
+    assert_eq!(bytes(&cache.beyond(600).unwrap()), []);
+    assert_eq!(bytes(&cache.beyond(350).unwrap()), [300]);
+    // Nothing older stays than what went.
+    assert_eq!(bytes(&cache.beyond(150).unwrap()), [200, 300]);
+    cache.remove(&cache.beyond(350).unwrap()).unwrap();
+    assert_eq!(bytes(&cache.list().unwrap()), [100, 200]);
+    assert_eq!(fs::read_dir(folder.path().join("address")).unwrap().count(), 2);
 }

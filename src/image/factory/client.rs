@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::super::schematic::Schematic;
 use super::super::source::{self, Ask, FetchError, Followed, REQUEST_ID, content_length, follow, text_of};
-use super::{Arch, Boot, Build, Extension, FactoryError, ImageHead, InstallerHead, Submitted};
+use super::{Arch, Boot, Build, Encoding, Extension, FactoryError, ImageHead, InstallerHead, Submitted};
 use crate::net::http::{Answer, Body, Client, HttpError, Request};
 use crate::types::{SchematicId, Version, VersionWish};
 
@@ -62,6 +62,11 @@ impl Factory {
         let host = source::https(&base).as_ref().and_then(Uri::authority).map(ToString::to_string);
         let host = host.ok_or_else(|| FactoryError::Url { url: source::without_query(url).to_owned() })?;
         Ok(Self { client, base, registry: registry.map_or(host, ToOwned::to_owned) })
+    }
+
+    /// Whether it is told who asks: then nobody gets an image by its address alone.
+    pub fn wants_credentials(&self) -> bool {
+        self.client.is_introduced()
     }
 
     /// All versions that are served, ascending.
@@ -135,20 +140,24 @@ impl Factory {
         })
     }
 
-    /// Where the disk image is. Of all encodings it is the one that the factory most likely has already.
-    pub fn image_url(&self, build: &Build) -> String {
+    /// Where the disk image is.
+    pub fn image_url(&self, build: &Build, encoding: Encoding) -> String {
         let arch = match build.arch {
             Arch::Amd64 => "amd64",
             Arch::Arm64 => "arm64",
         };
         let secure = secure_suffix(build);
-        format!("{}/image/{}/{}/nocloud-{arch}{secure}.raw.xz", self.base, build.schematic, build.version.tag())
+        let suffix = match encoding {
+            Encoding::RawXz => "raw.xz",
+            Encoding::Qcow2 => "qcow2",
+        };
+        format!("{}/image/{}/{}/nocloud-{arch}{secure}.{suffix}", self.base, build.schematic, build.version.tag())
     }
 
     /// Has the disk image built, if need be, and asks for its size. Can take many minutes.
-    pub async fn head_image(&self, build: &Build) -> Result<ImageHead, FactoryError> {
+    pub async fn head_image(&self, build: &Build, encoding: Encoding) -> Result<ImageHead, FactoryError> {
         let what = format!("the image of Talos {} with schematic {}", build.version, build.schematic);
-        let url = self.image_url(build);
+        let url = self.image_url(build, encoding);
         let answered = match self.ask(Question::head(&what, url.clone(), "*/*")).await {
             Err(error) => return Err(self.explain(build, error, url, "*/*").await),
             Ok(answered) => answered,

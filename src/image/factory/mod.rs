@@ -37,6 +37,15 @@ pub enum Boot {
     Secure,
 }
 
+/// How a disk image is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// `.raw.xz`: the smallest, with checks in it, and of all the one that a factory most likely has already.
+    RawXz,
+    /// `.qcow2`: what Proxmox VE imports as it is.
+    Qcow2,
+}
+
 /// What the factory is asked to build: a disk image and the installer that goes with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Build {

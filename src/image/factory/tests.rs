@@ -97,9 +97,12 @@ async fn a_schematic_is_submitted_and_its_id_compared() {
 async fn image_and_installer_are_found() {
     let (server, factory) = start(factory).await;
     let build = build(EMPTY, Version::new(1, 13, 9));
-    let head = factory.head_image(&build).await.unwrap();
+    let head = factory.head_image(&build, Encoding::RawXz).await.unwrap();
     assert_eq!(head, ImageHead { bytes: 50, server: Some("Image Factory v1.5.0".to_owned()) });
-    assert_eq!(factory.image_url(&build), format!("{}/image/{EMPTY}/v1.13.9/nocloud-amd64.raw.xz", server.url));
+    assert_eq!(
+        factory.image_url(&build, Encoding::RawXz),
+        format!("{}/image/{EMPTY}/v1.13.9/nocloud-amd64.raw.xz", server.url)
+    );
     let installer = factory.head_installer(&build).await.unwrap();
     assert_eq!(installer.digest.as_deref(), Some("sha256:abc"));
     let host = server.url.strip_prefix("https://").unwrap();
@@ -113,7 +116,7 @@ async fn image_and_installer_are_found() {
         elsewhere.installer(&secure),
         format!("registry.example:5000/nocloud-installer-secureboot/{EMPTY}:v1.13.9")
     );
-    assert!(elsewhere.image_url(&secure).ends_with("/v1.13.9/nocloud-arm64-secureboot.raw.xz"));
+    assert!(elsewhere.image_url(&secure, Encoding::RawXz).ends_with("/v1.13.9/nocloud-arm64-secureboot.raw.xz"));
 }
 
 #[tokio::test]

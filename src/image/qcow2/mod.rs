@@ -9,8 +9,10 @@
 //! The format: QEMU's `docs/interop/qcow2.txt`, version 3, 64 KiB clusters, 16-bit reference counts, nothing optional.
 
 mod layout;
+mod read;
 mod stream;
 
+pub(super) use read::{Qcow2Reader, ReadError};
 pub use stream::{Qcow2, Qcow2Error, Qcow2Stream};
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::super::inspect::{Inspected, read_through};
 use super::super::talos_disk::tests::disk;
 use super::super::walker::tests::{file, xz};
 use super::super::walker::{Limits, WalkError, walk};
-use super::stream::{Qcow2, Qcow2Error};
+use super::stream::{Qcow2, Qcow2Error, Qcow2Stream};
 use crate::types::Sha256;
 
 fn be(file: &[u8], at: usize, length: usize) -> u64 {
@@ -119,7 +119,7 @@ async fn the_stream_is_a_qcow2_of_the_disk_with_the_announced_length_and_digest(
     let inspected = super::super::inspect(image.path(), Limits::default()).await.unwrap();
     let qcow2 = Qcow2::prepare(image.path(), inspected, Limits::default()).await.unwrap();
     let mut sent = Vec::new();
-    let mut stream = qcow2.stream().unwrap();
+    let mut stream = Qcow2Stream::of(&qcow2.fanout(1)).unwrap();
     while let Some(chunk) = stream.next().await {
         sent.extend_from_slice(&chunk.unwrap());
     }
@@ -192,4 +192,37 @@ fn qemu_finds_no_fault_and_converts_it_back_to_the_disk() {
     let done = Command::new("qemu-img").args(["convert", "-O", "raw"]).arg(&qcow2).arg(&raw).status().unwrap();
     assert!(done.success());
     assert!(std::fs::read(&raw).unwrap() == disk);
+}
+
+#[test]
+fn our_files_and_those_of_qemu_are_read_as_the_same_disk() {
+    let disk = disk(40, &["EFI", "BIOS", "BOOT", "META"]);
+    let image = file(&disk);
+    let expected = read_through(image.path(), Limits::default()).unwrap();
+    let ours = file(&collect(&prepare(image.path()).unwrap()).unwrap());
+    assert_eq!(read_through(ours.path(), Limits::default()).unwrap(), expected);
+    if Command::new("qemu-img").arg("--version").output().is_err() {
+        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none_or(|set| set != "1"), "qemu-img is required");
+        eprintln!("SKIPPED: qemu-img not found");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for options in ["cluster_size=8192", "cluster_size=65536,compat=0.10", "cluster_size=2M"] {
+        let qcow2 = folder.path().join("theirs.qcow2");
+        let mut made = Command::new("qemu-img");
+        made.args(["convert", "-f", "raw", "-O", "qcow2", "-o", options]);
+        assert!(made.arg(image.path()).arg(&qcow2).status().unwrap().success());
+        assert_eq!(read_through(&qcow2, Limits::default()).unwrap(), expected, "{options}");
+    }
+    for (options, why) in [(["-c", "-O"], "compressed"), (["-B", "theirs.qcow2"], "backing")] {
+        let qcow2 = folder.path().join("refused.qcow2");
+        let mut command = Command::new("qemu-img");
+        command.current_dir(folder.path()).arg("convert").args(["-f", "raw"]).args(options);
+        if options[0] == "-B" {
+            command.args(["-F", "qcow2", "-O"]);
+        }
+        assert!(command.arg("qcow2").arg(image.path()).arg(&qcow2).status().unwrap().success());
+        let refused = read_through(&qcow2, Limits::default()).unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
 }

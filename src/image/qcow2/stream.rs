@@ -10,14 +10,15 @@ use futures_util::Stream;
 use sha2::Digest as _;
 use tokio::sync::mpsc;
 
+use super::super::fanout::{Fanout, GivenUp};
 use super::super::inspect::{CLUSTER, Inspected};
 use super::super::walker::{Content, Extent, Limits, WalkError, walk};
 use super::layout::Layout;
 use crate::types::Sha256;
 
 const CLUSTER_BYTES: usize = 64 << 10;
-/// Chunks that may wait for the network, 64 KiB each.
-const AHEAD: usize = 32;
+/// How much is handed over at once.
+const HANDFUL: usize = 512 << 10;
 
 /// Why no qcow2 came of an image.
 #[derive(Debug, thiserror::Error)]
@@ -97,21 +98,31 @@ impl Qcow2 {
         &self.inspected.content
     }
 
-    /// The file's bytes, in order. Decoding runs on its own thread, at most 2 MiB ahead of whoever takes the chunks, and
-    /// ends when they are no longer taken. The last chunk comes only after the whole image was verified to be the one
-    /// that was inspected: otherwise the stream ends with an error, short of its announced length.
-    pub fn stream(&self) -> Result<Qcow2Stream, Qcow2Error> {
-        let (send, chunks) = mpsc::channel(AHEAD);
+    /// The file's bytes, in order, for as many as take them at once: a [`Qcow2Stream`] each. The last chunk comes only
+    /// after the whole image was verified to be the one that was inspected: otherwise the stream ends with an error, short
+    /// of its announced length.
+    pub fn fanout(&self, takers: usize) -> Fanout {
         let qcow2 = self.clone();
-        let work = move || {
-            let failed = qcow2.emit(|chunk| send.blocking_send(Ok(chunk)).map_err(|_| Qcow2Error::GivenUp));
-            if let Err(error) = failed {
-                // Nobody listens any more when the upload was given up, and that is no news then.
-                let _ = send.blocking_send(Err(io::Error::other(error)));
-            }
-        };
-        std::thread::Builder::new().name("qcow2".to_owned()).spawn(work).map_err(Qcow2Error::Thread)?;
-        Ok(Qcow2Stream { chunks })
+        Fanout::new(takers, move |each| {
+            let mut given_up = false;
+            // Clusters are handed out many at a time: each hand-over wakes a thread.
+            let mut gathered = Vec::with_capacity(HANDFUL);
+            let mut pass_on = |chunk: Bytes| {
+                each(chunk).map_err(|GivenUp| {
+                    given_up = true;
+                    Qcow2Error::GivenUp
+                })
+            };
+            let emitted = qcow2.emit(|chunk| {
+                gathered.extend_from_slice(&chunk);
+                if gathered.len() < HANDFUL {
+                    return Ok(());
+                }
+                pass_on(std::mem::replace(&mut gathered, Vec::with_capacity(HANDFUL)).into())
+            });
+            let emitted = emitted.and_then(|()| if gathered.is_empty() { Ok(()) } else { pass_on(gathered.into()) });
+            if given_up { Ok(()) } else { emitted.map_err(io::Error::other) }
+        })
     }
 
     /// Decodes the image and gives the file's chunks to `each`, in order, the last one only after the verdict.
@@ -167,10 +178,31 @@ fn pieces(extent: Extent<'_>) -> impl Iterator<Item = (u64, usize, &[u8])> {
     })
 }
 
-/// The bytes of a [`Qcow2`] in order, [`Qcow2::file_bytes`] in all. An error in it holds a [`Qcow2Error`].
+/// The bytes of a [`Qcow2`] in order, [`Qcow2::file_bytes`] in all. An error in it tells what a [`Qcow2Error`] did.
 #[derive(Debug)]
 pub struct Qcow2Stream {
     chunks: mpsc::Receiver<io::Result<Bytes>>,
+}
+
+impl Qcow2Stream {
+    /// One taker's stream.
+    pub fn of(fanout: &Fanout) -> Result<Self, Qcow2Error> {
+        let mut taken = fanout.join().map_err(Qcow2Error::Thread)?;
+        let (send, chunks) = mpsc::channel(1);
+        let work = move || {
+            loop {
+                let next = taken.next();
+                let over = !matches!(next, Ok(Some(_)));
+                let Some(next) = next.transpose() else { return };
+                // Nobody listens any more when the upload was given up.
+                if send.blocking_send(next).is_err() || over {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().name("qcow2".to_owned()).spawn(work).map_err(Qcow2Error::Thread)?;
+        Ok(Self { chunks })
+    }
 }
 
 impl Stream for Qcow2Stream {

@@ -50,14 +50,14 @@ pub(super) fn templates(wanted: &Wanted, seen: &Observed, found: &mut Vec<Findin
     let sources = sources(wanted, seen);
     let import = "add it to a file based one: pvesm set local --content iso,vztmpl,backup,import (PVE 8.4 or later)";
     // What speaks against making a template on a node, each way's reason.
-    let reasons = |node: &NodeName| way(wanted, seen, node).err().unwrap_or_default().join("; ");
+    let reasons = |spot: &Spot| way(wanted, seen, spot).err().unwrap_or_default().join("; ");
     for spot in sources.missing.iter().filter(has_storage) {
         match seen.shells.get(&spot.node) {
             Some(Some(problem)) => found.push(Finding {
-                what: format!("no template can be made on {}: {}", spot.node, reasons(&spot.node)),
+                what: format!("no template can be made on {}: {}", spot.node, reasons(spot)),
                 ..problem.clone()
             }),
-            _ => found.push(Finding::refusal(reasons(&spot.node), import)),
+            _ => found.push(Finding::refusal(reasons(spot), import)),
         }
     }
     for template in &seen.templates {
@@ -70,8 +70,7 @@ pub(super) fn templates(wanted: &Wanted, seen: &Observed, found: &mut Vec<Findin
         }
     }
     for (spot, origin) in sources.origins.iter().filter(|(spot, _)| sources.moves(spot)) {
-        let node = &spot.node;
-        let why = format!("{}, so no template can be made there", reasons(node));
+        let why = format!("{}, so no template can be made there", reasons(spot));
         found.push(if seen.may_migrate {
             Finding::warning(
                 format!("{why}: its VMs are cloned on {origin} and moved"),

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::plan::make::{Draft, fetch_id, planned};
+use crate::plan::sources::By;
+use crate::plan::step::Image;
 use crate::plan::{Phase, Planned, Step};
 
 pub(in crate::plan) fn finish(draft: &Draft<'_>) -> Phase {
@@ -34,13 +36,31 @@ pub(in crate::plan) fn finish_templates(draft: &Draft<'_>) -> Option<Phase> {
 /// Images and templates go into the lock, one after another.
 fn locks(draft: &Draft<'_>, steps: &mut Vec<Planned>) {
     let wanted = draft.wanted;
-    for image in &draft.images {
-        let of_image = || draft.templates.iter().filter(|(spot, _)| spot.schematic == image.schematic);
+    let mut seen: Vec<&Image> = draft.images.clone();
+    // What nodes fetched by a digest that was known never came here.
+    let pulled = draft
+        .templates
+        .iter()
+        .filter(|(_, made)| matches!(made.way.as_ref().map(|way| &way.by), Some(By::Pull { .. })));
+    for image in pulled.filter_map(|(spot, _)| draft.seen.pull_of(&spot.schematic)) {
+        if !seen.contains(&image) {
+            seen.push(image);
+        }
+    }
+    for image in seen {
+        let is_pulled = image.url.ends_with(".qcow2");
+        let of_image = || {
+            draft.templates.iter().filter(|(spot, made)| {
+                let pulled = matches!(made.way.as_ref().map(|way| &way.by), Some(By::Pull { .. }));
+                spot.schematic == image.schematic && (pulled == is_pulled || made.reused)
+            })
+        };
         let Some((_, first)) = of_image().next() else { continue };
         let templates = of_image().map(|(spot, template)| (spot.node.clone(), template.vm.vmid)).collect();
-        let fetched = fetch_id(wanted, &image.schematic);
-        let id = fetched.as_str().replace("image/fetch", "finish/lock");
-        let lock = Step::WriteLock { fetched, templates, fingerprint: first.fingerprint };
+        let id = fetch_id(wanted, image);
+        let fetched = draft.images.contains(&image).then(|| id.clone());
+        let id = id.as_str().replace("image/fetch", "finish/lock");
+        let lock = Step::WriteLock { fetched, image: image.clone(), templates, fingerprint: first.fingerprint };
         let before = steps.last().map(|planned: &Planned| planned.id.clone());
         steps.push(planned(id, lock, &before.iter().collect::<Vec<_>>()));
     }

@@ -56,7 +56,7 @@ fn create_id(wanted: &Wanted, spot: &Spot) -> StepId {
 }
 
 /// Uploads, creates, seals and reads back; leftovers of earlier runs go first.
-pub(in crate::plan) fn template(draft: &Draft<'_>) -> Phase {
+pub(in crate::plan) fn template(draft: &Draft<'_>) -> Result<Phase, PlanError> {
     let mut steps = Vec::new();
     for leftover in &draft.seen.leftovers {
         let vm = OurVm {
@@ -81,6 +81,7 @@ pub(in crate::plan) fn template(draft: &Draft<'_>) -> Phase {
         };
         let making = Making { draft, spot, choice, label: &label };
         let (before, disk, after) = match &way.by {
+            By::Pull { import, or_upload } => making.pulled(node, import, *or_upload)?,
             By::Upload { import } => making.uploaded(node, import),
             By::Ssh { file, unwritten } => making.written(node, *file, *unwritten),
         };
@@ -94,7 +95,8 @@ pub(in crate::plan) fn template(draft: &Draft<'_>) -> Phase {
         let after = after.map(|step| planned(format!("template/{label}/remove-upload"), step, &[&seal.id]));
         steps.extend(before.into_iter().chain([create, seal]).chain(after));
     }
-    Phase { name: "template".to_owned(), steps, width: 4 }
+    // All nodes at once: they take the same reading of the image.
+    Ok(Phase { name: "template".to_owned(), steps, width: draft.templates.len().max(4) })
 }
 
 /// A template in the making.
@@ -106,13 +108,48 @@ struct Making<'a> {
 }
 
 impl Making<'_> {
+    /// By the node itself: what comes before the VM, what its disk is made from, what comes after it.
+    fn pulled(
+        &self,
+        node: &NodeName,
+        import: &StorageId,
+        or_upload: bool,
+    ) -> Result<(Vec<Planned>, String, Option<Step>), PlanError> {
+        let (wanted, schematic) = (self.draft.wanted, &self.spot.schematic);
+        let image = self.draft.seen.pull_of(schematic).ok_or(PlanError::NoImage)?.clone();
+        let instead = if or_upload { self.draft.seen.image_of(schematic).cloned() } else { None };
+        let file = self.file();
+        let remove = Step::RemoveUpload { node: node.clone(), storage: import.clone(), file: file.clone() };
+        let disk = format!("{}:0,import-from={import}:import/{file}", wanted.storage);
+        let fetched = image.sha256.is_none().then(|| fetch_id(wanted, &image));
+        let (node, storage) = (node.clone(), import.clone());
+        let pull = Step::PullImage { image, fetched, node, storage, file, instead };
+        let pull = planned(format!("template/{}/pull", self.label), pull, &[]);
+        Ok((vec![undone_by(pull, remove.clone())], disk, Some(remove)))
+    }
+
+    /// The name of the file on the node; nothing else can have it.
+    fn file(&self) -> String {
+        let wanted = self.draft.wanted;
+        format!("recast-{}-{}-{}.qcow2", wanted.run, wanted.talos, short(&self.spot.schematic))
+    }
+
+    /// The step that brings what is uploaded or streamed.
+    fn fetched(&self) -> StepId {
+        let wanted = self.draft.wanted;
+        self.draft
+            .seen
+            .image_of(&self.spot.schematic)
+            .map_or_else(|| StepId::new("image/fetch"), |image| fetch_id(wanted, image))
+    }
+
     /// Through the node's API: what comes before the VM, what its disk is made from, what comes after it.
     fn uploaded(&self, node: &NodeName, import: &StorageId) -> (Vec<Planned>, String, Option<Step>) {
         let wanted = self.draft.wanted;
-        let file = format!("recast-{}-{}-{}.qcow2", wanted.run, wanted.talos, short(&self.spot.schematic));
+        let file = self.file();
         let remove = Step::RemoveUpload { node: node.clone(), storage: import.clone(), file: file.clone() };
         let disk = format!("{}:0,import-from={import}:import/{file}", wanted.storage);
-        let fetched = fetch_id(wanted, &self.spot.schematic);
+        let fetched = self.fetched();
         let upload = Step::UploadImage { fetched, node: node.clone(), storage: import.clone(), file };
         let upload = planned(format!("template/{}/upload", self.label), upload, &[]);
         (vec![undone_by(upload, remove.clone())], disk, Some(remove))
@@ -125,7 +162,7 @@ impl Making<'_> {
         let id =
             if file { format!("{}:{vmid}/{name}.raw", wanted.storage) } else { format!("{}:{name}", wanted.storage) };
         let volume = NodeVolume { node: node.clone(), vmid, volume: VolumeId::new(&id) };
-        let fetched = fetch_id(wanted, &self.spot.schematic);
+        let fetched = self.fetched();
         let allocate = Step::AllocateVolume { fetched: fetched.clone(), volume: volume.clone() };
         let allocate = planned(format!("template/{}/allocate", self.label), allocate, &[]);
         let allocate = undone_by(allocate, Step::FreeVolume { volume: volume.clone() });

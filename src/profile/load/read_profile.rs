@@ -63,7 +63,12 @@ pub(super) fn transport(value: &Value<'_>) -> Option<Transport> {
         value.problem(format!("`pull` {LATER}"));
         return None;
     }
-    value.choice(&[("auto", Transport::Auto), ("upload", Transport::Upload), ("ssh", Transport::Ssh)])
+    value.choice(&[
+        ("auto", Transport::Auto),
+        ("pull", Transport::Pull),
+        ("upload", Transport::Upload),
+        ("ssh", Transport::Ssh),
+    ])
 }
 
 fn talos(mut keys: Fields<'_>) -> Talos {

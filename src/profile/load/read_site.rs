@@ -119,6 +119,7 @@ fn ssh(mut keys: Fields<'_>) -> SshAccess {
         key: keys.optional("key", Value::text).map(Into::into),
         agent: keys.optional("agent", Value::flag).unwrap_or_default(),
         known_hosts: keys.optional("known_hosts", Value::text).map(Into::into),
+        program: keys.optional("program", Value::flag).unwrap_or_default(),
     };
     keys.finish();
     ssh
@@ -156,6 +157,7 @@ fn factory(mut keys: Fields<'_>) -> SiteFactory {
         url: keys.optional("url", url).unwrap_or(default.url),
         registry: keys.optional("registry", Value::text),
         ca: keys.optional("ca", Value::text).map(Into::into),
+        auth: keys.optional("auth", auth),
     };
     keys.finish();
     factory

@@ -177,6 +177,8 @@ fn order(profile: &str, rng_seed: u64) -> Order {
         asked: vec!["1.13.9".parse().unwrap()],
         time_scale: 20.0,
         rng_seed,
+        inventory: None,
+        scenario: None,
     }
 }
 

@@ -1,6 +1,11 @@
-//! `recast template`: templates without a rebuild.
+//! `recast template`: templates without a rebuild, and the images that they are made from.
 
+mod cache;
+pub(super) mod prune;
+
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::args::{Global, Template as Asked, TemplateBuild};
 use super::prepare::{DataWish, Order};
@@ -9,17 +14,21 @@ use super::session::Session;
 use super::stop::Stop;
 use super::{Answer, Surroundings};
 use crate::exit::ExitCode;
+use crate::image::Schematic;
 use crate::observe::templates::{Template, templates};
 use crate::plan::Verb;
 use crate::plan::check::size;
 use crate::report::Document;
 use crate::report::document::Ending;
+use crate::types::SchematicId;
 
 /// `recast template`.
 pub async fn template(global: &Global, asked: &Asked, surroundings: &Surroundings) -> Result<Answer, Stop> {
     match asked {
         Asked::Build(asked) => Box::pin(build(global, asked, surroundings)).await,
         Asked::List => list(global, surroundings).await,
+        Asked::Prune(asked) => Box::pin(prune::prune(global, asked, surroundings)).await,
+        Asked::Cache(asked) => cache::cache(global, asked, surroundings),
     }
 }
 
@@ -32,16 +41,37 @@ async fn build(global: &Global, asked: &TemplateBuild, surroundings: &Surroundin
 
 async fn list(global: &Global, surroundings: &Surroundings) -> Result<Answer, Stop> {
     let session = Session::open(&surroundings.place, global)?;
-    let found = templates(&session.pve).await.map_err(|error| super::prepare::unreachable(&error))?;
+    let mut found = templates(&session.pve).await.map_err(|error| super::prepare::unreachable(&error))?;
+    name_extensions(&session, &mut found).await;
     let cluster = &session.profile.value.name;
     let mut document = Document::of_verb("template", Some(cluster), Ending::Done);
     document.extra.insert("templates".to_owned(), serde_json::to_value(&found).unwrap_or_default());
     Ok(Answer { code: ExitCode::Done, document, text: table(&found, jiff::Timestamp::now()) })
 }
 
+/// How long the factory is waited for: a list without extensions is one as well.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Fills in what is in each template's schematic, as far as the factory says.
+async fn name_extensions(session: &Session, found: &mut [Template]) {
+    let mut known: BTreeMap<String, Option<Vec<String>>> = BTreeMap::new();
+    for template in found {
+        if !known.contains_key(&template.schematic) {
+            let id = SchematicId::new(template.schematic.clone());
+            let answer = tokio::time::timeout(ANSWER_WITHIN, session.factory.schematic(&id)).await;
+            let yaml = answer.ok().and_then(Result::ok);
+            let schematic = yaml.and_then(|yaml| Schematic::from_yaml(&yaml).ok());
+            let names = schematic.map(|schematic| schematic.customization.system_extensions.official_extensions);
+            known.insert(template.schematic.clone(), names);
+        }
+        template.extensions = known.get(&template.schematic).cloned().flatten();
+    }
+}
+
 /// One line for each, under a heading; nothing where there is none.
 fn table(found: &[Template], now: jiff::Timestamp) -> String {
-    let heading = ["NODE", "VMID", "NAME", "TALOS", "SCHEMATIC", "AGE", "SIZE", "CLONES", "CANARY"].map(str::to_owned);
+    let heading = ["NODE", "VMID", "NAME", "TALOS", "SCHEMATIC", "AGE", "SIZE", "CLONES", "CANARY", "EXTENSIONS"];
+    let heading = heading.map(str::to_owned);
     let row = |template: &Template| {
         let unknown = || "?".to_owned();
         [
@@ -54,13 +84,21 @@ fn table(found: &[Template], now: jiff::Timestamp) -> String {
             template.bytes.map_or_else(unknown, size),
             template.linked_clones.map_or_else(unknown, |clones| clones.to_string()),
             if template.proved { "passed" } else { "none" }.to_owned(),
+            match &template.extensions {
+                None => unknown(),
+                Some(names) if names.is_empty() => "none".to_owned(),
+                Some(names) => {
+                    let short = names.iter().map(|name| name.strip_prefix("siderolabs/").unwrap_or(name));
+                    short.collect::<Vec<_>>().join(",")
+                }
+            },
         ]
     };
     if found.is_empty() {
         return String::new();
     }
     let rows: Vec<_> = std::iter::once(heading).chain(found.iter().map(row)).collect();
-    let mut widths = [0; 9];
+    let mut widths = [0; 10];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
@@ -103,14 +141,21 @@ mod tests {
             created: Some(1_700_000_000),
             bytes: Some(4_453_302_272),
             linked_clones: None,
+            extensions: Some(vec!["siderolabs/iscsi-tools".to_owned(), "siderolabs/qemu-guest-agent".to_owned()]),
         };
-        let other =
-            Template { node: "pve2".into(), proved: false, created: None, linked_clones: Some(2), ..template.clone() };
+        let other = Template {
+            node: "pve2".into(),
+            proved: false,
+            created: None,
+            linked_clones: Some(2),
+            extensions: None,
+            ..template.clone()
+        };
         let now = jiff::Timestamp::from_second(1_700_000_000 + 3 * 86_400).unwrap();
         let expected = "\
-NODE  VMID  NAME          TALOS   SCHEMATIC  AGE  SIZE     CLONES  CANARY
-pve1  101   talos-1-13-9  1.13.9  37656798   3d   4.1 GiB  ?       passed
-pve2  101   talos-1-13-9  1.13.9  37656798   ?    4.1 GiB  2       none
+NODE  VMID  NAME          TALOS   SCHEMATIC  AGE  SIZE     CLONES  CANARY  EXTENSIONS
+pve1  101   talos-1-13-9  1.13.9  37656798   3d   4.1 GiB  ?       passed  iscsi-tools,qemu-guest-agent
+pve2  101   talos-1-13-9  1.13.9  37656798   ?    4.1 GiB  2       none    ?
 ";
         assert_eq!(table(&[template, other], now), expected);
         assert_eq!(table(&[], now), "");
