@@ -14,8 +14,8 @@ use crate::world::cluster::{self, objects};
 use crate::world::machine::{Api, Bootstrap, Command, Machine, Restart, Room, ServiceState, State, Wipe};
 use crate::world::{PveVersion, Settings, World};
 
-const CONTROL_PLANES: [u32; 3] = [1200, 1201, 1202];
-const ALL: [u32; 5] = [1200, 1201, 1202, 1210, 1211];
+pub(super) const CONTROL_PLANES: [u32; 3] = [1200, 1201, 1202];
+pub(super) const ALL: [u32; 5] = [1200, 1201, 1202, 1210, 1211];
 
 const PROFILE: &str = r#"
 name: lab
@@ -33,15 +33,15 @@ tags: [talos, lab]
 "#;
 
 /// A lab that runs, without sockets.
-struct Lab {
-    world: World,
-    room: Room,
+pub(super) struct Lab {
+    pub(super) world: World,
+    pub(super) room: Room,
     _running: tokio::task::JoinHandle<()>,
     _folder: tempfile::TempDir,
 }
 
 impl Lab {
-    async fn begin() -> Self {
+    pub(super) async fn begin() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let secrets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles/single/secrets.yaml");
@@ -60,7 +60,7 @@ impl Lab {
         lab
     }
 
-    async fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+    pub(super) async fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
         let began = Instant::now();
         while !is_so() {
             assert!(began.elapsed() < Duration::from_mins(1), "never: {what}");
@@ -68,25 +68,25 @@ impl Lab {
         }
     }
 
-    fn ready(&self) -> usize {
+    pub(super) fn ready(&self) -> usize {
         self.room.machines().iter().filter(|machine| machine.see(|state| state.node_ready)).count()
     }
 
-    fn machine(&self, vmid: u32) -> Machine {
+    pub(super) fn machine(&self, vmid: u32) -> Machine {
         self.room.machine(vmid).unwrap()
     }
 
-    fn client(&self, vmid: u32) -> Option<Client> {
+    pub(super) fn client(&self, vmid: u32) -> Option<Client> {
         self.room.machine(vmid)?.see(|state| state.membership.clone())
     }
 
-    fn leader(&self) -> Option<u32> {
+    pub(super) fn leader(&self) -> Option<u32> {
         CONTROL_PLANES.into_iter().find(|vmid| {
             self.client(*vmid).is_some_and(|client| client.is_healthy() && client.etcd.leader() == Some(client.id))
         })
     }
 
-    fn healthy_members(&self) -> usize {
+    pub(super) fn healthy_members(&self) -> usize {
         let healthy = |vmid: &u32| {
             self.client(*vmid).is_some_and(|client| {
                 let voters = client.members().iter().filter(|member| !member.learner).count();
@@ -109,7 +109,7 @@ impl Lab {
         cluster::put(&client, &key(name), &object, Some(0)).await
     }
 
-    async fn shut_down(&self, vmid: u32) {
+    pub(super) async fn shut_down(&self, vmid: u32) {
         self.machine(vmid).command(Command::Shutdown { actor: String::new(), force: true });
         self.until("a machine is off", || self.room.machine(vmid).is_none()).await;
     }

@@ -61,6 +61,9 @@ impl Room {
 
     /// Fills the disks of the seeded machines: to be called before [`Room::run`]. Disks that boot already are kept.
     pub fn seed(&self) -> Result<(), seeding::SeedingError> {
+        for one in &self.0.world.seed().machine_faults {
+            self.0.world.machine_fault(one.vmid, one.fault);
+        }
         let warm = seeding::seed(&self.0.world)?;
         held(&self.0.warm).extend(warm);
         Ok(())
@@ -140,6 +143,7 @@ impl Room {
 
     fn stop_member(&self, machine: &Machine) {
         if let Some(client) = machine.update(|state| state.membership.take()) {
+            self.0.world.note_quorum(machine.vmid(), &client);
             self.0.world.stop_member(&client);
         }
     }
