@@ -109,7 +109,8 @@ impl Refusal {
         if !group.is_empty() {
             details["group"] = json!(group);
         }
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", format!("{of} \"{name}\" is invalid: {all}")).with(details)
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", format!("{of} \"{name}\" is invalid: {all}"))
+            .with(details)
     }
 
     /// etcd doesn't answer.

@@ -42,7 +42,8 @@ pub(super) enum Show {
 impl Show {
     /// What an `Accept` header asks for first.
     pub(super) fn of(accept: &str) -> Self {
-        let first = accept.split(',').map(str::trim).find(|one| !one.starts_with("application/vnd.kubernetes.protobuf"));
+        let first =
+            accept.split(',').map(str::trim).find(|one| !one.starts_with("application/vnd.kubernetes.protobuf"));
         match first {
             Some(first) if first.contains("as=Table") => Self::Table,
             Some(first) if first.contains("as=PartialObjectMetadata") => Self::Metadata,
@@ -149,8 +150,11 @@ impl Ask {
             }
         }
         if self.flag("fieldManager").len() > 128 {
-            causes.push(Cause { reason: "FieldValueTooLong", message: "Too long: may not be more than 128 bytes".to_owned(),
-                field: "fieldManager".to_owned() });
+            causes.push(Cause {
+                reason: "FieldValueTooLong",
+                message: "Too long: may not be more than 128 bytes".to_owned(),
+                field: "fieldManager".to_owned(),
+            });
         }
         if causes.is_empty() {
             return Ok(());

@@ -31,8 +31,8 @@ pub(super) fn value(content_type: &str, body: &[u8]) -> Result<Value, Refusal> {
     let kind = content_type.split(';').next().unwrap_or_default().trim();
     match kind {
         "" | "application/json" => {
-            let value: Value =
-                serde_json::from_slice(body).map_err(|error| bad(format!("couldn't get version/kind; json parse error: {error}")))?;
+            let value: Value = serde_json::from_slice(body)
+                .map_err(|error| bad(format!("couldn't get version/kind; json parse error: {error}")))?;
             Ok(value)
         }
         "application/yaml" => yaml(body),
@@ -49,16 +49,18 @@ pub(super) fn value(content_type: &str, body: &[u8]) -> Result<Value, Refusal> {
 /// YAML as a value.
 pub(super) fn yaml(body: &[u8]) -> Result<Value, Refusal> {
     let text = std::str::from_utf8(body).map_err(|error| bad(format!("error decoding YAML: {error}")))?;
-    serde_saphyr::from_str(text).map_err(|error| {
-        bad(format!("error decoding YAML: {}", error.to_string().lines().next().unwrap_or_default()))
-    })
+    serde_saphyr::from_str(text)
+        .map_err(|error| bad(format!("error decoding YAML: {}", error.to_string().lines().next().unwrap_or_default())))
 }
 
 /// Makes sure that a value is an object of a kind.
 pub(super) fn object(value: Value, kind: &Kind, strictness: Strictness) -> Result<Decoded, Refusal> {
     let version = kind.api_version();
     let Value::Object(map) = &value else {
-        return Err(bad(format!("couldn't get version/kind; json parse error: the body is no object: {}", kind_of(&value))));
+        return Err(bad(format!(
+            "couldn't get version/kind; json parse error: the body is no object: {}",
+            kind_of(&value)
+        )));
     };
     let text = |name: &str| map.get(name).and_then(Value::as_str).unwrap_or_default();
     let (found_kind, found_version) = (text("kind"), text("apiVersion"));
@@ -80,7 +82,10 @@ pub(super) fn object(value: Value, kind: &Kind, strictness: Strictness) -> Resul
     let mut object = value;
     found.clean(&mut object, &Shape::of(kind), "");
     if let Some(broken) = found.broken {
-        return Err(bad(format!("{} in version \"{}\" cannot be handled as a {}: {broken}", kind.kind, kind.version, kind.kind)));
+        return Err(bad(format!(
+            "{} in version \"{}\" cannot be handled as a {}: {broken}",
+            kind.kind, kind.version, kind.kind
+        )));
     }
     if !found.unknown.is_empty() && strictness == Strictness::Strict {
         let why = found.unknown.join(", ");

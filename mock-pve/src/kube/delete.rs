@@ -74,9 +74,11 @@ async fn remove(client: &Client, ask: &Ask, entry: &Entry, options: &Options) ->
     let name = entry.name();
     let version = entry.modified.to_string();
     let uid = pods::text(&entry.value, "/metadata/uid");
-    for (field, wanted, found) in [("UID", &options.uid, uid), ("ResourceVersion", &options.version, version.as_str())] {
+    for (field, wanted, found) in [("UID", &options.uid, uid), ("ResourceVersion", &options.version, version.as_str())]
+    {
         if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != found) {
-            let why = format!("Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {found}");
+            let why =
+                format!("Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {found}");
             return Err(Refusal::conflict(&ask.kind, name, &why));
         }
     }
@@ -158,7 +160,12 @@ pub(super) async fn delete(client: &Client, ask: &Ask, name: &str, body: &[u8]) 
     for attempt in 1..=5 {
         let entry = find(client, ask, name)?;
         match remove(client, ask, &entry, &options).await {
-            Err(refusal) if refusal.reason == "Conflict" && options.version.is_none() && options.uid.is_none() && attempt < 5 => {
+            Err(refusal)
+                if refusal.reason == "Conflict"
+                    && options.version.is_none()
+                    && options.uid.is_none()
+                    && attempt < 5 =>
+            {
                 client.catch_up().await.map_err(|error| refuse(&error))?;
             }
             Err(refusal) => return Err(refusal),
@@ -227,7 +234,8 @@ pub(super) async fn evict(client: &Client, ask: &Ask, name: &str, body: &[u8]) -
             }
             Err(refusal) => return Err(refusal),
             Ok(_) => {
-                let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
+                let status =
+                    json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
                 return Ok(answer::json(StatusCode::CREATED, &status));
             }
         }
@@ -261,7 +269,8 @@ fn allowed(client: &Client, pod: &Entry) -> Result<Option<(Entry, Value)>, Refus
     let count = |pointer: &str| pods::count(&budget.value, pointer);
     let policy = pods::text(&budget.value, "/spec/unhealthyPodEvictionPolicy");
     if !pods::is_ready(&pod.value) {
-        let healthy = count("/status/currentHealthy") >= count("/status/desiredHealthy") && count("/status/desiredHealthy") > 0;
+        let healthy =
+            count("/status/currentHealthy") >= count("/status/desiredHealthy") && count("/status/desiredHealthy") > 0;
         if policy == "AlwaysAllow" || healthy {
             return Ok(None);
         }

@@ -22,8 +22,10 @@ fn groups(kinds: &[Arc<Kind>]) -> Vec<(String, Vec<String>)> {
 }
 
 fn group(name: &str, versions: &[String]) -> Value {
-    let versions: Vec<Value> =
-        versions.iter().map(|version| json!({ "groupVersion": format!("{name}/{version}"), "version": version })).collect();
+    let versions: Vec<Value> = versions
+        .iter()
+        .map(|version| json!({ "groupVersion": format!("{name}/{version}"), "version": version }))
+        .collect();
     json!({ "name": name, "versions": versions, "preferredVersion": versions.first() })
 }
 
@@ -88,7 +90,9 @@ pub(super) fn resources(kinds: &[Arc<Kind>], group: &str, version: &str) -> Opti
             resources.push(one);
         }
     }
-    Some(json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources }))
+    Some(
+        json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources }),
+    )
 }
 
 /// All of it in one document (`apidiscovery.k8s.io/v2`): the core group's, or the others'.

@@ -44,14 +44,17 @@ pub(super) fn version(text: &str) -> Result<u64, Refusal> {
         return Ok(0);
     }
     text.parse().map_err(|_| {
-        Refusal::bad(format!("invalid resource version \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"))
+        Refusal::bad(format!(
+            "invalid resource version \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
+        ))
     })
 }
 
 /// Where the next page begins, and as of which revision.
 fn token(text: &str) -> Result<(u64, String), Refusal> {
     let invalid = || Refusal::bad("continue key is not valid: illegal base64 data at input byte 0");
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|_| invalid())?;
+    let bytes =
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|_| invalid())?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|_| invalid())?;
     let start = value["start"].as_str().ok_or_else(invalid)?;
     Ok((value["rv"].as_u64().ok_or_else(invalid)?, start.to_owned()))
@@ -97,15 +100,24 @@ pub(super) fn list(client: &Client, ask: &Ask) -> Result<Answer, Refusal> {
     let limit: usize = match ask.flag("limit") {
         "" => 0,
         text => text.parse().map_err(|_| {
-            Refusal::bad(format!("limit: Invalid value: \"{text}\": strconv.ParseInt: parsing \"{text}\": invalid syntax"))
+            Refusal::bad(format!(
+                "limit: Invalid value: \"{text}\": strconv.ParseInt: parsing \"{text}\": invalid syntax"
+            ))
         })?,
     };
     let (entries, revision) = if ask.flag("continue").is_empty() {
         let exact = matching == "Exact" && wanted > 0;
         let revision = if exact { wanted } else { now };
-        (at(client, &prefix, revision).ok_or_else(|| {
-            Refusal::new(StatusCode::GONE, "Expired", format!("The resourceVersion for the provided list is too old. ({revision})"))
-        })?, revision)
+        (
+            at(client, &prefix, revision).ok_or_else(|| {
+                Refusal::new(
+                    StatusCode::GONE,
+                    "Expired",
+                    format!("The resourceVersion for the provided list is too old. ({revision})"),
+                )
+            })?,
+            revision,
+        )
     } else {
         let (revision, start) = token(ask.flag("continue"))?;
         let mut entries = at(client, &prefix, revision.min(now)).ok_or_else(expired)?;
@@ -136,8 +148,10 @@ pub(super) fn list(client: &Client, ask: &Ask) -> Result<Answer, Refusal> {
     }
     let all = match ask.shape {
         Show::Table => table::of_list(&items, &ask.kind, metadata, ask.flag("includeObject")),
-        Show::Metadata => json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-            "items": items.iter().map(metadata_of).collect::<Vec<_>>() }),
+        Show::Metadata => {
+            json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+            "items": items.iter().map(metadata_of).collect::<Vec<_>>() })
+        }
         Show::Object => {
             json!({ "kind": format!("{}List", ask.kind.kind), "apiVersion": ask.kind.api_version(), "metadata": metadata, "items": items })
         }

@@ -10,8 +10,8 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
-use rustls_pki_types::{CertificateDer, UnixTime};
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
@@ -96,7 +96,12 @@ async fn listen(address: IpAddr, machine: Machine) {
     }
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, verifier: Arc<dyn ClientCertVerifier>, server: Arc<Server>) {
+async fn connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    verifier: Arc<dyn ClientCertVerifier>,
+    server: Arc<Server>,
+) {
     // Small answers must not wait for more.
     let _ = stream.set_nodelay(true);
     let stream = match acceptor.accept(stream).await {

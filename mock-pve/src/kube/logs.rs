@@ -32,9 +32,7 @@ pub(super) fn logs(client: &Client, ask: &Ask, name: &str) -> Result<Answer, Ref
         return Err(Refusal::bad(format!("container \"{container}\" in pod \"{name}\" is waiting to start: {why}")));
     };
     if ask.is("previous") && pods::count(&status, "/restartCount") == 0 {
-        return Err(Refusal::bad(format!(
-            "previous terminated container \"{container}\" in pod \"{name}\" not found"
-        )));
+        return Err(Refusal::bad(format!("previous terminated container \"{container}\" in pod \"{name}\" not found")));
     }
     let image = status["image"].as_str().unwrap_or_default();
     let node = pods::node_of(&pod);

@@ -45,8 +45,17 @@ fn stripped(value: &Value) -> Value {
         map.remove("kind");
         if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
             for name in [
-                "name", "namespace", "uid", "creationTimestamp", "resourceVersion", "generation", "managedFields", "selfLink",
-                "deletionTimestamp", "deletionGracePeriodSeconds", "clusterName",
+                "name",
+                "namespace",
+                "uid",
+                "creationTimestamp",
+                "resourceVersion",
+                "generation",
+                "managedFields",
+                "selfLink",
+                "deletionTimestamp",
+                "deletionGracePeriodSeconds",
+                "clusterName",
             ] {
                 metadata.remove(name);
             }
@@ -178,7 +187,8 @@ pub(super) fn applied(
     if records.0.is_empty() && live.pointer("/metadata/uid").is_some() {
         let paths = merge::claimed(&stripped(live), shape);
         let name = "before-first-apply".to_owned();
-        let by = Manager { name, operation: Operation::Update, version: by.version.clone(), subresource: String::new() };
+        let by =
+            Manager { name, operation: Operation::Update, version: by.version.clone(), subresource: String::new() };
         records.0.push(Record { by, time: now.to_owned(), paths });
     }
     let before = stripped(live);
@@ -299,12 +309,14 @@ mod tests {
         assert_eq!(forced["data"], json!({ "a": "1" }));
         assert_eq!(forced["metadata"]["managedFields"].as_array().map(Vec::len), Some(1));
         // The same value is no conflict: both own it.
-        let both = applied(&forced, &config(json!({ "a": "1" })), &by("flux", Operation::Apply), &MAP, Force::No, "T4").unwrap();
+        let both = applied(&forced, &config(json!({ "a": "1" })), &by("flux", Operation::Apply), &MAP, Force::No, "T4")
+            .unwrap();
         assert_eq!(both["metadata"]["managedFields"].as_array().map(Vec::len), Some(2));
         let left = applied(&both, &config(json!({})), &talos, &MAP, Force::No, "T5").unwrap();
         assert_eq!(left["data"], json!({ "a": "1" }));
         // Nothing changed: not even the time.
-        let again = applied(&left, &config(json!({ "a": "1" })), &by("flux", Operation::Apply), &MAP, Force::No, "T6").unwrap();
+        let again =
+            applied(&left, &config(json!({ "a": "1" })), &by("flux", Operation::Apply), &MAP, Force::No, "T6").unwrap();
         assert_eq!(again, left);
     }
 }

@@ -223,7 +223,8 @@ mod tests {
     fn merging_keeps_what_others_have_and_pruning_takes_what_nobody_wants_any_more() {
         let mut live = json!({ "metadata": { "labels": { "mine": "1", "yours": "2" } },
             "spec": { "containers": [{ "name": "a", "image": "1", "imagePullPolicy": "Always" }, { "name": "b", "image": "1" }] } });
-        let applied = json!({ "metadata": { "labels": {} }, "spec": { "containers": [{ "name": "a", "image": "2" }] } });
+        let applied =
+            json!({ "metadata": { "labels": {} }, "spec": { "containers": [{ "name": "a", "image": "2" }] } });
         merge(&mut live, &applied, &POD);
         assert_eq!(live["spec"]["containers"][0], json!({ "name": "a", "image": "2", "imagePullPolicy": "Always" }));
         let last = claimed(

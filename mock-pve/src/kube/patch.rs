@@ -109,7 +109,9 @@ fn strategic(into: &mut Value, patch: &Value, shape: &Shape) {
                     strategic(&mut into[key.as_str()], value, &shape.field(key).unwrap_or(Shape::Any));
                 }
             }
-            for (key, order) in map.iter().filter_map(|(key, value)| Some((key.strip_prefix("$setElementOrder/")?, value))) {
+            for (key, order) in
+                map.iter().filter_map(|(key, value)| Some((key.strip_prefix("$setElementOrder/")?, value)))
+            {
                 set_order(&mut into[key], order, &shape.field(key).unwrap_or(Shape::Any));
             }
         }

@@ -16,7 +16,11 @@ pub(super) struct User {
 impl User {
     /// Nobody in particular.
     pub(super) fn anonymous() -> Self {
-        Self { name: "system:anonymous".to_owned(), groups: vec!["system:unauthenticated".to_owned()], uid: String::new() }
+        Self {
+            name: "system:anonymous".to_owned(),
+            groups: vec!["system:unauthenticated".to_owned()],
+            uid: String::new(),
+        }
     }
 
     /// Somebody who is known, who is also anybody who is.
@@ -152,7 +156,10 @@ mod tests {
         let named = json!({ "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "resourceNames": ["b"] });
         assert!(!covers(&named, &deed("get", "pods")));
         let paths = json!({ "verbs": ["get"], "nonResourceURLs": ["/healthz/*"] });
-        assert!(covers(&paths, &Deed { verb: "get".to_owned(), path: Some("/healthz/etcd".to_owned()), ..Deed::default() }));
+        assert!(covers(
+            &paths,
+            &Deed { verb: "get".to_owned(), path: Some("/healthz/etcd".to_owned()), ..Deed::default() }
+        ));
         let user = User::known("jane".to_owned(), Vec::new());
         assert_eq!(
             deed("list", "pods").shown(&user),

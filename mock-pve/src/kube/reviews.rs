@@ -13,7 +13,8 @@ use crate::world::cluster::{self, objects, pods};
 
 /// Answers a question that is asked by making an object.
 pub(super) fn ask(client: &Client, tokens: &Tokens, user: &User, ask: &Ask, body: &[u8]) -> Result<Answer, Refusal> {
-    let mut review = decode::object(decode::value(&ask.content_type, body)?, &ask.kind, decode::Strictness::Ignore)?.object;
+    let mut review =
+        decode::object(decode::value(&ask.content_type, body)?, &ask.kind, decode::Strictness::Ignore)?.object;
     let spec = review["spec"].clone();
     review["status"] = match ask.kind.kind.as_str() {
         "SelfSubjectReview" => json!({ "userInfo": info(user) }),
@@ -25,7 +26,8 @@ pub(super) fn ask(client: &Client, tokens: &Tokens, user: &User, ask: &Ask, body
         "SelfSubjectAccessReview" => verdict(client, user, &spec),
         _ => {
             let groups = spec["groups"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
-            let asked = User { name: pods::text(&spec, "/user").to_owned(), groups: groups.collect(), uid: String::new() };
+            let asked =
+                User { name: pods::text(&spec, "/user").to_owned(), groups: groups.collect(), uid: String::new() };
             verdict(client, &asked, &spec)
         }
     };
@@ -70,7 +72,8 @@ fn rules(client: &Client, user: &User, namespace: &str) -> Value {
         all.insert(0, json!({ "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"] }));
         all.insert(1, json!({ "verbs": ["*"], "nonResourceURLs": ["*"] }));
     }
-    let (paths, resources): (Vec<Value>, Vec<Value>) = all.into_iter().partition(|rule| rule.get("nonResourceURLs").is_some());
+    let (paths, resources): (Vec<Value>, Vec<Value>) =
+        all.into_iter().partition(|rule| rule.get("nonResourceURLs").is_some());
     json!({ "resourceRules": resources, "nonResourceRules": paths, "incomplete": false })
 }
 
@@ -80,7 +83,8 @@ pub(super) fn token(client: &Client, tokens: &Tokens, ask: &Ask, name: &str, bod
     let namespace = ask.namespace.as_deref().unwrap_or_default();
     let account = cluster::get(client, &objects::key("serviceaccounts", Some(namespace), name))
         .ok_or_else(|| Refusal::not_found(&ask.kind, name))?;
-    let seconds = request.pointer("/spec/expirationSeconds").and_then(Value::as_i64).unwrap_or(3600).clamp(600, 1 << 32);
+    let seconds =
+        request.pointer("/spec/expirationSeconds").and_then(Value::as_i64).unwrap_or(3600).clamp(600, 1 << 32);
     let until = jiff::Timestamp::now().as_second().saturating_add(seconds);
     let uid = pods::text(&account.value, "/metadata/uid");
     let token = tokens.issue(namespace, name, uid, until).ok_or_else(|| {

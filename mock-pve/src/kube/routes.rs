@@ -92,7 +92,11 @@ impl Server {
         }
         if let Some(only) = only {
             if !checks.contains(&only) {
-                return answer::text(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "404 page not found\n".to_owned());
+                return answer::text(
+                    StatusCode::NOT_FOUND,
+                    "text/plain; charset=utf-8",
+                    "404 page not found\n".to_owned(),
+                );
             }
             checks = vec![only];
         }
@@ -107,7 +111,9 @@ impl Server {
         }
         let mut text: String = checks
             .iter()
-            .map(|check| if fails(check) { format!("[-]{check} failed: reason withheld\n") } else { format!("[+]{check} ok\n") })
+            .map(|check| {
+                if fails(check) { format!("[-]{check} failed: reason withheld\n") } else { format!("[+]{check} ok\n") }
+            })
             .collect();
         text.push_str(&format!("{name} check failed\n"));
         answer::text(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", text)
@@ -130,7 +136,11 @@ fn user(server: &Server, caller: &Caller, request: &http::Request<Incoming>) -> 
         Caller::Anonymous => {}
     }
     let Some(header) = request.headers().get(header::AUTHORIZATION) else { return Ok(User::anonymous()) };
-    let token = header.to_str().ok().and_then(|text| text.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+    let token = header
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
     let Some((_, token)) = token else { return Err(unauthorized()) };
     server.tokens.user(&server.client()?, token).ok_or_else(unauthorized)
 }
@@ -139,7 +149,8 @@ fn user(server: &Server, caller: &Caller, request: &http::Request<Incoming>) -> 
 fn impersonated(client: &Client, user: User, request: &http::Request<Incoming>) -> Result<User, Refusal> {
     let text = |value: &http::HeaderValue| value.to_str().unwrap_or_default().to_owned();
     let Some(name) = request.headers().get("impersonate-user").map(text) else { return Ok(user) };
-    let deed = Deed { verb: "impersonate".to_owned(), resource: "users".to_owned(), name: name.clone(), ..Deed::default() };
+    let deed =
+        Deed { verb: "impersonate".to_owned(), resource: "users".to_owned(), name: name.clone(), ..Deed::default() };
     if !rbac::may(client, &user, &deed) {
         return Err(forbidden(&user, &deed, &format!("users \"{name}\"")));
     }
@@ -214,7 +225,8 @@ async fn route(server: &Server, caller: &Caller, request: http::Request<Incoming
     let name = rest.first().map(|name| (*name).to_owned()).filter(|name| !name.is_empty());
     let subresource = rest.get(1..).filter(|rest| !rest.is_empty()).map(|rest| rest.join("/"));
     let query = parse_query(request.uri().query().unwrap_or_default());
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let header =
+        |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let text = |name: &str| query.get(name).cloned().unwrap_or_default();
     let selector = match &found {
         Some(kind) => Selector::parse(kind, &text("labelSelector"), &text("fieldSelector")),
@@ -241,7 +253,10 @@ async fn route(server: &Server, caller: &Caller, request: http::Request<Incoming
         verb: ask.verb().to_owned(),
         group: group.to_owned(),
         resource,
-        namespace: ask.namespace.clone().or_else(|| ask.name.clone().filter(|_| *plural == "namespaces" && group.is_empty())),
+        namespace: ask
+            .namespace
+            .clone()
+            .or_else(|| ask.name.clone().filter(|_| *plural == "namespaces" && group.is_empty())),
         name: ask.name.clone().unwrap_or_default(),
         path: None,
     };
@@ -276,12 +291,20 @@ async fn route(server: &Server, caller: &Caller, request: http::Request<Incoming
 }
 
 /// What there is.
-fn discover(server: &Server, client: &Client, request: &http::Request<Incoming>, segments: &[&str]) -> Result<Answer, Refusal> {
+fn discover(
+    server: &Server,
+    client: &Client,
+    request: &http::Request<Incoming>,
+    segments: &[&str],
+) -> Result<Answer, Refusal> {
     let kinds = kinds::all(client);
     let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let aggregated = accept.split(',').find(|one| one.contains("g=apidiscovery.k8s.io")).map(|one| {
-        if one.contains("v=v2beta1") { ("v2beta1", "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList") }
-        else { ("v2", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList") }
+        if one.contains("v=v2beta1") {
+            ("v2beta1", "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList")
+        } else {
+            ("v2", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
+        }
     });
     let found = match segments {
         ["api" | "apis"] if aggregated.is_some() => {
@@ -305,7 +328,8 @@ fn discover(server: &Server, client: &Client, request: &http::Request<Incoming>,
             let mut paths: Vec<String> = kinds.iter().map(|kind| format!("/apis/{}", kind.api_version())).collect();
             paths.dedup();
             paths.retain(|path| path != "/apis/v1");
-            let fixed = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
+            let fixed =
+                ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
             paths.extend(fixed.map(str::to_owned));
             paths.sort();
             Some(json!({ "paths": paths }))

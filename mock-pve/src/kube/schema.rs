@@ -181,7 +181,11 @@ mod tests {
         fn named(shape: &Shape, all: &mut Vec<&'static str>) {
             match shape {
                 Shape::Named(name, _) => all.push(name),
-                Shape::List(item) | Shape::Set(item) | Shape::Keyed(_, item) | Shape::Map(item) | Shape::WholeMap(item) => {
+                Shape::List(item)
+                | Shape::Set(item)
+                | Shape::Keyed(_, item)
+                | Shape::Map(item)
+                | Shape::WholeMap(item) => {
                     named(item, all);
                 }
                 _ => {}

@@ -30,20 +30,40 @@ enum Means {
 fn known_fields(kind: &Kind) -> &'static [&'static str] {
     match (kind.group.as_str(), kind.plural.as_str()) {
         ("", "pods") => &[
-            "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
-            "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.podIPs",
+            "status.nominatedNodeName",
         ],
         ("", "nodes") => &["spec.unschedulable"],
         ("", "namespaces") => &["status.phase"],
         ("", "secrets") => &["type"],
         ("", "services") => &["spec.clusterIP", "spec.type"],
         ("", "events") => &[
-            "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
-            "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
-            "reportingComponent", "source", "type",
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
         ],
         ("events.k8s.io", "events") => &[
-            "regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "reason", "reportingController",
+            "regarding.kind",
+            "regarding.namespace",
+            "regarding.name",
+            "regarding.uid",
+            "reason",
+            "reportingController",
             "type",
         ],
         ("apps", "replicasets") => &["status.replicas"],
@@ -153,7 +173,8 @@ fn parse_term(term: &str) -> Result<Term, String> {
         return new(key, Means::In(vec![value.trim_start_matches('=').trim().to_owned()]));
     }
     if let Some(open) = term.find('(') {
-        let values = term[open + 1..].strip_suffix(')').ok_or_else(|| format!("found '', expected: ',' or ')' in '{term}'"))?;
+        let values =
+            term[open + 1..].strip_suffix(')').ok_or_else(|| format!("found '', expected: ',' or ')' in '{term}'"))?;
         let values: Vec<String> = values.split(',').map(|one| one.trim().to_owned()).collect();
         let head = term[..open].trim();
         return match head.rsplit_once(char::is_whitespace) {
@@ -194,7 +215,8 @@ pub(super) fn is_subdomain(name: &str) -> bool {
 
 /// Whether a text is one part of such a name.
 pub(super) fn is_label(name: &str) -> bool {
-    let ends = |letter: Option<char>| letter.is_some_and(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit());
+    let ends =
+        |letter: Option<char>| letter.is_some_and(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit());
     name.len() <= 253
         && ends(name.chars().next())
         && ends(name.chars().last())

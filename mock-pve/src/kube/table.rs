@@ -109,7 +109,11 @@ fn restarts(pod: &Value) -> Value {
             one["restartCount"].as_u64().unwrap_or(0)
         })
         .sum();
-    if count > 0 && !last.is_empty() { json!(format!("{count} ({} ago)", ago(&last))) } else { json!(count.to_string()) }
+    if count > 0 && !last.is_empty() {
+        json!(format!("{count} ({} ago)", ago(&last)))
+    } else {
+        json!(count.to_string())
+    }
 }
 
 fn gates(pod: &Value) -> Value {
@@ -229,7 +233,9 @@ fn columns(kind: &Kind) -> Vec<Column> {
             column("External-IP", "string", 1, |node| address("ExternalIP", node)),
             column("OS-Image", "string", 1, |node| json!(text(node, "/status/nodeInfo/osImage"))),
             column("Kernel-Version", "string", 1, |node| json!(text(node, "/status/nodeInfo/kernelVersion"))),
-            column("Container-Runtime", "string", 1, |node| json!(text(node, "/status/nodeInfo/containerRuntimeVersion"))),
+            column("Container-Runtime", "string", 1, |node| {
+                json!(text(node, "/status/nodeInfo/containerRuntimeVersion"))
+            }),
         ],
         "pods" => vec![
             column("Ready", "string", 0, pod_ready),
@@ -271,7 +277,9 @@ fn columns(kind: &Kind) -> Vec<Column> {
             column("Ready", "integer", 0, |object| number(object, "/status/numberReady")),
             column("Up-to-date", "integer", 0, |object| number(object, "/status/updatedNumberScheduled")),
             column("Available", "integer", 0, |object| number(object, "/status/numberAvailable")),
-            column("Node Selector", "string", 0, |object| json!(labels(&object["spec"]["template"]["spec"]["nodeSelector"]))),
+            column("Node Selector", "string", 0, |object| {
+                json!(labels(&object["spec"]["template"]["spec"]["nodeSelector"]))
+            }),
             age_column(),
             column("Containers", "string", 1, containers),
             column("Images", "string", 1, images),
@@ -280,7 +288,8 @@ fn columns(kind: &Kind) -> Vec<Column> {
         "jobs" => vec![
             column("Status", "string", 0, |job| {
                 let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
-                let ended = conditions.into_iter().find(|one| matches!(one["type"].as_str(), Some("Complete" | "Failed")));
+                let ended =
+                    conditions.into_iter().find(|one| matches!(one["type"].as_str(), Some("Complete" | "Failed")));
                 json!(ended.and_then(|one| one["type"].as_str()).unwrap_or("Running"))
             }),
             column("Completions", "string", 0, |job| {
@@ -317,9 +326,14 @@ fn columns(kind: &Kind) -> Vec<Column> {
             }),
             age_column(),
         ],
-        "namespaces" => vec![column("Status", "string", 0, |object| json!(text(object, "/status/phase"))), age_column()],
+        "namespaces" => {
+            vec![column("Status", "string", 0, |object| json!(text(object, "/status/phase"))), age_column()]
+        }
         "configmaps" => {
-            vec![column("Data", "string", 0, |object| json!(size(&object["data"]) + size(&object["binaryData"]))), age_column()]
+            vec![
+                column("Data", "string", 0, |object| json!(size(&object["data"]) + size(&object["binaryData"]))),
+                age_column(),
+            ]
         }
         "secrets" => vec![
             column("Type", "string", 0, |object| json!(text(object, "/type"))),
@@ -332,7 +346,9 @@ fn columns(kind: &Kind) -> Vec<Column> {
             column("Allowed Disruptions", "integer", 0, |object| number(object, "/status/disruptionsAllowed")),
             age_column(),
         ],
-        "leases" => vec![column("Holder", "string", 0, |object| json!(text(object, "/spec/holderIdentity"))), age_column()],
+        "leases" => {
+            vec![column("Holder", "string", 0, |object| json!(text(object, "/spec/holderIdentity"))), age_column()]
+        }
         "persistentvolumes" => vec![
             column("Capacity", "string", 0, |object| json!(text(object, "/spec/capacity/storage"))),
             column("Access Modes", "string", 0, modes),
@@ -384,7 +400,8 @@ fn columns(kind: &Kind) -> Vec<Column> {
             column("Type", "string", 0, |event| json!(text(event, "/type"))),
             column("Reason", "string", 0, |event| json!(text(event, "/reason"))),
             column("Object", "string", 0, |event| {
-                let of = if event["involvedObject"].is_object() { &event["involvedObject"] } else { &event["regarding"] };
+                let of =
+                    if event["involvedObject"].is_object() { &event["involvedObject"] } else { &event["regarding"] };
                 json!(format!("{}/{}", text(of, "/kind").to_lowercase(), text(of, "/name")))
             }),
             column("Message", "string", 0, |event| {
@@ -456,14 +473,17 @@ fn columns(kind: &Kind) -> Vec<Column> {
 fn cell(column: &Column, object: &Value) -> Value {
     match &column.cell {
         Cell::Made(make) => make(object),
-        Cell::Path(path, true) => object.pointer(path).and_then(Value::as_str).map_or(Value::Null, |since| json!(ago(since))),
+        Cell::Path(path, true) => {
+            object.pointer(path).and_then(Value::as_str).map_or(Value::Null, |since| json!(ago(since)))
+        }
         Cell::Path(path, false) => object.pointer(path).cloned().unwrap_or_default(),
     }
 }
 
 fn table(objects: &[Value], kind: &Kind, metadata: Value, include: &str) -> Value {
     let columns = columns(kind);
-    let mut definitions = vec![json!({ "name": "Name", "type": "string", "format": "name", "description": "Name must be unique within \
+    let mut definitions =
+        vec![json!({ "name": "Name", "type": "string", "format": "name", "description": "Name must be unique within \
         a namespace.", "priority": 0 })];
     definitions.extend(columns.iter().map(|column| {
         json!({ "name": column.name, "type": column.kind, "format": "", "description": "", "priority": column.priority })

@@ -35,7 +35,9 @@ impl Tokens {
     pub(super) fn new(key: &str, issuer: &str) -> Self {
         let pem = base64::engine::general_purpose::STANDARD.decode(key.trim()).unwrap_or_default();
         let key = PrivateKeyDer::from_pem_slice(&pem).ok().and_then(|der| match &der {
-            PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()).ok().map(|key| Key::Rsa(Box::new(key))),
+            PrivateKeyDer::Pkcs1(der) => {
+                RsaKeyPair::from_der(der.secret_pkcs1_der()).ok().map(|key| Key::Rsa(Box::new(key)))
+            }
             PrivateKeyDer::Sec1(der) => {
                 let key = EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_sec1_der());
                 key.ok().map(|key| Key::Ec(Box::new(key)))
@@ -43,7 +45,9 @@ impl Tokens {
             PrivateKeyDer::Pkcs8(der) => {
                 let der = der.secret_pkcs8_der();
                 RsaKeyPair::from_pkcs8(der).ok().map(|key| Key::Rsa(Box::new(key))).or_else(|| {
-                    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).ok().map(|key| Key::Ec(Box::new(key)))
+                    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der)
+                        .ok()
+                        .map(|key| Key::Ec(Box::new(key)))
                 })
             }
             _ => None,
@@ -62,7 +66,8 @@ impl Tokens {
             "sub": format!("system:serviceaccount:{namespace}:{name}"),
             "kubernetes.io": { "namespace": namespace, "serviceaccount": { "name": name, "uid": uid } } });
         let random = SystemRandom::new();
-        let sign = |algorithm: &str| format!("{}.{}", encode(&json!({ "alg": algorithm, "typ": "JWT" })), encode(&claims));
+        let sign =
+            |algorithm: &str| format!("{}.{}", encode(&json!({ "alg": algorithm, "typ": "JWT" })), encode(&claims));
         let (text, signature) = match self.key.as_ref()? {
             Key::Rsa(key) => {
                 let text = sign("RS256");

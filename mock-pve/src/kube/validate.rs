@@ -113,8 +113,11 @@ fn pod(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
         } else if !is_label(name) || name.len() > 63 || name.contains('.') {
             causes.push(Cause::invalid(format!("{at}.name"), &json!(name), LABEL));
         } else if names.contains(&name) {
-            causes.push(Cause { reason: "FieldValueDuplicate", message: format!("Duplicate value: \"{name}\""),
-                field: format!("{at}.name") });
+            causes.push(Cause {
+                reason: "FieldValueDuplicate",
+                message: format!("Duplicate value: \"{name}\""),
+                field: format!("{at}.name"),
+            });
         }
         names.push(name);
         if container["image"].as_str().unwrap_or_default().trim().is_empty() {
@@ -123,7 +126,11 @@ fn pod(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
         for (mount, one) in container["volumeMounts"].as_array().into_iter().flatten().enumerate() {
             if !volumes.contains(&&one["name"]) {
                 let field = format!("{at}.volumeMounts[{mount}].name");
-                causes.push(Cause { reason: "FieldValueNotFound", message: format!("Not found: {}", one["name"]), field });
+                causes.push(Cause {
+                    reason: "FieldValueNotFound",
+                    message: format!("Not found: {}", one["name"]),
+                    field,
+                });
             }
         }
         for (port, one) in container["ports"].as_array().into_iter().flatten().enumerate() {
@@ -171,7 +178,8 @@ fn template(template: &Value, causes: &mut Vec<Cause>) {
 fn workload(spec: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let selector = &spec["selector"];
     let empty = ["matchLabels", "matchExpressions"].iter().all(|part| {
-        selector[part].as_object().is_none_or(serde_json::Map::is_empty) && selector[part].as_array().is_none_or(Vec::is_empty)
+        selector[part].as_object().is_none_or(serde_json::Map::is_empty)
+            && selector[part].as_array().is_none_or(Vec::is_empty)
     });
     if selector.is_null() {
         causes.push(Cause::required("spec.selector", ""));
@@ -181,7 +189,11 @@ fn workload(spec: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let labels = &spec["template"]["metadata"]["labels"];
     if !selector.is_null() && !empty && !pods::matches(selector, labels) {
         let shown = if labels.is_null() { json!({}) } else { labels.clone() };
-        causes.push(Cause::invalid("spec.template.metadata.labels", &shown, "`selector` does not match template `labels`"));
+        causes.push(Cause::invalid(
+            "spec.template.metadata.labels",
+            &shown,
+            "`selector` does not match template `labels`",
+        ));
     }
     if spec["replicas"].as_i64().is_some_and(|number| number < 0) {
         causes.push(Cause::invalid("spec.replicas", &spec["replicas"], "must be greater than or equal to 0"));
@@ -246,7 +258,9 @@ fn service(spec: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
 fn definition(object: &Value, causes: &mut Vec<Cause>) {
     let spec = &object["spec"];
     let text = |pointer: &str| spec.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    for (pointer, field) in [("/group", "spec.group"), ("/names/plural", "spec.names.plural"), ("/names/kind", "spec.names.kind")] {
+    for (pointer, field) in
+        [("/group", "spec.group"), ("/names/plural", "spec.names.plural"), ("/names/kind", "spec.names.kind")]
+    {
         if text(pointer).is_empty() {
             causes.push(Cause::required(field, ""));
         }
@@ -261,14 +275,21 @@ fn definition(object: &Value, causes: &mut Vec<Cause>) {
     }
     let versions = spec["versions"].as_array().cloned().unwrap_or_default();
     if versions.iter().filter(|version| version["storage"] == true).count() != 1 {
-        causes.push(Cause::invalid("spec.versions", &json!("versions"), "must have exactly one version marked as storage version"));
+        causes.push(Cause::invalid(
+            "spec.versions",
+            &json!("versions"),
+            "must have exactly one version marked as storage version",
+        ));
     }
     for (number, version) in versions.iter().enumerate() {
         if !version.is_object() || version["name"].as_str().unwrap_or_default().is_empty() {
             causes.push(Cause::required(format!("spec.versions[{number}].name"), ""));
         }
         if version.pointer("/schema/openAPIV3Schema").is_none() {
-            causes.push(Cause::required(format!("spec.versions[{number}].schema.openAPIV3Schema"), "schemas are required"));
+            causes.push(Cause::required(
+                format!("spec.versions[{number}].schema.openAPIV3Schema"),
+                "schemas are required",
+            ));
         }
     }
 }

@@ -49,35 +49,41 @@ pub(super) fn watch(client: &Client, ask: &Ask) -> Result<Answer, Refusal> {
     let client = client.clone();
     let seconds = ask.flag("timeoutSeconds").parse::<u64>().unwrap_or(3600).min(86_400);
     let until = tokio::time::Instant::now() + Duration::from_secs(seconds);
-    let follow = stream::unfold((client, changes, start, forgotten.is_none(), next_mark()), move |(client, mut changes, last, on, mut marked)| {
-        let (ask, prefix) = (ask.clone(), prefix.clone());
-        async move {
-            if !on {
-                return None;
+    let follow = stream::unfold(
+        (client, changes, start, forgotten.is_none(), next_mark()),
+        move |(client, mut changes, last, on, mut marked)| {
+            let (ask, prefix) = (ask.clone(), prefix.clone());
+            async move {
+                if !on {
+                    return None;
+                }
+                loop {
+                    let new = client.view(|store| (store.since(last), store.revision()))?;
+                    let (Some(new), now) = new else {
+                        let lines = vec![expired(last, new.1)];
+                        return Some((stream::iter(lines), (client, changes, last, false, marked)));
+                    };
+                    if !new.is_empty() {
+                        let mine = new.iter().filter(|event| event.kv.key.starts_with(prefix.as_bytes()));
+                        let lines: Vec<_> = mine.filter_map(|event| tell(event, &ask)).collect();
+                        return Some((stream::iter(lines), (client, changes, now, true, marked)));
+                    }
+                    if ask.is("allowWatchBookmarks") && tokio::time::Instant::now() >= marked {
+                        marked = next_mark();
+                        return Some((
+                            stream::iter(vec![bookmark(&ask, last, false)]),
+                            (client, changes, last, true, marked),
+                        ));
+                    }
+                    match tokio::time::timeout_at(until.min(marked), changes.changed()).await {
+                        Ok(Err(_)) => return None,
+                        Err(_) if tokio::time::Instant::now() >= until => return None,
+                        _ => {}
+                    }
+                }
             }
-            loop {
-                let new = client.view(|store| (store.since(last), store.revision()))?;
-                let (Some(new), now) = new else {
-                    let lines = vec![expired(last, new.1)];
-                    return Some((stream::iter(lines), (client, changes, last, false, marked)));
-                };
-                if !new.is_empty() {
-                    let mine = new.iter().filter(|event| event.kv.key.starts_with(prefix.as_bytes()));
-                    let lines: Vec<_> = mine.filter_map(|event| tell(event, &ask)).collect();
-                    return Some((stream::iter(lines), (client, changes, now, true, marked)));
-                }
-                if ask.is("allowWatchBookmarks") && tokio::time::Instant::now() >= marked {
-                    marked = next_mark();
-                    return Some((stream::iter(vec![bookmark(&ask, last, false)]), (client, changes, last, true, marked)));
-                }
-                match tokio::time::timeout_at(until.min(marked), changes.changed()).await {
-                    Ok(Err(_)) => return None,
-                    Err(_) if tokio::time::Instant::now() >= until => return None,
-                    _ => {}
-                }
-            }
-        }
-    });
+        },
+    );
     // Bodies must be shareable between threads, which such a stream isn't by itself.
     let (sender, receiver) = tokio::sync::mpsc::channel::<Line>(64);
     tokio::spawn(async move {

@@ -66,7 +66,9 @@ fn placed(ask: &Ask, object: &mut Value) -> Result<(), Refusal> {
     if let Some(name) = &ask.name {
         let given = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
         if !given.is_empty() && given != name {
-            return Err(Refusal::bad(format!("the name of the object ({given}) does not match the name on the URL ({name})")));
+            return Err(Refusal::bad(format!(
+                "the name of the object ({given}) does not match the name on the URL ({name})"
+            )));
         }
         object["metadata"]["name"] = json!(name);
     }
@@ -90,10 +92,12 @@ async fn insert(client: &Client, ask: &Ask, mut object: Value, note: Option<Oper
     let chance = format!("{:016x} {index} {revision} {}", client.etcd.id(), jiff::Timestamp::now().as_nanosecond());
     let name = match object.pointer("/metadata/name").and_then(Value::as_str).filter(|name| !name.is_empty()) {
         Some(name) => name.to_owned(),
-        None => match object.pointer("/metadata/generateName").and_then(Value::as_str).filter(|prefix| !prefix.is_empty()) {
-            Some(prefix) => format!("{}{}", prefix.chars().take(58).collect::<String>(), pods::suffix(&chance, 5)),
-            None => String::new(),
-        },
+        None => {
+            match object.pointer("/metadata/generateName").and_then(Value::as_str).filter(|prefix| !prefix.is_empty()) {
+                Some(prefix) => format!("{}{}", prefix.chars().take(58).collect::<String>(), pods::suffix(&chance, 5)),
+                None => String::new(),
+            }
+        }
     };
     let metadata = &mut object["metadata"];
     metadata["name"] = json!(name);
@@ -237,7 +241,9 @@ pub(super) async fn update(client: &Client, ask: &Ask, name: &str, given: &[u8])
                 client.catch_up().await.map_err(|error| refuse(&error))?;
             }
             Err(refusal) => return Err(refusal),
-            Ok(entry) => return Ok(answer::warn(answer::ok(&as_asked(shown(&entry, &ask.kind), ask)), &decoded.warnings)),
+            Ok(entry) => {
+                return Ok(answer::warn(answer::ok(&as_asked(shown(&entry, &ask.kind), ask)), &decoded.warnings));
+            }
         }
     }
     Err(Refusal::modified(&ask.kind, name))
@@ -349,7 +355,13 @@ fn specified(object: &Value) -> Map<String, Value> {
 fn keep(new: &mut Value, old: &Value) {
     let Some(metadata) = new["metadata"].as_object_mut() else { return };
     for field in [
-        "uid", "creationTimestamp", "name", "namespace", "generation", "deletionTimestamp", "deletionGracePeriodSeconds",
+        "uid",
+        "creationTimestamp",
+        "name",
+        "namespace",
+        "generation",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
         "generateName",
     ] {
         match old["metadata"].get(field) {
@@ -360,7 +372,9 @@ fn keep(new: &mut Value, old: &Value) {
     metadata.remove("selfLink");
     for empty in ["labels", "annotations", "finalizers", "ownerReferences"] {
         let is_empty = metadata.get(empty).is_some_and(|value| {
-            value.is_null() || value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty)
+            value.is_null()
+                || value.as_object().is_some_and(Map::is_empty)
+                || value.as_array().is_some_and(Vec::is_empty)
         });
         if is_empty {
             metadata.remove(empty);
@@ -374,9 +388,15 @@ fn inherit(new: &mut Value, old: &Value, kind: &Kind) {
         "Service" => &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"],
         "PersistentVolumeClaim" => &["volumeName", "storageClassName"],
         "Job" => &["selector"],
-        "Pod" => {
-            &["nodeName", "serviceAccountName", "serviceAccount", "tolerations", "priority", "preemptionPolicy", "enableServiceLinks"]
-        }
+        "Pod" => &[
+            "nodeName",
+            "serviceAccountName",
+            "serviceAccount",
+            "tolerations",
+            "priority",
+            "preemptionPolicy",
+            "enableServiceLinks",
+        ],
         _ => &[],
     };
     for field in fields {
@@ -432,8 +452,11 @@ pub(super) async fn change(client: &Client, ask: &Ask, name: &str, given: &[u8])
             replace(client, ask, old, new, Note::As(by)).await.map(|entry| (entry, decoded.warnings, StatusCode::OK))
         };
         match done {
-            Err(refusal) if refusal.reason == "Conflict" && refusal.details.as_ref().is_some_and(|one| one["causes"].is_null())
-                && pinned.is_none() && attempt < ATTEMPTS =>
+            Err(refusal)
+                if refusal.reason == "Conflict"
+                    && refusal.details.as_ref().is_some_and(|one| one["causes"].is_null())
+                    && pinned.is_none()
+                    && attempt < ATTEMPTS =>
             {
                 client.catch_up().await.map_err(|error| refuse(&error))?;
             }
@@ -475,7 +498,8 @@ async fn apply(
     let force = if ask.is("force") { Force::Yes } else { Force::No };
     let shape = Shape::of(&ask.kind);
     let Some(old) = old else {
-        let mut bare = json!({ "apiVersion": ask.kind.api_version(), "kind": ask.kind.kind, "metadata": { "name": name } });
+        let mut bare =
+            json!({ "apiVersion": ask.kind.api_version(), "kind": ask.kind.kind, "metadata": { "name": name } });
         if let Some(namespace) = &ask.namespace {
             bare["metadata"]["namespace"] = json!(namespace);
         }

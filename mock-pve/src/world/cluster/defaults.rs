@@ -18,7 +18,8 @@ fn each<'a>(object: &'a mut Value, pointer: &str) -> impl Iterator<Item = &'a mu
 /// Fills in an object of any kind.
 pub fn complete(object: &mut Value) {
     let kind = object["kind"].as_str().unwrap_or_default().to_owned();
-    let group = object["apiVersion"].as_str().unwrap_or_default().split_once('/').map_or("", |(group, _)| group).to_owned();
+    let group =
+        object["apiVersion"].as_str().unwrap_or_default().split_once('/').map_or("", |(group, _)| group).to_owned();
     match (group.as_str(), kind.as_str()) {
         ("", "Pod") => {
             if let Some(spec) = object.get_mut("spec") {
@@ -135,7 +136,11 @@ fn workload(object: &mut Value, kind: &str) {
             or_insert(spec, "replicas", json!(1));
             or_insert(spec, "podManagementPolicy", json!("OrderedReady"));
             or_insert(spec, "revisionHistoryLimit", json!(10));
-            or_insert(spec, "persistentVolumeClaimRetentionPolicy", json!({ "whenDeleted": "Retain", "whenScaled": "Retain" }));
+            or_insert(
+                spec,
+                "persistentVolumeClaimRetentionPolicy",
+                json!({ "whenDeleted": "Retain", "whenScaled": "Retain" }),
+            );
             or_insert(spec, "updateStrategy", json!({}));
             or_insert(&mut spec["updateStrategy"], "type", json!("RollingUpdate"));
             if spec["updateStrategy"]["type"] == "RollingUpdate" {
@@ -198,8 +203,24 @@ fn pod(spec: &mut Value) {
                 or_insert(source, name, default);
             }
         }
-        let sources = ["configMap", "secret", "projected", "downwardAPI", "hostPath", "persistentVolumeClaim", "csi", "nfs",
-            "iscsi", "ephemeral", "emptyDir", "image", "fc", "rbd", "cephfs", "flexVolume"];
+        let sources = [
+            "configMap",
+            "secret",
+            "projected",
+            "downwardAPI",
+            "hostPath",
+            "persistentVolumeClaim",
+            "csi",
+            "nfs",
+            "iscsi",
+            "ephemeral",
+            "emptyDir",
+            "image",
+            "fc",
+            "rbd",
+            "cephfs",
+            "flexVolume",
+        ];
         if volume.is_object() && !sources.iter().any(|source| volume.get(source).is_some()) {
             volume["emptyDir"] = json!({});
         }
@@ -228,7 +249,9 @@ fn container(container: &mut Value, host: bool) {
     }
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if let Some(probe) = container.get_mut(probe) {
-            for (name, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)] {
+            for (name, value) in
+                [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+            {
                 or_insert(probe, name, json!(value));
             }
             if let Some(http) = probe.get_mut("httpGet") {
@@ -335,7 +358,9 @@ mod tests {
             "readinessProbe": { "httpGet": { "port": 80 } }, "resources": { "limits": { "cpu": "1" } } });
         let template = json!({ "metadata": { "labels": { "a": "b" } }, "spec": { "containers": [container],
             "volumes": [{ "name": "v" }, { "name": "h", "hostPath": { "path": "/" } }] } });
-        for (version, kind) in [("apps/v1", "Deployment"), ("apps/v1", "DaemonSet"), ("apps/v1", "StatefulSet"), ("batch/v1", "Job")] {
+        for (version, kind) in
+            [("apps/v1", "Deployment"), ("apps/v1", "DaemonSet"), ("apps/v1", "StatefulSet"), ("batch/v1", "Job")]
+        {
             let mut object = json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "a" },
                 "spec": { "template": template } });
             complete(&mut object);

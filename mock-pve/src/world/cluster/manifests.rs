@@ -78,7 +78,11 @@ pub fn manifests(of: &Ingredients) -> Vec<(&'static str, Vec<Value>)> {
         ),
         (
             "01-csr-node-bootstrap",
-            vec![bound("system-bootstrap-node-bootstrapper", "system:node-bootstrapper", "g system:bootstrappers:nodes")],
+            vec![bound(
+                "system-bootstrap-node-bootstrapper",
+                "system:node-bootstrapper",
+                "g system:bootstrappers:nodes",
+            )],
         ),
         (
             "01-csr-renewal-role-binding",
@@ -244,7 +248,11 @@ fn dns(of: &Ingredients) -> Vec<Value> {
         bound_account("system-coredns", "system:coredns", "coredns"),
         role(
             "system:coredns",
-            &["list,watch core endpoints,services,pods,namespaces", "get core nodes", "list,watch discovery.k8s.io endpointslices"],
+            &[
+                "list,watch core endpoints,services,pods,namespaces",
+                "get core nodes",
+                "list,watch discovery.k8s.io endpointslices",
+            ],
         ),
         config,
         deployment,
@@ -255,9 +263,7 @@ fn dns_service() -> Value {
     let mut service = bare("v1", "Service", Some("kube-system"), "kube-dns");
     service["metadata"]["labels"] = json!({ "k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true",
         "kubernetes.io/name": "CoreDNS" });
-    let port = |name: &str, number: u16, protocol: &str, target: &str| {
-        json!({ "name": name, "port": number, "protocol": protocol, "targetPort": target })
-    };
+    let port = |name: &str, number: u16, protocol: &str, target: &str| json!({ "name": name, "port": number, "protocol": protocol, "targetPort": target });
     service["spec"] = json!({ "clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10"], "ipFamilies": ["IPv4"],
         "ipFamilyPolicy": "SingleStack", "selector": { "k8s-app": "kube-dns" },
         "ports": [port("dns", 53, "UDP", "dns"), port("dns-tcp", 53, "TCP", "dns-tcp"), port("metrics", 9153, "TCP", "metrics")] });
@@ -356,13 +362,21 @@ mod tests {
         let made = missing(&of, "s", |_| None);
         let find = |key: &str| made.iter().find(|(known, _)| known == key).map(|(_, object)| object.clone());
         let inventory = find("/registry/configmaps/kube-system/talos-bootstrap-manifests-inventory").unwrap();
-        for name in ["kube-system_coredns_apps_Deployment", "_system__coredns_rbac.authorization.k8s.io_ClusterRole", "kube-system_kube-dns__Service"] {
+        for name in [
+            "kube-system_coredns_apps_Deployment",
+            "_system__coredns_rbac.authorization.k8s.io_ClusterRole",
+            "kube-system_kube-dns__Service",
+        ] {
             assert_eq!(inventory["data"][name], "", "{name} of {inventory}");
         }
         let set = find("/registry/daemonsets/kube-system/kube-proxy").unwrap();
         assert_eq!(set["metadata"]["annotations"][OWNER], INVENTORY);
         assert!(missing(&of, "s", find).is_empty());
         of.talos = 12;
-        assert!(missing(&of, "s", |_| None).iter().all(|(_, object)| object["metadata"]["annotations"].get(OWNER).is_none()));
+        assert!(
+            missing(&of, "s", |_| None)
+                .iter()
+                .all(|(_, object)| object["metadata"]["annotations"].get(OWNER).is_none())
+        );
     }
 }

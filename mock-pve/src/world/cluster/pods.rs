@@ -53,7 +53,8 @@ pub fn is_mirror(pod: &Value) -> bool {
 pub fn matches(selector: &Value, labels: &Value) -> bool {
     let by_labels = selector["matchLabels"].as_object().into_iter().flatten();
     let by_terms = selector["matchExpressions"].as_array().into_iter().flatten();
-    by_labels.into_iter().all(|(key, value)| labels.get(key) == Some(value)) && by_terms.into_iter().all(|term| fits(term, labels))
+    by_labels.into_iter().all(|(key, value)| labels.get(key) == Some(value))
+        && by_terms.into_iter().all(|term| fits(term, labels))
 }
 
 /// Whether labels fit one expression of a selector.
@@ -156,7 +157,8 @@ pub fn admitted(pod: &mut Value) {
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         let taint = json!({ "key": key, "effect": "NoExecute" });
         if !tolerations.iter().any(|one| tolerates(one, &taint)) {
-            tolerations.push(json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300 }));
+            tolerations
+                .push(json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300 }));
         }
     }
     spec["tolerations"] = Value::Array(tolerations);
@@ -180,7 +182,8 @@ pub fn set_condition(object: &mut Value, kind: &str, status: &str, reason: &str,
     let mut all = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
     let old = all.iter().position(|one| one["type"] == kind);
     let known = old.map(|at| all[at].clone()).unwrap_or_default();
-    if known["status"] == status && known["reason"].as_str().unwrap_or_default() == reason
+    if known["status"] == status
+        && known["reason"].as_str().unwrap_or_default() == reason
         && known["message"].as_str().unwrap_or_default() == message
     {
         return false;
@@ -289,7 +292,8 @@ mod tests {
 
     #[test]
     fn a_bound_pod_goes_gracefully_and_others_at_once() {
-        let pod = json!({ "metadata": { "name": "a" }, "spec": { "nodeName": "n", "terminationGracePeriodSeconds": 5 } });
+        let pod =
+            json!({ "metadata": { "name": "a" }, "spec": { "nodeName": "n", "terminationGracePeriodSeconds": 5 } });
         let going = terminated(&pod, None).unwrap();
         assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 5);
         assert!(is_going(&going));

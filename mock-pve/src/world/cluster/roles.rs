@@ -114,11 +114,7 @@ const BINDINGS: &[(&str, &str, &[&str])] = &[
     ("cluster-admin", "cluster-admin", &["g system:masters"]),
     ("system:basic-user", "system:basic-user", &["g system:authenticated"]),
     ("system:discovery", "system:discovery", &["g system:authenticated"]),
-    (
-        "system:public-info-viewer",
-        "system:public-info-viewer",
-        &["g system:authenticated", "g system:unauthenticated"],
-    ),
+    ("system:public-info-viewer", "system:public-info-viewer", &["g system:authenticated", "g system:unauthenticated"]),
     ("system:monitoring", "system:monitoring", &["g system:monitoring"]),
     ("system:node", "system:node", &["g system:nodes"]),
     ("system:node-proxier", "system:node-proxier", &["u system:kube-proxy"]),

@@ -63,7 +63,8 @@ impl View {
 
     /// The same with a store.
     pub fn follow(&mut self, store: &Store, from: (u64, u64)) -> bool {
-        let events = if self.from == from && store.revision() >= self.revision { store.since(self.revision) } else { None };
+        let events =
+            if self.from == from && store.revision() >= self.revision { store.since(self.revision) } else { None };
         let mut changed = false;
         if let Some(events) = events {
             for event in events {
@@ -112,7 +113,10 @@ impl View {
 
     /// All objects whose key begins so.
     pub fn list<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Arc<Entry>> {
-        self.objects.range(prefix.to_owned()..).map(|(_, entry)| entry).take_while(move |entry| entry.key.starts_with(prefix))
+        self.objects
+            .range(prefix.to_owned()..)
+            .map(|(_, entry)| entry)
+            .take_while(move |entry| entry.key.starts_with(prefix))
     }
 
     /// All objects.

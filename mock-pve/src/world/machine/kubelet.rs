@@ -12,12 +12,12 @@ use super::state::{Stage, What};
 use super::versions::{self, default_kubernetes};
 use crate::disk::minor;
 use crate::etcd::{Change, Client, EtcdError};
-use crate::world::cluster::objects::{self, Keyed, NodeFacts, Readiness};
+use crate::world::cluster;
 use crate::world::cluster::controllers::{Circumstances, Controllers};
 use crate::world::cluster::kubelet::{Kubelet, Place};
 use crate::world::cluster::manifests::{self, Ingredients};
+use crate::world::cluster::objects::{self, Keyed, NodeFacts, Readiness};
 use crate::world::cluster::view::{Round, Time, Write};
-use crate::world::cluster;
 
 /// Seconds until a node that registered says it is ready.
 const NODE_READY: f64 = 6.0;

@@ -14,9 +14,9 @@ use super::versions::Version;
 use crate::disk::{self, DiskError, Keep, NotAvailable, Recipe, Schematic, Signing};
 use crate::etcd::{Ephemeral, KeptError, Member, Replica, Store};
 use crate::world::World;
-use crate::world::cluster::objects::{self, NodeFacts, Readiness};
 use crate::world::cluster::kubelet::Place;
 use crate::world::cluster::manifests::Ingredients;
+use crate::world::cluster::objects::{self, NodeFacts, Readiness};
 use crate::world::cluster::workloads;
 use crate::world::seed::{ClusterSeed, MachineRole, MachineSeed};
 

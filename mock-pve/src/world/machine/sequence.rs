@@ -306,7 +306,9 @@ impl<'a> Run<'a> {
                     machine.says("[talos] left etcd");
                     return Ok(());
                 }
-                Err(error @ etcd::EtcdError::NotEnoughMembers) => return Err(format!("failed to leave cluster: {error}")),
+                Err(error @ etcd::EtcdError::NotEnoughMembers) => {
+                    return Err(format!("failed to leave cluster: {error}"));
+                }
                 Err(error) => last = error.to_string(),
             }
             self.boot.rest(5.0).await;
@@ -316,11 +318,8 @@ impl<'a> Run<'a> {
 
     async fn stage(&self, upgrade: &Upgrade) -> End {
         let path = self.boot.path();
-        let staged = Staged {
-            image: upgrade.image.clone(),
-            recipe: upgrade.recipe.clone(),
-            preserve: upgrade.preserve,
-        };
+        let staged =
+            Staged { image: upgrade.image.clone(), recipe: upgrade.recipe.clone(), preserve: upgrade.preserve };
         let kept = disk::meta(&path).and_then(|mut meta| {
             meta.staged = Some(staged);
             disk::store_meta(&path, &meta)

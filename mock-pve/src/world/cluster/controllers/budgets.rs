@@ -21,7 +21,9 @@ impl Desk<'_> {
         let spec = &budget.value["spec"];
         let covered: Vec<&Entry> = all
             .into_iter()
-            .filter(|pod| !spec["selector"].is_null() && pods::matches(&spec["selector"], &pod.value["metadata"]["labels"]))
+            .filter(|pod| {
+                !spec["selector"].is_null() && pods::matches(&spec["selector"], &pod.value["metadata"]["labels"])
+            })
             .filter(|pod| !pods::is_over(&pod.value))
             .collect();
         let (expected, desired) = if let Some(most) = spec.get("maxUnavailable").filter(|most| !most.is_null()) {
@@ -47,7 +49,9 @@ impl Desk<'_> {
         }
         let healthy = covered
             .iter()
-            .filter(|pod| !pods::is_going(&pod.value) && !disrupted.contains_key(pod.name()) && pods::is_ready(&pod.value))
+            .filter(|pod| {
+                !pods::is_going(&pod.value) && !disrupted.contains_key(pod.name()) && pods::is_ready(&pod.value)
+            })
             .count() as u64;
         let allowed = if expected > 0 { healthy.saturating_sub(desired) } else { 0 };
         let mut value = budget.value.clone();

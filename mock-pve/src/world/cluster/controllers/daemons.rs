@@ -52,7 +52,8 @@ impl Desk<'_> {
         let is_new = |pod: &Entry| pod.value["metadata"]["labels"]["controller-revision-hash"] == hash;
         let available = here.iter().filter(|pod| is_available(pod)).count();
         if set.value.pointer("/spec/updateStrategy/type").is_none_or(|kind| kind == "RollingUpdate") {
-            let most = set.value.pointer("/spec/updateStrategy/rollingUpdate/maxUnavailable").cloned().unwrap_or(json!(1));
+            let most =
+                set.value.pointer("/spec/updateStrategy/rollingUpdate/maxUnavailable").cloned().unwrap_or(json!(1));
             let most = usize::try_from(pods::share(&most, nodes.len() as u64, Rounding::Up)).unwrap_or(1).max(1);
             let mut room = most.saturating_sub(nodes.len() - available.min(nodes.len()));
             for pod in here.iter().filter(|pod| !is_new(pod)) {
@@ -99,7 +100,8 @@ impl Desk<'_> {
             return;
         }
         let key = objects::key("controllerrevisions", Some(&namespace), &name);
-        let mut revision = objects::namespaced("apps/v1", "ControllerRevision", Some(&namespace), &name, &self.uid("cr", &key));
+        let mut revision =
+            objects::namespaced("apps/v1", "ControllerRevision", Some(&namespace), &name, &self.uid("cr", &key));
         let mut template = set.value["spec"]["template"].clone();
         if template.is_object() {
             template["$patch"] = json!("replace");

@@ -57,10 +57,12 @@ impl Desk<'_> {
         let key = if let Some((resource, namespaced)) = stored(kind) {
             objects::key(resource, namespace.filter(|_| namespaced), name)
         } else {
-            let group = reference["apiVersion"].as_str().and_then(|version| version.split_once('/')).map(|(group, _)| group);
+            let group =
+                reference["apiVersion"].as_str().and_then(|version| version.split_once('/')).map(|(group, _)| group);
             let definitions = "/registry/apiextensions.k8s.io/customresourcedefinitions/";
             let found = self.view.list(definitions).find(|one| {
-                Some(pods::text(&one.value, "/spec/group")) == group && pods::text(&one.value, "/spec/names/kind") == kind
+                Some(pods::text(&one.value, "/spec/group")) == group
+                    && pods::text(&one.value, "/spec/names/kind") == kind
             });
             let Some(found) = found else { return Some(unknown()) };
             let namespaced = found.value["spec"]["scope"] == "Namespaced";

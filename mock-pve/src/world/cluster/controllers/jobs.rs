@@ -15,7 +15,8 @@ impl Desk<'_> {
 
     fn job(&mut self, job: &Entry) {
         let mine = self.owned(&format!("/registry/pods/{}/", pods::namespace(job)), job);
-        let phase = |wanted: &str| mine.iter().filter(|pod| pods::text(&pod.value, "/status/phase") == wanted).count() as u64;
+        let phase =
+            |wanted: &str| mine.iter().filter(|pod| pods::text(&pod.value, "/status/phase") == wanted).count() as u64;
         let (succeeded, failed) = (phase("Succeeded"), phase("Failed"));
         let active = mine.iter().filter(|pod| pods::is_active(&pod.value)).count() as u64;
         let spec = &job.value["spec"];
@@ -39,8 +40,20 @@ impl Desk<'_> {
         status["ready"] = json!(ready);
         if succeeded >= wanted {
             status["completionTime"] = json!(objects::now());
-            pods::set_condition(&mut value, "SuccessCriteriaMet", "True", "CompletionsReached", "Reached expected number of succeeded pods");
-            pods::set_condition(&mut value, "Complete", "True", "CompletionsReached", "Reached expected number of succeeded pods");
+            pods::set_condition(
+                &mut value,
+                "SuccessCriteriaMet",
+                "True",
+                "CompletionsReached",
+                "Reached expected number of succeeded pods",
+            );
+            pods::set_condition(
+                &mut value,
+                "Complete",
+                "True",
+                "CompletionsReached",
+                "Reached expected number of succeeded pods",
+            );
         } else if failed > limit {
             let why = "Job has reached the specified backoff limit";
             pods::set_condition(&mut value, "Failed", "True", "BackoffLimitExceeded", why);
@@ -60,5 +73,7 @@ impl Desk<'_> {
 
 fn is_done(job: &Value) -> bool {
     let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.into_iter().any(|one| matches!(one["type"].as_str(), Some("Complete" | "Failed")) && one["status"] == "True")
+    conditions
+        .into_iter()
+        .any(|one| matches!(one["type"].as_str(), Some("Complete" | "Failed")) && one["status"] == "True")
 }

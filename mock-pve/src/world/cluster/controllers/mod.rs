@@ -87,7 +87,11 @@ impl Controllers {
             if prefix.ends_with('/') {
                 client.view(|store| store.list(prefix.as_bytes())).map(decode).unwrap_or_default()
             } else {
-                client.view(|store| store.get(prefix.as_bytes())).flatten().map(|kv| decode(vec![kv])).unwrap_or_default()
+                client
+                    .view(|store| store.get(prefix.as_bytes()))
+                    .flatten()
+                    .map(|kv| decode(vec![kv]))
+                    .unwrap_or_default()
             }
         };
         self.work(now, &look_up)

@@ -53,7 +53,8 @@ impl Desk<'_> {
         if ready && node.value.pointer("/spec/taints").is_none() {
             return;
         }
-        let all: Vec<_> = self.view.list("/registry/pods/").filter(|pod| pods::node_of(&pod.value) == node.name()).cloned().collect();
+        let all: Vec<_> =
+            self.view.list("/registry/pods/").filter(|pod| pods::node_of(&pod.value) == node.name()).cloned().collect();
         for pod in all {
             if let Some(seconds) = pods::driven_out(&pod.value, &node.value)
                 && !pods::is_going(&pod.value)
@@ -168,9 +169,7 @@ fn set_taints(node: &mut Value) {
     }
     let mut taints = node.pointer("/spec/taints").and_then(Value::as_array).cloned().unwrap_or_default();
     let is = |taint: &Value, (key, effect): (&str, &str)| taint["key"] == key && taint["effect"] == effect;
-    taints.retain(|taint| {
-        !OWN_TAINTS.contains(&pods::text(taint, "/key")) || wanted.iter().any(|one| is(taint, *one))
-    });
+    taints.retain(|taint| !OWN_TAINTS.contains(&pods::text(taint, "/key")) || wanted.iter().any(|one| is(taint, *one)));
     for one in wanted {
         if !taints.iter().any(|taint| is(taint, one)) {
             taints.push(json!({ "key": one.0, "effect": one.1, "timeAdded": objects::now() }));

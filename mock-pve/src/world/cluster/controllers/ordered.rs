@@ -50,7 +50,8 @@ impl Desk<'_> {
         let of_revision = |pod: &Entry| pods::text(&pod.value, "/metadata/labels/controller-revision-hash").to_owned();
         let rolling = set.value.pointer("/spec/updateStrategy/type").is_none_or(|kind| kind == "RollingUpdate");
         if settled && rolling {
-            let first = set.value.pointer("/spec/updateStrategy/rollingUpdate/partition").and_then(Value::as_u64).unwrap_or(0);
+            let first =
+                set.value.pointer("/spec/updateStrategy/rollingUpdate/partition").and_then(Value::as_u64).unwrap_or(0);
             let mut old: Vec<&Arc<Entry>> =
                 mine.iter().filter(|pod| number(pod) >= first && of_revision(pod) != update).collect();
             old.sort_by_key(|pod| std::cmp::Reverse(number(pod)));
@@ -66,7 +67,8 @@ impl Desk<'_> {
         let mut status = json!({ "replicas": active.len(), "availableReplicas": ready, "collisionCount": 0,
             "currentRevision": current, "updateRevision": update, "observedGeneration": generation(&set.value) });
         let of_current = active.iter().filter(|pod| of_revision(pod) == current).count();
-        for (name, number) in [("readyReplicas", ready), ("updatedReplicas", updated), ("currentReplicas", of_current)] {
+        for (name, number) in [("readyReplicas", ready), ("updatedReplicas", updated), ("currentReplicas", of_current)]
+        {
             if number > 0 {
                 status[name] = json!(number);
             }

@@ -33,7 +33,8 @@ impl Desk<'_> {
             if !paused {
                 let others: u64 = sets.iter().map(|set| replicas(&set.value)).sum();
                 let room = (wanted + surge(&deployment.value, wanted)).saturating_sub(others);
-                let first = if is_recreated(&deployment.value) && others + running(&sets) > 0 { 0 } else { room.min(wanted) };
+                let first =
+                    if is_recreated(&deployment.value) && others + running(&sets) > 0 { 0 } else { room.min(wanted) };
                 self.new_set(deployment, &hash, last + 1, first);
             }
             self.deployment_status(deployment, None, &sets, last);
@@ -93,7 +94,8 @@ impl Desk<'_> {
                 let mut value = set.value.clone();
                 value["spec"]["replicas"] = json!(to);
                 value["metadata"]["generation"] = json!(generation(&set.value) + 1);
-                value["metadata"]["annotations"]["deployment.kubernetes.io/desired-replicas"] = json!(wanted.to_string());
+                value["metadata"]["annotations"]["deployment.kubernetes.io/desired-replicas"] =
+                    json!(wanted.to_string());
                 self.round.update(set, value);
             }
         };
@@ -167,7 +169,8 @@ impl Desk<'_> {
             let why = format!("ReplicaSet \"{name}\" has successfully progressed.");
             set(&mut value, "Progressing", "True", ("NewReplicaSetAvailable", &why));
         } else if current.is_some() {
-            let deadline = deployment.value.pointer("/spec/progressDeadlineSeconds").and_then(Value::as_f64).unwrap_or(600.0);
+            let deadline =
+                deployment.value.pointer("/spec/progressDeadlineSeconds").and_then(Value::as_f64).unwrap_or(600.0);
             let since = self.memory.since(progress);
             let late = matches!(self.time, crate::world::cluster::view::Time::Runs(_))
                 && self.round.due(self.time.passed(since, deadline));
@@ -214,7 +217,9 @@ impl Desk<'_> {
             let count = active.len();
             let ready = active.iter().filter(|pod| pods::is_ready(&pod.value)).count();
             let mut status = json!({ "replicas": count, "observedGeneration": generation(&set.value) });
-            for (name, number) in [("fullyLabeledReplicas", count), ("readyReplicas", ready), ("availableReplicas", ready)] {
+            for (name, number) in
+                [("fullyLabeledReplicas", count), ("readyReplicas", ready), ("availableReplicas", ready)]
+            {
                 if number > 0 {
                     status[name] = json!(number);
                 }

@@ -48,7 +48,8 @@ fn chosen(selector: Option<&Value>, node: &Value) -> bool {
         let labels = term["matchExpressions"].as_array().into_iter().flatten();
         let fields = term["matchFields"].as_array().into_iter().flatten();
         let own = json!({ "metadata.name": node["metadata"]["name"] });
-        labels.into_iter().all(|one| pods::fits(one, &node["metadata"]["labels"])) && fields.into_iter().all(|one| pods::fits(one, &own))
+        labels.into_iter().all(|one| pods::fits(one, &node["metadata"]["labels"]))
+            && fields.into_iter().all(|one| pods::fits(one, &own))
     })
 }
 
@@ -176,7 +177,9 @@ impl Desk<'_> {
             let found = volumes.iter().find(|volume| {
                 let to = &volume.value["spec"]["claimRef"];
                 let mine = to["name"] == claim.name() && to["namespace"] == pods::namespace(&claim);
-                let free = to.is_null() && class(&volume.value) == class(&claim.value) && (named.is_empty() || named == volume.name())
+                let free = to.is_null()
+                    && class(&volume.value) == class(&claim.value)
+                    && (named.is_empty() || named == volume.name())
                     && quantity(pods::text(&volume.value, "/spec/capacity/storage")) >= wanted;
                 (mine || free) && !taken.contains(&volume.key)
             });
@@ -200,7 +203,11 @@ impl Desk<'_> {
         }
         for volume in volumes.iter().filter(|volume| !taken.contains(&volume.key)) {
             let to = &volume.value["spec"]["claimRef"];
-            let key = objects::key("persistentvolumeclaims", to["namespace"].as_str(), to["name"].as_str().unwrap_or_default());
+            let key = objects::key(
+                "persistentvolumeclaims",
+                to["namespace"].as_str(),
+                to["name"].as_str().unwrap_or_default(),
+            );
             let phase = if to["uid"].is_null() {
                 "Available"
             } else if self.view.get(&key).is_some_and(|claim| claim.value["metadata"]["uid"] == to["uid"]) {

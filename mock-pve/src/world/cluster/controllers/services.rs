@@ -80,7 +80,8 @@ impl Desk<'_> {
         self.place(&key, service, "EndpointSlice", move |object| {
             object["addressType"] = json!("IPv4");
             object["metadata"]["labels"]["kubernetes.io/service-name"] = json!(of);
-            object["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] = json!("endpointslice-controller.k8s.io");
+            object["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] =
+                json!("endpointslice-controller.k8s.io");
             object["endpoints"] = json!(endpoints);
             object["ports"] = json!(ports);
         });
@@ -91,11 +92,10 @@ impl Desk<'_> {
         let key = objects::key("services/specs", Some("default"), "kubernetes");
         let at = objects::key("services/endpoints", Some("default"), "kubernetes");
         let (Some(service), Some(known)) = (self.view.get(&key).cloned(), self.view.get(&at).cloned()) else { return };
-        let addresses = known.value.pointer("/subsets/0/addresses").and_then(Value::as_array).cloned().unwrap_or_default();
-        let endpoints = addresses
-            .iter()
-            .map(|one| json!({ "addresses": [one["ip"]], "conditions": { "ready": true } }))
-            .collect();
+        let addresses =
+            known.value.pointer("/subsets/0/addresses").and_then(Value::as_array).cloned().unwrap_or_default();
+        let endpoints =
+            addresses.iter().map(|one| json!({ "addresses": [one["ip"]], "conditions": { "ready": true } })).collect();
         self.slice(&service, "default", endpoints, &[json!({ "name": "https", "port": 6443, "protocol": "TCP" })]);
     }
 
@@ -131,7 +131,9 @@ fn target(port: &Value, pod: Option<&Value>) -> Value {
         Value::String(name) => {
             let containers = pod.and_then(|pod| pod["spec"]["containers"].as_array()).into_iter().flatten();
             let mut ports = containers.flat_map(|one| one["ports"].as_array().cloned().unwrap_or_default());
-            ports.find(|one| one["name"] == *name).map_or_else(|| port["port"].clone(), |one| one["containerPort"].clone())
+            ports
+                .find(|one| one["name"] == *name)
+                .map_or_else(|| port["port"].clone(), |one| one["containerPort"].clone())
         }
         Value::Null => port["port"].clone(),
         number => number.clone(),

@@ -32,7 +32,11 @@ impl Lab {
     }
 
     fn get(&self, key: &str) -> Value {
-        self.store.get(key.as_bytes()).and_then(|kv| Entry::of(&kv)).unwrap_or_else(|| panic!("{key} is not there")).value
+        self.store
+            .get(key.as_bytes())
+            .and_then(|kv| Entry::of(&kv))
+            .unwrap_or_else(|| panic!("{key} is not there"))
+            .value
     }
 
     fn settle(&mut self) {
@@ -44,7 +48,9 @@ impl Lab {
         let mut found: Vec<(String, String)> = super::super::listed(&self.store, "/registry/pods/default/")
             .into_iter()
             .filter(|pod| pod.value["metadata"]["labels"]["k8s-app"] == app)
-            .map(|pod| (pods::node_of(&pod.value).to_owned(), pods::text(&pod.value, "/spec/containers/0/image").to_owned()))
+            .map(|pod| {
+                (pods::node_of(&pod.value).to_owned(), pods::text(&pod.value, "/spec/containers/0/image").to_owned())
+            })
             .collect();
         found.sort();
         found
@@ -92,7 +98,9 @@ fn daemons_run_on_cordoned_nodes_and_stateful_pods_keep_their_numbers() {
     lab.put(objects::users("s"));
     lab.change("/registry/minions/b", |node| node["spec"]["unschedulable"] = json!(true));
     assert_eq!(lab.pods("agent").len(), 2);
-    lab.change("/registry/daemonsets/default/agent", |set| set["spec"]["template"]["spec"]["containers"][0]["image"] = json!("x:2"));
+    lab.change("/registry/daemonsets/default/agent", |set| {
+        set["spec"]["template"]["spec"]["containers"][0]["image"] = json!("x:2")
+    });
     assert_eq!(lab.pods("agent"), [("a".to_owned(), "x:2".to_owned()), ("b".to_owned(), "x:2".to_owned())]);
     let status = lab.get("/registry/daemonsets/default/agent")["status"].clone();
     assert_eq!((&status["updatedNumberScheduled"], &status["numberReady"]), (&json!(2), &json!(2)), "{status}");
@@ -108,14 +116,18 @@ fn a_budget_counts_and_an_unfit_pod_says_why() {
     lab.put(objects::users("s"));
     lab.settle();
     let status = lab.get("/registry/poddisruptionbudgets/default/web")["status"].clone();
-    assert_eq!((&status["currentHealthy"], &status["desiredHealthy"], &status["disruptionsAllowed"]), (&json!(2), &json!(1), &json!(1)));
+    assert_eq!(
+        (&status["currentHealthy"], &status["desiredHealthy"], &status["disruptionsAllowed"]),
+        (&json!(2), &json!(1), &json!(1))
+    );
     assert_eq!(status["conditions"][0]["reason"], "SufficientPods");
     lab.change("/registry/deployments/default/web", |web| {
         web["spec"]["template"]["spec"]["nodeSelector"] = json!({ "disk": "fast" });
     });
     let pods = super::super::listed(&lab.store, "/registry/pods/default/");
     let why = pods.iter().find(|pod| pods::node_of(&pod.value).is_empty()).unwrap();
-    let why = why.value["status"]["conditions"].as_array().unwrap().iter().find(|one| one["type"] == "PodScheduled").unwrap();
+    let why =
+        why.value["status"]["conditions"].as_array().unwrap().iter().find(|one| one["type"] == "PodScheduled").unwrap();
     assert_eq!(why["message"], "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.");
 }
 
@@ -126,7 +138,10 @@ fn a_namespace_on_its_way_out_is_emptied_first() {
     namespace["spec"] = json!({ "finalizers": ["kubernetes"] });
     namespace["metadata"]["deletionTimestamp"] = json!(objects::now());
     namespace["status"] = json!({ "phase": "Terminating" });
-    lab.put([("/registry/namespaces/gone".to_owned(), namespace), objects::deployment("gone", "web", "web", (2, "one:1"), "s")]);
+    lab.put([
+        ("/registry/namespaces/gone".to_owned(), namespace),
+        objects::deployment("gone", "web", "web", (2, "one:1"), "s"),
+    ]);
     lab.settle();
     assert!(super::super::listed(&lab.store, "/registry/").iter().all(|entry| !entry.key.contains("gone")));
 }
