@@ -23,6 +23,8 @@ use crate::world::machine::pki::{self, Identity, Kind, PkiError, Subject};
 use crate::world::machine::{Api, Machine, Room};
 
 const PORT: u16 = 50000;
+/// Who says nothing isn't listened to for ever.
+const HANDSHAKE: Duration = Duration::from_secs(30);
 
 /// A task that ends when it is let go.
 struct Open(AbortHandle);
@@ -112,9 +114,10 @@ async fn accept(address: SocketAddr, acceptor: TlsAcceptor, machine: Machine, ap
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, machine: Machine, api: Api) {
     // Small answers must not wait for more.
     let _ = stream.set_nodelay(true);
-    let stream = match acceptor.accept(stream).await {
-        Ok(stream) => stream,
-        Err(error) => return tracing::debug!(%error, "a TLS handshake with a machine failed"),
+    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake with a machine failed"),
+        Err(_) => return tracing::debug!("a TLS handshake with a machine took too long"),
     };
     let peer = match api {
         Api::Configured => {
