@@ -48,10 +48,10 @@ const CHECKS: &[Check] = &[
     }),
     ("all k8s nodes to report", |nodes| nodes.registered()),
     ("all control plane static pods to be running", |nodes| nodes.static_pods()),
-    ("all control plane components to be ready", |nodes| nodes.static_pods()),
+    ("all control plane components to be ready", |nodes| nodes.components()),
     ("all k8s nodes to report ready", |nodes| nodes.ready()),
-    ("kube-proxy to report ready", |nodes| nodes.registered()),
-    ("coredns to report ready", |nodes| nodes.registered()),
+    ("kube-proxy to report ready", |nodes| nodes.workload("daemonsets", "kube-proxy")),
+    ("coredns to report ready", |nodes| nodes.workload("deployments", "kube-dns")),
     ("all k8s nodes to report schedulable", |nodes| nodes.schedulable()),
 ];
 
@@ -170,9 +170,38 @@ impl Nodes {
 
     fn static_pods(&self) -> Verdict {
         self.each(&self.control_planes, |machine| {
-            let up = machine.see(|state| state.kubernetes);
+            let up = machine.see(|state| state.kubernetes && !state.static_pods.is_empty());
             if up { Ok(()) } else { Err("missing static pods on node".to_owned()) }
         })
+    }
+
+    fn components(&self) -> Verdict {
+        self.each(&self.control_planes, |machine| {
+            let waits = machine.see(|state| {
+                let first = state.static_pods.iter().find(|(_, pod)| !pod.ready).map(|(name, _)| *name);
+                first.map(|name| format!("{name}-{}", state.hostname()))
+            });
+            waits.map_or(Ok(()), |pod| Err(format!("some pods are not ready: [{pod}]")))
+        })
+    }
+
+    /// The pods of a workload of kube-system; skipped when the cluster has none of that name.
+    fn workload(&self, kind: &str, app: &str) -> Verdict {
+        let membership = self.here.see(|state| state.membership.clone().filter(|_| state.kubernetes));
+        let membership = membership.ok_or("Get \"/api/v1/pods\": dial tcp: connect: connection refused")?;
+        let labelled = |object: &serde_json::Value| object.pointer("/metadata/labels/k8s-app").is_some_and(|label| label == app);
+        let sets = cluster::list(&membership, &format!("/registry/{kind}/kube-system/")).0;
+        if !sets.iter().any(|set| labelled(&set.value)) {
+            return Ok(false);
+        }
+        let pods = cluster::list(&membership, "/registry/pods/kube-system/").0;
+        let pods: Vec<_> = pods.into_iter().filter(|pod| labelled(&pod.value)).collect();
+        if pods.is_empty() {
+            return Err(format!("no pods found for namespace \"kube-system\" and label selector \"k8s-app={app}\""));
+        }
+        let waits: Vec<&str> =
+            pods.iter().filter(|pod| !objects::is_ready(&pod.value)).map(cluster::Entry::name).collect();
+        if waits.is_empty() { Ok(true) } else { Err(format!("some pods are not ready: [{}]", waits.join(" "))) }
     }
 
     fn ready(&self) -> Verdict {
@@ -220,7 +249,7 @@ async fn run(nodes: &Nodes, to: &mpsc::UnboundedSender<Result<api::HealthCheckPr
     let quoted: Vec<String> =
         nodes.control_planes.iter().chain(&nodes.workers).map(|name| format!("\"{name}\"")).collect();
     let _ = say(format!("discovered nodes: [{}]", quoted.join(" ")));
-    for (what, check) in CHECKS {
+    for (what, check) in checks(nodes.here.see(|state| state.version().minor)) {
         let _ = say(format!("waiting for {what}: ..."));
         let mut last = String::new();
         loop {
@@ -241,6 +270,21 @@ async fn run(nodes: &Nodes, to: &mpsc::UnboundedSender<Result<api::HealthCheckPr
             }
         }
     }
+}
+
+/// The checks of a Talos: before 1.8 there were no diagnostics, and nodes had to be ready before their pods.
+fn checks(minor: u32) -> Vec<Check> {
+    let mut all = CHECKS.to_vec();
+    if minor < 8 {
+        all.retain(|(what, _)| *what != "no diagnostics");
+        let place = |all: &[Check], wanted: &str| all.iter().position(|(what, _)| *what == wanted);
+        let (from, to) = (place(&all, "all k8s nodes to report ready"), place(&all, "all control plane static pods to be running"));
+        if let (Some(from), Some(to)) = (from, to) {
+            let moved = all.remove(from);
+            all.insert(to, moved);
+        }
+    }
+    all
 }
 
 /// By discovery if that is on, else by the node objects; here simply the machines with the same secrets.

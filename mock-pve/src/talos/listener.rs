@@ -29,6 +29,8 @@ use crate::world::rights::Caller;
 use crate::world::script::{Answered, Ask, Service, Step};
 
 const PORT: u16 = 50000;
+/// Who says nothing isn't listened to for ever.
+const HANDSHAKE: Duration = Duration::from_secs(30);
 
 /// A task that ends when it is let go.
 struct Open(AbortHandle);
@@ -123,9 +125,10 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, machine: Machine, 
     if Met::with(machine.world(), &ask(&machine, Step::Connect, "", "")).await.breaks_before() {
         return cut.now();
     }
-    let stream = match acceptor.accept(wire).await {
-        Ok(stream) => stream,
-        Err(error) => return tracing::debug!(%error, "a TLS handshake with a machine failed"),
+    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(wire)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake with a machine failed"),
+        Err(_) => return tracing::debug!("a TLS handshake with a machine took too long"),
     };
     let peer = match api {
         Api::Configured => {

@@ -63,3 +63,5 @@ impl Machines {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upgrades;

@@ -14,8 +14,8 @@ use crate::world::cluster::{self, objects};
 use crate::world::machine::{Api, Bootstrap, Command, Machine, Restart, Room, ServiceState, State, Wipe};
 use crate::world::{PveVersion, Settings, World};
 
-const CONTROL_PLANES: [u32; 3] = [1200, 1201, 1202];
-const ALL: [u32; 5] = [1200, 1201, 1202, 1210, 1211];
+pub(super) const CONTROL_PLANES: [u32; 3] = [1200, 1201, 1202];
+pub(super) const ALL: [u32; 5] = [1200, 1201, 1202, 1210, 1211];
 
 const PROFILE: &str = r#"
 name: lab
@@ -33,15 +33,15 @@ tags: [talos, lab]
 "#;
 
 /// A lab that runs, without sockets.
-struct Lab {
-    world: World,
-    room: Room,
+pub(super) struct Lab {
+    pub(super) world: World,
+    pub(super) room: Room,
     _running: tokio::task::JoinHandle<()>,
     _folder: tempfile::TempDir,
 }
 
 impl Lab {
-    async fn begin() -> Self {
+    pub(super) async fn begin() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let secrets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles/single/secrets.yaml");
@@ -60,7 +60,7 @@ impl Lab {
         lab
     }
 
-    async fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+    pub(super) async fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
         let began = Instant::now();
         while !is_so() {
             assert!(began.elapsed() < Duration::from_mins(1), "never: {what}");
@@ -68,25 +68,25 @@ impl Lab {
         }
     }
 
-    fn ready(&self) -> usize {
+    pub(super) fn ready(&self) -> usize {
         self.room.machines().iter().filter(|machine| machine.see(|state| state.node_ready)).count()
     }
 
-    fn machine(&self, vmid: u32) -> Machine {
+    pub(super) fn machine(&self, vmid: u32) -> Machine {
         self.room.machine(vmid).unwrap()
     }
 
-    fn client(&self, vmid: u32) -> Option<Client> {
+    pub(super) fn client(&self, vmid: u32) -> Option<Client> {
         self.room.machine(vmid)?.see(|state| state.membership.clone())
     }
 
-    fn leader(&self) -> Option<u32> {
+    pub(super) fn leader(&self) -> Option<u32> {
         CONTROL_PLANES.into_iter().find(|vmid| {
             self.client(*vmid).is_some_and(|client| client.is_healthy() && client.etcd.leader() == Some(client.id))
         })
     }
 
-    fn healthy_members(&self) -> usize {
+    pub(super) fn healthy_members(&self) -> usize {
         let healthy = |vmid: &u32| {
             self.client(*vmid).is_some_and(|client| {
                 let voters = client.members().iter().filter(|member| !member.learner).count();
@@ -109,7 +109,7 @@ impl Lab {
         cluster::put(&client, &key(name), &object, Some(0)).await
     }
 
-    async fn shut_down(&self, vmid: u32) {
+    pub(super) async fn shut_down(&self, vmid: u32) {
         self.machine(vmid).command(Command::Shutdown { actor: String::new(), force: true });
         self.until("a machine is off", || self.room.machine(vmid).is_none()).await;
     }
@@ -361,6 +361,76 @@ async fn upload(machine: &Machine, bytes: &[u8], ends: Ends) -> Option<String> {
     let body = answer.into_body().collect().await.ok()?;
     let in_trailers = body.trailers().and_then(|trailers| trailers.get("grpc-status").cloned());
     Some(in_head.or(in_trailers)?.to_str().unwrap().to_owned())
+}
+
+/// Sends these bytes to a method, and says how the call ended.
+async fn call(machine: &Machine, path: &str, body: Vec<u8>) -> Option<String> {
+    use http_body_util::{BodyExt as _, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+
+    let (here, there) = tokio::io::duplex(1 << 16);
+    let (served, peer) = (machine.clone(), Peer::with_role("os:admin"));
+    tokio::spawn(async move { listener::answer(there, &served, peer).await });
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(here)).await;
+    let (mut sender, connection) = handshake.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post(format!("http://machine/{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(Full::new(bytes::Bytes::from(body)))
+        .unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(5), sender.send_request(request)).await.ok()?.ok()?;
+    let in_head = answer.headers().get("grpc-status").cloned();
+    let body = tokio::time::timeout(Duration::from_secs(5), answer.into_body().collect()).await.ok()?.ok()?;
+    let in_trailers = body.trailers().and_then(|trailers| trailers.get("grpc-status").cloned());
+    Some(in_head.or(in_trailers)?.to_str().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_makes_no_sense_gets_an_error_and_hurts_nobody() {
+    let lab = Lab::begin().await;
+    let machine = lab.machine(1200);
+    let framed = |payload: &[u8], says: u32| {
+        let mut body = vec![0];
+        body.extend(says.to_be_bytes());
+        body.extend(payload);
+        body
+    };
+    let length = |payload: &[u8]| u32::try_from(payload.len()).unwrap();
+    // A field of a type that doesn't exist, a field that never ends, text that isn't UTF-8, nothing, half a frame, too much.
+    let garbage: [&[u8]; 3] = [&[0xff; 40], &[0x0a, 0x7f, 1, 2], &[0x0a, 2, 0xff, 0xfe]];
+    for path in [
+        "machine.MachineService/ApplyConfiguration",
+        "machine.MachineService/Upgrade",
+        "machine.MachineService/Reset",
+        "machine.MachineService/Events",
+        "machine.MachineService/Logs",
+        "machine.MachineService/List",
+        "machine.MachineService/EtcdRecover",
+        "machine.MachineService/GenerateClientConfiguration",
+        "machine.ImageService/Pull",
+        "machine.LifecycleService/Upgrade",
+        "cosi.resource.State/Watch",
+        "cosi.resource.State/List",
+        "cluster.ClusterService/HealthCheck",
+        "storage.StorageService/BlockDeviceWipe",
+    ] {
+        for payload in garbage {
+            let status = call(&machine, path, framed(payload, length(payload))).await;
+            assert!(status.as_deref().is_some_and(|status| status != "0"), "{path}: {status:?}");
+        }
+        for body in [Vec::new(), vec![0, 0], framed(&[1; 8], 4000), framed(&[1; 8], u32::MAX)] {
+            if body.is_empty() && path.ends_with("Recover") {
+                // An empty file is a file.
+                continue;
+            }
+            let status = call(&machine, path, body).await;
+            assert_ne!(status.as_deref(), Some("0"), "{path}");
+        }
+    }
+    assert_eq!(call(&machine, "machine.MachineService/Toast", framed(&[], 0)).await.as_deref(), Some("12"));
+    assert_eq!(call(&machine, "machine.MachineService/Version", framed(&[], 0)).await.as_deref(), Some("0"));
+    assert_eq!(lab.ready(), ALL.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

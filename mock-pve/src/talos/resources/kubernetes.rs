@@ -4,8 +4,7 @@ use serde_json::{Value, json};
 
 use super::wire::Proto;
 use super::{Item, Maker, Type};
-use crate::world::cluster::manifests::Ingredients;
-use crate::world::cluster::objects;
+use crate::world::cluster::{manifests, objects};
 use crate::world::machine::{Machine, MachineType, NodeConfig, State, StaticPod, Version, etcd_version};
 
 pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
@@ -122,9 +121,9 @@ fn control_plane_list(machine: &Machine, config: &NodeConfig, name: &str, maker:
             vec![maker.item("manifests", &json!({ "proxyEnabled": config.has_proxy(), "proxyImage": proxy,
                 "server": config.endpoint() }))]
         }
-        "Manifests.kubernetes.talos.dev" if up => manifests(config, version, maker),
+        "Manifests.kubernetes.talos.dev" if up => bootstrap_manifests(config, version, maker),
         "ManifestStatuses.kubernetes.talos.dev" if up => {
-            let names: Vec<String> = manifests(config, version, maker).into_iter().map(|item| item.id).collect();
+            let names: Vec<String> = bootstrap_manifests(config, version, maker).into_iter().map(|item| item.id).collect();
             vec![maker.item("manifests", &json!({ "manifestsApplied": names }))]
         }
         "StaticPods.kubernetes.talos.dev" => pods
@@ -202,38 +201,19 @@ fn kubelet_args(config: &NodeConfig, name: &str) -> Vec<String> {
 }
 
 /// What every cluster of this configuration is given, by the names that put it in order.
-fn manifests(config: &NodeConfig, version: Version, maker: &Maker) -> Vec<Item> {
-    let proxy = config.image("kube-proxy", version);
-    let tag = proxy.rsplit_once(':').map_or("", |(_, tag)| tag).trim_start_matches('v').to_owned();
-    let mut all: std::collections::BTreeMap<&str, Vec<Value>> = std::collections::BTreeMap::new();
-    for (key, mut object) in objects::begin("", &Ingredients::of(config, version, tag)) {
-        let id = match key.rsplit('/').next() {
-            Some("kube-proxy") if config.has_proxy() => "10-kube-proxy",
-            Some("coredns") => "11-core-dns",
-            Some("kube-flannel") => "05-flannel",
-            _ => continue,
-        };
-        if let Some(metadata) = object["metadata"].as_object_mut() {
-            metadata.retain(|field, _| {
-                !["uid", "creationTimestamp", "generation", "resourceVersion"].contains(&field.as_str())
-            });
-        }
-        if let Some(object) = object.as_object_mut() {
-            object.remove("status");
-        }
-        if id == "10-kube-proxy" {
-            object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(proxy);
-        }
-        all.entry(id).or_default().push(object);
-    }
-    for manifest in config.inline_manifests() {
-        all.entry("99-inline").or_default().extend(manifest);
-    }
+fn bootstrap_manifests(config: &NodeConfig, version: Version, maker: &Maker) -> Vec<Item> {
+    let mut all: Vec<(String, Vec<Value>)> = manifests::manifests(&config.ingredients(version))
+        .into_iter()
+        .map(|(id, objects)| (id.to_owned(), objects))
+        .collect();
+    let inline = config.inline_manifests().into_iter();
+    all.extend(inline.map(|(name, objects)| (format!("99-inline-manifest-{name}"), objects)));
     all.into_iter()
         .map(|(id, items)| {
-            let proto =
-                items.iter().fold(Proto::default(), |proto, item| proto.message(1, &Proto::default().object(1, item)));
-            maker.typed(id, &json!(items), proto)
+            let proto = items
+                .iter()
+                .fold(Proto::default(), |proto, item| proto.message(1, &Proto::default().object(1, item)));
+            maker.typed(&id, &json!(items), proto)
         })
         .collect()
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::versions::{self, Version};
+use crate::world::cluster::manifests::Ingredients;
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
@@ -259,16 +260,33 @@ impl NodeConfig {
             .collect()
     }
 
-    /// The manifests that stand in the configuration: the objects of each.
-    pub fn inline_manifests(&self) -> Vec<Vec<Value>> {
+    /// The manifests that stand in the configuration: the name of each, and its objects.
+    pub fn inline_manifests(&self) -> Vec<(String, Vec<Value>)> {
         let list = self.main.pointer("/cluster/inlineManifests").and_then(Value::as_array);
-        let texts = list.into_iter().flatten().filter_map(|one| one.get("contents")?.as_str());
-        texts
-            .map(|text| {
-                let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap_or_default();
-                documents.into_iter().filter(Value::is_object).collect()
+        list.into_iter()
+            .flatten()
+            .filter_map(|one| {
+                let documents: Vec<Value> = serde_saphyr::from_multiple(one.get("contents")?.as_str()?).ok()?;
+                let name = one.get("name")?.as_str()?.to_owned();
+                Some((name, documents.into_iter().filter(Value::is_object).collect()))
             })
             .collect()
+    }
+
+    /// What the bootstrap manifests are made of.
+    pub fn ingredients(&self, version: Version) -> Ingredients {
+        let pods = self.strings("/cluster/network/podSubnets").into_iter().next();
+        let kubernetes = self.kubernetes().unwrap_or_else(|| versions::default_kubernetes(version).to_owned());
+        Ingredients {
+            talos: version.minor,
+            proxy: self.has_proxy().then(|| self.image("kube-proxy", version)),
+            kubernetes,
+            cluster: self.cluster_name().to_owned(),
+            endpoint: self.endpoint().to_owned(),
+            pods: pods.unwrap_or_else(|| "10.244.0.0/16".to_owned()),
+            flannel: self.str("/cluster/network/cni/name").is_none_or(|name| name == "flannel"),
+            token: self.str("/cluster/token").unwrap_or_default().to_owned(),
+        }
     }
 
     /// Whether the cluster has kube-proxy.

@@ -47,6 +47,18 @@ pub(in crate::world) struct Shared {
     registry: Mutex<Option<Registry>>,
     /// etcd clusters that are told to go down to a version.
     downgrades: Mutex<BTreeMap<u64, String>>,
+    quorums: Mutex<Vec<QuorumLoss>>,
+}
+
+/// An etcd cluster that had a majority until a machine went down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuorumLoss {
+    /// The machine's VM.
+    pub vmid: u32,
+    /// Members with a vote.
+    pub voters: usize,
+    /// Those of them that still run.
+    pub left: usize,
 }
 
 impl World {
@@ -82,6 +94,28 @@ impl World {
             None => all.remove(&client.etcd.id()),
         };
         before.is_some()
+    }
+
+    /// Every time that an etcd cluster of several members lost its majority, in order.
+    pub fn quorum_losses(&self) -> Vec<QuorumLoss> {
+        self.0.talos.quorums.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A member is about to stop.
+    pub(in crate::world) fn note_quorum(&self, vmid: u32, client: &crate::etcd::Client) {
+        let running = client.etcd.running();
+        let members = client.etcd.members();
+        let voters = members.iter().filter(|member| !member.learner);
+        let (voters, up): (usize, Vec<u64>) = voters.fold((0, Vec::new()), |(count, mut up), member| {
+            up.extend(running.contains(&member.id).then_some(member.id));
+            (count + 1, up)
+        });
+        let left = up.iter().filter(|id| **id != client.id).count();
+        let majority = voters / 2 + 1;
+        if voters > 1 && up.len() >= majority && left < majority {
+            let loss = QuorumLoss { vmid, voters, left };
+            self.0.talos.quorums.lock().unwrap_or_else(PoisonError::into_inner).push(loss);
+        }
     }
 
     /// The images that machines can pull: those of this world's factory.

@@ -176,10 +176,17 @@ impl Machine {
         disk::store_meta(&path, &meta).map_err(failed)
     }
 
-    /// The tags that somebody wrote into META.
+    /// The tags in META: those that somebody wrote, and Talos' own about upgrades (pkg/machinery/meta: 6 to 8).
     pub fn meta_tags(&self) -> BTreeMap<u8, Vec<u8>> {
         let path = self.hardware().disk.clone().unwrap_or_default();
-        disk::meta(&path).map(|meta| meta.tags).unwrap_or_default()
+        let Ok(meta) = disk::meta(&path) else { return BTreeMap::new() };
+        let mut tags = meta.tags;
+        tags.extend(meta.fallback.map(|slot| (6, slot.as_str().as_bytes().to_vec())));
+        if let Some(staged) = meta.staged {
+            tags.insert(7, staged.image.into_bytes());
+            tags.insert(8, format!("{{\"preserve\":{}}}", staged.preserve).into_bytes());
+        }
+        tags
     }
 
     /// Writes a tag into META, or takes it out; whether it had been there.

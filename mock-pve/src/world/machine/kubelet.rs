@@ -127,8 +127,7 @@ impl Boot {
 
     /// What the bootstrap manifests are made of here.
     pub(super) fn ingredients(&self, config: &NodeConfig) -> Ingredients {
-        let version = self.machine.see(super::State::version);
-        Ingredients::of(config, version, self.facts(config, Readiness::Ready).kubernetes)
+        config.ingredients(self.machine.see(super::State::version))
     }
 
     /// A node object that says ready, and a lease.

@@ -21,11 +21,11 @@ mod sequence;
 mod state;
 mod versions;
 
-pub use crate::disk::{NoImage, Recipe, Reference};
+pub use crate::disk::{NoImage, Recipe, Reference, Slot};
 pub use change::{diff, reboot_needed};
 pub use config::{Authority, ConfigError, MachineType, NodeConfig};
 pub(in crate::world) use faults::Shared;
-pub use faults::{Fault, MachineFault};
+pub use faults::{Fault, MachineFault, QuorumLoss};
 pub use images::{Namespace, PullError};
 pub use install::{InstallError, UpgradeRefused};
 pub use room::Room;

@@ -61,6 +61,9 @@ impl Room {
 
     /// Fills the disks of the seeded machines: to be called before [`Room::run`]. Disks that boot already are kept.
     pub fn seed(&self) -> Result<(), seeding::SeedingError> {
+        for one in &self.0.world.seed().machine_faults {
+            self.0.world.machine_fault(one.vmid, one.fault);
+        }
         let warm = if self.0.world.is_resumed() {
             // What runs ran on while nobody played it; what the seed said is long past.
             self.0.world.state().vms.iter().filter(|(_, vm)| vm.running.is_some()).map(|(vmid, _)| *vmid).collect()
@@ -145,6 +148,7 @@ impl Room {
 
     fn stop_member(&self, machine: &Machine) {
         if let Some(client) = machine.update(|state| state.membership.take()) {
+            self.0.world.note_quorum(machine.vmid(), &client);
             self.0.world.stop_member(&client);
         }
     }
