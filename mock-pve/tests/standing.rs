@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mock_pve::serve::{self, Options, Ready};
+use mock_pve::serve::Ready;
 use mock_pve::world::seed::{NodeSeed, Seed, VmSeed};
 use serde_json::{Value, json};
 
@@ -290,7 +290,7 @@ fn the_page_shows_the_world_in_a_real_browser() {
     );
     served.until("the machine is ready", |seen| seen["machines"][0]["ready"] == true);
     let node = served.inspect()["nodes"][0]["name"].as_str().unwrap().to_owned();
-    served.task("POST", &format!("/nodes/{node}/qemu"), &&["vmid=777", "scsi0=local-lvm:1"]);
+    served.task("POST", &format!("/nodes/{node}/qemu"), &["vmid=777", "scsi0=local-lvm:1"]);
     let mut browser = Command::new("chromium");
     browser.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"]);
     browser.args(["--ignore-certificate-errors", "--virtual-time-budget=5000", "--dump-dom"]);
