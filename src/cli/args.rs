@@ -103,7 +103,7 @@ pub enum Verb {
     Apply(Apply),
     /// Go on with a run that stopped
     Resume(Resume),
-    /// Take back what a run did to the old cluster, as long as nothing was deleted: start it again
+    /// Go back to what was before a run: start the old cluster again or, once it was deleted, make it anew as it was
     Rollback(Resume),
     /// Look whether a rebuild could be done; changes nothing
     Check(Wishes),

@@ -106,6 +106,8 @@ pub enum Verb {
     Teardown,
     /// `recast template build`.
     TemplateBuild,
+    /// `recast rollback` of a rebuild that deleted something: the cluster of before is made anew.
+    Rollback,
 }
 
 impl Verb {
@@ -116,12 +118,12 @@ impl Verb {
 
     /// Whether the old cluster goes.
     pub fn destroys(self) -> bool {
-        matches!(self, Self::Rebuild | Self::Teardown)
+        matches!(self, Self::Rebuild | Self::Teardown | Self::Rollback)
     }
 
     /// Whether there is a new cluster afterwards.
     pub fn installs(self) -> bool {
-        matches!(self, Self::Rebuild | Self::Create)
+        matches!(self, Self::Rebuild | Self::Create | Self::Rollback)
     }
 }
 
@@ -132,6 +134,7 @@ impl std::fmt::Display for Verb {
             Self::Create => "create",
             Self::Teardown => "teardown",
             Self::TemplateBuild => "template build",
+            Self::Rollback => "rollback",
         })
     }
 }

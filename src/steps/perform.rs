@@ -71,6 +71,7 @@ impl Perform for World {
             Step::ApplyConfig { found, machine } => self.probe_applied(found, machine, cx).await,
             Step::BootstrapEtcd { at, .. } => self.probe_bootstrapped(at, cx).await,
             Step::EditProfile { set } => self.probe_profile(set),
+            Step::RestoreFiles { from } => self.probe_restored_files(from),
         }
     }
 
@@ -152,6 +153,7 @@ impl Perform for World {
             }
             Step::CompareTalosctl { version } => Ok(self.compare_talosctl(version, cx).await),
             Step::EditProfile { set } => self.edit_profile(set),
+            Step::RestoreFiles { from } => self.restore_files(from),
             Step::WriteLock { fetched, templates, fingerprint } => {
                 self.write_lock(fetched, templates, *fingerprint, cx)
             }

@@ -24,3 +24,4 @@ mod site;
 mod snapshot;
 mod template;
 mod verbs;
+mod way_back;

@@ -60,6 +60,7 @@ impl World {
             ended: tokio::sync::Notify::new(),
             deeds: Mutex::new(Vec::new()),
             etcds: super::cluster::Etcds::default(),
+            talos: super::machine::Shared::default(),
             members: tokio::sync::watch::channel(0).0,
             services: Mutex::default(),
             script: std::sync::OnceLock::new(),
@@ -150,6 +151,8 @@ fn from_seed(seed: &Seed, dir: &Path, rng_seed: u64, pve: PveVersion) -> Result<
         replication: seed.replication_jobs.clone(),
         backup: seed.backup_jobs.clone(),
         firewall: seed.firewall.clone(),
+        firewalls: BTreeMap::new(),
+        sections: BTreeMap::new(),
         rng,
     };
     for volume in &seed.volumes {

@@ -12,6 +12,7 @@ pub mod create;
 pub mod deed;
 pub mod disks;
 pub mod drive;
+pub mod firewall;
 mod guest;
 pub mod ha;
 pub mod keys;
@@ -158,6 +159,7 @@ struct Inner {
     ended: Notify,
     deeds: Mutex<Vec<mpsc::UnboundedSender<Deed>>>,
     etcds: cluster::Etcds,
+    talos: machine::Shared,
     /// Counts nodes that went down or came back.
     members: watch::Sender<u64>,
     services: Mutex<ha::Services>,
