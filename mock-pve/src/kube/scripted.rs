@@ -53,8 +53,8 @@ pub(super) async fn answer(server: &Server, caller: &Caller, request: http::Requ
     let world = server.machine().world().clone();
     let mut meeting = Meeting::new(Answered::now(Service::Kubernetes, server.machine().vmid().to_string()));
     let who = match caller {
+        Caller::Known(user) => user.name.as_str(),
         Caller::Anonymous | Caller::Invalid => "system:anonymous",
-        Caller::Known(user) => &user.name,
     };
     let (method, path, verb) = (request.method().to_string(), request.uri().path().to_owned(), verb(&request));
     let mut met = Met::with(&world, &server.ask(Step::Request, verb, &path, who)).await;

@@ -9,11 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ::http::HeaderValue;
 use ::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
-use ::http::{Method as Verb, Response};
+use ::http::{HeaderValue, Method as Verb, Response};
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -537,6 +536,7 @@ impl Api {
         run(handler, call).await
     }
 }
+
 /// Changes bytes in the middle of a file that came.
 fn spoil(path: &std::path::Path, size: u64, bytes: u64) -> std::io::Result<()> {
     use std::os::unix::fs::FileExt as _;

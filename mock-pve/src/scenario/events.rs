@@ -93,6 +93,10 @@ async fn carry_out(world: &World, hands: &impl Hands, deed: &Happens) -> Result<
             world.ask_to_shut_down(place.vmid);
             Ok(())
         }
+        Happens::MachineFails { vm, fault } => {
+            world.machine_fault(find(world, vm)?.vmid, *fault);
+            Ok(())
+        }
         Happens::EtcdLeaderMoves(to) => etcd_leader(world, to),
         Happens::EtcdLags { member, receive, apply } => {
             let mut found = false;

@@ -23,6 +23,7 @@ pub use events::{Hands, play};
 pub use meeting::{Meeting, Met};
 pub use wire::{Cut, Wire};
 
+use crate::world::machine;
 use crate::world::script::{Fault, Service, Step};
 use pattern::Pattern;
 
@@ -172,6 +173,7 @@ enum Happens {
     VmStarts(VmName),
     VmStops(VmName),
     MachinePowersOff(VmName),
+    MachineFails { vm: VmName, fault: machine::Fault },
     VmChanges { vm: VmName, set: BTreeMap<String, String> },
     EtcdLeaderMoves(String),
     EtcdLags { member: String, receive: f64, apply: f64 },

@@ -261,6 +261,13 @@ impl Reader<'_> {
             "vm-starts" => Happens::VmStarts(vm(value)?),
             "vm-stops" => Happens::VmStops(vm(value)?),
             "machine-powers-off" => Happens::MachinePowersOff(vm(value)?),
+            "machine-fails" => {
+                let how = value.get("how")?.text()?;
+                Happens::MachineFails {
+                    vm: vm(value.get("vm")?)?,
+                    fault: serde_json::from_value(serde_json::Value::from(how)).ok()?,
+                }
+            }
             "vm-changes" => Happens::VmChanges { vm: vm(value.get("vm")?)?, set: texts(value.get("set")) },
             "etcd-leader-moves" => Happens::EtcdLeaderMoves(text()?),
             "etcd-lags" => Happens::EtcdLags {

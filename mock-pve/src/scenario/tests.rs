@@ -109,7 +109,7 @@ fn all_samples_load() {
         assert_ne!(scenario, Scenario::default());
         count += 1;
     }
-    assert_eq!(count, 8);
+    assert_eq!(count, 9);
 }
 
 #[test]

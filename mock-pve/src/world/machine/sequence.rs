@@ -11,6 +11,8 @@ use crate::disk::{self, DiskError, Keep, Staged};
 use crate::etcd::{self, Change};
 use crate::world::script::Takes;
 
+/// What a way down takes in all, about: scenarios make that longer or shorter.
+const IN_ALL: f64 = 10.0;
 /// Seconds that things take in real life.
 const CLEANUP: f64 = 4.0;
 const STOP: f64 = 3.0;
@@ -112,7 +114,8 @@ impl Boot {
     }
 
     async fn rest(&self, seconds: f64) {
-        self.machine.world().clock().sleep(seconds).await;
+        let clock = self.machine.world().clock();
+        clock.sleep(seconds * clock.takes(Takes::Shutdown, IN_ALL) / IN_ALL).await;
     }
 
     fn wipe(&self, wipe: &Wipe) -> Result<(), DiskError> {
