@@ -18,9 +18,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
-use serde::Serialize;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
 use super::auth::{Auth, Changes, Identity, Means};
@@ -29,9 +28,11 @@ use super::call::Call;
 use super::multipart::{Upload, UploadError, boundary};
 use super::params::{Params, Value as Given, decode_form};
 use super::permission;
+use super::record::{Failure, Request};
 use super::reply::{Body, Format, Reply, extjs, respond, run};
 use super::route::{self, Found};
 use super::schema::Schema;
+use super::screen::{Screened, screen};
 use super::table::Handler;
 use crate::world::members::Outage;
 use crate::world::refusal::Refusal;
@@ -47,38 +48,6 @@ pub enum ApiError {
     /// Our own table of parameters can't be read.
     #[error("the table of parameters is malformed")]
     Schema(#[from] serde_json::Error),
-}
-
-/// One request, as the log keeps it: no header, no value.
-#[derive(Clone, Debug, Serialize)]
-pub struct Request {
-    /// Unix time with milliseconds.
-    pub time: f64,
-    /// `GET` …
-    pub method: String,
-    /// The path below `/api2/json`.
-    pub path: String,
-    /// Names of the parameters.
-    pub keys: Vec<String>,
-    /// `user@realm!token`, or nothing.
-    pub who: String,
-    /// Status code.
-    pub status: u16,
-    /// Reason phrase, where it isn't the usual one.
-    pub reason: String,
-    /// Milliseconds until it was answered.
-    pub ms: u64,
-}
-
-/// Why a method that was run without HTTP failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// The status that HTTP would have.
-    pub status: u16,
-    /// The message.
-    pub text: String,
-    /// By parameter, where parameters are wrong.
-    pub errors: BTreeMap<String, String>,
 }
 
 /// The API of one world.
@@ -188,6 +157,23 @@ impl Api {
             let api = self.clone();
             async move { Ok::<_, Infallible>(api.answer(request).await) }
         });
+        let (mut reading, mut writing) = tokio::io::split(stream);
+        let began = match screen(&mut reading, IDLE).await {
+            Screened::Pass(began) => began,
+            Screened::Nothing => return,
+            Screened::Refuse(status, text) => {
+                let answer = format!(
+                    "HTTP/1.1 {status} {text}\r\nServer: pve-api-daemon/3.0\r\nConnection: close\r\n\
+                     Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}",
+                    text.len()
+                );
+                // Who doesn't listen needn't be told.
+                let _ = writing.write_all(answer.as_bytes()).await;
+                let _ = writing.shutdown().await;
+                return;
+            }
+        };
+        let stream = tokio::io::join(std::io::Cursor::new(began).chain(reading), writing);
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(IDLE).max_headers(64).keep_alive(true);
         if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
