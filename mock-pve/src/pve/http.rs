@@ -19,7 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::auth::{Auth, Changes, Identity, Means};
 use super::body::{BODY, drain, read_body};
@@ -27,9 +27,11 @@ use super::call::Call;
 use super::multipart::{Upload, UploadError, boundary};
 use super::params::{Params, Value as Given, decode_form};
 use super::permission;
+use super::record::{Failure, Request};
 use super::reply::{Body, Format, Reply, extjs, respond, run};
 use super::route::{self, Found};
 use super::schema::Schema;
+use super::screen::{Screened, screen};
 use super::table::Handler;
 use crate::scenario::{Cut, Meeting, Met};
 use crate::world::members::Outage;
@@ -51,17 +53,6 @@ pub enum ApiError {
 
 /// A page beside the API, for a path that begins with it: content type and text.
 pub type Pages = Arc<dyn Fn(&str) -> Option<(&'static str, String)> + Send + Sync>;
-
-/// Why a method that was run without HTTP failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// The status that HTTP would have.
-    pub status: u16,
-    /// The message.
-    pub text: String,
-    /// By parameter, where parameters are wrong.
-    pub errors: BTreeMap<String, String>,
-}
 
 /// The API of one world.
 #[derive(Clone, Debug)]
@@ -194,6 +185,23 @@ impl Api {
             let (api, cut) = (self.clone(), cut.clone());
             async move { Ok::<_, Infallible>(api.answer(request, &cut).await) }
         });
+        let (mut reading, mut writing) = tokio::io::split(stream);
+        let began = match screen(&mut reading, IDLE).await {
+            Screened::Pass(began) => began,
+            Screened::Nothing => return,
+            Screened::Refuse(status, text) => {
+                let answer = format!(
+                    "HTTP/1.1 {status} {text}\r\nServer: pve-api-daemon/3.0\r\nConnection: close\r\n\
+                     Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}",
+                    text.len()
+                );
+                // Who doesn't listen needn't be told.
+                let _ = writing.write_all(answer.as_bytes()).await;
+                let _ = writing.shutdown().await;
+                return;
+            }
+        };
+        let stream = tokio::io::join(std::io::Cursor::new(began).chain(reading), writing);
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(IDLE).max_headers(64).keep_alive(true);
         tokio::select! {

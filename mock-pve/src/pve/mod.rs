@@ -14,9 +14,12 @@ mod http;
 mod multipart;
 mod params;
 mod permission;
+mod record;
 mod reply;
 mod route;
 mod schema;
+mod screen;
 mod table;
 
-pub use self::http::{Api, ApiError, Failure, Pages};
+pub use self::http::{Api, ApiError, Pages};
+pub use self::record::{Failure, Request};

@@ -2,6 +2,7 @@
 //!
 //! Purpose: finds the row of the table that a request means. Must not know: what the row does. Start at [`find`].
 
+use super::handlers::nodes::no_container;
 use super::table::{Handler, TABLE};
 
 /// A row that was found, with what the path says.
@@ -32,7 +33,11 @@ pub(super) fn find(method: &str, path: &str) -> Option<Found> {
 
 /// The same among methods that are known, but not played.
 pub(super) fn find_among<'a>(patterns: impl Iterator<Item = &'a str>, path: &str) -> Option<Found> {
-    best(patterns.map(|pattern| (pattern, Handler::Absent)), path)
+    let handler = |pattern: &str| {
+        // Whatever is asked of one container: there is none.
+        if pattern.starts_with("/nodes/{node}/lxc/{vmid}") { Handler::Now(no_container) } else { Handler::Absent }
+    };
+    best(patterns.map(|pattern| (pattern, handler(pattern))), path)
 }
 
 /// Fixed words come before braces.

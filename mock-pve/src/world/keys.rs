@@ -93,6 +93,15 @@ pub fn is_integer(key: &str) -> bool {
     INTEGERS.contains(&key)
 }
 
+/// Whether the right for a key depends on its value, so that it is asked only once the VM was looked at.
+pub fn depends_on_value(key: &str) -> bool {
+    let (stem, _) = drive::numbered(key).unwrap_or((key, 0));
+    drive::is_drive(key)
+        || drive::is_unused(key)
+        || key == "tags"
+        || matches!(stem, "serial" | "usb" | "hostpci" | "virtiofs")
+}
+
 /// What is done with a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change<'a> {
@@ -119,24 +128,44 @@ impl State {
         } else if MEMORY.contains(&key) {
             need("VM.Config.Memory")
         } else if HARDWARE.contains(&key) || (stem == "serial" && value == "socket") {
-            need("VM.Config.HWType")
+            need("VM.Config.HWType")?;
+            if key == "rng0" && Properties::parse(value, "source").get("source") == Some("/dev/hwrng") {
+                return self.check(caller, "/mapping/hwrng", &["Mapping.Use"]);
+            }
+            Ok(())
         } else if OPTIONS.contains(&key) {
             need("VM.Config.Options")?;
             if key == "startup" { self.check(caller, "/", &["Sys.Modify"]) } else { Ok(()) }
         } else if stem == "serial" {
-            if matches!(change, Change::Delete(_)) {
-                return need("VM.Config.HWType");
+            let doing = match change {
+                Change::Create(_) => "set",
+                Change::Set(_) => "modify",
+                Change::Delete(_) => "delete",
+            };
+            Err(Refusal::failed(format!("only root can {doing} '{key}' config for real devices\n")))
+        } else if stem == "usb" {
+            need("VM.Config.HWType")?;
+            let device = Properties::parse(value, "host");
+            match (device.get("host"), device.get("mapping")) {
+                (Some(host), _) if host.eq_ignore_ascii_case("spice") => Ok(()),
+                (Some(_), _) => Err(Refusal::failed(format!("only root can set '{key}' config for real devices\n"))),
+                (None, Some(name)) => self.check(caller, &format!("/mapping/usb/{name}"), &["Mapping.Use"]),
+                (None, None) => Err(Refusal::failed("either 'host' or 'mapping' must be set.\n")),
             }
-            Err(Refusal::failed(format!("only root can modify '{key}' config for real devices\n")))
-        } else if stem == "usb" || stem == "hostpci" {
-            if value.contains("mapping=") || (stem == "usb" && value.starts_with("spice")) {
-                return need("VM.Config.HWType");
+        } else if stem == "hostpci" {
+            let device = Properties::parse(value, "host");
+            match (device.get("host"), device.get("mapping")) {
+                (Some(_), _) => {
+                    return Err(Refusal::failed(format!("only root can set '{key}' config for non-mapped devices\n")));
+                }
+                (None, Some(name)) => self.check(caller, &format!("/mapping/pci/{name}"), &["Mapping.Use"])?,
+                (None, None) => return Err(Refusal::failed("either 'host' or 'mapping' must be set.\n")),
             }
-            Err(Refusal::failed(if stem == "usb" {
-                format!("only root can set '{key}' config for real devices\n")
-            } else {
-                format!("only root can set '{key}' config for non-mapped devices\n")
-            }))
+            need("VM.Config.HWType")?;
+            if device.get("romfile").is_some() {
+                return Err(Refusal::param(key, "only root@pam can set 'romfile' option"));
+            }
+            Ok(())
         } else if key == "freeze" {
             need("VM.PowerMgmt")
         } else if CLOUD_INIT.contains(&key) || stem == "ipconfig" {
@@ -183,11 +212,46 @@ impl State {
     }
 }
 
-/// Tags as the original stores them on update: lower case, sorted, once each.
-pub fn normal_tags(text: &str) -> String {
-    let tags: std::collections::BTreeSet<String> =
-        text.split([';', ',', ' ']).filter(|tag| !tag.is_empty()).map(str::to_ascii_lowercase).collect();
-    tags.into_iter().collect::<Vec<_>>().join(";")
+/// How the cluster wants its tags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TagStyle {
+    /// Upper and lower case are two things.
+    pub case_sensitive: bool,
+    /// They keep the order in which they were given.
+    pub as_given: bool,
+}
+
+impl State {
+    /// The cluster's way with tags.
+    pub fn tag_style(&self) -> TagStyle {
+        let style = self.options.get("tag-style");
+        let text = style.and_then(serde_json::Value::as_str).unwrap_or_default();
+        let text = Properties::parse(text, "");
+        let part = |key: &str| match style.and_then(|style| style.get(key)) {
+            Some(serde_json::Value::String(text)) => Some(text.clone()),
+            Some(other) => Some(other.to_string()),
+            None => text.get(key).map(str::to_owned),
+        };
+        TagStyle {
+            case_sensitive: part("case-sensitive").is_some_and(|flag| matches!(flag.as_str(), "1" | "on" | "yes" | "true")),
+            as_given: part("ordering").as_deref() == Some("config"),
+        }
+    }
+}
+
+/// Tags as the original stores them on update: once each, and unless told otherwise lower case and sorted.
+pub fn normal_tags(text: &str, style: TagStyle) -> String {
+    let mut tags: Vec<String> = Vec::new();
+    for tag in text.split([';', ',', ' ']).filter(|tag| !tag.is_empty()) {
+        let tag = if style.case_sensitive { tag.to_owned() } else { tag.to_ascii_lowercase() };
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    if !style.as_given {
+        tags.sort();
+    }
+    tags.join(";")
 }
 
 /// A value as the config file keeps it: an empty one reads back as a blank, a description loses its last line ends.
@@ -219,8 +283,11 @@ mod tests {
 
     #[test]
     fn tags_are_lowered_sorted_and_unique() {
-        assert_eq!(normal_tags("zulu;Alpha,mike Alpha"), "alpha;mike;zulu");
-        assert_eq!(normal_tags(" b  a "), "a;b");
+        let usual = TagStyle::default();
+        assert_eq!(normal_tags("zulu;Alpha,mike Alpha", usual), "alpha;mike;zulu");
+        assert_eq!(normal_tags(" b  a ", usual), "a;b");
+        let other = TagStyle { case_sensitive: true, as_given: true };
+        assert_eq!(normal_tags("zulu;Alpha,alpha zulu", other), "zulu;Alpha;alpha");
     }
 
     #[test]

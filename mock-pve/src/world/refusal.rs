@@ -39,15 +39,15 @@ impl Refusal {
         Self::Forbidden(what.into())
     }
 
-    /// The text that a task ends with.
+    /// The text that a task ends with: what HTTP says by its status is part of it.
     pub fn text(&self) -> String {
         match self {
             Self::Failed(text) => text.trim_end().to_owned(),
             Self::Params(errors) => {
                 let lines: Vec<String> = errors.iter().map(|(name, text)| format!("{name}: {text}")).collect();
-                format!("Parameter verification failed.\n{}", lines.join("\n"))
+                format!("400 Parameter verification failed.\n{}", lines.join("\n"))
             }
-            Self::Forbidden(_) => self.to_string(),
+            Self::Forbidden(_) => format!("403 {self}"),
         }
     }
 }

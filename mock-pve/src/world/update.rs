@@ -8,7 +8,7 @@ use super::World;
 use super::config::{digest, keep_as_unused, volid};
 use super::disks::Planned;
 use super::drive;
-use super::keys::{AT_ONCE, Change, is_integer, normal_nic, normal_tags, stored};
+use super::keys::{AT_ONCE, Change, depends_on_value, is_integer, normal_nic, normal_tags, stored};
 use super::property::Properties;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
@@ -95,12 +95,14 @@ impl World {
                 planned.push(plan);
             }
         }
-        for key in &update.delete {
+        for key in update.delete.iter().filter(|key| !depends_on_value(key)) {
             let present = config.get(key).map_or("", String::as_str);
             state.check_key(caller, vmid, None, key, Change::Delete(present))?;
         }
         for (key, value) in &update.set {
-            state.check_key(caller, vmid, None, key, Change::Set(value))?;
+            if !depends_on_value(key) {
+                state.check_key(caller, vmid, None, key, Change::Set(value))?;
+            }
             if drive::numbered(key).is_some_and(|(stem, _)| stem == "net") {
                 let nic = drive::parse_nic(value);
                 state.check_bridge(caller, nic.get("bridge"), nic.get("tag"))?;
@@ -124,11 +126,12 @@ impl World {
     pub async fn apply_update(
         &self,
         work: Option<&Work>,
-        node: &str,
-        vmid: u32,
+        caller: &Caller,
+        (node, vmid): (&str, u32),
         update: &Update,
         planned: &[Planned],
     ) -> Rule<()> {
+        let mut absent = Vec::new();
         {
             let state = self.state();
             let vm = state.vm(node, vmid)?;
@@ -140,8 +143,16 @@ impl World {
             if !update.skip_lock {
                 check_lock(&vm.config)?;
             }
+            check_values(&state, caller, vmid, update)?;
+            let known = |key: &String| vm.config.contains_key(key) || vm.pending.contains_key(key);
+            absent.extend(update.delete.iter().filter(|key| !known(key)).cloned());
         }
         self.revert(node, vmid, &update.revert)?;
+        for key in absent {
+            if let Some(work) = work {
+                work.log(format!("cannot delete '{key}' - not set in current configuration!"));
+            }
+        }
         for key in &update.delete {
             self.delete_key(node, vmid, key, update.force)?;
         }
@@ -154,7 +165,7 @@ impl World {
             self.set_drive(node, vmid, &key, &value)?;
         }
         for (key, value) in update.set.iter().filter(|(key, _)| !drive::is_drive(key)) {
-            self.set_key(node, vmid, key, value)?;
+            self.set_key((node, vmid), key, value, update)?;
         }
         Ok(())
     }
@@ -265,7 +276,7 @@ impl World {
         Ok(())
     }
 
-    fn set_key(&self, node: &str, vmid: u32, key: &str, value: &str) -> Rule<()> {
+    fn set_key(&self, (node, vmid): (&str, u32), key: &str, value: &str, update: &Update) -> Rule<()> {
         let mut state = self.state();
         let (stem, _) = drive::numbered(key).unwrap_or((key, 0));
         let value = match stem {
@@ -273,17 +284,28 @@ impl World {
                 let mac = state.next_mac();
                 drive::print_nic(&normal_nic(value, || mac))
             }
-            _ if key == "tags" => normal_tags(value),
+            _ if key == "tags" => normal_tags(value, state.tag_style()),
             _ if key == "vmgenid" && value == "1" => state.rng.uuid(),
             _ => value.to_owned(),
         };
         let vm = state.vm_mut(node, vmid)?;
+        let mut value = value;
         if key == "boot" {
             let given = Properties::parse(&value, "legacy");
-            for device in given.get("order").unwrap_or_default().split([';', ' ']).filter(|part| !part.is_empty()) {
-                if !vm.config.contains_key(device) && !vm.pending.contains_key(device) {
+            let order = given.get("order").unwrap_or_default().to_owned();
+            let order: Vec<&str> = order.split([';', ' ']).filter(|part| !part.is_empty()).collect();
+            for device in &order {
+                let there = vm.config.contains_key(*device)
+                    || vm.pending.contains_key(*device)
+                    || update.set.contains_key(*device);
+                if !there || update.delete.iter().any(|gone| gone == device) {
                     return Err(Refusal::failed(format!("invalid bootorder: device '{device}' does not exist'\n")));
                 }
+            }
+            if !order.is_empty() {
+                // An order replaces what there was of the old way.
+                value = format!("order={}", order.join(";"));
+                vm.config.remove("bootdisk");
             }
         }
         let at_once = AT_ONCE.contains(&key) || stem == "net" || stem == "ipconfig";
@@ -305,6 +327,24 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// The rights that depend on values: on the one there is, and on the new one.
+fn check_values(state: &State, caller: &Caller, vmid: u32, update: &Update) -> Rule<()> {
+    let Some(vm) = state.vms.get(&vmid) else { return Ok(()) };
+    let present = |key: &String| vm.config.get(key).or_else(|| vm.pending.get(key));
+    for key in update.delete.iter().filter(|key| depends_on_value(key)) {
+        if let Some(value) = present(key) {
+            state.check_key(caller, vmid, None, key, Change::Delete(value))?;
+        }
+    }
+    for (key, value) in update.set.iter().filter(|(key, _)| depends_on_value(key)) {
+        if let Some(old) = vm.config.get(key).filter(|_| key != "tags") {
+            state.check_key(caller, vmid, None, key, Change::Set(old))?;
+        }
+        state.check_key(caller, vmid, None, key, Change::Set(value))?;
+    }
+    Ok(())
 }
 
 fn check_balloon(config: &Config, set: &Config) -> Rule<()> {

@@ -16,35 +16,35 @@ use tokio_rustls::TlsConnector;
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Percent-encodes all but letters, digits and `-_.~`.
-pub fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     utf8_percent_encode(text, PLAIN).to_string()
 }
 
 /// A form, with `+` for blanks.
-pub fn form(pairs: &[(String, String)]) -> String {
+pub(crate) fn form(pairs: &[(String, String)]) -> String {
     let encode = |text: &str| quote(text).replace("%20", "+");
     pairs.iter().map(|(key, value)| format!("{}={}", encode(key), encode(value))).collect::<Vec<_>>().join("&")
 }
 
 /// What is sent.
 #[derive(Clone, Debug, Default)]
-pub struct Asked {
-    pub method: String,
-    pub target: String,
-    pub headers: BTreeMap<String, String>,
-    pub body: Option<Vec<u8>>,
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Option<Vec<u8>>,
 }
 
 /// What came back.
 #[derive(Clone, Debug, Default)]
-pub struct Answer {
-    pub status: u16,
-    pub reason: String,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) reason: String,
+    pub(crate) text: String,
 }
 
 /// The double, and the secrets to be let in.
-pub struct Server {
+pub(crate) struct Server {
     address: String,
     connector: TlsConnector,
     secrets: BTreeMap<String, String>,
@@ -67,7 +67,7 @@ fn who(identity: &str) -> Option<(&'static str, &'static str, &'static str)> {
 }
 
 impl Server {
-    pub fn new(url: &str, ca: &Path, secrets: BTreeMap<String, String>) -> Self {
+    pub(crate) fn new(url: &str, ca: &Path, secrets: BTreeMap<String, String>) -> Self {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(&std::fs::read(ca).unwrap()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -85,7 +85,7 @@ impl Server {
     }
 
     /// Sends one request; `Err` says why there is no answer.
-    pub async fn send(&self, asked: &Asked) -> Result<Answer, String> {
+    pub(crate) async fn send(&self, asked: &Asked) -> Result<Answer, String> {
         let exchange = async {
             let stream = TcpStream::connect(&self.address).await?;
             let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
@@ -125,12 +125,12 @@ impl Server {
     }
 
     /// The secret of an identity.
-    pub fn secret(&self, identity: &str) -> String {
+    pub(crate) fn secret(&self, identity: &str) -> String {
         who(identity).and_then(|(_, _, variable)| self.secrets.get(variable)).cloned().unwrap_or_default()
     }
 
     /// Ticket and CSRF token of an identity.
-    pub async fn ticket(&self, identity: &str) -> (String, String) {
+    pub(crate) async fn ticket(&self, identity: &str) -> (String, String) {
         if let Some(known) = self.tickets.lock().unwrap().get(identity) {
             return known.clone();
         }
@@ -151,7 +151,7 @@ impl Server {
     }
 
     /// The headers that let an identity in.
-    pub async fn credentials(&self, identity: &str, method: &str) -> BTreeMap<String, String> {
+    pub(crate) async fn credentials(&self, identity: &str, method: &str) -> BTreeMap<String, String> {
         match who(identity) {
             None => BTreeMap::new(),
             Some(("token", name, _)) => {

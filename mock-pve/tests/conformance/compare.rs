@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 
 /// The levels at which an answer is right.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Equal {
-    pub status: bool,
-    pub shape: bool,
-    pub exact: bool,
+pub(crate) struct Equal {
+    pub(crate) status: bool,
+    pub(crate) shape: bool,
+    pub(crate) exact: bool,
 }
 
 static TEXTS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
@@ -207,7 +207,7 @@ fn drop_path(value: &mut Value, path: &str) {
 }
 
 /// Compares what came with what was recorded, as strictly as the step asks for.
-pub fn compare(rules: &Value, wanted: &Value, got: &Value) -> (Equal, String) {
+pub(crate) fn compare(rules: &Value, wanted: &Value, got: &Value) -> (Equal, String) {
     if got.get("status").is_none() {
         return (Equal::default(), format!("no answer: {}", got["problem"]));
     }

@@ -28,7 +28,7 @@ fn steps(scenario: &Value) -> Vec<&Value> {
 }
 
 /// Every answer of a scenario by name, with the rules for comparing it.
-pub fn expected(scenario: &Value) -> Vec<(String, Value)> {
+pub(crate) fn expected(scenario: &Value) -> Vec<(String, Value)> {
     let mut list = Vec::new();
     for step in steps(scenario) {
         let name = step["name"].as_str().unwrap_or_default();
@@ -122,7 +122,7 @@ fn text_of(value: &Value) -> String {
 }
 
 /// One scenario against one server.
-pub struct Run<'a> {
+pub(crate) struct Run<'a> {
     server: &'a Server,
     scenario: &'a Value,
     files: BTreeMap<String, Vec<u8>>,
@@ -130,7 +130,7 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub fn new(server: &'a Server, scenario: &'a Value) -> Self {
+    pub(crate) fn new(server: &'a Server, scenario: &'a Value) -> Self {
         let files = scenario["files"].as_object().into_iter().flatten();
         let files = files.map(|(name, spec)| (name.clone(), file_of(spec))).collect();
         Self { server, scenario, files, variables: Mutex::default() }
@@ -350,7 +350,7 @@ impl<'a> Run<'a> {
     }
 
     /// All answers by name. The server is the scenario's own, so that nothing has to be cleared away after it.
-    pub async fn run(&self) -> Answers {
+    pub(crate) async fn run(&self) -> Answers {
         let mut answers = Answers::new();
         for step in self.scenario["always"].as_array().into_iter().flatten() {
             self.execute(step).await;

@@ -151,7 +151,12 @@ commands! {
     vcpus = "get-vcpus",
     memory_blocks = "get-memory-blocks",
     memory_block_info = "get-memory-block-info",
+    freeze = "fsfreeze-freeze",
     freeze_status = "fsfreeze-status",
+    thaw = "fsfreeze-thaw",
+    suspend_disk = "suspend-disk",
+    suspend_hybrid = "suspend-hybrid",
+    suspend_ram = "suspend-ram",
     trim = "fstrim",
     shutdown = "shutdown",
 }

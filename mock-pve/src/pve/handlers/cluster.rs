@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::views;
 use crate::pve::call::{Call, Result};
 use crate::world::State;
+use crate::world::property::Properties;
 use crate::world::refusal::Refusal;
 
 const REPOSITORY: &str = "2606ac850c3d9f61";
@@ -189,7 +190,7 @@ pub(in crate::pve) fn options(call: &Call) -> Result {
         shown.clone_from(&state.options);
         shown.entry("description".to_owned()).or_insert(json!(""));
     } else {
-        for key in ["tag-style", "registered-tags", "user-tag-access"] {
+        for key in ["console", "tag-style"] {
             if let Some(value) = state.options.get(key) {
                 shown.insert(key.to_owned(), value.clone());
             }
@@ -199,16 +200,53 @@ pub(in crate::pve) fn options(call: &Call) -> Result {
     Ok(shown.into())
 }
 
+/// Options that are shown taken apart, with the key of a part that has none.
+const STRUCTURED: &[(&str, &str)] = &[
+    ("crs", ""),
+    ("ha", ""),
+    ("migration", "type"),
+    ("next-id", ""),
+    ("notify", ""),
+    ("tag-style", ""),
+    ("u2f", ""),
+    ("user-tag-access", ""),
+    ("webauthn", ""),
+];
+
+/// An option as the file's reader shows it.
+fn option(key: &str, text: &str) -> Value {
+    if let Some((_, default)) = STRUCTURED.iter().find(|(name, _)| *name == key) {
+        let parts = Properties::parse(text, default).parts.into_iter().map(|(name, value)| {
+            let value = match name.as_str() {
+                "user-allow-list" => json!(value.split(';').collect::<Vec<_>>()),
+                "case-sensitive" | "ha-rebalance-on-start" => json!(u8::from(matches!(value.as_str(), "1" | "on" | "yes" | "true"))),
+                _ => json!(value),
+            };
+            (name, value)
+        });
+        return Value::Object(parts.collect());
+    }
+    match key {
+        "registered-tags" => json!(text.split([';', ',', ' ']).filter(|tag| !tag.is_empty()).collect::<Vec<_>>()),
+        "max_workers" => text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number)),
+        "description" => json!(format!("{}\n", text.trim_end_matches('\n'))),
+        "console" if text == "applet" => json!("html5"),
+        _ => json!(text),
+    }
+}
+
 /// `PUT /cluster/options`
 pub(in crate::pve) fn set_options(call: &Call) -> Result {
     let mut state = call.world.state();
+    for key in call.params.0.keys().filter(|key| *key != "delete") {
+        let value = option(key, call.text(key));
+        state.options.insert(key.clone(), value);
+    }
     for key in call.params.list("delete") {
         state.options.remove(&key);
-    }
-    let keys: Vec<String> = call.params.0.keys().filter(|key| *key != "delete").cloned().collect();
-    for key in keys {
-        let value = json!(call.text(&key));
-        state.options.insert(key, value);
+        if key == "mac_prefix" {
+            state.options.insert(key, json!("BC:24:11"));
+        }
     }
     Ok(().into())
 }
@@ -231,4 +269,147 @@ pub(in crate::pve) fn tasks(call: &Call) -> Result {
         })
         .collect();
     Ok(list.into())
+}
+
+/// `GET /cluster/log`: what tasks began and ended is all that is logged.
+pub(in crate::pve) fn log(call: &Call) -> Result {
+    let state = call.world.state();
+    let all = state.may(&call.caller, "/", &["Sys.Syslog"]);
+    let mut tasks: Vec<_> = state.tasks.by_upid.iter().filter(|(_, task)| all || task.user == call.caller.identity).collect();
+    tasks.sort_by_key(|(_, task)| std::cmp::Reverse(task.order));
+    let most = call.params.number::<usize>("max").unwrap_or(50);
+    let list: Vec<Value> = tasks
+        .into_iter()
+        .take(most)
+        .enumerate()
+        .map(|(at, (upid, task))| {
+            let what = match &task.status {
+                None => format!("starting task {upid}"),
+                Some(status) => format!("end task {upid} {status}"),
+            };
+            json!({
+                "uid": at + 1, "id": format!("{}:{}", at + 1, call.local), "time": task.starttime, "pri": 6,
+                "tag": "pvedaemon", "pid": task.pid, "node": call.local, "user": task.user, "msg": what,
+            })
+        })
+        .collect();
+    Ok(list.into())
+}
+
+/// `GET /cluster/config`
+pub(in crate::pve) fn config(_: &Call) -> Result {
+    let names = ["nodes", "totem", "join", "qdevice", "apiversion"];
+    Ok(index("name", &names).into())
+}
+
+/// `GET /cluster/config/nodes`
+pub(in crate::pve) fn config_nodes(call: &Call) -> Result {
+    let state = call.world.state();
+    if state.cluster_name.is_none() {
+        return Ok(Vec::new().into());
+    }
+    let list = state.nodes.iter().map(|(name, node)| {
+        json!({
+            "node": name, "name": name, "nodeid": node.id.to_string(), "quorum_votes": "1", "ring0_addr": node.ip,
+        })
+    });
+    Ok(list.collect::<Vec<_>>().into())
+}
+
+/// `GET /cluster/config/apiversion`
+pub(in crate::pve) fn config_version(_: &Call) -> Result {
+    Ok(json!(1).into())
+}
+
+/// `GET /cluster/config/join`
+pub(in crate::pve) fn join(call: &Call) -> Result {
+    let state = call.world.state();
+    let Some(cluster) = &state.cluster_name else {
+        return Err(Refusal::failed("node is not in a cluster, no join info available!\n"));
+    };
+    let nodes: Vec<Value> = state
+        .nodes
+        .iter()
+        .map(|(name, node)| {
+            json!({
+                "name": name, "nodeid": node.id.to_string(), "pve_addr": node.ip, "pve_fp": node.fingerprint,
+                "quorum_votes": "1", "ring0_addr": node.ip,
+            })
+        })
+        .collect();
+    Ok(json!({
+        "config_digest": crate::world::config::digest_of(cluster), "nodelist": nodes, "preferred_node": call.local,
+        "totem": {"cluster_name": cluster, "config_version": "1", "version": "2", "interface": {}},
+    })
+    .into())
+}
+
+/// An index of what is below a path.
+pub(in crate::pve) fn jobs(_: &Call) -> Result {
+    Ok(index("subdir", &["schedule-analyze", "realm-sync"]).into())
+}
+
+/// Lists of what this world has none of.
+pub(in crate::pve) fn none(_: &Call) -> Result {
+    Ok(Vec::new().into())
+}
+
+/// `GET /cluster/metrics`
+pub(in crate::pve) fn metrics(_: &Call) -> Result {
+    Ok(index("subdir", &["server", "export"]).into())
+}
+
+/// `GET /cluster/mapping`
+pub(in crate::pve) fn mapping(_: &Call) -> Result {
+    Ok(index("name", &["pci", "usb", "dir"]).into())
+}
+
+/// `GET /cluster/sdn`
+pub(in crate::pve) fn sdn(_: &Call) -> Result {
+    Ok(index("id", &["vnets", "zones", "controllers", "ipams", "dns"]).into())
+}
+
+/// `PUT /cluster/sdn`: what was written down holds.
+pub(in crate::pve) fn apply_sdn(call: &Call) -> Result {
+    let node = call.local.clone();
+    let upid = call.world.start_task(&call.caller, &node, "reloadnetworkall", "", |work| async move {
+        work.log("reloading network configuration");
+        Ok(())
+    });
+    Ok(upid.into())
+}
+
+/// `GET N/sdn`
+pub(in crate::pve) fn node_sdn(_: &Call) -> Result {
+    Ok(index("id", &["zones"]).into())
+}
+
+/// `GET N/sdn/zones`
+pub(in crate::pve) fn node_zones(call: &Call) -> Result {
+    let state = call.world.state();
+    let zones = state.sections.get("sdn/zones").into_iter().flatten();
+    let list = zones
+        .filter(|(zone, _)| {
+            state.may_any(&call.caller, &format!("/sdn/zones/{zone}"), &["SDN.Audit", "SDN.Allocate"])
+        })
+        .map(|(zone, _)| json!({"zone": zone, "status": "available"}));
+    Ok(list.collect::<Vec<_>>().into())
+}
+
+/// `GET N/sdn/zones/{zone}/content`
+pub(in crate::pve) fn zone_content(call: &Call) -> Result {
+    let zone = call.text("zone");
+    let state = call.world.state();
+    let vnets = state.sections.get("sdn/vnets").into_iter().flatten();
+    let list = vnets
+        .filter(|(_, vnet)| vnet.get("zone").and_then(Value::as_str) == Some(zone))
+        .filter(|(vnet, _)| {
+            state.may_any(
+                &call.caller,
+                &format!("/sdn/zones/{zone}/{vnet}"),
+                &["SDN.Audit", "SDN.Use", "SDN.Allocate"],
+            )
+        })
+        .map(|(vnet, _)| json!({"vnet": vnet, "status": "available"}));
+    Ok(list.collect::<Vec<_>>().into())
 }

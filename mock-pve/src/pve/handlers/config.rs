@@ -139,6 +139,27 @@ fn is_option(key: &str) -> bool {
         && (SINGLE.contains(&key) || drive::numbered(key).is_some_and(|(stem, _)| stems.contains(&stem)))
 }
 
+/// Every line is a public key: a type that is known, and a blob that begins with it.
+pub(super) fn check_ssh_keys(encoded: &str) -> Rule<()> {
+    use base64::Engine as _;
+    let text = percent_encoding::percent_decode_str(encoded).decode_utf8_lossy().into_owned();
+    let is_key = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.windows(2).any(|pair| {
+            let known = ["ssh-", "ecdsa-sha2-", "sk-"].iter().any(|start| pair[0].starts_with(start));
+            let blob = base64::engine::general_purpose::STANDARD.decode(pair[1]).unwrap_or_default();
+            let length = blob.get(..4).and_then(|four| four.try_into().ok()).map(u32::from_be_bytes);
+            known
+                && length.and_then(|length| usize::try_from(length).ok()) == Some(pair[0].len())
+                && blob[4..].starts_with(pair[0].as_bytes())
+        })
+    };
+    if text.lines().filter(|line| !line.trim().is_empty()).all(is_key) {
+        return Ok(());
+    }
+    Err(Refusal::failed("SSH public key validation error\n"))
+}
+
 fn asked(call: &Call, delete_key: &str) -> Rule<Update> {
     const CONTROL: &[&str] =
         &["delete", "revert", "force", "digest", "skiplock", "background_delay", "idlist", "import-working-storage"];
@@ -151,19 +172,36 @@ fn asked(call: &Call, delete_key: &str) -> Rule<Update> {
         .map(|key| (if key == "cdrom" { "ide2".to_owned() } else { key.clone() }, call.text(key).to_owned()))
         .collect();
     let revert = call.params.list("revert");
+    if let Some(keys) = set.get("sshkeys") {
+        check_ssh_keys(keys)?;
+    }
+    if set.is_empty() && revert.is_empty() && call.params.text(delete_key).is_none_or(str::is_empty) {
+        return Err(Refusal::failed("no options specified\n"));
+    }
     for key in &revert {
         if !is_option(key) {
             return Err(Refusal::param("revert", format!("unknown option '{key}'")));
         }
         if set.contains_key(key) {
             return Err(Refusal::param(
-                "revert",
-                format!("you can't use '-{key}' and '-revert {key}' at the same time"),
+                "delete",
+                format!("you can't use '-{key}' and -revert {key}' at the same time"),
             ));
         }
     }
-    let delete = call.params.list(delete_key);
+    let delete: Vec<String> = call
+        .params
+        .list(delete_key)
+        .into_iter()
+        .map(|key| if key == "cdrom" { "ide2".to_owned() } else { key })
+        .collect();
     for key in &delete {
+        if revert.contains(key) {
+            return Err(Refusal::param(
+                "revert",
+                format!("you can't use '-delete {key}' and -revert {key}' at the same time"),
+            ));
+        }
         if set.contains_key(key) {
             return Err(Refusal::param(
                 "delete",
@@ -173,9 +211,6 @@ fn asked(call: &Call, delete_key: &str) -> Rule<Update> {
         if !is_option(key) {
             return Err(Refusal::param("delete", format!("unknown option '{key}'")));
         }
-    }
-    if set.is_empty() && delete.is_empty() && revert.is_empty() {
-        return Err(Refusal::failed("no options specified\n"));
     }
     if let Some(script) = set.get("hookscript") {
         let state = call.world.state();
@@ -201,7 +236,7 @@ fn now(call: Call, delete_key: &'static str) -> Later {
         let planned = call.world.check_update(&call.caller, &node, vmid, &update)?;
         tell_of_disks(&call, &update);
         let _flock = call.world.flock(vmid, Mode::Exclusive, 10.0).await?;
-        call.world.apply_update(None, &node, vmid, &update, &planned).await?;
+        call.world.apply_update(None, &call.caller, (&node, vmid), &update, &planned).await?;
         Ok(().into())
     })
 }
@@ -244,12 +279,12 @@ pub(in crate::pve) fn post(call: Call) -> Later {
             // Writing to a string can't fail.
             let _ = write!(line, " -{key} {value}");
         }
-        let at = node.clone();
+        let (at, who) = (node.clone(), call.caller.clone());
         let upid = call.world.start_task(&call.caller, &node, "qmconfig", &vmid.to_string(), |work| async move {
             work.log(line);
             let world = work.world().clone();
             let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
-            world.apply_update(Some(&work), &at, vmid, &update, &planned).await
+            world.apply_update(Some(&work), &who, (&at, vmid), &update, &planned).await
         });
         let Some(delay) = call.params.number::<u64>("background_delay") else { return Ok(upid.into()) };
         match call.world.task_end(&upid, Duration::from_secs(delay)).await {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::pve::call::{Call, Result};
-use crate::world::State;
+use crate::world::{PveVersion, State};
 use crate::world::config::digest_of;
 use crate::world::refusal::{Refusal, Rule};
 
@@ -22,13 +22,20 @@ pub(in crate::pve) fn resources(call: &Call) -> Result {
     Ok(state.ha.values().map(|entry| with_digest(&state.ha, entry)).collect::<Vec<_>>().into())
 }
 
+/// What is meant by a service id: a bare number is that of a guest that exists.
 fn service_id(call: &Call) -> Rule<String> {
     let sid = call.text("sid");
-    let vmid = sid.strip_prefix("vm:").unwrap_or(sid);
-    if vmid.parse::<u32>().is_err() {
-        return Err(Refusal::failed(format!("unable to parse service id '{sid}'\n")));
+    if let Ok(vmid) = sid.parse::<u32>() {
+        if !call.world.state().vms.contains_key(&vmid) {
+            let text = format!("unable do detect SID from VMID - VM/CT {vmid} does not exist\n");
+            return Err(Refusal::failed(text));
+        }
+        return Ok(format!("vm:{vmid}"));
     }
-    Ok(format!("vm:{vmid}"))
+    match sid.split_once(':') {
+        Some((kind, name)) if !kind.is_empty() && !name.is_empty() => Ok(sid.to_owned()),
+        _ => Err(Refusal::failed(format!("unable to parse service id '{sid}'\n"))),
+    }
 }
 
 fn number(sid: &str) -> u32 {
@@ -48,15 +55,23 @@ pub(in crate::pve) fn resource(call: &Call) -> Result {
 /// `POST /cluster/ha/resources`
 pub(in crate::pve) fn create_resource(call: &Call) -> Result {
     let sid = service_id(call)?;
+    let (kind, name) = sid.split_once(':').unwrap_or_default();
+    check_type(call, kind)?;
+    if !matches!(kind, "vm" | "ct") {
+        return Err(Refusal::failed(format!("unknown section type '{kind}'\n")));
+    }
+    if name.len() < 2 || name.starts_with('0') || !name.chars().all(|c| c.is_ascii_digit()) {
+        return Err(Refusal::failed("invalid VMID\n"));
+    }
     let mut state = call.world.state();
+    check_group(call, &state)?;
+    if !state.vms.contains_key(&number(&sid)) || kind == "ct" {
+        return Err(Refusal::failed(format!("resource '{sid}' does not exist in cluster\n")));
+    }
     if state.ha.contains_key(&sid) {
         return Err(Refusal::failed(format!("create resource failed: resource ID '{sid}' already defined\n")));
     }
-    if !state.vms.contains_key(&number(&sid)) {
-        return Err(Refusal::failed(format!("unable to find configuration file for VM {}\n", number(&sid))));
-    }
-    check_group(call, &state)?;
-    let mut resource = json!({"sid": sid, "type": "vm", "state": "started"}).as_object().cloned().unwrap_or_default();
+    let mut resource = json!({"sid": sid, "type": "vm"}).as_object().cloned().unwrap_or_default();
     set_resource(call, &mut resource);
     state.ha.insert(sid.clone(), resource);
     drop(state);
@@ -64,10 +79,23 @@ pub(in crate::pve) fn create_resource(call: &Call) -> Result {
     Ok(().into())
 }
 
+fn check_type(call: &Call, kind: &str) -> Rule<()> {
+    match call.params.text("type") {
+        Some(given) if given != kind => Err(Refusal::failed("types does not match\n")),
+        _ => Ok(()),
+    }
+}
+
 fn check_group(call: &Call, state: &State) -> Rule<()> {
     match call.params.text("group") {
-        Some(group) if !state.ha_groups.contains_key(group) => {
-            Err(Refusal::failed(format!("ha group '{group}' does not exist\n")))
+        Some(_) if state.pve == PveVersion::V9 => {
+            Err(Refusal::failed("invalid parameter 'group': ha groups have been migrated to rules\n"))
+        }
+        // A new resource may name a group that is yet to come.
+        Some(group) if call.params.text("sid").is_some_and(|sid| state.ha.contains_key(sid))
+            && !state.ha_groups.contains_key(group) =>
+        {
+            Err(Refusal::failed(format!("HA group '{group}' does not exist\n")))
         }
         _ => Ok(()),
     }
@@ -77,24 +105,61 @@ fn set_resource(call: &Call, resource: &mut Object) {
     for key in ["state", "max_restart", "max_relocate", "comment", "group", "failback"] {
         if let Some(value) = call.params.text(key) {
             let value = if value == "enabled" { "started" } else { value };
-            let value = value.parse::<i64>().map_or_else(|_| json!(value), |number| json!(number));
+            let number = value.parse::<i64>().ok().filter(|_| !matches!(key, "comment" | "group" | "state"));
+            let value = number.map_or_else(|| json!(value), |number| json!(number));
             resource.insert(key.to_owned(), value);
         }
     }
-    for key in call.params.list("delete") {
-        resource.remove(&key);
+}
+
+fn check_delete(call: &Call, known: &[&str], fixed: &[&str]) -> Rule<Vec<String>> {
+    let delete = call.params.list("delete");
+    for key in &delete {
+        if fixed.contains(&key.as_str()) {
+            return Err(Refusal::failed(format!("unable to delete required option '{key}'\n")));
+        }
+        if !known.contains(&key.as_str()) {
+            return Err(Refusal::failed(format!("no such option '{key}'\n")));
+        }
+    }
+    Ok(delete)
+}
+
+fn prefixed(prefix: &'static str) -> impl Fn(Refusal) -> Refusal {
+    move |refusal| match refusal {
+        Refusal::Failed(text) => Refusal::failed(format!("{prefix}: {text}")),
+        other => other,
+    }
+}
+
+fn check_digest(call: &Call, all: &std::collections::BTreeMap<String, Object>) -> Rule<()> {
+    let digest = digest_of(&serde_json::to_string(all).unwrap_or_default());
+    match call.params.text("digest") {
+        Some(wanted) if !wanted.is_empty() && wanted != digest => {
+            let text = "detected modified configuration - file changed by other user? Try again.\n";
+            Err(Refusal::failed(text))
+        }
+        _ => Ok(()),
     }
 }
 
 /// `PUT /cluster/ha/resources/{sid}`
 pub(in crate::pve) fn update_resource(call: &Call) -> Result {
     let sid = service_id(call)?;
+    check_type(call, sid.split(':').next().unwrap_or_default())?;
     let mut state = call.world.state();
     check_group(call, &state)?;
+    let failed = prefixed("update resources config failed");
+    check_digest(call, &state.ha).map_err(&failed)?;
     let Some(resource) = state.ha.get_mut(&sid) else {
-        return Err(Refusal::failed(format!("no such resource '{sid}'\n")));
+        return Err(failed(Refusal::failed(format!("no such resource '{sid}'\n"))));
     };
+    let known = ["state", "group", "max_restart", "max_relocate", "comment", "failback"];
+    let delete = check_delete(call, &known, &[]).map_err(failed)?;
     set_resource(call, resource);
+    for key in delete {
+        resource.remove(&key);
+    }
     Ok(().into())
 }
 
@@ -116,15 +181,24 @@ pub(in crate::pve) fn migrate_resource(call: &Call) -> Result {
         let state = call.world.state();
         state.check_node(&target)?;
         if !state.ha.contains_key(&sid) {
-            return Err(Refusal::failed(format!("no such resource '{sid}'\n")));
+            return Err(Refusal::failed(format!("resource '{sid}' is not HA managed\n")));
         }
     }
     call.world.ask_ha_migration(number(&sid), target.clone());
     Ok(json!({"sid": sid, "requested-node": target}).into())
 }
 
+/// There are no groups any more from release 9 on.
+fn refuse_groups(call: &Call, doing: &str) -> Rule<()> {
+    if call.world.state().pve == PveVersion::V9 {
+        return Err(Refusal::failed(format!("cannot {doing}: ha groups have been migrated to rules\n")));
+    }
+    Ok(())
+}
+
 /// `GET /cluster/ha/groups`
 pub(in crate::pve) fn groups(call: &Call) -> Result {
+    refuse_groups(call, "index groups")?;
     let state = call.world.state();
     Ok(state.ha_groups.values().map(|entry| with_digest(&state.ha_groups, entry)).collect::<Vec<_>>().into())
 }
@@ -135,6 +209,7 @@ fn no_group(name: &str) -> Refusal {
 
 /// `GET /cluster/ha/groups/{group}`
 pub(in crate::pve) fn group(call: &Call) -> Result {
+    refuse_groups(call, "read group")?;
     let state = call.world.state();
     let name = call.text("group");
     let found = state.ha_groups.get(name).ok_or_else(|| no_group(name))?;
@@ -152,13 +227,12 @@ fn set_group(call: &Call, group: &mut Object) {
             group.insert(key.to_owned(), json!(value));
         }
     }
-    for key in call.params.list("delete") {
-        group.remove(&key);
-    }
 }
 
 /// `POST /cluster/ha/groups`
 pub(in crate::pve) fn create_group(call: &Call) -> Result {
+    refuse_groups(call, "create group")?;
+    check_type(call, "group")?;
     let name = call.text("group").to_owned();
     let mut state = call.world.state();
     if state.ha_groups.contains_key(&name) {
@@ -172,21 +246,43 @@ pub(in crate::pve) fn create_group(call: &Call) -> Result {
 
 /// `PUT /cluster/ha/groups/{group}`
 pub(in crate::pve) fn update_group(call: &Call) -> Result {
+    refuse_groups(call, "update group")?;
     let mut state = call.world.state();
     let name = call.text("group");
-    set_group(call, state.ha_groups.get_mut(name).ok_or_else(|| no_group(name))?);
+    let failed = prefixed("update ha group failed");
+    check_digest(call, &state.ha_groups).map_err(&failed)?;
+    let group = state.ha_groups.get_mut(name).ok_or_else(|| failed(no_group(name)))?;
+    let delete = check_delete(call, &["comment", "nofailback", "restricted"], &["nodes"]).map_err(failed)?;
+    set_group(call, group);
+    for key in delete {
+        group.remove(&key);
+    }
     Ok(().into())
 }
 
 /// `DELETE /cluster/ha/groups/{group}`
 pub(in crate::pve) fn delete_group(call: &Call) -> Result {
+    refuse_groups(call, "delete group")?;
     let mut state = call.world.state();
     let name = call.text("group");
     let used = state.ha.iter().find(|(_, entry)| entry.get("group").and_then(Value::as_str) == Some(name));
     if let Some((sid, _)) = used {
-        return Err(Refusal::failed(format!("delete group failed: group '{name}' is used by service '{sid}'\n")));
+        return Err(Refusal::failed(format!("delete ha group failed: ha group is used by service '{sid}'\n")));
     }
-    state.ha_groups.remove(name).map(|_| ().into()).ok_or_else(|| no_group(name))
+    state.ha_groups.remove(name);
+    Ok(().into())
+}
+
+/// `GET /cluster/ha`
+pub(in crate::pve) fn index(call: &Call) -> Result {
+    let last = if call.world.state().pve == PveVersion::V9 { "rules" } else { "groups" };
+    let names = ["status", "resources", last];
+    Ok(names.iter().map(|name| json!({"id": name})).collect::<Vec<_>>().into())
+}
+
+/// `GET /cluster/ha/status`
+pub(in crate::pve) fn status_index(_: &Call) -> Result {
+    Ok(["current", "manager_status"].iter().map(|name| json!({"name": name})).collect::<Vec<_>>().into())
 }
 
 fn master(state: &State) -> String {
@@ -337,6 +433,26 @@ pub(in crate::pve) fn create_job(call: &Call) -> Result {
         job["disable"] = json!(1);
     }
     state.replication.push(job.as_object().cloned().unwrap_or_default());
+    Ok(().into())
+}
+
+/// `PUT /cluster/replication/{id}`
+pub(in crate::pve) fn update_job(call: &Call) -> Result {
+    let id = call.text("id");
+    let mut state = call.world.state();
+    let failed = prefixed("update replication job failed");
+    let job = state.replication.iter_mut().find(|job| job_id(job) == id).ok_or_else(|| failed(no_job(id)))?;
+    let known = ["comment", "disable", "rate", "remove_job", "schedule", "source"];
+    let delete = check_delete(call, &known, &["target"]).map_err(failed)?;
+    for key in known {
+        if let Some(text) = call.params.text(key) {
+            let number = (key == "disable").then(|| text.parse::<u64>().ok()).flatten();
+            job.insert(key.to_owned(), number.map_or_else(|| json!(text), |number| json!(number)));
+        }
+    }
+    for key in delete {
+        job.remove(&key);
+    }
     Ok(().into())
 }
 

@@ -18,6 +18,7 @@ pub(super) mod host;
 pub(super) mod nodes;
 pub(super) mod pools;
 pub(super) mod power;
+pub(super) mod sections;
 pub(super) mod storage;
 pub(super) mod tasks;
 pub(super) mod views;

@@ -6,7 +6,8 @@ use super::PATH_KEYS;
 use super::views::{self, Detail};
 use crate::pve::call::{Call, Result};
 use crate::world::config::digest;
-use crate::world::create::{NewClone, NewVm};
+use crate::world::clone::NewClone;
+use crate::world::create::NewVm;
 use crate::world::disks::drive_keys;
 use crate::world::drive;
 use crate::world::lifecycle::Destroy;
@@ -72,6 +73,9 @@ pub(in crate::pve) fn create(call: &Call) -> Result {
     ];
     if call.params.text("archive").is_some() {
         return Err(Refusal::failed("restoring archives is not played here\n"));
+    }
+    if let Some(keys) = call.params.text("sshkeys") {
+        super::config::check_ssh_keys(keys)?;
     }
     let set = call
         .params

@@ -147,7 +147,7 @@ pub(in crate::pve) fn update_acl(call: &Call) -> Result {
     let propagate = call.params.text("propagate") != Some("0");
     let failed = |refusal: Refusal| match refusal {
         // What was wrong with a parameter is a text by the time it comes out of the lock.
-        Refusal::Params(_) => Refusal::failed(format!("ACL update failed: 400 {}\n", refusal.text())),
+        Refusal::Params(_) => Refusal::failed(format!("ACL update failed: {}\n", refusal.text())),
         other => Refusal::failed(format!("ACL update failed: {other}")),
     };
     let mut state = call.world.state();

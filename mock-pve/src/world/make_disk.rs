@@ -1,0 +1,196 @@
+//! From a plan to a drive.
+//!
+//! Purpose: makes the volume that a drive's value asks for (new, imported, cloud-init), and frees one that a drive names.
+//! Must not know: which request it came with. Rules after Proxmox VE 8.4 (PVE/API2/Qemu.pm, `create_disks`). Start at
+//! [`World::make_disk`].
+
+use std::path::{Path, PathBuf};
+
+use super::World;
+use super::disks::{Copy, CopyOf, Place, Planned, Source};
+use super::drive;
+use super::node_files::NodeFile;
+use super::property::{Properties, print_size};
+use super::refusal::{Refusal, Rule};
+use super::state::{Volume, VolumeKey};
+use super::volume::{Family, parse_name};
+use super::work::Work;
+
+impl World {
+    /// Makes what a checked drive asks for and says the value to store.
+    pub async fn make_disk(&self, work: Option<&Work>, node: &str, vmid: u32, planned: &Planned) -> Rule<String> {
+        let Planned { key, options, source } = planned;
+        let mut stored = options.clone();
+        let format = stored.get("format").map(str::to_owned);
+        let created = |value: &str| {
+            if let Some(work) = work {
+                work.log(format!("{key}: successfully created disk '{value}'"));
+            }
+        };
+        match source {
+            Source::Empty => {
+                stored.set("media", "cdrom");
+                if stored.get("file") == Some("cdrom") {
+                    return Ok(stored.print("file"));
+                }
+                stored.set("file", "none");
+                Ok(stored.print("file"))
+            }
+            Source::Existing(volid) => {
+                let state = self.state();
+                let volume = state.volume_key(node, volid).and_then(|key| state.volumes.get(&key));
+                let Some(volume) = volume else {
+                    return Err(Refusal::failed(format!("volume '{volid}' does not exist\n")));
+                };
+                if drive::is_cloudinit(volid) {
+                    stored.set("media", "cdrom");
+                    stored.remove("size");
+                } else {
+                    stored.set("size", print_size(volume.size));
+                }
+                Ok(stored.print("file"))
+            }
+            Source::CloudInit { storage } => {
+                let place = Place { node, storage, vmid };
+                let files =
+                    self.state().storages.get(storage).map(super::state::Storage::family) == Some(Family::Files);
+                let format = format.unwrap_or_else(|| if files { "qcow2" } else { "raw" }.to_owned());
+                let name = if files && format == "raw" {
+                    format!("{vmid}/vm-{vmid}-cloudinit.raw")
+                } else if files {
+                    format!("{vmid}/vm-{vmid}-cloudinit.{format}")
+                } else {
+                    format!("vm-{vmid}-cloudinit")
+                };
+                let made = self.allocate(&place, &format, 4 << 20, Some(&name))?;
+                self.log_made(work, &made, &format, 4 << 20);
+                let value = format!("{},media=cdrom", made.volid());
+                created(&value);
+                Ok(value)
+            }
+            Source::New { storage, size } => {
+                let (default, family, kind) = {
+                    let state = self.state();
+                    let found = state.storage_on(storage, node)?;
+                    (found.formats()[0].to_owned(), found.family(), found.kind.clone())
+                };
+                let format = format.unwrap_or(default);
+                let size = match key.as_str() {
+                    "efidisk0" => efi_size(stored.get("efitype"), family, &kind),
+                    "tpmstate0" => 4 << 20,
+                    _ => *size,
+                };
+                if key == "efidisk0" && stored.get("efitype").is_none() && stored.get("pre-enrolled-keys").is_some() {
+                    stored.set("efitype", "2m");
+                }
+                let format = if key == "tpmstate0" { "raw".to_owned() } else { format };
+                let made = self.allocate(&Place { node, storage, vmid }, &format, size, None)?;
+                self.log_made(work, &made, &format, size);
+                stored.remove("format");
+                stored.set("file", made.volid());
+                stored.set("size", print_size(size));
+                let value = stored.print("file");
+                created(&value);
+                Ok(value)
+            }
+            Source::Import { storage, from } => {
+                let source = self.import_source(node, from)?;
+                let from = match &source {
+                    Found::Volume(key) => CopyOf::Volume(key),
+                    Found::File(real) => CopyOf::File { real, shown: from },
+                };
+                let copy = Copy { from, snapshot: None, format: format.as_deref(), label: "drive " };
+                let made = self.copy_volume(work, &Place { node, storage, vmid }, &copy).await?;
+                let size = self.state().volumes.get(&made).map_or(0, |volume| volume.size);
+                stored.remove("format");
+                stored.remove("import-from");
+                stored.set("file", made.volid());
+                stored.set("size", print_size(size));
+                let value = stored.print("file");
+                created(&value);
+                Ok(value)
+            }
+        }
+    }
+
+    /// What an import reads: a volume, or a file of the node.
+    fn import_source(&self, node: &str, from: &str) -> Rule<Found> {
+        let key = {
+            let state = self.state();
+            if from.starts_with('/') { state.volume_at(node, from) } else { state.volume_key(node, from) }
+        };
+        if let Some(key) = key {
+            return Ok(Found::Volume(key));
+        }
+        match self.node_file(node, from) {
+            Some(NodeFile::File { real, .. }) if real.is_file() => Ok(Found::File(real)),
+            _ => Err(Refusal::failed(format!("can't find file '{from}'\n"))),
+        }
+    }
+
+    fn log_made(&self, work: Option<&Work>, key: &VolumeKey, format: &str, size: u64) {
+        let Some(work) = work else { return };
+        let (shown, family) = {
+            let state = self.state();
+            (state.path_of(key), state.storages.get(&key.storage).map(super::state::Storage::family))
+        };
+        if family == Some(Family::Files) {
+            work.log(formatting(&shown, format, size));
+        } else {
+            work.log(format!("  Logical volume \"{}\" created.", key.file_name()));
+        }
+    }
+
+    /// Frees the volume of a drive's value, if there is one and it belongs to the VM.
+    pub fn free_drive(&self, node: &str, vmid: u32, value: &str) -> Rule<()> {
+        let drive = Properties::parse(value, "file");
+        let Some(volid) = drive.get("file") else { return Ok(()) };
+        if drive::is_cdrom(&drive) && !drive::is_cloudinit(volid) {
+            return Ok(());
+        }
+        let key = {
+            let state = self.state();
+            let Some(key) = state.volume_key(node, volid) else { return Ok(()) };
+            if state.volumes.get(&key).is_none_or(|volume| volume.vmid != Some(vmid)) {
+                return Ok(());
+            }
+            key
+        };
+        self.free(&key)
+    }
+}
+
+/// Where the bytes of an import are.
+enum Found {
+    Volume(VolumeKey),
+    File(PathBuf),
+}
+
+/// A file as if it were an uploaded volume: its format is what its first bytes say.
+fn found_file(real: &Path) -> Option<Volume> {
+    use std::io::Read as _;
+    let size = std::fs::metadata(real).ok()?.len();
+    let mut magic = [0; 4];
+    let length = std::fs::File::open(real).and_then(|mut file| file.read(&mut magic)).ok()?;
+    let format = if length == 4 && &magic == b"QFI\xfb" { "qcow2" } else { "raw" };
+    Some(Volume {
+        content: "import".to_owned(),
+        format: format.to_owned(),
+        size,
+        vmid: None,
+        parent: None,
+        ctime: 0,
+        notes: None,
+        protected: false,
+        snapshots: std::collections::BTreeSet::new(),
+    })
+}
+
+fn efi_size(efitype: Option<&str>, family: Family, kind: &str) -> u64 {
+    let bytes = if efitype == Some("4m") { 540_672 } else { 131_072 };
+    match (family, kind) {
+        (Family::Files, _) | (_, "rbd") => bytes,
+        (_, "zfspool" | "zfs") => 1 << 20,
+        _ => 4 << 20,
+    }
+}
