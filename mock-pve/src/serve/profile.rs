@@ -288,6 +288,7 @@ fn seed(
             pod_cidr: profile.network.pod_cidr,
             service_cidr: profile.network.service_cidr,
             keys: KEYS,
+            workloads: Vec::new(),
         }],
         networks: vec![network],
         dial,

@@ -357,6 +357,9 @@ pub struct ClusterSeed {
     /// How many keys its etcd holds beside those of Kubernetes itself.
     #[serde(default)]
     pub keys: u64,
+    /// What runs in it besides: Kubernetes objects (deployments, disruption budgets, volumes …) as in a manifest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<Map<String, Value>>,
 }
 
 /// A VM that is a machine of a cluster.

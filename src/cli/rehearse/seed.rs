@@ -342,6 +342,7 @@ fn cluster_seed(plot: &Plot<'_>, cluster: &Cluster<'_>) -> ClusterSeed {
         pod_cidr: Some(plot.profile.network.pod_cidr),
         service_cidr: Some(plot.profile.network.service_cidr),
         keys: KEYS,
+        workloads: Vec::new(),
     }
 }
 

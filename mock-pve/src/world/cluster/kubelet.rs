@@ -36,12 +36,14 @@ pub struct Kubelet {
     /// Since when something is as it is, by a name for it.
     since: BTreeMap<String, Instant>,
     asked: BTreeSet<String>,
+    /// When there is something to do although nothing changed.
+    next: Option<Instant>,
 }
 
 impl Kubelet {
     /// A node's kubelet.
     pub fn new(node: &str) -> Self {
-        Self { view: View::new(Eyes::Node(node.to_owned())), since: BTreeMap::new(), asked: BTreeSet::new() }
+        Self { view: View::new(Eyes::Node(node.to_owned())), since: BTreeMap::new(), asked: BTreeSet::new(), next: None }
     }
 
     /// What it writes now.
@@ -66,7 +68,16 @@ impl Kubelet {
         *self.since.entry(name).or_insert_with(Instant::now)
     }
 
+    /// Looks at everything once more: not all of what was to be written is.
+    pub fn again(&mut self) {
+        self.view.again();
+    }
+
     fn work(&mut self, place: &Place, broken: &[String], time: Time<'_>) -> Round {
+        let due = self.next.is_some_and(|next| Instant::now() >= next);
+        if !self.view.take_news() && !due {
+            return Round { writes: Vec::new(), next: self.next };
+        }
         let mut round = Round::default();
         let all: Vec<_> = self.view.list("/registry/pods/").cloned().collect();
         for pod in all.iter().filter(|pod| !pods::is_mirror(&pod.value)) {
@@ -82,6 +93,7 @@ impl Kubelet {
         }
         let asked = std::mem::take(&mut self.asked);
         self.since.retain(|name, _| asked.contains(name));
+        self.next = round.next;
         round
     }
 

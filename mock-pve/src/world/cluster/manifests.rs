@@ -299,16 +299,6 @@ fn kubeconfig(of: &Ingredients) -> Value {
     config
 }
 
-/// Where an object of the manifests is kept.
-fn place(object: &Value) -> String {
-    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let resource = match text("/kind") {
-        "Service" => "services/specs".to_owned(),
-        kind => format!("{}s", kind.to_lowercase()),
-    };
-    key(&resource, object.pointer("/metadata/namespace").and_then(Value::as_str), text("/metadata/name"))
-}
-
 /// An object's key in the inventory: `namespace_name_group_kind`.
 fn listed(object: &Value) -> String {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
@@ -327,7 +317,7 @@ pub fn missing(of: &Ingredients, seed: &str, known: impl Fn(&str) -> Option<Valu
     let mut writes = Vec::new();
     let mut names = Vec::new();
     for mut object in manifests(of).into_iter().flat_map(|(_, objects)| objects) {
-        let at = place(&object);
+        let at = objects::place(&object);
         names.push(listed(&object));
         if known(&at).is_some() {
             continue;

@@ -55,6 +55,76 @@ pub fn key(resource: &str, namespace: Option<&str>, name: &str) -> String {
     }
 }
 
+/// Where objects of a kind are kept: the first part of their key, and whether they are in namespaces.
+fn stored(kind: &str) -> (String, bool) {
+    let plural = match kind {
+        "Node" => "minions".to_owned(),
+        "Service" => "services/specs".to_owned(),
+        "Endpoints" => "services/endpoints".to_owned(),
+        "Ingress" => "ingress".to_owned(),
+        "CustomResourceDefinition" => "apiextensions.k8s.io/customresourcedefinitions".to_owned(),
+        "APIService" => "apiregistration.k8s.io/apiservices".to_owned(),
+        kind => match kind.to_lowercase() {
+            name if name.ends_with("class") => format!("{name}es"),
+            name if name.ends_with("policy") => format!("{}ies", name.trim_end_matches('y')),
+            name => format!("{name}s"),
+        },
+    };
+    let everywhere = [
+        "Namespace",
+        "Node",
+        "PersistentVolume",
+        "StorageClass",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "PriorityClass",
+        "CustomResourceDefinition",
+        "APIService",
+        "VolumeAttachment",
+        "CSINode",
+        "CSIDriver",
+        "IngressClass",
+        "RuntimeClass",
+        "MutatingWebhookConfiguration",
+        "ValidatingWebhookConfiguration",
+        "CertificateSigningRequest",
+    ];
+    (plural, !everywhere.contains(&kind))
+}
+
+/// The key of an object that is known only by itself; without a namespace it is in `default`, if it has to be in one.
+pub fn place(object: &Value) -> String {
+    let (resource, namespaced) = stored(pods::text(object, "/kind"));
+    let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("default");
+    key(&resource, namespaced.then_some(namespace), pods::text(object, "/metadata/name"))
+}
+
+/// An object out of a seed, as it would be had somebody applied it; `None` when kind or name are missing.
+pub fn given(manifest: &Value, seed: &str) -> Option<Keyed> {
+    let mut object = manifest.clone();
+    if !object["metadata"].is_object()
+        || ["/apiVersion", "/kind", "/metadata/name"].iter().any(|part| pods::text(&object, part).is_empty())
+    {
+        return None;
+    }
+    let at = place(&object);
+    if stored(pods::text(&object, "/kind")).1 && object["metadata"].get("namespace").is_none() {
+        object["metadata"]["namespace"] = json!("default");
+    }
+    object["metadata"]["uid"] = json!(uid(&format!("{seed} {at}")));
+    object["metadata"]["creationTimestamp"] = json!(now());
+    object["metadata"]["generation"] = json!(1);
+    if object["kind"] == "Namespace" {
+        object["spec"] = json!({ "finalizers": ["kubernetes"] });
+        object["status"] = json!({ "phase": "Active" });
+    }
+    defaults::complete(&mut object);
+    if object["kind"] == "Pod" {
+        pods::admitted(&mut object);
+    }
+    Some((at, object))
+}
+
 /// Time as Kubernetes writes it.
 pub fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()

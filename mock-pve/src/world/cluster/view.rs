@@ -47,12 +47,14 @@ pub struct View {
     from: (u64, u64),
     revision: u64,
     objects: BTreeMap<String, Arc<Entry>>,
+    /// Something else than leases is different since somebody asked.
+    news: bool,
 }
 
 impl View {
     /// Nothing seen yet.
     pub fn new(eyes: Eyes) -> Self {
-        Self { eyes, from: (0, 0), revision: 0, objects: BTreeMap::new() }
+        Self { eyes, from: (0, 0), revision: 0, objects: BTreeMap::new(), news: true }
     }
 
     /// Brings it up to date with a member's keys; whether anything is different.
@@ -68,17 +70,19 @@ impl View {
         let mut changed = false;
         if let Some(events) = events {
             for event in events {
-                changed |= match event.kind {
+                let different = match event.kind {
                     crate::etcd::EventKind::Deleted => self.objects.remove(key(&event.kv).as_ref()).is_some(),
                     _ => self.take(&event.kv),
                 };
+                changed |= different;
+                self.news |= different && !event.kv.key.starts_with(b"/registry/leases/");
             }
         } else {
             self.objects.clear();
             for kv in store.list(b"/registry/") {
                 self.take(&kv);
             }
-            changed = true;
+            (changed, self.news) = (true, true);
         }
         (self.from, self.revision) = (from, store.revision());
         changed
@@ -104,6 +108,16 @@ impl View {
             }
             None => self.objects.remove(key.as_ref()).is_some(),
         }
+    }
+
+    /// Whether anything but leases is different since this was last asked.
+    pub fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.news)
+    }
+
+    /// What was seen is news once more: what was done about it failed.
+    pub fn again(&mut self) {
+        self.news = true;
     }
 
     /// The revision that it reflects.

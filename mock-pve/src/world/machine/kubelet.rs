@@ -11,7 +11,7 @@ use super::life::Boot;
 use super::state::{Stage, What};
 use super::versions::{self, default_kubernetes};
 use crate::disk::minor;
-use crate::etcd::{Change, Client, EtcdError};
+use crate::etcd::{Change, Client, EtcdError, Store};
 use crate::world::cluster;
 use crate::world::cluster::controllers::{Circumstances, Controllers};
 use crate::world::cluster::kubelet::{Kubelet, Place};
@@ -39,6 +39,15 @@ struct Staff {
     /// The revision that was last looked at, and when to look again although nothing changed.
     looked: Option<u64>,
     next: Option<Instant>,
+}
+
+impl Staff {
+    /// Not all was written: everything is looked at once more.
+    fn again(&mut self) {
+        self.looked = None;
+        self.kubelet.again();
+        self.controllers.again();
+    }
 }
 
 impl Boot {
@@ -105,7 +114,7 @@ impl Boot {
             if renewed.elapsed() >= clock.scaled(RENEW) && self.renew(&client).await.is_ok() {
                 renewed = Instant::now();
             }
-            let revision = client.status().map(|status| status.revision);
+            let revision = client.view(Store::revision);
             if let Err(error) = self.look_after(config, &client, &mut staff).await {
                 tracing::debug!(%error, "controllers have to wait");
             }
@@ -118,7 +127,7 @@ impl Boot {
             let mut changes = client.etcd.changes();
             let later = Instant::now() + clock.scaled(LOOK);
             let until = staff.next.map_or(later, |next| next.min(later));
-            if client.status().map(|status| status.revision) == staff.looked {
+            if client.view(Store::revision) == staff.looked {
                 let _ = tokio::time::timeout_at(until.into(), changes.changed()).await;
             }
             clock.sleep(GATHER).await;
@@ -197,7 +206,7 @@ impl Boot {
     }
 
     async fn look_after(&self, config: &NodeConfig, client: &Client, staff: &mut Staff) -> Result<(), EtcdError> {
-        let revision = client.status().map(|status| status.revision);
+        let revision = client.view(Store::revision);
         let due = staff.next.is_some_and(|next| Instant::now() >= next);
         let leads = self.leads(client);
         if !leads {
@@ -234,7 +243,7 @@ impl Boot {
         for Write { key, value, expected } in round.writes {
             // A second write to the same object waits for the next look.
             if !done.insert(key.clone()) {
-                staff.next = Some(Instant::now());
+                staff.again();
                 continue;
             }
             let written = match value {
@@ -244,7 +253,7 @@ impl Boot {
             match written {
                 Ok(_) | Err(EtcdError::Conflict(_)) => {}
                 Err(error) => {
-                    staff.looked = None;
+                    staff.again();
                     return Err(error);
                 }
             }

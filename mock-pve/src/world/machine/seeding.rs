@@ -217,6 +217,14 @@ fn etcd(
     };
     workloads::fill(&mut store, objects::begin(&seed, &of));
     workloads::fill(&mut store, objects::users(&seed));
+    for manifest in &cluster.workloads {
+        let manifest = serde_json::Value::Object(manifest.clone());
+        let object = objects::given(&manifest, &seed).ok_or_else(|| {
+            let why = format!("a workload of cluster {} has no apiVersion, kind or metadata.name", cluster.name);
+            SeedingError::Seed(why)
+        })?;
+        workloads::fill(&mut store, [object]);
+    }
     let mut nodes = Vec::new();
     for (machine, _) in disks.values() {
         let control_plane = machine.role == MachineRole::ControlPlane;

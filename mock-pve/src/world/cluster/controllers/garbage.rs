@@ -30,7 +30,8 @@ impl Desk<'_> {
     pub(super) fn garbage(&mut self) {
         let owned: Vec<_> =
             self.view.all().filter(|entry| entry.value["metadata"]["ownerReferences"].is_array()).cloned().collect();
-        for entry in &owned {
+        // Mirrors come and go with their kubelet.
+        for entry in owned.iter().filter(|entry| !pods::is_mirror(&entry.value)) {
             let owners = entry.value["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
             let found: Vec<Option<Entry>> = owners.iter().map(|owner| self.owner(entry, owner)).collect();
             if !owners.is_empty() && found.iter().all(|owner| owner.as_ref().is_none_or(is_leaving)) {

@@ -27,6 +27,8 @@ use crate::etcd::{Client, Kv};
 pub struct Controllers {
     view: View,
     memory: Memory,
+    /// When there is something to do although nothing changed.
+    next: Option<Instant>,
 }
 
 /// What controllers remember from one look to the next.
@@ -74,7 +76,7 @@ pub struct Circumstances<'a> {
 
 impl Default for Controllers {
     fn default() -> Self {
-        Self { view: View::new(Eyes::Controllers), memory: Memory::default() }
+        Self { view: View::new(Eyes::Controllers), memory: Memory::default(), next: None }
     }
 }
 
@@ -113,9 +115,21 @@ impl Controllers {
     /// Forgets what was heard and when: somebody else leads.
     pub fn rest(&mut self) {
         self.memory = Memory::default();
+        self.view.again();
+    }
+
+    /// Looks at everything once more: not all of what was to be written is.
+    pub fn again(&mut self) {
+        self.view.again();
     }
 
     fn work(&mut self, now: Circumstances<'_>, look_up: LookUp<'_>) -> Round {
+        nodes::hear(&self.view, &mut self.memory);
+        // Renewed leases are the everyday's noise.
+        let due = self.next.is_some_and(|next| Instant::now() >= next);
+        if !self.view.take_news() && !due {
+            return Round { writes: Vec::new(), next: self.next };
+        }
         let memory = &mut self.memory;
         let mut desk =
             Desk { view: &self.view, memory, time: now.time, seed: now.seed, look_up, round: Round::default() };
@@ -134,6 +148,7 @@ impl Controllers {
         let round = desk.round;
         let asked = std::mem::take(&mut self.memory.asked);
         self.memory.since.retain(|name, _| asked.contains(name));
+        self.next = round.next;
         round
     }
 }

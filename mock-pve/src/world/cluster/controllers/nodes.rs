@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Desk, objects, pods};
+use super::{Desk, Memory, View, objects, pods};
 use crate::world::cluster::objects::Readiness;
 use crate::world::cluster::view::Time;
 
@@ -17,17 +17,27 @@ const LEAST_GRACE: Duration = Duration::from_secs(4);
 const OWN_TAINTS: [&str; 3] =
     ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable", "node.kubernetes.io/unschedulable"];
 
+/// Remembers which leases were renewed.
+pub(super) fn hear(view: &View, memory: &mut Memory) {
+    let nodes: Vec<&str> = view.list("/registry/minions/").map(|node| node.name()).collect();
+    memory.heard.retain(|name, _| nodes.contains(&name.as_str()));
+    for name in nodes {
+        let lease = view.get(&objects::key("leases", Some("kube-node-lease"), name)).map_or(0, |lease| lease.modified);
+        match memory.heard.get_mut(name) {
+            Some(known) if known.0 == lease => {}
+            Some(known) => *known = (lease, Instant::now()),
+            None => {
+                memory.heard.insert(name.to_owned(), (lease, Instant::now()));
+            }
+        }
+    }
+}
+
 impl Desk<'_> {
     pub(super) fn nodes(&mut self) {
         let nodes = self.all("/registry/minions/");
-        self.memory.heard.retain(|name, _| nodes.iter().any(|node| node.name() == name));
         for node in &nodes {
-            let key = objects::key("leases", Some("kube-node-lease"), node.name());
-            let lease = self.view.get(&key).map_or(0, |lease| lease.modified);
-            let known = self.memory.heard.entry(node.name().to_owned()).or_insert_with(|| (lease, Instant::now()));
-            if known.0 != lease {
-                *known = (lease, Instant::now());
-            }
+            let known = self.memory.heard.get(node.name()).copied().unwrap_or((0, Instant::now()));
             let mut value = node.value.clone();
             if let Time::Runs(clock) = self.time
                 && condition(&value) != "Unknown"
