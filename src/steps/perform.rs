@@ -41,7 +41,17 @@ impl Perform for World {
             | Step::ConfirmData { .. }
             | Step::RemoveStale { .. }
             | Step::ConfirmMachines { .. }
-            | Step::CompareTalosctl { .. } => Ok(Seen::Missing),
+            | Step::CompareTalosctl { .. }
+            | Step::ConfirmKubernetes { .. }
+            | Step::PullImages { .. }
+            | Step::SyncManifests { .. }
+            | Step::AwaitKubernetes { .. } => Ok(Seen::Missing),
+            Step::CordonNode { machine } => self.probe_cordoned(machine, cx).await,
+            Step::DrainNode { machine, .. } => self.probe_drained(machine).await,
+            Step::UncordonNode { machine } => self.probe_uncordoned(machine).await,
+            Step::SetStaticPod { machine, component, image } => self.probe_static_pod(machine, *component, image).await,
+            Step::SetProxyImage { machine, image } => self.probe_proxy_image(machine, image).await,
+            Step::SetKubelet { machine, image, version } => self.probe_kubelet(machine, image, version).await,
             Step::ShutdownKept { kept, machines, .. } => self.probe_kept_stopped(kept, machines, cx).await,
             Step::RecoverEtcd { at, snapshot, .. } => self.probe_recovered(at, snapshot, cx).await,
             Step::CompareWorkloads => self.probe_workloads(),
@@ -152,6 +162,22 @@ impl Perform for World {
             }
             Step::CompareTalosctl { version } => Ok(self.compare_talosctl(version, cx).await),
             Step::EditProfile { set } => self.edit_profile(set),
+            Step::CordonNode { machine } => self.cordon(machine, cx).await,
+            Step::DrainNode { machine, within, leftover } => self.drain(machine, *within, *leftover, cx).await,
+            Step::UncordonNode { machine } => self.uncordon(machine, cx).await,
+            Step::ConfirmKubernetes { machines, from, to } => self.confirm_kubernetes(machines, from, to, cx).await,
+            Step::PullImages { machine, images } => self.pull_images(machine, images, cx).await,
+            Step::SetStaticPod { machine, component, image } => {
+                self.set_static_pod(machine, *component, image, cx).await
+            }
+            Step::SetProxyImage { machine, image } => self.set_proxy_image(machine, image, cx).await,
+            Step::SetKubelet { machine, image, version } => self.set_kubelet(machine, image, version, cx).await,
+            Step::SyncManifests { machine, way, proxy, prune } => {
+                self.sync_manifests(machine, *way, proxy, prune, cx).await
+            }
+            Step::AwaitKubernetes { machines, version, steady } => {
+                self.await_kubernetes(machines, version, *steady, cx).await
+            }
             Step::WriteLock { fetched, templates, fingerprint } => {
                 self.write_lock(fetched, templates, *fingerprint, cx)
             }

@@ -13,6 +13,7 @@ pub mod error;
 pub mod etcd;
 pub mod health;
 mod kubeconfig;
+pub mod kubernetes;
 mod link;
 pub mod machine;
 pub mod maintenance;
