@@ -90,7 +90,7 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId, now: jiff::Ti
     seen.missing_rights =
         observe::rights::missing(&session.pve, &ask, &seen).await.map_err(|error| unreachable(&error))?;
     let release = match order.verb {
-        Verb::Teardown => Some(Release::nothing(talos)),
+        Verb::Teardown | Verb::Upgrade | Verb::GoBack => Some(Release::nothing(talos)),
         Verb::Rebuild | Verb::Create | Verb::TemplateBuild => {
             release(session, talos, &order.wishes, &mut seen, &mut found).await?
         }
@@ -646,6 +646,7 @@ fn wanted(
             health: profile.timeouts.health.as_secs(),
             task: profile.timeouts.task.as_secs(),
             steady: profile.steady.as_secs(),
+            drain: profile.timeouts.drain.as_secs(),
         },
         max_destroy: profile.guards.max_destroy,
         destroy_disks: BTreeSet::new(),

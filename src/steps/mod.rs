@@ -22,6 +22,7 @@ mod perform;
 mod shell;
 mod taken_over;
 mod task;
+mod upgrade;
 mod verify;
 mod volume;
 

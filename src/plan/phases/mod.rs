@@ -10,6 +10,7 @@ mod image;
 mod provision;
 mod retire;
 mod template;
+pub(super) mod upgrade;
 
 pub(super) use backup::backup;
 pub(super) use canary::canary;
