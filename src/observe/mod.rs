@@ -7,6 +7,7 @@
 pub mod cluster;
 pub mod identity;
 pub mod kubernetes;
+pub mod members;
 pub mod pve;
 pub mod rights;
 pub mod shell;
