@@ -28,6 +28,7 @@ pub mod status;
 pub mod stop;
 pub mod teardown;
 pub mod template;
+pub mod upgrade;
 
 use std::ffi::OsString;
 use std::process::ExitCode as ProcessCode;
@@ -154,6 +155,7 @@ pub async fn dispatch(cli: Cli, surroundings: &Surroundings) -> Answer {
         global.profile.as_deref().and_then(|path| path.file_stem()).map(|stem| stem.to_string_lossy().into_owned());
     let done = match verb {
         Verb::Rebuild(asked) => Box::pin(rebuild::rebuild(&global, &asked, surroundings)).await,
+        Verb::Upgrade(asked) => Box::pin(upgrade::upgrade(&global, &asked, surroundings)).await,
         Verb::Create(asked) => Box::pin(create::create(&global, &asked, surroundings)).await,
         Verb::Teardown(asked) => Box::pin(teardown::teardown(&global, &asked, surroundings)).await,
         Verb::Apply(asked) => Box::pin(rebuild::apply(&global, &asked, surroundings)).await,
@@ -229,6 +231,7 @@ impl Verb {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Rebuild(_) => "rebuild",
+            Self::Upgrade(_) => "upgrade",
             Self::Create(_) => "create",
             Self::Teardown(_) => "teardown",
             Self::Apply(_) => "apply",

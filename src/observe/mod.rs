@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod components;
 pub mod identity;
 pub mod kubernetes;
+pub mod members;
 pub mod pve;
 pub mod rights;
 pub mod shell;

@@ -188,7 +188,7 @@ fn existing(wanted: &Wanted, seen: &Observed, here: &Here, found: &mut Vec<Findi
             };
             found.push(Finding::refusal(format!("no VM of cluster {} exists", wanted.cluster), hint));
         }
-        Verb::Rebuild | Verb::Teardown | Verb::TemplateBuild => {}
+        Verb::Rebuild | Verb::Teardown | Verb::TemplateBuild | Verb::Upgrade | Verb::GoBack => {}
     }
 }
 
@@ -239,7 +239,7 @@ fn lives_inside(host: &Host, wanted: &Wanted, cluster: Option<&SeenCluster>) -> 
     })
 }
 
-fn programs(here: &Here, found: &mut Vec<Finding>) {
+pub(super) fn programs(here: &Here, found: &mut Vec<Finding>) {
     for (program, why) in &here.missing_programs {
         found.push(Finding::refusal(
             format!("there is no program `{program}` on this computer, and {why}"),
@@ -372,7 +372,7 @@ fn file(wanted: &Wanted, seen: &Observed, snapshot: &Snapshot, found: &mut Vec<F
 }
 
 /// Snapshots have to have a place, and room there.
-fn kept(backup: &Backup, found: &mut Vec<Finding>) {
+pub(super) fn kept(backup: &Backup, found: &mut Vec<Finding>) {
     let dir = backup.dir.display();
     if let Some(why) = &backup.unusable {
         let mut finding = Finding::refusal(

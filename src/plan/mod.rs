@@ -15,6 +15,7 @@ pub mod kubernetes;
 pub mod lint;
 pub mod make;
 pub mod observed;
+pub mod path;
 mod phases;
 pub mod provenance;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub mod show;
 pub mod sources;
 pub mod status;
 pub mod step;
+pub mod upgrade;
 pub mod wanted;
 
 use std::collections::BTreeMap;
@@ -79,6 +81,9 @@ pub struct Plan {
     /// How the image comes into each new template, and why so.
     #[serde(default)]
     pub ways: Vec<ImageWay>,
+    /// The way of an upgrade, hop by hop, each with its reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hops: Vec<path::Hop>,
     /// Bytes to download.
     pub download_bytes: u64,
     /// Versions that run now, as far as they could be seen.
@@ -107,12 +112,16 @@ pub enum Verb {
     Teardown,
     /// `recast template build`.
     TemplateBuild,
+    /// `recast upgrade`.
+    Upgrade,
+    /// `recast rollback` of machines to the release that they ran before.
+    GoBack,
 }
 
 impl Verb {
     /// Whether templates are made and tried.
     pub fn makes_templates(self) -> bool {
-        self != Self::Teardown
+        matches!(self, Self::Rebuild | Self::Create | Self::TemplateBuild)
     }
 
     /// Whether the old cluster goes.
@@ -124,6 +133,11 @@ impl Verb {
     pub fn installs(self) -> bool {
         matches!(self, Self::Rebuild | Self::Create)
     }
+
+    /// Whether the cluster's own machines are rebooted into another release.
+    pub fn reboots(self) -> bool {
+        matches!(self, Self::Upgrade | Self::GoBack)
+    }
 }
 
 impl std::fmt::Display for Verb {
@@ -133,6 +147,8 @@ impl std::fmt::Display for Verb {
             Self::Create => "create",
             Self::Teardown => "teardown",
             Self::TemplateBuild => "template build",
+            Self::Upgrade => "upgrade",
+            Self::GoBack => "rollback",
         })
     }
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{CopyTo, HaState, OldMachine, Purpose, SnapshotFrom, SnapshotSource};
 use super::kubernetes::{Component, Leftover, LiveMachine, ManifestWay, NodeImage};
+use super::upgrade::{Manner, Member, Release};
 use crate::types::{Mac, MachineName, NodeName, Role, SchematicId, Sha256, StepId, StorageId, Version, VmId, VolumeId};
 
 /// PVE configuration keys with their values in PVE's own syntax (qemu-server, `PVE/QemuServer.pm`).
@@ -630,6 +631,83 @@ pub enum Step {
         /// Path of values: `talos.version` and the like.
         set: BTreeMap<String, String>,
     },
+    /// Fetches credentials for the Kubernetes API, for this run alone.
+    OpenAccess {
+        /// The control planes that may give them.
+        controlplanes: Vec<Member>,
+    },
+    /// Looks at a machine before anything is done to it: it runs what the plan says, and in which boot.
+    MeetMachine {
+        /// The machine.
+        machine: Member,
+        /// What it must run.
+        version: Version,
+    },
+    /// Pulls an installer onto a machine, before anything goes down for it.
+    PullInstaller {
+        /// The machine.
+        machine: Member,
+        /// What is installed.
+        release: Release,
+    },
+    /// Writes a release beside the one that runs; the next reboot boots it.
+    WriteRelease {
+        /// The machine.
+        machine: Member,
+        /// What is written.
+        release: Release,
+    },
+    /// Takes a machine down and has it come up with another release: drained, quorum kept, and nothing believed but what it
+    /// runs afterwards.
+    UpgradeMachine {
+        /// The machine.
+        machine: Member,
+        /// The step that saw which boot it was in before.
+        before: StepId,
+        /// What it runs before.
+        from: Version,
+        /// What it must run afterwards.
+        release: Release,
+        /// How it is done.
+        manner: Manner,
+        /// The control planes: etcd must be sound before one of them goes down.
+        control: Vec<OldMachine>,
+        /// Seconds that its drain may take; none where no other machine could take its pods.
+        drain: Option<u64>,
+    },
+    /// Takes a machine down and has it come up with the release that it ran before.
+    RollBackMachine {
+        /// The machine.
+        machine: Member,
+        /// The step that saw which boot it was in before.
+        before: StepId,
+        /// What it runs before.
+        from: Version,
+        /// What it must run afterwards, where that is known.
+        release: Option<Release>,
+        /// How it is done, where the machine has no other release and the installer has to be used.
+        manner: Manner,
+        /// The control planes: etcd must be sound before one of them goes down.
+        control: Vec<OldMachine>,
+        /// Seconds that its drain may take; none where no other machine could take its pods.
+        drain: Option<u64>,
+    },
+    /// Waits until a machine's node is Ready in its new boot and stays so, with etcd sound, before the next one goes down.
+    AwaitUpgraded {
+        /// The machine.
+        machine: Member,
+        /// The step that saw its new boot.
+        upgraded: StepId,
+        /// The control planes.
+        control: Vec<OldMachine>,
+        /// Seconds that it must stay Ready without a break.
+        steady: u64,
+    },
+    /// Records in the lock file what schematics hold.
+    LockSchematics {
+        /// Their YAML by ID.
+        schematics: BTreeMap<SchematicId, String>,
+    },
     /// Records schematic, image digests and templates in the lock file.
     WriteLock {
         /// The step that fetched the image.
@@ -856,6 +934,30 @@ impl Step {
             Self::AwaitKubernetes { machines, version, steady } => {
                 format!("wait until {} node(s) are Ready with {} for {steady} s", machines.len(), version.tag())
             }
+            Self::OpenAccess { .. } => "fetch credentials for the Kubernetes API".to_owned(),
+            Self::MeetMachine { machine, version } => format!("see {} run Talos {version}", machine.name),
+            Self::PullInstaller { machine, release } => {
+                format!("pull the installer of Talos {} onto {}", release.version, machine.name)
+            }
+            Self::WriteRelease { machine, release } => {
+                format!("write Talos {} beside what {} runs", release.version, machine.name)
+            }
+            Self::UpgradeMachine { machine, from, release, .. } if *from == release.version => {
+                format!("REBOOT {} into Talos {from} of another schematic", machine.name)
+            }
+            Self::UpgradeMachine { machine, from, release, .. } => {
+                format!("REBOOT {} from Talos {from} into {}", machine.name, release.version)
+            }
+            Self::RollBackMachine { machine, from, release: Some(release), .. } => {
+                format!("REBOOT {} from Talos {from} back into {}", machine.name, release.version)
+            }
+            Self::RollBackMachine { machine, from, release: None, .. } => {
+                format!("REBOOT {} from Talos {from} back into what it ran before", machine.name)
+            }
+            Self::AwaitUpgraded { machine, steady, .. } => {
+                format!("wait until {} is Ready for {steady} s and etcd is sound", machine.name)
+            }
+            Self::LockSchematics { .. } => "write the schematics into the lock file".to_owned(),
         }
     }
 
@@ -868,6 +970,8 @@ impl Step {
                 | Self::ShutdownKept { .. }
                 | Self::RetireVm { .. }
                 | Self::DrainNode { leftover: Leftover::Delete, .. }
+                | Self::UpgradeMachine { .. }
+                | Self::RollBackMachine { .. }
         )
     }
 

@@ -101,7 +101,7 @@ pub(super) fn plan() -> Plan {
         before: Some(Versions { talos: "1.12.4".parse().unwrap(), kubernetes: "1.34.1".parse().unwrap() }),
         data: Data::Fresh,
         after: Some(Versions { talos: "1.13.9".parse().unwrap(), kubernetes: "1.35.0".parse().unwrap() }),
-        limits: Limits { shutdown: 120, boot: 300, health: 600, task: 600, steady: 30 },
+        limits: Limits { shutdown: 120, boot: 300, health: 600, task: 600, steady: 30, drain: 300 },
         phases: vec![
             phase("image", vec![step("image/fetch", Step::FetchImage { image }, Undo::Nothing)]),
             phase("template", vec![step("template/create", create, by(template))]),

@@ -24,6 +24,7 @@ mod perform;
 mod shell;
 mod taken_over;
 mod task;
+mod upgrade;
 mod verify;
 mod volume;
 

@@ -6,6 +6,7 @@ use super::freeze::HandBack;
 use super::image::Target;
 use super::machine::Expected;
 use super::ours::Origin;
+use super::upgrade::Job;
 use crate::engine::{Perform, Seen, StepCx, StepError};
 use crate::plan::{Output, Planned, Step};
 use crate::pve::vm::Forget;
@@ -45,7 +46,17 @@ impl Perform for World {
             | Step::ConfirmKubernetes { .. }
             | Step::PullImages { .. }
             | Step::SyncManifests { .. }
-            | Step::AwaitKubernetes { .. } => Ok(Seen::Missing),
+            | Step::AwaitKubernetes { .. }
+            | Step::OpenAccess { .. }
+            | Step::MeetMachine { .. }
+            | Step::PullInstaller { .. }
+            | Step::WriteRelease { .. }
+            | Step::AwaitUpgraded { .. } => Ok(Seen::Missing),
+            Step::UpgradeMachine { .. } | Step::RollBackMachine { .. } => match Job::of(&planned.step) {
+                Some(job) => self.probe_upgraded(&job, cx).await,
+                None => Ok(Seen::Missing),
+            },
+            Step::LockSchematics { schematics } => self.probe_schematics(schematics),
             Step::CordonNode { machine } => self.probe_cordoned(machine, cx).await,
             Step::DrainNode { machine, .. } => self.probe_drained(machine).await,
             Step::UncordonNode { machine } => self.probe_uncordoned(machine).await,
@@ -178,6 +189,18 @@ impl Perform for World {
             Step::AwaitKubernetes { machines, version, steady } => {
                 self.await_kubernetes(machines, version, *steady, cx).await
             }
+            Step::OpenAccess { controlplanes } => self.open_access(controlplanes).await,
+            Step::MeetMachine { machine, version } => self.meet(machine, version).await,
+            Step::PullInstaller { machine, release } => self.pull_installer(machine, release, cx).await,
+            Step::WriteRelease { machine, release } => self.write_release(machine, release, cx).await,
+            Step::UpgradeMachine { .. } | Step::RollBackMachine { .. } => match Job::of(&planned.step) {
+                Some(job) => self.upgrade_machine(&job, cx).await,
+                None => Ok(Output::Nothing),
+            },
+            Step::AwaitUpgraded { machine, upgraded, control, steady } => {
+                self.await_upgraded(machine, upgraded, control, *steady, cx).await
+            }
+            Step::LockSchematics { schematics } => self.lock_schematics(schematics),
             Step::WriteLock { fetched, templates, fingerprint } => {
                 self.write_lock(fetched, templates, *fingerprint, cx)
             }

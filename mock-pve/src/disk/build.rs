@@ -37,13 +37,18 @@ pub fn build(recipe: &Recipe, path: &Path) -> Result<Marker, DiskError> {
         file.write_all_at(&buffer, *offset).map_err(DiskError::io(path))?;
     }
     let marker = Marker { recipe: recipe.clone(), extents, sha256: hex::encode(digest.finalize()) };
-    let json = serde_json::to_vec(&marker).map_err(|error| DiskError::Boot { why: error.to_string() })?;
+    file.write_all_at(&marker_block(&marker)?, table.find("BOOT")?.start).map_err(DiskError::io(path))?;
+    Ok(marker)
+}
+
+/// A boot loader entry as it lies on the disk.
+pub(super) fn marker_block(marker: &Marker) -> Result<Vec<u8>, DiskError> {
+    let json = serde_json::to_vec(marker).map_err(|error| DiskError::Boot { why: error.to_string() })?;
     let mut block = MAGIC.to_vec();
     block.extend(u32::try_from(json.len()).unwrap_or_default().to_le_bytes());
     block.extend(Sha256::digest(&json));
     block.extend(json);
-    file.write_all_at(&block, table.find("BOOT")?.start).map_err(DiskError::io(path))?;
-    Ok(marker)
+    Ok(block)
 }
 
 /// Talos' partitions in their order, shrunk. STATE and EPHEMERAL are part of the image before 1.8; later ones make them

@@ -4,7 +4,7 @@
 //! much nothing, the same bytes for the same request) and judge, from bytes alone, whether a disk would boot.
 //! Must not know: virtual machines, clusters, protocols. It is given paths and bytes.
 //! Start reading at [`Recipe`], then `build.rs` (image from recipe) and `read.rs` (verdict from image); `record.rs` is
-//! what a running machine keeps on its disk.
+//! what a running machine keeps on its disk, `slots.rs` its two boot slots, `registry.rs` which images can be had.
 //!
 //! The image is 256 MiB with 16 MiB of data where the real one is 4247 MiB with some 250 MiB of data (Talos 1.11 and
 //! later): the shape counts here, not the weight.
@@ -15,7 +15,9 @@ mod gpt;
 mod noise;
 mod read;
 mod record;
+mod registry;
 mod schematic;
+mod slots;
 
 use std::io;
 use std::path::PathBuf;
@@ -27,7 +29,9 @@ pub use catalogue::NotAvailable;
 pub use gpt::{Partition, Table};
 pub use read::{Verified, is_empty, is_partitioned, read};
 pub use record::{Keep, Region, ephemeral, erase, load, provision, store, wipe};
+pub use registry::{NoImage, NoInstaller, Reference, Registry, default_versions};
 pub use schematic::{BadSchematic, Schematic, Signing};
+pub use slots::{Meta, Slot, Staged, install, meta, slot, slot_boots, spoil, store_meta};
 
 /// Bytes of a MiB.
 pub const MIB: u64 = 1 << 20;

@@ -10,15 +10,16 @@ mod qcow2;
 mod routes;
 mod xz;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use crate::disk::{BadSchematic, DiskError, NotAvailable, Schematic};
+use crate::disk::{BadSchematic, DiskError, NotAvailable, Registry, Schematic};
+
+pub use crate::disk::default_versions;
 
 /// What a factory is started with.
 #[derive(Clone)]
@@ -91,8 +92,7 @@ pub struct Factory(Arc<Inner>);
 
 struct Inner {
     options: Options,
-    versions: Vec<String>,
-    schematics: Mutex<BTreeMap<String, Schematic>>,
+    registry: Registry,
     images: images::Images,
 }
 
@@ -106,31 +106,33 @@ impl Factory {
                 version.insert(0, 'v');
             }
         }
-        versions.sort_by_key(|version| order(version));
         let images = images::Images::new(options.dir.join("images"))?;
-        let mut known = BTreeMap::new();
-        for text in &options.schematics {
-            let schematic = Schematic::parse(text)?;
-            known.insert(schematic.id(), schematic);
-        }
-        known.insert(Schematic::default().id(), Schematic::default());
-        Ok(Self(Arc::new(Inner { options, versions, schematics: Mutex::new(known), images })))
+        let known: Vec<Schematic> =
+            options.schematics.iter().map(|text| Schematic::parse(text)).collect::<Result<_, _>>()?;
+        Ok(Self(Arc::new(Inner { options, registry: Registry::new(versions, known), images })))
+    }
+
+    /// What it can build; machines that upgrade ask there.
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
     }
 
     /// The schematic with that id, once somebody posted it.
     pub fn schematic(&self, id: &str) -> Option<Schematic> {
-        self.0.schematics.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.0.registry.schematic(id)
     }
 
     /// Remembers a schematic and returns its id.
     pub fn add(&self, schematic: Schematic) -> String {
-        let id = schematic.id();
-        self.0.schematics.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), schematic);
-        id
+        self.0.registry.add(schematic)
+    }
+
+    fn versions(&self) -> &[String] {
+        self.0.registry.versions()
     }
 
     fn knows(&self, version: &str) -> bool {
-        self.0.versions.iter().any(|known| known == version)
+        self.versions().iter().any(|known| known == version)
     }
 }
 
@@ -151,21 +153,6 @@ pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, factor
             Some(_) = connections.join_next() => {}
         }
     }
-}
-
-/// The newest two patches of every minor that is of interest.
-pub fn default_versions() -> Vec<String> {
-    ["1.8.4", "1.9.6", "1.10.9", "1.11.5", "1.11.6", "1.12.4", "1.12.10", "1.12.11", "1.13.8", "1.13.9"]
-        .iter()
-        .map(|version| format!("v{version}"))
-        .collect()
-}
-
-/// Sorts by numbers, a prerelease before its release.
-fn order(version: &str) -> (Vec<u64>, bool, String) {
-    let (numbers, prerelease) = version.trim_start_matches('v').split_once('-').unwrap_or((version, ""));
-    let numbers = numbers.trim_start_matches('v').split('.').map(|number| number.parse().unwrap_or_default()).collect();
-    (numbers, prerelease.is_empty(), prerelease.to_owned())
 }
 
 #[cfg(test)]

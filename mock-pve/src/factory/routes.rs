@@ -20,12 +20,15 @@ use tokio_util::io::ReaderStream;
 
 use super::images::Packing;
 use super::{Delivery, Factory, FactoryError, Request};
-use crate::disk::{Recipe, Schematic, Signing, catalogue};
+use crate::disk::{NoInstaller, Recipe, Schematic, Signing, catalogue};
 
 type Body = BoxBody<Bytes, std::io::Error>;
 type Answer = Response<Body>;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Every installer is built for both.
+const PLATFORMS: [&str; 2] = ["amd64", "arm64"];
 const SERVER: &str = "Image Factory v1.5.0";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -99,7 +102,7 @@ async fn route(factory: &Factory, request: http::Request<Incoming>) -> Result<An
         }
         ["versions"] if get => {
             let broken = request.uri().query().is_some_and(|query| query.contains("broken=true"));
-            let versions = if broken { &[] } else { factory.0.versions.as_slice() };
+            let versions = if broken { &[] } else { factory.versions() };
             Ok(text(StatusCode::OK, "application/json", json!(versions).to_string()))
         }
         ["version", version, kind @ ("extensions" | "overlays"), "official"] if get => {
@@ -116,6 +119,7 @@ async fn route(factory: &Factory, request: http::Request<Incoming>) -> Result<An
         }
         ["v2", ""] if read => Ok(text(StatusCode::OK, "application/json", "{}".to_owned())),
         ["v2", name, id, "manifests", tag] if read => manifest(factory, name, id, tag, &request),
+        ["v2", name, id, "blobs", digest] if read => blob(factory, name, id, digest, &request),
         _ => Err(Refusal::not_found("404 page not found")),
     }
 }
@@ -251,7 +255,7 @@ fn parse_range(range: &str, total: u64) -> Option<(u64, u64)> {
     (start <= end).then_some((start, end))
 }
 
-/// An installer image's index: enough for a client that asks whether a tag exists.
+/// An installer image: the index behind its tag, or one of the manifests that the index names, by digest.
 fn manifest(
     factory: &Factory,
     name: &str,
@@ -259,33 +263,96 @@ fn manifest(
     tag: &str,
     request: &http::Request<Incoming>,
 ) -> Result<Answer, Refusal> {
-    let plain = name.strip_suffix("-secureboot").unwrap_or(name);
-    if !["installer", "metal-installer", "nocloud-installer"].contains(&plain) {
-        return Err(Refusal::bad(format!("invalid image name: {name}")));
+    if let Some(wanted) = tag.strip_prefix("sha256:") {
+        let found = factory.versions().iter().find_map(|version| {
+            let recipe = factory.registry().factory_installer(name, id, version).ok()?;
+            let index = index(name, &recipe);
+            let manifests = PLATFORMS.map(|architecture| platform_manifest(name, &recipe, architecture));
+            manifests.into_iter().map(|text| (MANIFEST, text)).chain([(INDEX, index)]).find(|(_, text)| digest(text) == wanted)
+        });
+        let (kind, body) = found.ok_or_else(|| unknown_manifest(tag))?;
+        return oci(kind, body, request);
     }
-    let schematic = factory.schematic(id).ok_or_else(|| Refusal::not_found("schematic not found"))?;
-    let newest = factory.0.versions.iter().rfind(|version| !version.contains('-'));
-    let tag = if tag == "latest" { newest.map_or(tag, String::as_str) } else { tag };
-    if !tag.starts_with('v') {
-        return Err(Refusal::bad(format!("invalid tag: {tag}")));
-    }
-    let version = known_version(factory, tag)?;
-    let signing = if plain == name { Signing::Plain } else { Signing::SecureBoot };
-    let recipe = schematic.recipe(&version, signing).map_err(FactoryError::from)?;
-    let digest = |what: &str| format!("sha256:{}", hex::encode(Sha256::digest(format!("{name} {recipe:?} {what}"))));
-    let platforms = ["amd64", "arm64"].map(|architecture| {
+    let recipe = factory.registry().factory_installer(name, id, tag).map_err(|why| match why {
+        NoInstaller::Name(_) | NoInstaller::Tag(_) | NoInstaller::Extension(_) => Refusal::bad(why.to_string()),
+        NoInstaller::Schematic | NoInstaller::Version(_) => Refusal::not_found(why.to_string()),
+    })?;
+    oci(INDEX, index(name, &recipe), request)
+}
+
+/// The configuration of one of an installer's manifests: what a client reads to learn about an image before it pulls it.
+fn blob(
+    factory: &Factory,
+    name: &str,
+    id: &str,
+    wanted: &str,
+    request: &http::Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let found = factory.versions().iter().find_map(|version| {
+        let recipe = factory.registry().factory_installer(name, id, version).ok()?;
+        PLATFORMS
+            .map(|architecture| image_config(&recipe, architecture))
+            .into_iter()
+            .find(|text| wanted.strip_prefix("sha256:") == Some(&digest(text)))
+    });
+    oci("application/octet-stream", found.ok_or_else(|| unknown_manifest(wanted))?, request)
+}
+
+fn unknown_manifest(wanted: &str) -> Refusal {
+    Refusal::not_found(
+        json!({ "errors": [{ "code": "MANIFEST_UNKNOWN", "message": "manifest unknown", "detail": wanted }] }).to_string(),
+    )
+}
+
+fn index(name: &str, recipe: &Recipe) -> String {
+    let manifests = PLATFORMS.map(|architecture| {
+        let manifest = platform_manifest(name, recipe, architecture);
         json!({
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "size": 1234,
-            "digest": digest(architecture),
+            "mediaType": MANIFEST,
+            "size": manifest.len(),
+            "digest": format!("sha256:{}", digest(&manifest)),
             "platform": { "architecture": architecture, "os": "linux" },
         })
     });
-    let body = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": platforms }).to_string();
+    json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests }).to_string()
+}
+
+fn platform_manifest(name: &str, recipe: &Recipe, architecture: &str) -> String {
+    let config = image_config(recipe, architecture);
+    let layer = digest(&format!("{name} {recipe:?} {architecture} layer"));
+    json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "size": config.len(),
+            "digest": format!("sha256:{}", digest(&config)) },
+        "layers": [{ "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "size": 104_857_600,
+            "digest": format!("sha256:{layer}") }],
+    })
+    .to_string()
+}
+
+fn image_config(recipe: &Recipe, architecture: &str) -> String {
+    json!({
+        "architecture": architecture,
+        "os": "linux",
+        "config": { "Entrypoint": ["/bin/installer"], "Labels": {
+            "org.opencontainers.image.source": "https://github.com/siderolabs/talos",
+            "org.opencontainers.image.version": recipe.version } },
+        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", digest(&format!("{recipe:?} {architecture}")))] },
+    })
+    .to_string()
+}
+
+fn digest(text: &str) -> String {
+    hex::encode(Sha256::digest(text))
+}
+
+fn oci(kind: &'static str, body: String, request: &http::Request<Incoming>) -> Result<Answer, Refusal> {
     let builder = Response::builder()
-        .header(header::CONTENT_TYPE, INDEX)
+        .header(header::CONTENT_TYPE, kind)
         .header(header::CONTENT_LENGTH, body.len())
-        .header("docker-content-digest", format!("sha256:{}", hex::encode(Sha256::digest(&body))));
+        .header("docker-distribution-api-version", "registry/2.0")
+        .header("docker-content-digest", format!("sha256:{}", digest(&body)));
     let body = if request.method() == Method::HEAD { empty() } else { full(body) };
     builder.body(body).map_err(|error| Refusal::bad(error.to_string()))
 }

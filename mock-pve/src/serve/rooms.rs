@@ -30,6 +30,7 @@ pub(super) async fn factory(
         delivery: Delivery::default(),
         log: None,
     })?;
+    world.use_registry(factory.registry().clone());
     let address = SocketAddr::new(ip, 0);
     let failed = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;

@@ -6,8 +6,10 @@ use tonic::Status;
 
 use super::proto::machine::apply_configuration_request::Mode;
 use super::proto::machine::{ApplyConfiguration, ApplyConfigurationRequest};
-use crate::world::machine::{Command, ConfigError, Machine, NodeConfig, State};
+use crate::world::machine::{Apply, Command, ConfigError, Machine, NodeConfig, State, diff, reboot_needed};
 
+/// How long a configuration is tried when the caller doesn't say.
+const TRY: std::time::Duration = std::time::Duration::from_mins(1);
 const NO_CONFIG_YET: &str = "Dry run summary:\nNode is running in maintenance mode and does not have a config yet.";
 const WITHOUT_REBOOT: &str = "Applied configuration without a reboot";
 
@@ -31,7 +33,7 @@ pub(super) fn in_maintenance(
     if request.dry_run {
         return Ok(ApplyConfiguration { mode_details: NO_CONFIG_YET.to_owned(), ..Default::default() });
     }
-    machine.command(Command::Apply { config: Arc::new(config), reboot: false });
+    machine.command(Command::Apply { config: Arc::new(config), when: Apply::Now });
     Ok(if modern {
         ApplyConfiguration {
             mode: Mode::NoReboot.into(),
@@ -43,32 +45,84 @@ pub(super) fn in_maintenance(
     })
 }
 
-pub(super) fn configured(machine: &Machine, request: &ApplyConfigurationRequest) -> Result<ApplyConfiguration, Status> {
+pub(super) async fn configured(
+    machine: Machine,
+    request: ApplyConfigurationRequest,
+) -> Result<ApplyConfiguration, Status> {
     let version = machine.see(State::version);
     let config =
         NodeConfig::parse(&request.data, version).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let reboot = match mode(request)? {
-        Mode::Reboot if version.minor >= 14 => {
+    let old = machine.see(|state| state.config.clone());
+    let old = old.ok_or_else(|| Status::failed_precondition("no configuration yet"))?;
+    if version.applies_one_by_one() {
+        if machine.see(|state| state.sequence == Some("reboot")) {
+            return Err(Status::failed_precondition("the configuration can't be applied: the node is rebooting"));
+        }
+        if machine.see(|state| state.busy == Some("apply")) {
+            return Err(Status::failed_precondition("another apply configuration is already in progress"));
+        }
+    }
+    let asked = mode(&request)?;
+    let why = reboot_needed(&old, &config, version);
+    let (mode, mut details) = match (asked, why) {
+        (Mode::Reboot, _) if version.minor >= 14 => {
             let why = "the REBOOT mode is not supported, please use AUTO or NO_REBOOT modes instead";
             return Err(Status::unimplemented(why));
         }
-        Mode::Reboot => true,
-        Mode::Auto | Mode::NoReboot => false,
-        other => {
-            return Err(Status::unimplemented(format!("mode {} is not part of this double", other.as_str_name())));
+        (Mode::Reboot, _) => (Mode::Reboot, "Applied configuration with a reboot".to_owned()),
+        (Mode::Auto, Some(why)) => (Mode::Reboot, format!("Applied configuration with a reboot: {why}")),
+        (Mode::NoReboot | Mode::Try, Some(why)) => return Err(Status::invalid_argument(why)),
+        (Mode::Auto | Mode::NoReboot, None) => (Mode::NoReboot, WITHOUT_REBOOT.to_owned()),
+        (Mode::Try, None) => (Mode::Try, WITHOUT_REBOOT.to_owned()),
+        (Mode::Staged, _) => (Mode::Staged, "Staged configuration to be applied after the next reboot".to_owned()),
+    };
+    if request.dry_run {
+        let changed = diff(old.text(), config.text());
+        let changed = if changed.is_empty() { "No changes." } else { &changed };
+        let mode_details = format!("Dry run summary:\n{details} (skipped in dry-run).\nConfig diff:\n\n{changed}");
+        return Ok(ApplyConfiguration { mode: mode.into(), mode_details, ..Default::default() });
+    }
+    machine.says(&format!("[talos] apply config request: mode {}", mode.as_str_name().to_lowercase()));
+    let when = match mode {
+        Mode::Reboot => Apply::Reboot,
+        Mode::Staged => Apply::Staged,
+        Mode::Try => {
+            let limit = request.try_mode_timeout.and_then(|limit| std::time::Duration::try_from(limit).ok());
+            let limit = limit.unwrap_or(TRY);
+            details.push_str(&format!(
+                "\nThe config is applied in 'try' mode and will be automatically reverted back in {}",
+                go_duration(limit)
+            ));
+            Apply::Try(limit.as_secs_f64())
+        }
+        _ => Apply::Now,
+    };
+    let config = Arc::new(config);
+    let mut changes = machine.changes();
+    machine.update(|state| state.busy = Some("apply"));
+    machine.command(Command::Apply { config: config.clone(), when });
+    // It counts once the call returns.
+    let counts = async {
+        while machine.see(|state| state.busy == Some("apply")) {
+            if changes.changed().await.is_err() {
+                return;
+            }
         }
     };
-    let details =
-        if reboot { "Applied configuration with a reboot: requested".to_owned() } else { WITHOUT_REBOOT.to_owned() };
-    let mode = if reboot { Mode::Reboot } else { Mode::NoReboot }.into();
-    if request.dry_run {
-        let same = machine.see(|state| state.config.as_ref().is_some_and(|old| old.text() == config.text()));
-        let diff = if same { "No changes." } else { "The configurations differ." };
-        let mode_details = format!("Dry run summary:\n{details} (skipped in dry-run).\nConfig diff:\n\n{diff}");
-        return Ok(ApplyConfiguration { mode, mode_details, ..Default::default() });
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), counts).await;
+    Ok(ApplyConfiguration { mode: mode.into(), mode_details: details, ..Default::default() })
+}
+
+/// A duration as Go prints it: `1m0s`.
+pub(super) fn go_duration(duration: std::time::Duration) -> String {
+    let (seconds, rest) = (duration.as_secs(), duration.subsec_millis());
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let seconds = if rest == 0 { format!("{seconds}s") } else { format!("{seconds}.{rest:03}s") };
+    match (hours, minutes) {
+        (0, 0) => seconds,
+        (0, minutes) => format!("{minutes}m{seconds}"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
     }
-    machine.command(Command::Apply { config: Arc::new(config), reboot });
-    Ok(ApplyConfiguration { mode, mode_details: details, ..Default::default() })
 }
 
 fn mode(request: &ApplyConfigurationRequest) -> Result<Mode, Status> {

@@ -203,3 +203,48 @@ fn refusal(error: EtcdError) -> Status {
     };
     Status::new(code, error.to_string())
 }
+
+/// A version to go down to: `3.5`, one minor below what runs.
+fn downgrade(machine: &Machine, what: &str, version: &str) -> Result<Option<api::EtcdClusterDowngrade>, Status> {
+    let invalid = |why: &str| Err(Status::invalid_argument(why));
+    membership(machine, what)?;
+    if version.is_empty() {
+        return invalid("version is required for etcd downgrade");
+    }
+    let Some((major, minor)) = version.split_once('.').filter(|(_, minor)| !minor.contains('.')) else {
+        return invalid("version should be in MAJOR.MINOR format");
+    };
+    let Ok(major) = major.parse::<u32>() else { return invalid("major version should be a number") };
+    let Ok(minor) = minor.parse::<u32>() else { return invalid("minor version should be a number") };
+    if (major, minor) < (3, 5) {
+        return invalid("etcd downgrade is only supported to 3.5 and later versions");
+    }
+    let runs = etcd_version(machine.see(State::version));
+    let now: u32 = runs.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or_default();
+    if (major, minor + 1) != (3, now) {
+        let why = "failed to query etcd status: etcdserver: invalid downgrade target version";
+        return Err(Status::unknown(why));
+    }
+    Ok(Some(api::EtcdClusterDowngrade { cluster_version: runs.to_owned() }))
+}
+
+pub(super) fn downgrade_validate(machine: &Machine, version: &str) -> Result<api::EtcdDowngradeValidate, Status> {
+    let cluster_downgrade = downgrade(machine, "etcd downgrade validate", version)?;
+    Ok(api::EtcdDowngradeValidate { metadata: None, cluster_downgrade })
+}
+
+pub(super) fn downgrade_enable(machine: &Machine, version: &str) -> Result<api::EtcdDowngradeEnable, Status> {
+    let cluster_downgrade = downgrade(machine, "etcd downgrade enable", version)?;
+    machine.world().etcd_downgrade(&membership(machine, "etcd downgrade enable")?, Some(version));
+    Ok(api::EtcdDowngradeEnable { metadata: None, cluster_downgrade })
+}
+
+pub(super) fn downgrade_cancel(machine: &Machine) -> Result<api::EtcdDowngradeCancel, Status> {
+    let found = membership(machine, "etcd downgrade cancel")?;
+    if !machine.world().etcd_downgrade(&found, None) {
+        return Err(Status::unknown("failed to query etcd status: etcdserver: no inflight downgrade job"));
+    }
+    let cluster_version = etcd_version(machine.see(State::version)).to_owned();
+    let cluster_downgrade = Some(api::EtcdClusterDowngrade { cluster_version });
+    Ok(api::EtcdDowngradeCancel { metadata: None, cluster_downgrade })
+}

@@ -26,6 +26,8 @@ pub(super) enum Need {
     Backup,
     /// Operators, and `os:etcd:backup`: what holds all secrets.
     Snapshot,
+    /// Administrators, and `os:meta:writer`.
+    Meta,
     /// `os:admin` only.
     Admin,
 }
@@ -71,6 +73,7 @@ impl Peer {
             Need::Operate => self.has(&["os:admin", "os:operator"]),
             Need::Backup => self.has(&["os:admin", "os:operator", "os:reader", "os:etcd:backup"]),
             Need::Snapshot => self.has(&["os:admin", "os:operator", "os:etcd:backup"]),
+            Need::Meta => self.has(&["os:admin", "os:meta:writer"]),
             Need::Admin => self.has(&["os:admin"]),
         };
         if allowed { Ok(()) } else { Err(Status::permission_denied("not authorized")) }

@@ -5,20 +5,28 @@
 //! its state, which is `world::machine`'s.
 //! Start reading at [`Machines`], then `listener.rs`, `gate.rs` (who may what, and on which machine), `service.rs`.
 
+mod access;
 mod apply;
 mod archive;
 mod body;
 mod etcd;
+mod files;
 mod gate;
 mod health;
+mod images;
 mod life;
+mod lifecycle;
 mod listener;
+mod logs;
 mod messages;
 mod proto;
 mod resources;
 mod service;
 mod state;
+mod stats;
 mod storage;
+mod time;
+mod turn;
 
 use crate::world::World;
 use crate::world::machine::{Room, SeedingError};

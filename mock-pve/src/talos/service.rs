@@ -12,10 +12,13 @@ use super::gate::{self, Need, Target};
 use super::messages::Tagged;
 use super::proto::cluster::cluster_service_server::ClusterServiceServer;
 use super::proto::cosi::resource::state_server::StateServer;
+use super::proto::machine::image_service_server::ImageServiceServer;
+use super::proto::machine::lifecycle_service_server::LifecycleServiceServer;
 use super::proto::machine::machine_service_server::{MachineService, MachineServiceServer};
 use super::proto::storage::storage_service_server::StorageServiceServer;
+use super::proto::time::time_service_server::TimeServiceServer;
 use super::proto::{common, machine as api};
-use super::{apply, archive, etcd, life};
+use super::{access, apply, archive, etcd, files, images, life, logs, stats, turn};
 use crate::world::machine::{Machine, MachineType, Service, State};
 
 /// Talos' limit on both sides.
@@ -35,6 +38,9 @@ pub(super) fn routes(machine: &Machine) -> Routes {
     Routes::new(MachineServiceServer::new(node.clone()).max_decoding_message_size(LARGEST))
         .add_service(ClusterServiceServer::new(node.clone()))
         .add_service(StorageServiceServer::new(node.clone()))
+        .add_service(ImageServiceServer::new(node.clone()).max_decoding_message_size(LARGEST))
+        .add_service(LifecycleServiceServer::new(node.clone()))
+        .add_service(TimeServiceServer::new(node.clone()))
         .add_service(StateServer::new(node))
         .prepare()
 }
@@ -163,7 +169,8 @@ impl MachineService for Node {
         let messages = if peer.maintenance {
             vec![apply::in_maintenance(&self.here, request.get_ref())?]
         } else {
-            self.each(&request, Need::Admin, |machine| apply::configured(machine, request.get_ref()))?
+            let wanted = request.get_ref();
+            self.each_in_turn(&request, Need::Admin, |machine| apply::configured(machine, wanted.clone())).await?
         };
         Ok(Response::new(api::ApplyConfigurationResponse { messages }))
     }
@@ -189,7 +196,7 @@ impl MachineService for Node {
     }
 
     async fn reboot(&self, request: Request<api::RebootRequest>) -> Result<Response<api::RebootResponse>, Status> {
-        let messages = self.each(&request, Need::Operate, |machine| Ok(life::reboot(machine)))?;
+        let messages = self.each(&request, Need::Operate, |machine| life::reboot(machine, request.get_ref()))?;
         Ok(Response::new(api::RebootResponse { messages }))
     }
 
@@ -197,13 +204,64 @@ impl MachineService for Node {
         &self,
         request: Request<api::ShutdownRequest>,
     ) -> Result<Response<api::ShutdownResponse>, Status> {
-        let messages = self.each(&request, Need::Operate, |machine| Ok(life::shutdown(machine)))?;
+        let messages = self.each(&request, Need::Operate, |machine| Ok(life::shutdown(machine, *request.get_ref())))?;
         Ok(Response::new(api::ShutdownResponse { messages }))
     }
 
     async fn reset(&self, request: Request<api::ResetRequest>) -> Result<Response<api::ResetResponse>, Status> {
         let messages = self.each(&request, Need::Admin, |machine| life::reset(machine, request.get_ref()))?;
         Ok(Response::new(api::ResetResponse { messages }))
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<api::RollbackRequest>,
+    ) -> Result<Response<api::RollbackResponse>, Status> {
+        let messages = self.each(&request, Need::Admin, life::rollback)?;
+        Ok(Response::new(api::RollbackResponse { messages }))
+    }
+
+    async fn upgrade(&self, request: Request<api::UpgradeRequest>) -> Result<Response<api::UpgradeResponse>, Status> {
+        let wanted = request.get_ref();
+        let messages =
+            self.each_in_turn(&request, Need::Admin, |machine| life::upgrade(machine, wanted.clone())).await?;
+        Ok(Response::new(api::UpgradeResponse { messages }))
+    }
+
+    async fn image_list(
+        &self,
+        request: Request<api::ImageListRequest>,
+    ) -> Result<Response<BoxStream<api::ImageListResponse>>, Status> {
+        let namespace = images::older_place(request.get_ref().namespace)?;
+        self.stream(&request, Need::Read, |machine| {
+            let items: Vec<_> = images::listed(machine, namespace)
+                .into_iter()
+                .map(|(name, pulled)| {
+                    Ok(api::ImageListResponse {
+                        metadata: None,
+                        name,
+                        digest: pulled.digest,
+                        size: pulled.bytes,
+                        created_at: Some(pulled.at.into()),
+                    })
+                })
+                .collect();
+            Ok(stream::iter(items).boxed())
+        })
+    }
+
+    async fn image_pull(
+        &self,
+        request: Request<api::ImagePullRequest>,
+    ) -> Result<Response<api::ImagePullResponse>, Status> {
+        let namespace = images::older_place(request.get_ref().namespace)?;
+        let reference = &request.get_ref().reference;
+        let messages = self
+            .each_in_turn(&request, Need::Operate, |machine| async move {
+                images::pull(&machine, namespace, reference).await.map(|_| api::ImagePull::default())
+            })
+            .await?;
+        Ok(Response::new(api::ImagePullResponse { messages }))
     }
 
     async fn service_list(&self, request: Request<()>) -> Result<Response<api::ServiceListResponse>, Status> {
@@ -215,7 +273,7 @@ impl MachineService for Node {
     }
 
     async fn events(&self, request: Request<api::EventsRequest>) -> Result<Response<BoxStream<api::Event>>, Status> {
-        self.stream(&request, Need::Read, |machine| Ok(life::events(machine, request.get_ref())))
+        self.stream(&request, Need::Read, |machine| life::events(machine, request.get_ref()))
     }
 
     async fn etcd_member_list(
@@ -313,8 +371,11 @@ impl MachineService for Node {
     async fn copy(&self, request: Request<api::CopyRequest>) -> Result<Response<BoxStream<common::Data>>, Status> {
         self.stream(&request, Need::Admin, |machine| {
             let path = &request.get_ref().root_path;
+            if !path.starts_with('/') {
+                return Err(Status::unknown(format!("path is not absolute {path}")));
+            }
             let name = path.rsplit('/').next().unwrap_or_default();
-            Ok(chunks(&archive::packed(name, &file(machine, path)?)))
+            Ok(chunks(&archive::packed(name, &files::read(machine, path)?)))
         })
     }
 
@@ -327,42 +388,144 @@ impl MachineService for Node {
     }
 
     async fn read(&self, request: Request<api::ReadRequest>) -> Result<Response<BoxStream<common::Data>>, Status> {
-        self.stream(&request, Need::Admin, |machine| Ok(chunks(&file(machine, &request.get_ref().path)?)))
+        self.stream(&request, Need::Admin, |machine| Ok(chunks(&files::read(machine, &request.get_ref().path)?)))
     }
 
     async fn dmesg(&self, request: Request<api::DmesgRequest>) -> Result<Response<BoxStream<common::Data>>, Status> {
-        self.stream(&request, Need::Read, |machine| {
-            let lines = machine.see(|state| state.dmesg.clone());
-            let items: Vec<_> = lines
-                .into_iter()
-                .map(|line| {
-                    Ok(common::Data { bytes: format!("kern: info: {line}\n").into_bytes(), ..Default::default() })
-                })
-                .collect();
-            Ok(stream::iter(items).boxed())
-        })
+        self.stream(&request, Need::Read, |machine| Ok(logs::dmesg(machine, *request.get_ref())))
     }
 
     async fn logs(&self, request: Request<api::LogsRequest>) -> Result<Response<BoxStream<common::Data>>, Status> {
-        self.stream(&request, Need::Read, |machine| {
-            let id = &request.get_ref().id;
-            let events = machine.see(|state| state.services.get(id).map(|one| one.events.clone()));
-            let events = events.ok_or_else(|| Status::not_found(format!("log \"{id}\" was not registered")))?;
-            let lines: Vec<String> =
-                events.iter().map(|(state, said, _)| format!("{}: {said}", state.as_str())).collect();
-            Ok(chunks(format!("{}\n", lines.join("\n")).as_bytes()))
+        self.stream(&request, Need::Read, |machine| logs::logs(machine, request.get_ref()))
+    }
+
+    async fn list(&self, request: Request<api::ListRequest>) -> Result<Response<BoxStream<api::FileInfo>>, Status> {
+        self.stream(&request, Need::Read, |machine| files::list(machine, request.get_ref()))
+    }
+
+    async fn disk_usage(
+        &self,
+        request: Request<api::DiskUsageRequest>,
+    ) -> Result<Response<BoxStream<api::DiskUsageInfo>>, Status> {
+        self.stream(&request, Need::Read, |machine| Ok(files::usage(machine, request.get_ref())))
+    }
+
+    async fn packet_capture(
+        &self,
+        request: Request<api::PacketCaptureRequest>,
+    ) -> Result<Response<BoxStream<common::Data>>, Status> {
+        self.stream(&request, Need::Operate, |machine| {
+            let name = &request.get_ref().interface;
+            if name != "lo" && !machine.see(|state| state.links.iter().any(|link| link.name == *name)) {
+                return Err(Status::not_found(format!("interface \"{name}\" not found")));
+            }
+            Err(Status::unknown("error creating afpacket handle: operation not permitted"))
         })
     }
 
+    async fn logs_containers(&self, request: Request<()>) -> Result<Response<api::LogsContainersResponse>, Status> {
+        let messages = self.each(&request, Need::Read, |machine| Ok(api::LogsContainer { metadata: None, ids: logs::ids(machine) }))?;
+        Ok(Response::new(api::LogsContainersResponse { messages }))
+    }
+
     async fn memory(&self, request: Request<()>) -> Result<Response<api::MemoryResponse>, Status> {
-        let messages = self.each(&request, Need::Read, |machine| {
-            // Firmware and kernel keep some of it.
-            let total = machine.hardware().memory_mib * 1024 * 97 / 100;
-            let meminfo =
-                api::MemInfo { memtotal: total, memfree: total / 2, memavailable: total * 2 / 3, ..Default::default() };
-            Ok(api::Memory { meminfo: Some(meminfo), ..Default::default() })
-        })?;
+        let messages = self.each(&request, Need::Read, |machine| Ok(stats::memory(machine)))?;
         Ok(Response::new(api::MemoryResponse { messages }))
+    }
+
+    async fn load_avg(&self, request: Request<()>) -> Result<Response<api::LoadAvgResponse>, Status> {
+        let messages = self.each(&request, Need::Read, |machine| Ok(stats::load(machine)))?;
+        Ok(Response::new(api::LoadAvgResponse { messages }))
+    }
+
+    async fn system_stat(&self, request: Request<()>) -> Result<Response<api::SystemStatResponse>, Status> {
+        let messages = self.each(&request, Need::Read, |machine| Ok(stats::system(machine)))?;
+        Ok(Response::new(api::SystemStatResponse { messages }))
+    }
+
+    async fn cpu_info(&self, request: Request<()>) -> Result<Response<api::CpuInfoResponse>, Status> {
+        let messages = self.each(&request, Need::Read, |machine| Ok(stats::cpus(machine)))?;
+        Ok(Response::new(api::CpuInfoResponse { messages }))
+    }
+
+    async fn disk_stats(&self, request: Request<()>) -> Result<Response<api::DiskStatsResponse>, Status> {
+        let messages = self.each(&request, Need::Read, |machine| Ok(stats::disks(machine)))?;
+        Ok(Response::new(api::DiskStatsResponse { messages }))
+    }
+
+    async fn network_device_stats(&self, request: Request<()>) -> Result<Response<api::NetworkDeviceStatsResponse>, Status> {
+        let messages = self.each(&request, Need::Read, |machine| Ok(stats::network(machine)))?;
+        Ok(Response::new(api::NetworkDeviceStatsResponse { messages }))
+    }
+
+    async fn mounts(&self, request: Request<()>) -> Result<Response<api::MountsResponse>, Status> {
+        let messages = self.each(&request, Need::Read, |machine| Ok(stats::mounts(machine)))?;
+        Ok(Response::new(api::MountsResponse { messages }))
+    }
+
+    async fn processes(&self, request: Request<()>) -> Result<Response<api::ProcessesResponse>, Status> {
+        let messages = self.each(&request, Need::Read, |machine| Ok(stats::processes(machine)))?;
+        Ok(Response::new(api::ProcessesResponse { messages }))
+    }
+
+    async fn containers(&self, request: Request<api::ContainersRequest>) -> Result<Response<api::ContainersResponse>, Status> {
+        let messages = self.each(&request, Need::Read, |machine| stats::containers(machine, request.get_ref()))?;
+        Ok(Response::new(api::ContainersResponse { messages }))
+    }
+
+    async fn stats(&self, request: Request<api::StatsRequest>) -> Result<Response<api::StatsResponse>, Status> {
+        let messages = self.each(&request, Need::Read, |machine| stats::usage(machine, request.get_ref()))?;
+        Ok(Response::new(api::StatsResponse { messages }))
+    }
+
+    async fn restart(&self, request: Request<api::RestartRequest>) -> Result<Response<api::RestartResponse>, Status> {
+        let messages = self.each(&request, Need::Operate, |machine| turn::restart_container(machine, request.get_ref()))?;
+        Ok(Response::new(api::RestartResponse { messages }))
+    }
+
+    async fn service_start(&self, request: Request<api::ServiceStartRequest>) -> Result<Response<api::ServiceStartResponse>, Status> {
+        let messages = self.each(&request, Need::Operate, |machine| turn::start(machine, &request.get_ref().id))?;
+        Ok(Response::new(api::ServiceStartResponse { messages }))
+    }
+
+    async fn service_stop(&self, request: Request<api::ServiceStopRequest>) -> Result<Response<api::ServiceStopResponse>, Status> {
+        let messages = self.each(&request, Need::Operate, |machine| turn::stop(machine, &request.get_ref().id))?;
+        Ok(Response::new(api::ServiceStopResponse { messages }))
+    }
+
+    async fn service_restart(&self, request: Request<api::ServiceRestartRequest>) -> Result<Response<api::ServiceRestartResponse>, Status> {
+        let messages = self.each(&request, Need::Operate, |machine| turn::restart(machine, &request.get_ref().id))?;
+        Ok(Response::new(api::ServiceRestartResponse { messages }))
+    }
+
+    async fn generate_client_configuration(&self, request: Request<api::GenerateClientConfigurationRequest>) -> Result<Response<api::GenerateClientConfigurationResponse>, Status> {
+        let messages = self.each(&request, Need::Admin, |machine| access::generate(machine, request.get_ref()))?;
+        Ok(Response::new(api::GenerateClientConfigurationResponse { messages }))
+    }
+
+    async fn meta_write(&self, request: Request<api::MetaWriteRequest>) -> Result<Response<api::MetaWriteResponse>, Status> {
+        let messages = self.each(&request, Need::Meta, |machine| access::meta_write(machine, request.get_ref()))?;
+        Ok(Response::new(api::MetaWriteResponse { messages }))
+    }
+
+    async fn meta_delete(&self, request: Request<api::MetaDeleteRequest>) -> Result<Response<api::MetaDeleteResponse>, Status> {
+        let messages = self.each(&request, Need::Meta, |machine| access::meta_delete(machine, *request.get_ref()))?;
+        Ok(Response::new(api::MetaDeleteResponse { messages }))
+    }
+
+    async fn etcd_downgrade_validate(&self, request: Request<api::EtcdDowngradeValidateRequest>) -> Result<Response<api::EtcdDowngradeValidateResponse>, Status> {
+        let messages = self.each(&request, Need::Admin, |machine| etcd::downgrade_validate(machine, &request.get_ref().version))?;
+        Ok(Response::new(api::EtcdDowngradeValidateResponse { messages }))
+    }
+
+    async fn etcd_downgrade_enable(&self, request: Request<api::EtcdDowngradeEnableRequest>) -> Result<Response<api::EtcdDowngradeEnableResponse>, Status> {
+        let messages = self.each(&request, Need::Admin, |machine| etcd::downgrade_enable(machine, &request.get_ref().version))?;
+        Ok(Response::new(api::EtcdDowngradeEnableResponse { messages }))
+    }
+
+    async fn etcd_downgrade_cancel(&self, request: Request<()>) -> Result<Response<api::EtcdDowngradeCancelResponse>, Status> {
+        let messages = self.each(&request, Need::Admin, etcd::downgrade_cancel)?;
+        Ok(Response::new(api::EtcdDowngradeCancelResponse { messages }))
     }
 }
 
@@ -401,24 +564,4 @@ fn service(id: &str, service: &Service) -> api::ServiceInfo {
             last_change: Some(last.into()),
         }),
     }
-}
-
-/// The few files that clients read.
-fn file(machine: &Machine, path: &str) -> Result<Vec<u8>, Status> {
-    if path == etcd::DATABASE {
-        return etcd::database(machine);
-    }
-    let text = machine.see(|state| match path {
-        "/proc/sys/kernel/random/boot_id" => Ok(format!("{}\n", state.boot_id)),
-        "/proc/cmdline" => {
-            let arguments = state.recipe.as_ref().map(|recipe| recipe.kernel_args.join(" ")).unwrap_or_default();
-            Ok(format!("talos.platform=nocloud {arguments}\n"))
-        }
-        "/etc/os-release" => {
-            Ok(format!("NAME=\"Talos\"\nID=talos\nVERSION_ID={0}\nPRETTY_NAME=\"Talos ({0})\"\n", state.tag()))
-        }
-        "/etc/hostname" => Ok(format!("{}\n", state.hostname())),
-        _ => Err(Status::not_found(format!("stat {path}: no such file or directory"))),
-    });
-    text.map(String::into_bytes)
 }

@@ -1,6 +1,7 @@
 //! `cosi.resource.State`: resources by type and id, as YAML.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures_util::stream::{self, StreamExt as _};
@@ -23,10 +24,34 @@ fn kind(machine: &Machine, peer: &Peer, namespace: &str, name: &str) -> Result<&
     if !resources::is_namespace(namespace) {
         return Err(Status::permission_denied(format!("namespace \"{namespace}\" is not supported")));
     }
-    if kind.sensitive && !peer.is_admin() {
+    if kind.is_sensitive(machine.see(|state| state.version().minor)) && !peer.is_admin() {
         return Err(Status::permission_denied("not authorized"));
     }
     Ok(kind)
+}
+
+/// What a caller wants of a list. No resource here carries labels.
+struct Filter {
+    id: Option<regex::Regex>,
+    /// Some query holds without any label.
+    unlabelled: bool,
+}
+
+impl Filter {
+    fn new(id: Option<&api::IdQuery>, labels: &[api::LabelQuery]) -> Result<Self, Status> {
+        let id = id.map(|query| query.regexp.as_str()).filter(|text| !text.is_empty());
+        let id = id.map(regex::Regex::new).transpose();
+        let id = id.map_err(|error| Status::invalid_argument(format!("failed to compile regexp: {error}")))?;
+        let holds = |term: &api::LabelTerm| {
+            (term.op == i32::from(api::label_term::Operation::NotExists)) != term.invert
+        };
+        let unlabelled = labels.is_empty() || labels.iter().any(|query| query.terms.iter().all(holds));
+        Ok(Self { id, unlabelled })
+    }
+
+    fn takes(&self, id: &str) -> bool {
+        self.unlabelled && self.id.as_ref().is_none_or(|wanted| wanted.is_match(id))
+    }
 }
 
 fn open<T>(node: &Node, request: &Request<T>) -> Result<(Machine, Peer), Status> {
@@ -46,9 +71,10 @@ fn all(machine: &Machine, kind: &'static Type, namespace: &str) -> Vec<Item> {
 
 fn wire(machine: &Machine, item: &Item) -> api::Resource {
     let booted = machine.see(|state| state.booted);
-    // A version only has to change with the content.
+    // A version only has to change with the content, where it counts nothing.
     let digest = Sha256::digest(&item.yaml);
-    let version = u32::from_be_bytes([0, digest[0], digest[1], digest[2]]) + 1;
+    let made_up = u64::from(u32::from_be_bytes([0, digest[0], digest[1], digest[2]])) + 1;
+    let version = item.version.unwrap_or(made_up);
     api::Resource {
         metadata: Some(api::Metadata {
             namespace: item.namespace.to_owned(),
@@ -88,8 +114,11 @@ impl CosiState for Node {
         let (machine, peer) = open(self, &request)?;
         let wanted = request.into_inner();
         let kind = kind(&machine, &peer, &wanted.namespace, &wanted.r#type)?;
+        let options = wanted.options.unwrap_or_default();
+        let filter = Filter::new(options.id_query.as_ref(), &options.label_query)?;
         let items: Vec<Result<api::ListResponse, Status>> = all(&machine, kind, &wanted.namespace)
             .iter()
+            .filter(|item| filter.takes(&item.id))
             .map(|item| Ok(api::ListResponse { resource: Some(wire(&machine, item)) }))
             .collect();
         Ok(Response::new(stream::iter(items).boxed()))
@@ -106,13 +135,16 @@ impl CosiState for Node {
         if contents && wanted.id.is_some() {
             return Err(Status::unimplemented("watching a single resource with bootstrap contents is not supported"));
         }
+        let options = wanted.options.clone().unwrap_or_default();
+        let filter = Arc::new(Filter::new(options.id_query.as_ref(), &options.label_query)?);
         let (namespace, id) = (wanted.namespace.clone(), wanted.id.clone());
         let look = move |machine: &Machine| -> BTreeMap<String, api::Resource> {
             let items = all(machine, kind, &namespace).into_iter();
-            let items = items.filter(|item| id.as_ref().is_none_or(|id| *id == item.id));
+            let items = items.filter(|item| id.as_ref().map_or_else(|| filter.takes(&item.id), |id| *id == item.id));
             items.map(|item| (item.id.clone(), wire(machine, &item))).collect()
         };
-        let changes = machine.changes();
+        // Some resources tell of other machines.
+        let changes = machine.room().changes();
         let seen = look(&machine);
         let mut begin = vec![api::WatchResponse::default()];
         if let Some(id) = &wanted.id {
@@ -148,6 +180,23 @@ impl CosiState for Node {
         });
         Ok(Response::new(stream::iter(begin.into_iter().map(Ok)).chain(follow.flatten()).boxed()))
     }
+
+    async fn create(&self, request: Request<api::CreateRequest>) -> Result<Response<api::CreateResponse>, Status> {
+        Err(read_only(&request))
+    }
+
+    async fn update(&self, request: Request<api::UpdateRequest>) -> Result<Response<api::UpdateResponse>, Status> {
+        Err(read_only(&request))
+    }
+
+    async fn destroy(&self, request: Request<api::DestroyRequest>) -> Result<Response<api::DestroyResponse>, Status> {
+        Err(read_only(&request))
+    }
+}
+
+fn read_only<T>(request: &Request<T>) -> Status {
+    let allowed = gate::peer(request).and_then(|peer| peer.check(Need::Admin));
+    allowed.err().unwrap_or_else(|| Status::permission_denied("write access is not allowed"))
 }
 
 fn differences(

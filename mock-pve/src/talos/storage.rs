@@ -7,17 +7,22 @@ use super::proto::storage as api;
 use super::proto::storage::storage_service_server::StorageService;
 use super::service::Node;
 
+/// The system disk as the machine sees it.
+pub(super) fn device(machine: &crate::world::machine::Machine) -> String {
+    let virtio = machine.hardware().disk_key.starts_with("virtio");
+    format!("/dev/{}", if virtio { "vda" } else { "sda" })
+}
+
 #[tonic::async_trait]
 impl StorageService for Node {
     async fn disks(&self, request: Request<()>) -> Result<Response<api::DisksResponse>, Status> {
         let peer = gate::peer(&request)?;
         let answer = |machine: &crate::world::machine::Machine| {
             let hardware = machine.hardware();
-            let name = if hardware.disk_key.starts_with("virtio") { "vda" } else { "sda" };
             let disk = api::Disk {
                 size: machine.see(|state| state.disk_bytes),
                 model: "QEMU HARDDISK".to_owned(),
-                device_name: format!("/dev/{name}"),
+                device_name: device(machine),
                 serial: format!("drive-{}", hardware.disk_key),
                 r#type: api::disk::DiskType::Ssd.into(),
                 system_disk: true,
@@ -33,5 +38,31 @@ impl StorageService for Node {
             self.each(&request, Need::Read, answer)?
         };
         Ok(Response::new(api::DisksResponse { messages }))
+    }
+
+    async fn block_device_wipe(
+        &self,
+        request: Request<api::BlockDeviceWipeRequest>,
+    ) -> Result<Response<api::BlockDeviceWipeResponse>, Status> {
+        let devices = &request.get_ref().devices;
+        let check = |machine: &crate::world::machine::Machine| {
+            if machine.see(|state| state.version().minor < 9) {
+                return Err(Status::unimplemented("unknown method BlockDeviceWipe for service storage.StorageService"));
+            }
+            let own = device(machine).trim_start_matches("/dev/").to_owned();
+            for wanted in devices {
+                let name = &wanted.device;
+                if !name.starts_with(&own) {
+                    return Err(Status::not_found(format!("blockdevice \"{name}\" not found")));
+                }
+                // All of the only disk is Talos' own.
+                let why = format!("blockdevice \"{name}\" is in use by volume \"META\"");
+                return Err(Status::failed_precondition(why));
+            }
+            Ok(api::BlockDeviceWipe::default())
+        };
+        let peer = gate::peer(&request)?;
+        let messages = if peer.maintenance { vec![check(&self.here)?] } else { self.each(&request, Need::Admin, check)? };
+        Ok(Response::new(api::BlockDeviceWipeResponse { messages }))
     }
 }

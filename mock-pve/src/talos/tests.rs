@@ -11,7 +11,7 @@ use super::{Machines, etcd, listener};
 use crate::etcd::{Check, Client, EtcdError, restore};
 use crate::serve::profile::Profiled;
 use crate::world::cluster::{self, objects};
-use crate::world::machine::{Api, Bootstrap, Command, Machine, Room, ServiceState, State, Wipe};
+use crate::world::machine::{Api, Bootstrap, Command, Machine, Restart, Room, ServiceState, State, Wipe};
 use crate::world::{PveVersion, Settings, World};
 
 const CONTROL_PLANES: [u32; 3] = [1200, 1201, 1202];
@@ -110,7 +110,7 @@ impl Lab {
     }
 
     async fn shut_down(&self, vmid: u32) {
-        self.machine(vmid).command(Command::Shutdown { actor: String::new() });
+        self.machine(vmid).command(Command::Shutdown { actor: String::new(), force: true });
         self.until("a machine is off", || self.room.machine(vmid).is_none()).await;
     }
 
@@ -267,7 +267,7 @@ async fn members_hand_over_leave_and_are_removed() {
     assert_eq!(etcd::members(&lab.machine(second), true).unwrap().members.len(), 1);
     lab.write(second, "alone").await.unwrap();
     // A machine that left joins again with its next boot.
-    lab.machine(first).command(Command::Reboot { actor: String::new() });
+    lab.machine(first).command(Command::Reboot { actor: String::new(), restart: Restart::Kexec });
     lab.until("it is a member again", || {
         lab.client(second).unwrap().members().iter().filter(|one| !one.learner).count() == 2
     })

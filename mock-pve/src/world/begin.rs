@@ -53,6 +53,7 @@ impl World {
             ended: tokio::sync::Notify::new(),
             deeds: Mutex::new(Vec::new()),
             etcds: super::cluster::Etcds::default(),
+            talos: super::machine::Shared::default(),
             members: tokio::sync::watch::channel(0).0,
             services: Mutex::default(),
         }));

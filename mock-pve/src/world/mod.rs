@@ -153,6 +153,7 @@ struct Inner {
     ended: Notify,
     deeds: Mutex<Vec<mpsc::UnboundedSender<Deed>>>,
     etcds: cluster::Etcds,
+    talos: machine::Shared,
     /// Counts nodes that went down or came back.
     members: watch::Sender<u64>,
     services: Mutex<ha::Services>,

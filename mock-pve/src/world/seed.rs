@@ -107,6 +107,9 @@ pub struct Seed {
     pub clusters: Vec<ClusterSeed>,
     /// Which VM is which machine of which cluster.
     pub machines: Vec<MachineSeed>,
+    /// What goes wrong on machines, once each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub machine_faults: Vec<super::machine::MachineFault>,
     /// What the Image Factory offers.
     pub factory: FactorySeed,
 }
@@ -395,8 +398,8 @@ pub struct FactorySeed {
 impl Default for FactorySeed {
     fn default() -> Self {
         let versions = [
-            "1.11.0", "1.11.6", "1.12.0", "1.12.1", "1.12.2", "1.12.3", "1.12.4", "1.12.5", "1.12.6", "1.13.0",
-            "1.13.1", "1.13.2", "1.13.3", "1.13.4", "1.13.5", "1.13.6", "1.13.7", "1.13.8", "1.13.9",
+            "1.5.5", "1.6.8", "1.7.7", "1.8.4", "1.9.6", "1.10.9", "1.11.0", "1.11.6", "1.12.0", "1.12.1", "1.12.2", "1.12.3", "1.12.4", "1.12.5", "1.12.6", "1.12.11", "1.13.0",
+            "1.13.1", "1.13.2", "1.13.3", "1.13.4", "1.13.5", "1.13.6", "1.13.7", "1.13.8", "1.13.9", "1.14.0-rc.1",
         ];
         Self { talos_versions: versions.map(str::to_owned).to_vec(), schematics: Vec::new() }
     }

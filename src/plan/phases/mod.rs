@@ -11,6 +11,7 @@ pub(super) mod kubernetes;
 mod provision;
 mod retire;
 mod template;
+pub(super) mod upgrade;
 
 pub(super) use backup::backup;
 pub(super) use canary::canary;

@@ -11,6 +11,7 @@ pub mod cosi;
 pub mod disks;
 pub mod error;
 pub mod etcd;
+pub mod events;
 pub mod health;
 mod kubeconfig;
 pub mod kubernetes;
@@ -20,6 +21,7 @@ pub mod maintenance;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod upgrade;
 #[cfg(test)]
 mod wire_tests;
 

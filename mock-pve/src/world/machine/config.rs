@@ -216,9 +216,85 @@ impl NodeConfig {
 
     /// Kubernetes' version without `v`, from the kubelet's image.
     pub fn kubernetes(&self) -> Option<String> {
-        let image = self.str("/machine/kubelet/image")?;
+        let document = self.document("KubeletConfig").and_then(|one| one.get("image")?.as_str());
+        let image = document.or_else(|| self.str("/machine/kubelet/image"))?;
         let tag = image.split('@').next()?.rsplit_once(':')?.1.trim_start_matches('v');
         Some(tag.trim_end_matches("-fat").trim_end_matches("-slim").to_owned())
+    }
+
+    /// The image that a component of the control plane, the kubelet or kube-proxy runs; Talos' own choice when the
+    /// configuration says nothing.
+    pub fn image(&self, component: &str, talos: Version) -> String {
+        let (kind, path) = match component {
+            "kube-apiserver" => ("KubeAPIServerConfig", "/cluster/apiServer/image"),
+            "kube-controller-manager" => ("KubeControllerManagerConfig", "/cluster/controllerManager/image"),
+            "kube-scheduler" => ("KubeSchedulerConfig", "/cluster/scheduler/image"),
+            "kube-proxy" => ("KubeProxyConfig", "/cluster/proxy/image"),
+            _ => ("KubeletConfig", "/machine/kubelet/image"),
+        };
+        let document = self.document(kind).and_then(|one| one.get("image")?.as_str());
+        let found = document.or_else(|| self.str(path)).filter(|image| !image.is_empty());
+        found.map_or_else(
+            || {
+                let repository = if component == "kubelet" { "ghcr.io/siderolabs" } else { "registry.k8s.io" };
+                format!("{repository}/{component}:v{}", versions::default_kubernetes(talos))
+            },
+            str::to_owned,
+        )
+    }
+
+    /// The extra arguments of a component, by name.
+    pub fn extra_args(&self, component: &str) -> Vec<(String, String)> {
+        let path = match component {
+            "kube-apiserver" => "/cluster/apiServer/extraArgs",
+            "kube-controller-manager" => "/cluster/controllerManager/extraArgs",
+            "kube-scheduler" => "/cluster/scheduler/extraArgs",
+            "kube-proxy" => "/cluster/proxy/extraArgs",
+            _ => "/machine/kubelet/extraArgs",
+        };
+        let map = self.main.pointer(path).and_then(Value::as_object);
+        map.into_iter()
+            .flatten()
+            .map(|(name, value)| (name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+            .collect()
+    }
+
+    /// The manifests that stand in the configuration: the objects of each.
+    pub fn inline_manifests(&self) -> Vec<Vec<Value>> {
+        let list = self.main.pointer("/cluster/inlineManifests").and_then(Value::as_array);
+        let texts = list.into_iter().flatten().filter_map(|one| one.get("contents")?.as_str());
+        texts
+            .map(|text| {
+                let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap_or_default();
+                documents.into_iter().filter(Value::is_object).collect()
+            })
+            .collect()
+    }
+
+    /// Whether the cluster has kube-proxy.
+    pub fn has_proxy(&self) -> bool {
+        self.main.pointer("/cluster/proxy/disabled").and_then(Value::as_bool) != Some(true)
+    }
+
+    /// Whether a control plane runs that component.
+    pub fn runs(&self, component: &str) -> bool {
+        let part = match component {
+            "kube-controller-manager" => "controllerManager",
+            "kube-scheduler" => "scheduler",
+            _ => return true,
+        };
+        let pointer = format!("/machine/controlPlane/{part}/disabled");
+        self.main.pointer(&pointer).and_then(Value::as_bool) != Some(true)
+    }
+
+    /// Whether this machine registers no node.
+    pub fn skips_node(&self) -> bool {
+        self.main.pointer("/machine/kubelet/skipNodeRegistration").and_then(Value::as_bool) == Some(true)
+    }
+
+    /// All documents but the first, with their kinds.
+    pub fn documents(&self) -> &[Value] {
+        &self.documents
     }
 
     /// A static host name.

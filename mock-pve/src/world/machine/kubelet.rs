@@ -4,9 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use super::config::{MachineType, NodeConfig};
 use super::life::Boot;
 use super::state::{Stage, What};
+use super::versions::{self, default_kubernetes};
+use crate::disk::minor;
 use crate::etcd::{Change, Client, EtcdError};
 use crate::world::cluster::objects::{self, Keyed, NodeFacts, Readiness};
 use crate::world::cluster::workloads::{View, Write};
@@ -38,11 +42,14 @@ impl Boot {
         client.catch_up().await?;
         let seed = uid_seed(&client);
         if cluster::get(&client, &objects::key("namespaces", None, "kube-system")).is_none() {
-            write(&client, objects::begin(&seed, &config.kubernetes().unwrap_or_default())).await?;
+            write(&client, objects::begin(&seed, &self.facts(config, Readiness::NotReady).kubernetes)).await?;
         }
-        write(&client, objects::static_pods(&self.facts(config, Readiness::NotReady), &seed)).await?;
+        self.first_pods(config);
         machine.says("[talos] kube-apiserver is healthy");
         machine.update(|state| state.kubernetes = true);
+        if let Some(written) = self.mirror(config, None).await {
+            written?;
+        }
         let mut addresses: Vec<String> = Vec::new();
         for server in machine.room().api_servers(&config.cluster_mark()) {
             addresses.extend(server.see(|state| state.address().map(|address| address.to_string())));
@@ -53,8 +60,7 @@ impl Boot {
     /// Registers the node and keeps it alive, for ever; on the machine that leads etcd, looks after the others.
     pub(super) async fn node(&self, config: &NodeConfig) -> std::convert::Infallible {
         let machine = &self.machine;
-        let mark = config.cluster_mark();
-        let mut registered = false;
+        let mut registered = machine.see(|state| state.node_ready);
         let mut running = BTreeSet::new();
         let mut heard = Heard::new();
         let mut looked = None;
@@ -62,11 +68,11 @@ impl Boot {
         let mut compacted = (Instant::now(), 0);
         let clock = machine.world().clock();
         loop {
-            let Some(client) = self.reachable(&mark) else {
+            let Some(client) = self.any_api() else {
                 // Nobody could be heard of in the meantime.
                 heard.clear();
                 if config.machine_type() == MachineType::Worker && machine.see(|state| state.stage == Stage::Booting) {
-                    machine.update(|state| state.stage = Stage::Running);
+                    self.is_up();
                 }
                 self.wait().await;
                 continue;
@@ -82,6 +88,9 @@ impl Boot {
                 }
                 self.wait().await;
                 continue;
+            }
+            if machine.see(|state| state.unproven && state.stage == Stage::Running && state.status().ready) {
+                machine.proven();
             }
             if renewed.elapsed() >= clock.scaled(RENEW) && self.renew(&client).await.is_ok() {
                 renewed = Instant::now();
@@ -106,11 +115,10 @@ impl Boot {
 
     /// A node object that says ready, and a lease.
     async fn register(&self, config: &NodeConfig, client: &Client) -> Result<(), EtcdError> {
-        let seed = uid_seed(client);
         let put = async |readiness| {
             let facts = self.facts(config, readiness);
             let old = cluster::get(client, &objects::key("minions", None, &facts.name)).map(|entry| entry.value);
-            write(client, [objects::node(old, &facts, &seed)]).await
+            write(client, [self.node_object(old, &facts, client)]).await
         };
         client.catch_up().await?;
         self.renew(client).await?;
@@ -118,14 +126,44 @@ impl Boot {
             put(Readiness::NotReady).await?;
             self.sleep(NODE_READY).await;
         }
-        put(Readiness::Ready).await
+        put(Readiness::Ready).await?;
+        self.uncordon(client).await
+    }
+
+    fn node_object(&self, old: Option<Value>, facts: &NodeFacts, client: &Client) -> Keyed {
+        let (key, mut node) = objects::node(old, facts, &uid_seed(client));
+        let (kernel, recipe) = self.machine.see(|state| (versions::kernel(state.version()), state.recipe.clone()));
+        node["status"]["nodeInfo"]["kernelVersion"] = json!(kernel);
+        let recipe = recipe.filter(|recipe| minor(&recipe.version) >= 8);
+        // Since 1.8 extensions are labels, and the schematic is an annotation.
+        if let Some(labels) = node["metadata"]["labels"].as_object_mut() {
+            labels.retain(|key, _| !key.starts_with("extensions.talos.dev/"));
+        }
+        for extension in recipe.iter().flat_map(|recipe| &recipe.extensions) {
+            let name = extension.name.rsplit('/').next().unwrap_or_default();
+            node["metadata"]["labels"][format!("extensions.talos.dev/{name}")] = json!(extension.version);
+        }
+        if let Some(recipe) = recipe.filter(|recipe| !recipe.schematic.is_empty()) {
+            node["metadata"]["annotations"]["extensions.talos.dev/schematic"] = json!(recipe.schematic);
+        }
+        (key, node)
     }
 
     fn is_ready(&self) {
         let machine = &self.machine;
         machine.says(&format!("[talos] node {} is ready", machine.see(super::State::hostname)));
-        machine.update(|state| (state.node_ready, state.stage) = (true, Stage::Running));
-        machine.happened("", What::Sequence("boot", false));
+        machine.update(|state| state.node_ready = true);
+        self.is_up();
+    }
+
+    /// The boot sequence is through.
+    fn is_up(&self) {
+        let machine = &self.machine;
+        let booting = machine.see(|state| state.stage == Stage::Booting);
+        if booting {
+            machine.happened("", What::Sequence("boot", false));
+            machine.update(|state| state.stage = Stage::Running);
+        }
     }
 
     async fn renew(&self, client: &Client) -> Result<(), EtcdError> {
@@ -152,11 +190,13 @@ impl Boot {
         let (name, address) = self
             .machine
             .see(|state| (state.hostname(), state.address().map(|address| address.to_string()).unwrap_or_default()));
+        let broken = self.broken_pods();
         let mut writes = view.started(&name, &address, running);
+        writes.retain(|write| !broken.contains(&write.key));
         // Called unknown by mistake, or because nobody heard of it for a while: its status is posted again.
         if let Some(node) = view.nodes.iter().find(|node| node.name() == name && !objects::is_ready(&node.value)) {
             let facts = self.facts(config, Readiness::Ready);
-            let (key, value) = objects::node(Some(node.value.clone()), &facts, &uid_seed(client));
+            let (key, value) = self.node_object(Some(node.value.clone()), &facts, client);
             writes.push(Write { key, value: Some(value), expected: node.modified });
         }
         if self.leads(client) {
@@ -204,18 +244,7 @@ impl Boot {
         writes
     }
 
-    /// etcd behind any API server of the cluster, this machine's own first.
-    fn reachable(&self, mark: &str) -> Option<Client> {
-        let own = self.machine.see(|state| state.membership.clone().filter(|_| state.kubernetes));
-        let others = || {
-            let servers = self.machine.room().api_servers(mark);
-            let clients = servers.iter().filter_map(|one| one.see(|state| state.membership.clone()));
-            clients.into_iter().find(Client::is_healthy)
-        };
-        own.filter(Client::is_healthy).or_else(others)
-    }
-
-    fn facts(&self, config: &NodeConfig, readiness: Readiness) -> NodeFacts {
+    pub(super) fn facts(&self, config: &NodeConfig, readiness: Readiness) -> NodeFacts {
         let hardware = self.machine.hardware();
         let control_plane = config.machine_type() == MachineType::ControlPlane;
         self.machine.see(|state| NodeFacts {
@@ -224,7 +253,7 @@ impl Boot {
             control_plane,
             tainted: control_plane && !config.schedules_on_control_planes(),
             talos: state.tag().to_owned(),
-            kubernetes: config.kubernetes().unwrap_or_default(),
+            kubernetes: config.kubernetes().unwrap_or_else(|| default_kubernetes(state.version()).to_owned()),
             boot_id: state.boot_id.clone(),
             uuid: hardware.uuid.clone(),
             cores: hardware.cores,

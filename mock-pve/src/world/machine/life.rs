@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
 use tokio::sync::mpsc;
 
-use super::config::{MachineType, NodeConfig};
-use super::state::{Api, Command, Link, Machine, ServiceState, Stage, What, Wipe};
-use super::versions::Version;
+use super::config::{ConfigError, MachineType, NodeConfig};
+use super::faults::Fault;
+use super::state::{Api, Apply, Command, Link, Machine, Restart, ServiceState, Stage, Turn, What};
+use super::versions::{self, Version};
 use crate::disk::{self, DiskError, Keep, Verified};
-use crate::etcd::{self, Change};
 use crate::world::{GuestInfo, GuestInterface};
 
 /// Whether a machine has to boot, or is up already when the world begins.
@@ -22,7 +22,7 @@ pub(super) enum Pace {
 }
 
 /// How a boot ended.
-enum End {
+pub(super) enum End {
     Reboot,
     PowerOff,
     /// It hangs: nothing but the plug helps.
@@ -32,17 +32,25 @@ enum End {
 /// Seconds that things take in real life.
 const BOOT: f64 = 25.0;
 const API: f64 = 2.0;
-const KUBELET: f64 = 4.0;
 const API_SERVER: f64 = 8.0;
-const SHUTDOWN: f64 = 10.0;
+const TURN: f64 = 1.0;
+/// Seconds until the firmware gives up on boot files that don't start.
+const FALL_BACK: f64 = 15.0;
 
-type Commands = mpsc::UnboundedReceiver<Command>;
+pub(super) type Commands = mpsc::UnboundedReceiver<Command>;
 
 /// A machine from power on to power off.
 pub(super) async fn live(machine: Machine, mut commands: Commands, mut pace: Pace) {
     loop {
         match (Boot { machine: machine.clone(), pace }).run(&mut commands).await {
-            End::Reboot => machine.room().leave(&machine),
+            End::Reboot => {
+                machine.room().leave(&machine);
+                if machine.world().goes_wrong(machine.vmid(), Fault::NeverComesBack) {
+                    machine.world().console(machine.vmid(), "kexec_core: Starting new kernel");
+                    machine.update(|state| state.stage = Stage::Rebooting);
+                    std::future::pending::<()>().await;
+                }
+            }
             End::PowerOff => {
                 machine.world().console(machine.vmid(), "reboot: Power down");
                 return machine.room().switched_off(&machine);
@@ -81,7 +89,9 @@ impl Boot {
             (state.stage, state.api) = (Stage::Booting, Api::Silent);
             (state.kubernetes, state.node_ready, state.bootstrapping) = (false, false, None);
             (state.config, state.recipe) = (None, None);
+            (state.sequence, state.busy, state.staged, state.kubelet, state.sick) = (None, None, None, None, false);
             state.services.clear();
+            state.static_pods.clear();
             state.events.clear();
             state.dmesg.clear();
         });
@@ -92,6 +102,10 @@ impl Boot {
             Ok(found) => found,
             Err(why) => {
                 machine.world().console(machine.vmid(), &format!("Boot failed: {why}"));
+                if self.fall_back() {
+                    self.sleep(FALL_BACK).await;
+                    return End::Reboot;
+                }
                 machine.world().console(machine.vmid(), "No bootable device.");
                 return End::Dead;
             }
@@ -101,11 +115,23 @@ impl Boot {
             Ok(config) => Some(Arc::new(config)),
             Err(error) => {
                 machine.says(&format!("[talos] failed to load config from STATE: {error}"));
+                machine.happened(
+                    "",
+                    match &error {
+                        ConfigError::Parse(why) => What::ConfigLoad(why.clone()),
+                        ConfigError::Invalid(why) => What::ConfigValidation(why.clone()),
+                    },
+                );
                 None
             }
         });
         machine.happened("", What::Sequence("initialize", true));
         machine.happened("", What::Sequence("initialize", false));
+        if let Some(staged) = disk.meta.staged.clone() {
+            // Whatever becomes of it: the boot after this one doesn't try again.
+            self.unstage();
+            return self.staged_upgrade(&staged).await;
+        }
         let config = match config {
             Some(config) => config,
             None => match self.maintenance(commands).await {
@@ -139,17 +165,46 @@ impl Boot {
         let machine = &self.machine;
         let links = self.links(None);
         let uuid = machine.world().random_uuid();
+        // Only what an upgrade brought is to be blamed.
+        let sick = disk.meta.fallback.is_some() && machine.world().goes_wrong(machine.vmid(), Fault::NeverReady);
         machine.update(|state| {
             state.boot_id = uuid;
             state.booted = SystemTime::now();
             state.recipe = Some(disk.marker.recipe.clone());
             state.links = links;
             state.disk_bytes = disk.bytes;
+            state.slot = disk.meta.boot;
+            (state.sick, state.unproven) = (sick, disk.meta.fallback.is_some());
         });
         let recipe = &disk.marker.recipe;
-        machine.says(&format!("Linux version 6.12.57-talos (Talos {})", recipe.version));
+        let kernel = versions::kernel(Version::of(&recipe.version));
+        machine.says(&format!("Linux version {kernel} (Talos {})", recipe.version));
         machine.says(&format!("Command line: talos.platform=nocloud {}", recipe.kernel_args.join(" ")));
         machine.says(&format!("[talos] schematic {}", recipe.schematic));
+    }
+
+    /// The slot that booted before, if the one that doesn't boot is an upgrade's.
+    fn fall_back(&self) -> bool {
+        let revert = || -> Result<bool, DiskError> {
+            let mut meta = disk::meta(&self.path())?;
+            let Some(old) = meta.fallback.take() else { return Ok(false) };
+            let console = format!("error: boot entry {} failed, falling back to {}", meta.boot.as_str(), old.as_str());
+            self.machine.world().console(self.machine.vmid(), &console);
+            meta.boot = old;
+            disk::store_meta(&self.path(), &meta)?;
+            Ok(true)
+        };
+        revert().unwrap_or(false)
+    }
+
+    fn unstage(&self) {
+        let forgotten = disk::meta(&self.path()).and_then(|mut meta| {
+            meta.staged = None;
+            disk::store_meta(&self.path(), &meta)
+        });
+        if let Err(error) = forgotten {
+            self.machine.says(&format!("[talos] {}", chain(&error)));
+        }
     }
 
     /// The network cards with what is configured or leased.
@@ -197,8 +252,8 @@ impl Boot {
                     machine.update(|state| (state.stage, state.api) = (Stage::Booting, Api::Silent));
                     return Ok(config);
                 }
-                Some(Command::Bootstrap(_) | Command::LeaveEtcd) => {}
-                Some(other) => return Err(self.down(other).await),
+                Some(Command::Bootstrap(_) | Command::LeaveEtcd | Command::Service(..)) => {}
+                Some(other) => return Err(self.down(other, commands).await),
             }
         }
     }
@@ -241,30 +296,85 @@ impl Boot {
 
     async fn configured(&self, mut config: Arc<NodeConfig>, commands: &mut Commands) -> End {
         let machine = &self.machine;
+        // What comes back, and when, after a configuration that is only tried.
+        let mut trial: Option<(Instant, Arc<NodeConfig>)> = None;
         loop {
             let links = self.links(Some(&config));
             machine.update(|state| {
                 state.links = links;
                 state.config = Some(config.clone());
+                state.busy = None;
             });
+            let over = trial.as_ref().map(|(over, _)| *over);
             let command = tokio::select! {
                 never = self.work(&config) => match never {},
                 command = next(commands, machine) => command,
+                () = until(over) => {
+                    if let Some((_, old)) = trial.take() {
+                        machine.says("[talos] rolling back the configuration: it was only tried");
+                        config = old;
+                    }
+                    continue;
+                }
             };
             match command {
                 None => return End::Dead,
-                Some(Command::Apply { config: new, reboot }) => {
-                    if let Err(error) = self.keep(&new) {
+                Some(Command::Apply { config: new, when }) => {
+                    let persists = !matches!(when, Apply::Try(_));
+                    if persists && let Err(error) = self.keep(&new) {
                         machine.says(&format!("[talos] {}", chain(&error)));
                     }
-                    if reboot {
-                        return self.down(Command::Reboot { actor: String::new() }).await;
+                    match when {
+                        Apply::Now => (config, trial) = (new, None),
+                        Apply::Try(seconds) => {
+                            let back = trial.map_or(config, |(_, old)| old);
+                            trial = Some((Instant::now() + Duration::from_secs_f64(seconds.clamp(0.0, 1e6)), back));
+                            config = new;
+                        }
+                        Apply::Staged => {
+                            machine.update(|state| state.staged = Some(new));
+                        }
+                        Apply::Reboot => {
+                            machine.update(|state| state.busy = None);
+                            let reboot = Command::Reboot { actor: String::new(), restart: Restart::Kexec };
+                            return self.down(reboot, commands).await;
+                        }
                     }
-                    config = new;
+                    if persists && when != Apply::Staged {
+                        machine.update(|state| state.staged = None);
+                    }
                 }
                 Some(Command::Bootstrap(_)) => {}
                 Some(Command::LeaveEtcd) => self.leave_etcd(),
-                Some(other) => return self.down(other).await,
+                Some(Command::Service(id, turn)) => self.turn(&id, turn).await,
+                Some(other) => return self.down(other, commands).await,
+            }
+        }
+    }
+
+    /// Starts or stops a service because somebody asked for it.
+    async fn turn(&self, id: &str, turn: Turn) {
+        let machine = &self.machine;
+        if turn != Turn::On {
+            machine.service(id, ServiceState::Stopping, None, "Service stopping");
+            if id == "etcd" {
+                machine.room().stop_services(machine);
+            }
+            machine.world().clock().sleep(TURN).await;
+            machine.service(id, ServiceState::Finished, None, "Service finished successfully");
+        }
+        if turn == Turn::Off {
+            return;
+        }
+        match id {
+            // These start by themselves once they are found stopped.
+            "kubelet" => machine.update(|state| state.kubelet = None),
+            "etcd" => machine.update(|state| {
+                state.services.remove("etcd");
+            }),
+            _ => {
+                machine.service(id, ServiceState::Preparing, None, "Running pre state");
+                machine.service(id, ServiceState::Running, Some(true), "Health check successful");
             }
         }
     }
@@ -276,6 +386,9 @@ impl Boot {
         let fresh = machine.see(|state| state.api != Api::Configured);
         if fresh {
             machine.happened("", What::Sequence("boot", true));
+            let (name, addresses) =
+                machine.see(|state| (state.hostname(), state.addresses().map(|one| one.to_string()).collect()));
+            machine.happened("", What::Address(name, addresses));
             for id in ["machined", "containerd", "udevd", "syslogd"] {
                 machine.service(id, ServiceState::Running, Some(true), "Health check successful");
             }
@@ -287,88 +400,60 @@ impl Boot {
             });
             self.tell_agent();
             machine.service("cri", ServiceState::Running, Some(true), "Health check successful");
-            self.sleep(KUBELET).await;
-            machine.service("kubelet", ServiceState::Running, Some(true), "Health check successful");
         }
         if config.machine_type() == MachineType::ControlPlane {
-            if machine.see(|state| state.membership.is_none()) {
-                machine.service("trustd", ServiceState::Running, Some(true), "Health check successful");
-                self.etcd(config).await;
-            }
-            if machine.see(|state| !state.kubernetes) {
-                self.sleep(API_SERVER).await;
-                while let Err(error) = self.control_plane(config).await {
-                    tracing::debug!(%error, "the API server can't start yet");
-                    self.wait().await;
-                }
-            }
             tokio::select! {
-                never = self.node(config) => never,
+                never = self.kubelet(config) => never,
+                never = self.lead(config) => never,
                 never = self.watch_etcd() => never,
                 never = self.share(config) => never,
             }
         } else {
-            self.node(config).await
+            self.kubelet(config).await
         }
+    }
+
+    /// The kubelet, and the node it speaks for.
+    async fn kubelet(&self, config: &NodeConfig) -> std::convert::Infallible {
+        self.start_kubelet(config).await;
+        self.node(config).await
+    }
+
+    /// etcd and the API server, then whatever of the control plane changes.
+    async fn lead(&self, config: &NodeConfig) -> std::convert::Infallible {
+        let machine = &self.machine;
+        let starts = machine.see(|state| state.static_pods.is_empty());
+        if machine.see(|state| state.membership.is_none()) {
+            machine.service("trustd", ServiceState::Running, Some(true), "Health check successful");
+            self.etcd(config).await;
+        }
+        if starts {
+            self.sleep(API_SERVER).await;
+        }
+        if machine.see(|state| !state.kubernetes && state.static_pods.is_empty()) {
+            while let Err(error) = self.control_plane(config).await {
+                tracing::debug!(%error, "the API server can't start yet");
+                machine.update(|state| state.static_pods.clear());
+                self.wait().await;
+            }
+        } else if machine.see(|state| !state.kubernetes && state.static_pods.values().all(|pod| pod.ready)) {
+            // etcd was away for a while.
+            machine.update(|state| state.kubernetes = true);
+        }
+        self.render(config).await
     }
 
     /// Waits a little for what depends on others; never no time at all.
     pub(super) async fn wait(&self) {
         self.machine.world().clock().sleep(1.0).await;
     }
+}
 
-    /// The way down.
-    async fn down(&self, command: Command) -> End {
-        let machine = &self.machine;
-        let (stage, sequence, actor) = match &command {
-            Command::Reboot { actor } => (Stage::Rebooting, "reboot", actor.clone()),
-            Command::Reset { actor, .. } => (Stage::Resetting, "reset", actor.clone()),
-            Command::Shutdown { actor } => (Stage::ShuttingDown, "shutdown", actor.clone()),
-            Command::Apply { .. } | Command::Bootstrap(_) | Command::LeaveEtcd => return End::Reboot,
-        };
-        machine.happened(&actor, What::Sequence(sequence, true));
-        machine.update(|state| state.stage = stage);
-        machine.says(&format!("[talos] {sequence} sequence: {sequence}"));
-        let world = machine.world();
-        world.clock().sleep(SHUTDOWN / 2.0).await;
-        if let Command::Reset { graceful: true, .. } = &command
-            && let Some(client) = machine.see(|state| state.membership.clone())
-        {
-            let _ = client.forfeit();
-            match client.change(Change::Remove(client.id)).await {
-                Ok(_) => machine.says("[talos] left etcd"),
-                Err(error) => machine.says(&format!("[talos] leaving etcd failed: {error}")),
-            }
-        }
-        machine.happened(&actor, What::Task("stopAllServices"));
-        machine.room().stop_services(machine);
-        world.clock().sleep(SHUTDOWN / 2.0).await;
-        world.set_guest(machine.vmid(), None);
-        match command {
-            Command::Reset { wipe, reboot, .. } => {
-                machine.room().leave(machine);
-                if let Err(error) = self.wipe(&wipe) {
-                    machine.says(&format!("[talos] reset failed: {}", chain(&error)));
-                }
-                if reboot { End::Reboot } else { End::PowerOff }
-            }
-            Command::Shutdown { .. } => End::PowerOff,
-            _ => End::Reboot,
-        }
-    }
-
-    fn wipe(&self, wipe: &Wipe) -> Result<(), DiskError> {
-        match wipe {
-            Wipe::Disk => disk::erase(&self.path()),
-            Wipe::Partitions(labels) => labels.iter().try_for_each(|label| match label.as_str() {
-                "STATE" => disk::wipe(&self.path(), Keep::Config),
-                "EPHEMERAL" => etcd::forget(&self.path()).map_err(|error| match error {
-                    etcd::KeptError::Disk(error) => error,
-                    _ => DiskError::Record { label: "EPHEMERAL", why: "it can't be wiped" },
-                }),
-                _ => Ok(()),
-            }),
-        }
+/// Until that moment; for ever without one.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
 

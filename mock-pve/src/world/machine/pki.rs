@@ -12,6 +12,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::config::Authority;
 
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// Why a certificate can't be made.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
@@ -73,12 +75,17 @@ impl Kind {
 
 /// Issues a certificate for `subject`, signed by `authority`, for `days`.
 pub fn issue(authority: &Authority, kind: Kind, subject: Subject<'_>, days: u64) -> Result<Identity, PkiError> {
+    issue_for(authority, kind, subject, Duration::from_secs(days * 86_400))
+}
+
+/// The same for any time; no more than a hundred years.
+pub fn issue_for(authority: &Authority, kind: Kind, subject: Subject<'_>, time: Duration) -> Result<Identity, PkiError> {
     let invalid = |error: &dyn std::fmt::Display| PkiError::Authority(error.to_string());
     let pem = authority.key.replace("ED25519 PRIVATE KEY", "PRIVATE KEY");
     let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| invalid(&error))?;
     let key = KeyPair::try_from(&der).map_err(|error| invalid(&error))?;
     let issuer = Issuer::from_ca_cert_pem(&authority.certificate, key).map_err(|error| invalid(&error))?;
-    leaf(&issuer, kind, subject, days)
+    leaf(&issuer, kind, subject, time.min(Duration::from_secs(36_500 * 86_400)))
 }
 
 /// A server certificate from an authority that is forgotten at once: maintenance mode.
@@ -90,15 +97,15 @@ pub fn throw_away(names: Vec<String>) -> Result<Identity, PkiError> {
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, "talos");
     let issuer = Issuer::new(params, key);
-    leaf(&issuer, Kind::Ed25519, Subject::Server { name: "maintenance-service.talos.dev", names }, 1)
+    leaf(&issuer, Kind::Ed25519, Subject::Server { name: "maintenance-service.talos.dev", names }, DAY)
 }
 
-fn leaf(issuer: &Issuer<'_, KeyPair>, kind: Kind, subject: Subject<'_>, days: u64) -> Result<Identity, PkiError> {
+fn leaf(issuer: &Issuer<'_, KeyPair>, kind: Kind, subject: Subject<'_>, time: Duration) -> Result<Identity, PkiError> {
     let key = KeyPair::generate_for(kind.algorithm())?;
     let mut params = CertificateParams::default();
     let now = SystemTime::now();
     params.not_before = (now - Duration::from_mins(1)).into();
-    params.not_after = (now + Duration::from_secs(days * 86_400)).into();
+    params.not_after = (now + time).into();
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.use_authority_key_identifier_extension = true;
     params.distinguished_name = DistinguishedName::new();

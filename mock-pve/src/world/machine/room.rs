@@ -76,7 +76,7 @@ impl Room {
                 Power::Off { vmid } => self.power_off(vmid),
                 Power::Shutdown { vmid } => {
                     if let Some(machine) = self.machine(vmid) {
-                        machine.command(Command::Shutdown { actor: String::new() });
+                        machine.command(Command::Shutdown { actor: String::new(), force: true });
                     }
                 }
             }

@@ -12,10 +12,13 @@ use tokio::sync::{mpsc, watch};
 use super::config::{MachineType, NodeConfig};
 use super::room::Room;
 use super::versions::Version;
-use crate::disk::Recipe;
+use crate::disk::{Recipe, Slot};
 use crate::etcd::{Check, Client};
 use crate::world::World;
 use crate::world::power::Boot;
+
+/// The static pods of a control plane.
+pub const COMPONENTS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
 /// Talos keeps about that many events.
 const EVENTS: usize = 1000;
@@ -29,6 +32,10 @@ pub enum Stage {
     Maintenance,
     /// Up.
     Running,
+    /// Writing another version to its disk.
+    Upgrading,
+    /// The same, at the beginning of a boot.
+    Installing,
     /// On its way down and up again.
     Rebooting,
     /// On its way down.
@@ -44,6 +51,8 @@ impl Stage {
             Self::Booting => "booting",
             Self::Maintenance => "maintenance",
             Self::Running => "running",
+            Self::Upgrading => "upgrading",
+            Self::Installing => "installing",
             Self::Rebooting => "rebooting",
             Self::ShuttingDown => "shutting down",
             Self::Resetting => "resetting",
@@ -69,8 +78,12 @@ pub enum ServiceState {
     Waiting,
     /// Fetches its image, or waits to be told how to begin.
     Preparing,
+    /// Its process starts.
+    Starting,
     /// Runs.
     Running,
+    /// Its process is told to end.
+    Stopping,
     /// Stopped on purpose.
     Finished,
     /// Stopped by an error.
@@ -83,7 +96,9 @@ impl ServiceState {
         match self {
             Self::Waiting => "Waiting",
             Self::Preparing => "Preparing",
+            Self::Starting => "Starting",
             Self::Running => "Running",
+            Self::Stopping => "Stopping",
             Self::Finished => "Finished",
             Self::Failed => "Failed",
         }
@@ -134,6 +149,19 @@ pub struct Happened {
     pub actor: String,
     /// What.
     pub what: What,
+    /// When.
+    pub at: SystemTime,
+}
+
+/// Why a sequence didn't go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// It failed.
+    Fatal,
+    /// Another one runs.
+    Locked,
+    /// Another one took over.
+    Canceled,
 }
 
 /// Kinds of events.
@@ -141,12 +169,24 @@ pub struct Happened {
 pub enum What {
     /// A sequence began (`true`) or ended.
     Sequence(&'static str, bool),
-    /// A task began.
-    Task(&'static str),
+    /// A sequence didn't go through.
+    SequenceError(&'static str, Stopped, String),
+    /// A phase of a sequence began (`true`) or ended.
+    Phase(String, bool),
+    /// A task of a phase began (`true`) or ended.
+    Task(String, bool),
     /// The machine's stage or readiness changed.
     Status(Status),
-    /// A service changed its state.
-    Service(String, ServiceState, String),
+    /// A service changed its state or its health.
+    Service(String, ServiceState, String, Option<bool>),
+    /// The kernel is about to restart, with that command.
+    Restart(i64),
+    /// The configuration on the disk can't be read.
+    ConfigLoad(String),
+    /// The configuration on the disk is refused.
+    ConfigValidation(String),
+    /// The machine's name and addresses.
+    Address(String, Vec<String>),
 }
 
 /// Stage, readiness, and what is missing.
@@ -160,29 +200,87 @@ pub struct Status {
     pub unmet: Vec<(&'static str, String)>,
 }
 
+/// When a new configuration counts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Apply {
+    /// Now, and for the next boots.
+    Now,
+    /// After the reboot that follows.
+    Reboot,
+    /// After the next reboot, whenever that is.
+    Staged,
+    /// Now; the old one comes back after that many seconds unless another one comes first.
+    Try(f64),
+}
+
+/// How a machine restarts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Restart {
+    /// By kexec.
+    #[default]
+    Kexec,
+    /// Through the firmware.
+    PowerCycle,
+    /// At once, without stopping anything.
+    Force,
+}
+
+/// A legacy upgrade, whose image is known to be good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upgrade {
+    /// The image, as it was named.
+    pub image: String,
+    /// What it installs.
+    pub recipe: Recipe,
+    /// EPHEMERAL is kept, where a Talos asks.
+    pub preserve: bool,
+    /// The next boot does it.
+    pub stage: bool,
+    /// How it restarts.
+    pub restart: Restart,
+}
+
 /// What a machine is told to do.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Take this configuration, now and for the next boots; reboot afterwards if asked.
+    /// Take this configuration.
     Apply {
         /// The configuration.
         config: Arc<NodeConfig>,
-        /// A reboot follows.
-        reboot: bool,
+        /// When it counts.
+        when: Apply,
     },
     /// Begin a new etcd cluster.
     Bootstrap(Bootstrap),
     /// Stop etcd and forget its data: the machine left the cluster.
     LeaveEtcd,
+    /// Start, stop or restart a service.
+    Service(String, Turn),
     /// Reboot.
     Reboot {
         /// The call behind it.
         actor: String,
+        /// How.
+        restart: Restart,
+    },
+    /// Boot the other slot.
+    Rollback {
+        /// The call behind it.
+        actor: String,
+    },
+    /// Install another version and boot it.
+    Upgrade {
+        /// The call behind it.
+        actor: String,
+        /// What and how.
+        upgrade: Box<Upgrade>,
     },
     /// Switch off.
     Shutdown {
         /// The call behind it; empty for the power button.
         actor: String,
+        /// Pods aren't evicted first.
+        force: bool,
     },
     /// Forget, then reboot or switch off.
     Reset {
@@ -197,11 +295,24 @@ pub enum Command {
     },
 }
 
+/// What is done to a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It starts.
+    On,
+    /// It stops.
+    Off,
+    /// It stops and starts.
+    OffAndOn,
+}
+
 /// What a reset wipes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wipe {
     /// The whole system disk: it won't boot again.
     Disk,
+    /// Nothing of the system disk.
+    Nothing,
     /// These partitions.
     Partitions(Vec<String>),
 }
@@ -229,8 +340,8 @@ pub struct State {
     pub services: BTreeMap<String, Service>,
     /// What happened since it booted.
     pub events: VecDeque<Happened>,
-    /// The kernel's log.
-    pub dmesg: Vec<String>,
+    /// The kernel's log: when, what.
+    pub dmesg: Vec<(SystemTime, String)>,
     /// Its place in etcd.
     pub membership: Option<Client>,
     /// Its API server answers.
@@ -241,6 +352,48 @@ pub struct State {
     pub bootstrapping: Option<Bootstrap>,
     /// Size of its system disk.
     pub disk_bytes: u64,
+    /// The slot it booted.
+    pub slot: Slot,
+    /// The sequence that runs now, if it is one that takes the machine down.
+    pub sequence: Option<&'static str>,
+    /// Somebody writes boot files, or applies a configuration.
+    pub busy: Option<&'static str>,
+    /// A configuration that counts from the next boot on.
+    pub staged: Option<Arc<NodeConfig>>,
+    /// The image that the kubelet runs, once it does.
+    pub kubelet: Option<String>,
+    /// Its static pods by component, as they were rendered last.
+    pub static_pods: BTreeMap<&'static str, StaticPod>,
+    /// The images it pulled: namespace, name.
+    pub images: BTreeMap<(&'static str, String), Pulled>,
+    /// It boots, and doesn't get ready.
+    pub sick: bool,
+    /// It booted what an upgrade brought, and wasn't ready yet.
+    pub unproven: bool,
+}
+
+/// A static pod of a control plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticPod {
+    /// Its image.
+    pub image: String,
+    /// Its extra arguments: name, value.
+    pub args: Vec<(String, String)>,
+    /// Counts its configurations.
+    pub version: u64,
+    /// Its container runs and answers.
+    pub ready: bool,
+}
+
+/// An image in a machine's store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pulled {
+    /// Its digest.
+    pub digest: String,
+    /// Its size.
+    pub bytes: i64,
+    /// When it was pulled.
+    pub at: SystemTime,
 }
 
 /// A machine; clones are the same one.
@@ -275,6 +428,15 @@ impl Machine {
             node_ready: false,
             bootstrapping: None,
             disk_bytes: 0,
+            slot: Slot::A,
+            sequence: None,
+            busy: None,
+            staged: None,
+            kubelet: None,
+            static_pods: BTreeMap::new(),
+            images: BTreeMap::new(),
+            sick: false,
+            unproven: false,
         };
         let inner = Inner { boot, room, state: Mutex::new(state), commands, changed: watch::channel(0).0 };
         (Self(Arc::new(inner)), receiver)
@@ -344,7 +506,7 @@ impl Machine {
 
     /// A line of the kernel's log and of the serial console.
     pub fn says(&self, line: &str) {
-        self.update(|state| state.dmesg.push(line.to_owned()));
+        self.update(|state| state.dmesg.push((SystemTime::now(), line.to_owned())));
         self.world().console(self.vmid(), line);
     }
 
@@ -358,7 +520,7 @@ impl Machine {
             });
             (service.state, service.healthy) = (to, healthy);
             service.events.push((to, message.to_owned(), SystemTime::now()));
-            push(&mut state.events, "", What::Service(id.to_owned(), to, message.to_owned()));
+            push(&mut state.events, "", What::Service(id.to_owned(), to, message.to_owned(), healthy));
         });
         self.world().console(self.vmid(), &format!("[talos] service[{id}]({}): {message}", to.as_str()));
     }
@@ -422,8 +584,15 @@ impl State {
             if !down.is_empty() {
                 unmet.push(("services", down.join(", ")));
             }
-            if control_plane && !self.kubernetes {
-                unmet.push(("staticPods", "kube-system/kube-apiserver not ready".to_owned()));
+            if control_plane {
+                if !self.kubernetes || self.static_pods.values().any(|pod| !pod.ready) {
+                    let down: Vec<String> = COMPONENTS
+                        .iter()
+                        .filter(|name| !self.kubernetes || self.static_pods.get(*name).is_some_and(|pod| !pod.ready))
+                        .map(|name| format!("kube-system/{name}-{} not ready", self.hostname()))
+                        .collect();
+                    unmet.push(("staticPods", down.join(", ")));
+                }
             }
             if !self.node_ready {
                 unmet.push(("nodeReady", format!("node \"{}\" status is not available yet", self.hostname())));
@@ -434,14 +603,14 @@ impl State {
 }
 
 fn push(events: &mut VecDeque<Happened>, actor: &str, what: What) {
-    events.push_back(Happened { id: event_id(), actor: actor.to_owned(), what });
+    events.push_back(Happened { id: event_id(), actor: actor.to_owned(), what, at: SystemTime::now() });
     if events.len() > EVENTS {
         events.pop_front();
     }
 }
 
 /// A time-ordered id of 20 characters, 0-9 and a-v, as Talos' (xid).
-fn event_id() -> String {
+pub fn event_id() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let count = COUNT.fetch_add(1, Ordering::Relaxed);

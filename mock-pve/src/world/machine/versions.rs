@@ -23,6 +23,26 @@ impl Version {
     pub fn full_maintenance_api(self) -> bool {
         self.minor >= 13
     }
+
+    /// Since 1.13 upgrades are made of steps that the client puts together; the older call stays.
+    pub fn has_lifecycle(self) -> bool {
+        self.minor >= 13
+    }
+
+    /// Before 1.8 an upgrade wipes EPHEMERAL unless it is told not to.
+    pub fn wipes_on_upgrade(self) -> bool {
+        self.minor < 8
+    }
+
+    /// Since 1.12.9 `preserve` also skips what an upgrade asks of etcd.
+    pub fn preserve_skips_etcd(self) -> bool {
+        self >= Self { minor: 12, patch: 9 }
+    }
+
+    /// Whether a second configuration that comes while one is applied is refused (1.12.9, 1.13.5).
+    pub fn applies_one_by_one(self) -> bool {
+        self.minor >= 14 || self.minor == 13 && self.patch >= 5 || self.minor == 12 && self.patch >= 9
+    }
 }
 
 impl fmt::Display for Version {
@@ -116,4 +136,82 @@ const DOCUMENTS: &[(u32, &[&str])] = &[
             "VRFConfig",
         ],
     ),
+    (
+        14,
+        &[
+            "BGPInstanceConfig",
+            "CRIBaseRuntimeSpecConfig",
+            "CRICustomizationConfig",
+            "ContainerConfig",
+            "DiscoveryIdentityConfig",
+            "DiscoveryServiceConfig",
+            "EtcFileConfig",
+            "FilesystemScrubConfig",
+            "FilesystemTrimConfig",
+            "HTTPProbeConfig",
+            "KernelModuleConfig",
+            "KubeAPIServerConfig",
+            "KubeControllerManagerConfig",
+            "KubeProxyConfig",
+            "KubeSchedulerConfig",
+            "KubeletConfig",
+            "LVMLogicalVolumeConfig",
+            "LVMVolumeGroupConfig",
+            "RAIDArrayConfig",
+            "SecurityProfileConfig",
+            "SysctlConfig",
+            "SysfsConfig",
+            "UdevRulesConfig",
+            "UnattendedInstallConfig",
+            "VethConfig",
+        ],
+    ),
 ];
+
+/// The newest Kubernetes that a Talos brings by itself.
+pub fn default_kubernetes(talos: Version) -> &'static str {
+    match talos.minor {
+        0..=5 => "1.28.7",
+        6 => "1.29.3",
+        7 => "1.30.3",
+        8 => "1.31.2",
+        9 => "1.32.4",
+        10 => "1.33.6",
+        11 => "1.34.1",
+        12 => "1.35.4",
+        13 => "1.36.3",
+        _ => "1.37.0",
+    }
+}
+
+/// The kernel of a Talos.
+pub(super) fn kernel(talos: Version) -> String {
+    let line = match talos.minor {
+        0..=6 => "6.1",
+        7..=8 => "6.6",
+        9..=13 => "6.12",
+        _ => "6.18",
+    };
+    format!("{line}.{}-talos", 20 + talos.minor * 2 + talos.patch)
+}
+
+/// Whether the installer of a Talos lets a host of another version become one (pkg/machinery/compatibility).
+pub(super) fn check_upgrade(host: Version, to: Version) -> Result<(), String> {
+    let (oldest, newest) = match to.minor {
+        2 => (0, 3),
+        3 => (0, 5),
+        4 => (0, 6),
+        5..=8 => (to.minor - 3, to.minor + 2),
+        9 => (8, 11),
+        10 => (8, 12),
+        11..=15 => (to.minor - 2, to.minor + 2),
+        _ => return Err(format!("upgrades to version {to} are not supported")),
+    };
+    if host.minor < oldest {
+        return Err(format!("host version {host} is too old to upgrade to Talos {to}"));
+    }
+    if host.minor >= newest {
+        return Err(format!("host version {host} is too new to downgrade to Talos {to}"));
+    }
+    Ok(())
+}

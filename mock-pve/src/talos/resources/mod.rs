@@ -1,0 +1,194 @@
+//! A machine's resources, made from its state when somebody asks.
+//!
+//! Start at [`list`]; `types.rs` says which types there are, the other files make their resources.
+
+mod block;
+mod kubernetes;
+mod network;
+mod runtime;
+mod types;
+mod wire;
+
+use prost::Message as _;
+use serde_json::{Value, json};
+
+use self::wire::Proto;
+use super::proto::cosi::resource as api;
+use crate::world::machine::{Machine, State};
+
+pub(super) use runtime::command_line;
+pub(super) use types::Type;
+use types::NAMESPACES;
+
+/// A resource.
+pub(super) struct Item {
+    pub(super) kind: &'static str,
+    pub(super) namespace: &'static str,
+    pub(super) id: String,
+    /// Its version, where that counts something; else it follows from the content.
+    pub(super) version: Option<u64>,
+    pub(super) yaml: String,
+    pub(super) proto: Vec<u8>,
+}
+
+/// Makes resources of one type.
+struct Maker(&'static Type);
+
+impl Maker {
+    fn item(&self, id: &str, value: &Value) -> Item {
+        self.typed(id, value, Proto::default())
+    }
+
+    /// One that clients decode by its type, too.
+    fn typed(&self, id: &str, value: &Value, proto: Proto) -> Item {
+        Item {
+            kind: self.0.name,
+            namespace: self.0.namespace,
+            id: id.to_owned(),
+            version: None,
+            yaml: serde_saphyr::to_string(value).unwrap_or_default(),
+            proto: proto.finish(),
+        }
+    }
+}
+
+/// The type with that name, if this Talos has it.
+pub(super) fn kind_of(machine: &Machine, name: &str) -> Option<&'static Type> {
+    let minor = machine.see(|state| state.version().minor);
+    types::TYPES.iter().find(|kind| kind.name == name && kind.since <= minor)
+}
+
+/// Whether there is such a namespace.
+pub(super) fn is_namespace(name: &str) -> bool {
+    NAMESPACES.contains(&name)
+}
+
+/// All resources of a type.
+pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
+    match kind.name {
+        "ResourceDefinitions.meta.cosi.dev" => {
+            let minor = machine.see(|state| state.version().minor);
+            types::TYPES.iter().filter(|one| one.since <= minor).map(|one| definition(one, minor)).collect()
+        }
+        "Namespaces.meta.cosi.dev" => {
+            let maker = Maker(kind);
+            let describe = |name: &&str| {
+                let text = format!("{name} resources");
+                maker.typed(name, &json!({ "description": text }), Proto::default().text(1, &text))
+            };
+            NAMESPACES.iter().map(describe).collect()
+        }
+        "MachineConfigs.config.talos.dev" => {
+            let (active, staged, minor) =
+                machine.see(|state| (state.config.clone(), state.staged.clone(), state.version().minor));
+            let Some(active) = active else { return Vec::new() };
+            let mut all = Vec::new();
+            if minor >= 10 {
+                all.push(machine_config(kind, "persistent", staged.as_ref().unwrap_or(&active).text()));
+            }
+            all.push(machine_config(kind, "v1alpha1", active.text()));
+            all
+        }
+        name if name.ends_with(".net.talos.dev") => network::list(machine, kind),
+        name if name.ends_with(".block.talos.dev") => block::list(machine, kind),
+        name if name.ends_with(".kubernetes.talos.dev") || name.ends_with(".etcd.talos.dev") => {
+            kubernetes::list(machine, kind)
+        }
+        _ => runtime::list(machine, kind),
+    }
+}
+
+/// The system disk's name.
+fn disk_name(machine: &Machine) -> &'static str {
+    if machine.hardware().disk_key.starts_with("virtio") { "vda" } else { "sda" }
+}
+
+/// Its YAML is a string that holds the configuration.
+fn machine_config(kind: &'static Type, id: &str, text: &str) -> Item {
+    let indented: Vec<String> =
+        text.lines().map(|line| if line.is_empty() { String::new() } else { format!("    {line}") }).collect();
+    let proto = Proto::default().bytes(1, text.as_bytes());
+    Item { yaml: format!("|\n{}\n", indented.join("\n")), ..Maker(kind).typed(id, &Value::Null, proto) }
+}
+
+fn definition(kind: &'static Type, minor: u32) -> Item {
+    let lower = kind.name.to_lowercase();
+    let plural = lower.split('.').next().unwrap_or_default().to_owned();
+    let mut aliases: Vec<String> = kind.aliases.iter().map(|alias| (*alias).to_owned()).collect();
+    aliases.push(kind.display.to_lowercase());
+    aliases.push(plural);
+    let mut all = aliases.clone();
+    // `members.cluster`, `members.cluster.talos`: every shorter form of the id.
+    let mut rest = lower.as_str();
+    while let Some((shorter, _)) = rest.rsplit_once('.') {
+        if shorter.contains('.') {
+            all.push(shorter.to_owned());
+        }
+        rest = shorter;
+    }
+    for list in [&mut aliases, &mut all] {
+        list.sort();
+        list.dedup();
+    }
+    let print_columns = kind.columns.iter().map(|(name, path)| api::resource_definition_spec::PrintColumn {
+        name: (*name).to_owned(),
+        json_path: (*path).to_owned(),
+    });
+    let sensitivity = if kind.is_sensitive(minor) {
+        api::resource_definition_spec::Sensitivity::Sensitive
+    } else {
+        api::resource_definition_spec::Sensitivity::NonSensitive
+    };
+    let spec = api::ResourceDefinitionSpec {
+        resource_type: kind.name.to_owned(),
+        display_type: kind.display.to_owned(),
+        default_namespace: kind.namespace.to_owned(),
+        aliases: aliases.clone(),
+        all_aliases: all.clone(),
+        print_columns: print_columns.collect(),
+        sensitivity: sensitivity.into(),
+    };
+    let columns: Vec<Value> =
+        kind.columns.iter().map(|(name, path)| json!({ "name": name, "jsonPath": path })).collect();
+    let yaml = json!({ "type": kind.name, "displayType": kind.display, "defaultNamespace": kind.namespace,
+        "aliases": aliases, "allAliases": all, "printColumns": columns,
+        "sensitivity": if kind.is_sensitive(minor) { "sensitive" } else { "" } });
+    Item {
+        kind: "ResourceDefinitions.meta.cosi.dev",
+        namespace: "meta",
+        id: lower,
+        version: Some(1),
+        yaml: serde_saphyr::to_string(&yaml).unwrap_or_default(),
+        proto: spec.encode_to_vec(),
+    }
+}
+
+fn pretty(bytes: u64) -> String {
+    let gigabytes = bytes / 1_000_000_000;
+    if gigabytes > 0 { format!("{gigabytes} GB") } else { format!("{} MB", bytes / 1_000_000) }
+}
+
+/// All addresses of a machine, without their prefixes.
+fn addresses(state: &State) -> Vec<String> {
+    state.addresses().map(|address| address.to_string()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn no_two_types_share_a_name() {
+        let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+        for kind in types::TYPES {
+            let item = definition(kind, 14);
+            let spec = api::ResourceDefinitionSpec::decode(item.proto.as_slice()).unwrap();
+            for alias in spec.all_aliases.into_iter().chain([item.id]) {
+                let other = seen.insert(alias.clone(), kind.name);
+                assert_eq!(other, None, "{alias} is a name of {} too", kind.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Plans of upgrades, by example.
