@@ -193,7 +193,7 @@ pub fn holds(budgets: &[Budget], pods: &[Pod]) -> Vec<Hold> {
 impl Client {
     /// All budgets of the cluster.
     pub async fn budgets(&self) -> Result<Vec<Budget>, K8sError> {
-        self.list("/apis/policy/v1/poddisruptionbudgets").await
+        self.list_served("/apis/policy/v1/poddisruptionbudgets").await
     }
 }
 

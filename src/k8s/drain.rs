@@ -265,7 +265,7 @@ impl Client {
 
     /// Volumes that are attached to the node and needed by no pod that stays on it: `PersistentVolume` names.
     pub async fn volumes_to_detach(&self, node: &str) -> Result<BTreeSet<String>, K8sError> {
-        let attachments: Vec<Attachment> = self.list("/apis/storage.k8s.io/v1/volumeattachments").await?;
+        let attachments: Vec<Attachment> = self.list_served("/apis/storage.k8s.io/v1/volumeattachments").await?;
         let here = attachments.into_iter().filter(|attachment| attachment.spec.node_name == node);
         let mut volumes: BTreeSet<String> = here.filter_map(|found| found.spec.source.persistent_volume_name).collect();
         if volumes.is_empty() {

@@ -123,6 +123,14 @@ impl Client {
         }
     }
 
+    /// All objects of a kind; none where the server doesn't serve the kind.
+    pub(super) async fn list_served<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<Vec<T>, K8sError> {
+        match self.list(path).await {
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            other => other,
+        }
+    }
+
     /// The UID of a namespace; none where there is no such namespace.
     pub async fn namespace_uid(&self, name: &str) -> Result<Option<String>, K8sError> {
         let path = format!("/api/v1/namespaces/{}", escaped(name));

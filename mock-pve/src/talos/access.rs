@@ -13,7 +13,13 @@ use crate::world::machine::pki::{self, Kind, Subject};
 
 /// Roles that a certificate may carry (Talos, pkg/machinery/role).
 const ROLES: &[&str] = &[
-    "os:admin", "os:operator", "os:reader", "os:etcd:backup", "os:image:verifier", "os:meta:writer", "os:impersonator",
+    "os:admin",
+    "os:operator",
+    "os:reader",
+    "os:etcd:backup",
+    "os:image:verifier",
+    "os:meta:writer",
+    "os:impersonator",
 ];
 
 pub(super) fn generate(
@@ -26,8 +32,7 @@ pub(super) fn generate(
     let config = machine.see(|state| state.config.clone());
     let config = config.ok_or_else(|| Status::failed_precondition("no configuration yet"))?;
     let authority = config.os_ca();
-    let roles: Vec<&str> =
-        request.roles.iter().map(String::as_str).filter(|role| ROLES.contains(role)).collect();
+    let roles: Vec<&str> = request.roles.iter().map(String::as_str).filter(|role| ROLES.contains(role)).collect();
     let subject = Subject::Client { name: None, organizations: &roles };
     let issued = pki::issue_for(&authority, Kind::Ed25519, subject, limit);
     let identity = issued.map_err(|error| Status::internal(error.to_string()))?;

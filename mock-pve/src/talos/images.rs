@@ -12,7 +12,7 @@ use super::proto::common::{ContainerDriver, ContainerdInstance, ContainerdNamesp
 use super::proto::machine as api;
 use super::proto::machine::image_service_server::ImageService;
 use super::service::Node;
-use crate::world::machine::{Machine, Namespace, Pulled, PullError};
+use crate::world::machine::{Machine, Namespace, PullError, Pulled};
 
 /// Layers that a pull tells of.
 const LAYERS: usize = 3;
@@ -192,8 +192,11 @@ impl ImageService for Node {
 fn progress(pulled: &Pulled, there: bool) -> Vec<api::ImageServicePullResponse> {
     use api::image_service_pull_layer_progress::Status as Layer;
     let digits = pulled.digest.trim_start_matches("sha256:");
-    let steps: &[Layer] =
-        if there { &[] } else { &[Layer::Downloading, Layer::DownloadComplete, Layer::Extracting, Layer::ExtractComplete] };
+    let steps: &[Layer] = if there {
+        &[]
+    } else {
+        &[Layer::Downloading, Layer::DownloadComplete, Layer::Extracting, Layer::ExtractComplete]
+    };
     let total = pulled.bytes / i64::try_from(LAYERS).unwrap_or(1);
     let each = (0..LAYERS).flat_map(|layer| steps.iter().map(move |step| (layer, *step)));
     each.map(|(layer, step)| {

@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::TalosError;
 use super::cosi::Kind;
 use super::machine::Machine;
-use crate::talos::proto::machine::apply_configuration_request::Mode;
 use crate::talos::proto::machine::ApplyConfigurationRequest;
+use crate::talos::proto::machine::apply_configuration_request::Mode;
 
 /// A static pod as the machine renders it for its kubelet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -178,8 +178,7 @@ impl Machine {
 
     /// Before 1.13.
     async fn pull_by_old_call(&self, containers: Containers, reference: &str) -> Result<(), TalosError> {
-        let request =
-            ImagePullRequest { namespace: containers.namespace().into(), reference: reference.to_owned() };
+        let request = ImagePullRequest { namespace: containers.namespace().into(), reference: reference.to_owned() };
         self.link.answer("ImagePull", self.link.machine().image_pull(request)).await.map(drop)
     }
 

@@ -15,8 +15,13 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
     let version = machine.see(State::version);
     match kind.name {
         "Nodenames.kubernetes.talos.dev" => {
-            let value = json!({ "nodename": name, "hostnameVersion": "1", "skipNodeRegistration": config.skips_node() });
-            vec![maker.typed("nodename", &value, Proto::default().text(1, &name).text(2, "1").flag(3, config.skips_node()))]
+            let value =
+                json!({ "nodename": name, "hostnameVersion": "1", "skipNodeRegistration": config.skips_node() });
+            vec![maker.typed(
+                "nodename",
+                &value,
+                Proto::default().text(1, &name).text(2, "1").flag(3, config.skips_node()),
+            )]
         }
         "NodeStatuses.kubernetes.talos.dev" => {
             let ready = machine.see(|state| state.node_ready);
@@ -39,7 +44,11 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             let image = config.image("kubelet", version);
             let args: serde_json::Map<String, Value> =
                 config.extra_args("kubelet").into_iter().map(|(name, value)| (name, json!(value))).collect();
-            vec![maker.typed("kubelet", &json!({ "image": image, "extraArgs": args }), Proto::default().text(1, &image))]
+            vec![maker.typed(
+                "kubelet",
+                &json!({ "image": image, "extraArgs": args }),
+                Proto::default().text(1, &image),
+            )]
         }
         "KubePrismStatuses.kubernetes.talos.dev" => {
             let healthy = machine.see(|state| state.node_ready);
@@ -201,7 +210,9 @@ fn manifests(config: &NodeConfig, version: Version, maker: &Maker) -> Vec<Item> 
             _ => continue,
         };
         if let Some(metadata) = object["metadata"].as_object_mut() {
-            metadata.retain(|field, _| !["uid", "creationTimestamp", "generation", "resourceVersion"].contains(&field.as_str()));
+            metadata.retain(|field, _| {
+                !["uid", "creationTimestamp", "generation", "resourceVersion"].contains(&field.as_str())
+            });
         }
         if let Some(object) = object.as_object_mut() {
             object.remove("status");
@@ -216,9 +227,8 @@ fn manifests(config: &NodeConfig, version: Version, maker: &Maker) -> Vec<Item> 
     }
     all.into_iter()
         .map(|(id, items)| {
-            let proto = items
-                .iter()
-                .fold(Proto::default(), |proto, item| proto.message(1, &Proto::default().object(1, item)));
+            let proto =
+                items.iter().fold(Proto::default(), |proto, item| proto.message(1, &Proto::default().object(1, item)));
             maker.typed(id, &json!(items), proto)
         })
         .collect()

@@ -73,7 +73,9 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             let tags = hardware.disk.as_deref().and_then(|path| disk::meta(path).ok()).map(|meta| meta.tags);
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let all = tags.unwrap_or_default();
-            all.iter().map(|(key, value)| maker.item(&format!("0x{key:02x}"), &json!({ "value": text(value) }))).collect()
+            all.iter()
+                .map(|(key, value)| maker.item(&format!("0x{key:02x}"), &json!({ "value": text(value) })))
+                .collect()
         }
         "MountStatuses.runtime.talos.dev" if machine.see(|state| state.config.is_some()) => {
             let device = disk_name(machine);
@@ -94,7 +96,8 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             vec![maker.typed("securitystate", &value, Proto::default().flag(1, hardware.secure_boot))]
         }
         "PlatformMetadatas.talos.dev" => {
-            let value = json!({ "platform": "nocloud", "hostname": hardware.name, "instanceId": hardware.vmid.to_string() });
+            let value =
+                json!({ "platform": "nocloud", "hostname": hardware.name, "instanceId": hardware.vmid.to_string() });
             let proto = Proto::default().text(1, "nocloud").text(2, &hardware.name);
             vec![maker.typed("platformmetadata", &value, proto)]
         }
@@ -106,7 +109,8 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             let chipset = if hardware.bios == "ovmf" { "pc-q35" } else { "pc-i440fx" };
             let value = json!({ "manufacturer": "QEMU", "productName": "Standard PC", "version": chipset,
                 "uuid": hardware.uuid, "wakeUpType": "Power Switch" });
-            let proto = Proto::default().text(1, "QEMU").text(2, "Standard PC").text(3, chipset).text(5, &hardware.uuid);
+            let proto =
+                Proto::default().text(1, "QEMU").text(2, "Standard PC").text(3, chipset).text(5, &hardware.uuid);
             vec![maker.typed("systeminformation", &value, proto)]
         }
         "Processors.hardware.talos.dev" => {

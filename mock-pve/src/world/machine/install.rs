@@ -148,7 +148,10 @@ impl Machine {
         }
         for member in &members {
             if member.name.is_empty() {
-                return Err(format!("etcd member {:016x} is not started, all members must be running to perform an upgrade", member.id));
+                return Err(format!(
+                    "etcd member {:016x} is not started, all members must be running to perform an upgrade",
+                    member.id
+                ));
             }
             let healthy = Client { etcd: client.etcd.clone(), id: member.id }.is_healthy();
             if !healthy {

@@ -308,7 +308,9 @@ impl<'a> Run<'a> {
                     machine.says("[talos] left etcd");
                     return Ok(());
                 }
-                Err(error @ etcd::EtcdError::NotEnoughMembers) => return Err(format!("failed to leave cluster: {error}")),
+                Err(error @ etcd::EtcdError::NotEnoughMembers) => {
+                    return Err(format!("failed to leave cluster: {error}"));
+                }
                 Err(error) => last = error.to_string(),
             }
             self.boot.rest(5.0).await;
@@ -318,11 +320,8 @@ impl<'a> Run<'a> {
 
     async fn stage(&self, upgrade: &Upgrade) -> End {
         let path = self.boot.path();
-        let staged = Staged {
-            image: upgrade.image.clone(),
-            recipe: upgrade.recipe.clone(),
-            preserve: upgrade.preserve,
-        };
+        let staged =
+            Staged { image: upgrade.image.clone(), recipe: upgrade.recipe.clone(), preserve: upgrade.preserve };
         let kept = disk::meta(&path).and_then(|mut meta| {
             meta.staged = Some(staged);
             disk::store_meta(&path, &meta)
