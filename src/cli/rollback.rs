@@ -1,21 +1,29 @@
 //! `recast rollback`: what a run did to the old cluster is taken back, as long as nothing was deleted.
 
-use super::args::{Global, Resume};
+use super::args::{Global, Resume, Rollback};
 use super::carry_out::{Begin, carry_out};
 use super::rebuild::{belongs, parse, pending};
 use super::resume::unfinished;
 use super::session::Session;
 use super::stop::Stop;
+use super::upgrade::back::{self, Then};
 use super::{Answer, Surroundings};
 use crate::exit::ExitCode;
-use crate::journal::{RunState, StepState};
-use crate::plan::{Plan, Undo};
+use crate::journal::{RunDir, RunState, StateDir, StepState};
+use crate::plan::{Plan, Undo, Verb};
 use crate::report::document::Ending;
 
 /// `recast rollback`.
-pub async fn rollback(global: &Global, asked: &Resume, surroundings: &Surroundings) -> Result<Answer, Stop> {
+pub async fn rollback(global: &Global, asked: &Rollback, surroundings: &Surroundings) -> Result<Answer, Stop> {
+    let then = if asked.dry_run { Then::Show } else { Then::Do };
+    if let Some(nodes) = &asked.nodes {
+        return Box::pin(back::nodes(global, nodes, then, surroundings)).await;
+    }
     let session = Session::open(&surroundings.place, global)?;
-    let dir = unfinished(&session, asked)?;
+    if let Some((dir, plan)) = upgrade_of(&session, asked)? {
+        return Box::pin(back::run(&session, &dir, &plan, then, surroundings)).await;
+    }
+    let dir = unfinished(&session, &Resume { run: asked.run.clone(), dry_run: asked.dry_run })?;
     let unreadable = |error: &crate::journal::JournalError| {
         Stop::because(ExitCode::Failed, format!("run {} can't be read", dir.id()), error)
     };
@@ -44,6 +52,24 @@ pub async fn rollback(global: &Global, asked: &Resume, surroundings: &Surroundin
     }
     "rollback".clone_into(&mut answer.document.verb);
     Ok(answer)
+}
+
+/// The run that is meant, where it is an upgrade's: one that is done can be taken back, too.
+fn upgrade_of(session: &Session, asked: &Rollback) -> Result<Option<(RunDir, Plan)>, Stop> {
+    let state = StateDir::new(&session.state_root(), &session.profile.value.name);
+    let unreadable =
+        |error: &crate::journal::JournalError| Stop::because(ExitCode::Failed, "the runs can't be read", error);
+    let dir = match &asked.run {
+        Some(id) => Some(state.run(id)).filter(|dir| dir.path().exists()),
+        None => state.newest_unfinished().map_err(|error| unreadable(&error))?,
+    };
+    let Some(dir) = dir else { return Ok(None) };
+    let Ok(bytes) = dir.plan_bytes() else { return Ok(None) };
+    let plan = serde_json::from_slice::<Plan>(&bytes).ok().filter(|plan| plan.verb == Verb::Upgrade);
+    if let Some(plan) = &plan {
+        belongs(plan, session)?;
+    }
+    Ok(plan.map(|plan| (dir, plan)))
 }
 
 /// What was done that can't be taken back, in words.

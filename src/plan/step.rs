@@ -665,6 +665,9 @@ pub enum Step {
         before: StepId,
         /// What it runs before.
         from: Version,
+        /// What its image is made from before, where that is known.
+        #[serde(default)]
+        leaves: Option<SchematicId>,
         /// What it must run afterwards.
         release: Release,
         /// How it is done.

@@ -112,7 +112,7 @@ fn rise(
     riser: &Riser,
     boots: &mut BTreeMap<MachineName, StepId>,
 ) -> Vec<Planned> {
-    let Riser { member, from, to } = riser;
+    let Riser { member, from, leaves, to } = riser;
     let manner =
         Manner { way: Way::of(from, asked.stage), reboot: asked.reboot, kernel_log: asked.kernel_log };
     let id = |what: &str| format!("{phase}/{}/{what}", member.name);
@@ -132,6 +132,7 @@ fn rise(
         machine: member.clone(),
         before: boots.get(&member.name).cloned().unwrap_or_else(|| met(member)),
         from: from.clone(),
+        leaves: leaves.clone(),
         release: to.clone(),
         manner,
         control: seen.control(),

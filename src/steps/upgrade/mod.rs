@@ -54,7 +54,7 @@ impl<'a> Job<'a> {
     /// Of a step that reboots a machine; none of any other.
     pub(super) fn of(step: &'a Step) -> Option<Self> {
         match step {
-            Step::UpgradeMachine { machine, before, from, release, manner, control, drain } => Some(Self {
+            Step::UpgradeMachine { machine, before, from, release, manner, control, drain, .. } => Some(Self {
                 machine,
                 before,
                 from,
