@@ -8,10 +8,14 @@
 //! and the loopback rule are the connector's alone.
 
 pub mod apply;
+pub mod bootstrap;
+pub mod budget;
 pub mod client;
+pub mod drain;
 pub mod kubeconfig;
 pub mod manifest;
 pub mod objects;
+pub mod pods;
 pub mod ready;
 pub mod readyz;
 pub mod volumes;

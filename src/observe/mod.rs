@@ -5,6 +5,7 @@
 //! Start reading at [`Ask`], then [`pve::observe`].
 
 pub mod cluster;
+pub mod components;
 pub mod identity;
 pub mod kubernetes;
 pub mod members;

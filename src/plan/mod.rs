@@ -11,6 +11,7 @@ pub mod data;
 pub mod errands;
 mod fates;
 pub mod gates;
+pub mod kubernetes;
 pub mod lint;
 pub mod make;
 pub mod observed;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{CopyTo, HaState, OldMachine, Purpose, SnapshotFrom, SnapshotSource};
 use super::upgrade::{Manner, Member, Release};
+use super::kubernetes::{Component, Leftover, LiveMachine, ManifestWay, NodeImage};
 use crate::types::{Mac, MachineName, NodeName, Role, SchematicId, Sha256, StepId, StorageId, Version, VmId, VolumeId};
 
 /// PVE configuration keys with their values in PVE's own syntax (qemu-server, `PVE/QemuServer.pm`).
@@ -719,6 +720,88 @@ pub enum Step {
         /// The templates' fingerprint.
         fingerprint: Sha256,
     },
+    /// Keeps new pods off a machine's Kubernetes node, with a mark that says who did so.
+    CordonNode {
+        /// The machine.
+        machine: LiveMachine,
+    },
+    /// Evicts the pods of a machine's node and waits until they are gone and their volumes detached.
+    DrainNode {
+        /// The machine.
+        machine: LiveMachine,
+        /// Seconds that it may take.
+        within: u64,
+        /// What happens to pods that are left then.
+        #[serde(default)]
+        leftover: Leftover,
+    },
+    /// Lets pods onto a machine's node again, unless somebody else kept them off.
+    UncordonNode {
+        /// The machine.
+        machine: LiveMachine,
+    },
+    /// Looks once more whether Kubernetes can make a hop, right before it does.
+    ConfirmKubernetes {
+        /// All machines.
+        machines: Vec<LiveMachine>,
+        /// The version before.
+        from: Version,
+        /// The version after.
+        to: Version,
+    },
+    /// Pulls images onto a machine before they are needed.
+    PullImages {
+        /// The machine.
+        machine: LiveMachine,
+        /// They.
+        images: Vec<NodeImage>,
+    },
+    /// Gives a control plane's static pod another image and waits until the new pod is Ready.
+    SetStaticPod {
+        /// The machine.
+        machine: LiveMachine,
+        /// Which.
+        component: Component,
+        /// The image.
+        image: String,
+    },
+    /// Writes kube-proxy's image into a control plane's configuration; its pods follow with the manifests.
+    SetProxyImage {
+        /// The machine.
+        machine: LiveMachine,
+        /// The image.
+        image: String,
+    },
+    /// Gives a machine's kubelet another image and waits until its node is Ready with the new version.
+    SetKubelet {
+        /// The machine.
+        machine: LiveMachine,
+        /// The image.
+        image: String,
+        /// The version that the node must report.
+        version: Version,
+    },
+    /// Brings the objects that Talos bootstraps (kube-proxy, `CoreDNS`, the CNI, roles) up to what its machines render.
+    SyncManifests {
+        /// The control plane whose manifests count.
+        machine: LiveMachine,
+        /// How.
+        way: ManifestWay,
+        /// The image that kube-proxy's manifest must have reached.
+        proxy: String,
+        /// Objects that left the manifests and are deleted, by the inventory's keys.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        prune: Vec<String>,
+    },
+    /// Waits until the nodes of these machines are Ready with a version and stay so.
+    AwaitKubernetes {
+        /// The machines.
+        machines: Vec<LiveMachine>,
+        /// What every kubelet must report.
+        version: Version,
+        /// Seconds that they must stay Ready without a break.
+        steady: u64,
+    },
 }
 
 impl Step {
@@ -853,6 +936,31 @@ impl Step {
                 format!("wait until {} is Ready for {steady} s and etcd is sound", machine.name)
             }
             Self::LockSchematics { .. } => "write the schematics into the lock file".to_owned(),
+            Self::CordonNode { machine } => format!("cordon {}", machine.name),
+            Self::DrainNode { machine, leftover: Leftover::Stay, .. } => format!("drain {}", machine.name),
+            Self::DrainNode { machine, leftover: Leftover::Delete, within } => {
+                format!("drain {}, and delete what is left after {within} s", machine.name)
+            }
+            Self::UncordonNode { machine } => format!("uncordon {}", machine.name),
+            Self::ConfirmKubernetes { from, to, .. } => format!("confirm that Kubernetes can go from {from} to {to}"),
+            Self::PullImages { machine, images } => format!("pull {} image(s) onto {}", images.len(), machine.name),
+            Self::SetStaticPod { machine, image, .. } | Self::SetKubelet { machine, image, .. } => {
+                format!("move {} to {image}", machine.name)
+            }
+            Self::SetProxyImage { machine, image } => {
+                format!("write {image} into the configuration of {}", machine.name)
+            }
+            Self::SyncManifests { machine, prune, .. } if prune.is_empty() => {
+                format!("bring the bootstrap manifests to those of {}", machine.name)
+            }
+            Self::SyncManifests { machine, prune, .. } => format!(
+                "bring the bootstrap manifests to those of {}, and DELETE what left them: {}",
+                machine.name,
+                prune.join(", ")
+            ),
+            Self::AwaitKubernetes { machines, version, steady } => {
+                format!("wait until {} node(s) are Ready with {} for {steady} s", machines.len(), version.tag())
+            }
         }
     }
 
@@ -866,6 +974,7 @@ impl Step {
                 | Self::RetireVm { .. }
                 | Self::UpgradeMachine { .. }
                 | Self::RollBackMachine { .. }
+                | Self::DrainNode { leftover: Leftover::Delete, .. }
         )
     }
 
@@ -977,6 +1086,15 @@ pub enum Output {
         nodes: Vec<String>,
         /// Names of etcd members that were removed.
         members: Vec<String>,
+    },
+    /// What became of the bootstrap manifests.
+    Manifests {
+        /// Objects that were made, as `Kind namespace/name`.
+        created: Vec<String>,
+        /// Objects that were changed.
+        changed: Vec<String>,
+        /// Objects that were deleted, as they left the manifests.
+        pruned: Vec<String>,
     },
     /// What is not as ready as it was before.
     Workloads {

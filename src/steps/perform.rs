@@ -47,12 +47,22 @@ impl Perform for World {
             | Step::MeetMachine { .. }
             | Step::PullInstaller { .. }
             | Step::WriteRelease { .. }
-            | Step::AwaitUpgraded { .. } => Ok(Seen::Missing),
+            | Step::AwaitUpgraded { .. }
+            | Step::ConfirmKubernetes { .. }
+            | Step::PullImages { .. }
+            | Step::SyncManifests { .. }
+            | Step::AwaitKubernetes { .. } => Ok(Seen::Missing),
             Step::UpgradeMachine { .. } | Step::RollBackMachine { .. } => match Job::of(&planned.step) {
                 Some(job) => self.probe_upgraded(&job, cx).await,
                 None => Ok(Seen::Missing),
             },
             Step::LockSchematics { schematics } => self.probe_schematics(schematics),
+            Step::CordonNode { machine } => self.probe_cordoned(machine, cx).await,
+            Step::DrainNode { machine, .. } => self.probe_drained(machine).await,
+            Step::UncordonNode { machine } => self.probe_uncordoned(machine).await,
+            Step::SetStaticPod { machine, component, image } => self.probe_static_pod(machine, *component, image).await,
+            Step::SetProxyImage { machine, image } => self.probe_proxy_image(machine, image).await,
+            Step::SetKubelet { machine, image, version } => self.probe_kubelet(machine, image, version).await,
             Step::ShutdownKept { kept, machines, .. } => self.probe_kept_stopped(kept, machines, cx).await,
             Step::RecoverEtcd { at, snapshot, .. } => self.probe_recovered(at, snapshot, cx).await,
             Step::CompareWorkloads => self.probe_workloads(),
@@ -175,6 +185,22 @@ impl Perform for World {
                 self.await_upgraded(machine, upgraded, control, *steady, cx).await
             }
             Step::LockSchematics { schematics } => self.lock_schematics(schematics),
+            Step::CordonNode { machine } => self.cordon(machine, cx).await,
+            Step::DrainNode { machine, within, leftover } => self.drain(machine, *within, *leftover, cx).await,
+            Step::UncordonNode { machine } => self.uncordon(machine, cx).await,
+            Step::ConfirmKubernetes { machines, from, to } => self.confirm_kubernetes(machines, from, to, cx).await,
+            Step::PullImages { machine, images } => self.pull_images(machine, images, cx).await,
+            Step::SetStaticPod { machine, component, image } => {
+                self.set_static_pod(machine, *component, image, cx).await
+            }
+            Step::SetProxyImage { machine, image } => self.set_proxy_image(machine, image, cx).await,
+            Step::SetKubelet { machine, image, version } => self.set_kubelet(machine, image, version, cx).await,
+            Step::SyncManifests { machine, way, proxy, prune } => {
+                self.sync_manifests(machine, *way, proxy, prune, cx).await
+            }
+            Step::AwaitKubernetes { machines, version, steady } => {
+                self.await_kubernetes(machines, version, *steady, cx).await
+            }
             Step::WriteLock { fetched, templates, fingerprint } => {
                 self.write_lock(fetched, templates, *fingerprint, cx)
             }

@@ -97,10 +97,9 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
         limits: limits(session),
         errands,
     };
-    let mut servers = BTreeMap::new();
     let mut hops: Vec<Hop> = Vec::new();
     if asked_for.is_some() {
-        servers = sources(session, order, &running, &mut asked, &mut seen, &mut found).await?;
+        let servers = sources(session, order, &running, &mut asked, &mut seen, &mut found).await?;
         match way(&asked, &running, &order.table, &released) {
             Ok(way) => hops = way,
             Err(UpgradeError::NoPath(no)) => found.push(gates::no_path(&no)),
@@ -112,7 +111,7 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
         }
     }
     found.extend(gates::findings(&asked, &seen, &running, &here));
-    found.extend(gates::on_the_way(&asked, &running, &hops, &order.table));
+    found.extend(gates::on_the_way(&asked, &running, &hops));
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let plan = if refuses(&found) || asked_for.is_none() {
         None
@@ -181,17 +180,17 @@ fn versions(
 }
 
 /// Where a schematic's installers come from.
-type Servers<'a> = BTreeMap<SchematicId, (image::Factory, profile::Factory)>;
+type Servers = BTreeMap<SchematicId, (image::Factory, profile::Factory)>;
 
 /// What each role is to be made from: what is asked for, else what the profile says, else what its machines are made from.
-async fn sources<'a>(
-    session: &'a Session,
+async fn sources(
+    session: &Session,
     order: &Order,
     running: &SeenCluster,
     asked: &mut Asked,
     seen: &mut Observed,
     found: &mut Vec<Finding>,
-) -> Result<Servers<'a>, Stop> {
+) -> Result<Servers, Stop> {
     let talos = session.talos()?;
     let mut servers = Servers::new();
     for (role, _, group) in session.profile.value.nodes.iter() {
@@ -234,7 +233,7 @@ fn running_schematic(running: &SeenCluster, role: Role) -> Option<&SchematicId> 
 
 /// Whether the installer of a hop can be pulled; the factory builds it here and now, if need be.
 async fn installer(
-    servers: &Servers<'_>,
+    servers: &Servers,
     schematic: &SchematicId,
     version: &Version,
     asked: &mut Asked,

@@ -7,6 +7,7 @@ pub(super) mod errands;
 mod finish;
 mod freeze;
 mod image;
+pub(super) mod kubernetes;
 mod provision;
 mod retire;
 mod template;

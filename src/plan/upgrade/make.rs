@@ -30,8 +30,8 @@ pub struct Riser {
 pub enum Stretch {
     /// Talos on these machines, control planes first.
     Os(Hop, Vec<Riser>),
-    /// Kubernetes on the whole cluster.
-    Kubernetes(Hop),
+    /// Kubernetes on the whole cluster, whose oldest machine runs this Talos then.
+    Kubernetes(Hop, Version),
 }
 
 /// Why no plan could be made; what `gates` finds is found there.
@@ -145,11 +145,14 @@ fn risers<'h>(asked: &Asked, seen: &SeenCluster, hops: &'h [Hop]) -> Vec<(&'h Ho
 /// The hops with their machines and installers.
 pub fn stretches(asked: &Asked, seen: &SeenCluster, hops: &[Hop]) -> Result<Vec<Stretch>, UpgradeError> {
     let mut stretches = Vec::new();
+    let mut talos = seen.versions(None).ok_or(UpgradeError::Unseen)?.talos;
     for (hop, members) in risers(asked, seen, hops) {
         if hop.what == What::Kubernetes {
-            stretches.push(Stretch::Kubernetes(hop.clone()));
+            stretches.push(Stretch::Kubernetes(hop.clone(), talos.clone()));
             continue;
         }
+        // Without `--nodes` every machine is there afterwards.
+        talos.clone_from(&hop.to);
         let mut all = Vec::new();
         for Rising { member, from, leaves, schematic, version } in members {
             let to = asked.installer(&schematic, &version).cloned();

@@ -57,7 +57,7 @@ fn cluster(control: u8, workers: u8, talos: &str) -> SeenCluster {
         address: Some(seen.member.address),
     });
     let machines = machines.collect();
-    SeenCluster { members, silent: Vec::new(), kubernetes: Some(version("1.34.1")), machines }
+    SeenCluster { members, silent: Vec::new(), kubernetes: Some(version("1.34.1")), machines, ..SeenCluster::default() }
 }
 
 fn asked(talos: &str, kubernetes: &str) -> Asked {
@@ -271,7 +271,7 @@ fn a_machine_that_is_newer_than_wanted_is_no_reason_to_go_down() {
     running.members[2].version = version("1.13.9");
     let asked = asked("1.13.0", "1.34.1");
     let hops = way(&asked, &running, Table::built_in(), &released()).unwrap();
-    let found = gates::on_the_way(&asked, &running, &hops, Table::built_in());
+    let found = gates::on_the_way(&asked, &running, &hops);
     assert_eq!(found[0].what, "cp-03 runs Talos 1.13.9 already, which is newer than 1.13.0");
 }
 

@@ -14,6 +14,7 @@ pub mod etcd;
 pub mod events;
 pub mod health;
 mod kubeconfig;
+pub mod kubernetes;
 mod link;
 pub mod machine;
 pub mod maintenance;
