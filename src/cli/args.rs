@@ -106,7 +106,8 @@ pub enum Verb {
     Apply(Apply),
     /// Go on with a run that stopped
     Resume(Resume),
-    /// Take back what a run did, or bring machines back to the Talos that they ran before
+    /// Go back to what was before a run: start the old cluster again or, once it was deleted, make it anew as it was; or bring
+    /// machines back to the Talos that they ran before
     Rollback(Rollback),
     /// Look whether a rebuild could be done; changes nothing
     Check(Wishes),

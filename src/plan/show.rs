@@ -106,7 +106,9 @@ pub fn text(plan: &Plan) -> String {
     let _ =
         write!(out, "\nDownloads {}; expected to take about {}", size(plan.download_bytes), minutes(estimate.duration));
     let _ = match plan.verb {
-        Verb::Rebuild => writeln!(out, ", with the Kubernetes API down for about {}.", minutes(estimate.downtime)),
+        Verb::Rebuild | Verb::Rollback => {
+            writeln!(out, ", with the Kubernetes API down for about {}.", minutes(estimate.downtime))
+        }
         Verb::Create | Verb::Teardown | Verb::TemplateBuild | Verb::Upgrade | Verb::GoBack => writeln!(out, "."),
     };
     out

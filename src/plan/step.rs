@@ -169,6 +169,9 @@ pub struct MachineSpec {
     /// The user's own patches for it, in the order in which they are applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patches: Vec<PatchAt>,
+    /// The whole configuration, as an earlier run found it on the machine: nothing is generated or patched then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<PathBuf>,
     /// SHA-256 of the rendered configuration, so that a resumed run applies the very same one.
     pub digest: Sha256,
 }
@@ -711,6 +714,11 @@ pub enum Step {
         /// Their YAML by ID.
         schematics: BTreeMap<SchematicId, String>,
     },
+    /// Puts profile and lock back as they were before an earlier run.
+    RestoreFiles {
+        /// The folder in which that run kept them.
+        from: PathBuf,
+    },
     /// Records schematic, image digests and templates in the lock file.
     WriteLock {
         /// The step that fetched the image.
@@ -911,6 +919,7 @@ impl Step {
                 format!("look whether this computer's talosctl is older than {version}")
             }
             Self::EditProfile { .. } => "write the new versions into the profile".to_owned(),
+            Self::RestoreFiles { .. } => "put the profile and its lock back as they were".to_owned(),
             Self::WriteLock { .. } => "write the lock file".to_owned(),
             Self::OpenAccess { .. } => "fetch credentials for the Kubernetes API".to_owned(),
             Self::MeetMachine { machine, version } => format!("see {} run Talos {version}", machine.name),

@@ -92,6 +92,7 @@ impl Perform for World {
             Step::ApplyConfig { found, machine } => self.probe_applied(found, machine, cx).await,
             Step::BootstrapEtcd { at, .. } => self.probe_bootstrapped(at, cx).await,
             Step::EditProfile { set } => self.probe_profile(set),
+            Step::RestoreFiles { from } => self.probe_restored_files(from),
         }
     }
 
@@ -201,6 +202,7 @@ impl Perform for World {
             Step::AwaitKubernetes { machines, version, steady } => {
                 self.await_kubernetes(machines, version, *steady, cx).await
             }
+            Step::RestoreFiles { from } => self.restore_files(from),
             Step::WriteLock { fetched, templates, fingerprint } => {
                 self.write_lock(fetched, templates, *fingerprint, cx)
             }

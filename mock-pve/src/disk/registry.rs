@@ -84,12 +84,16 @@ impl Reference {
             !text.is_empty() && text.chars().all(|one| one.is_ascii_alphanumeric() || more.contains(one))
         };
         let (host, path) = match name.split_once('/') {
-            Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host.to_owned(), path.to_owned()),
+            Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
+                (host.to_owned(), path.to_owned())
+            }
             Some(_) => ("docker.io".to_owned(), name.to_owned()),
             None => ("docker.io".to_owned(), format!("library/{name}")),
         };
         let lower = |text: &str| word(text, "._-") && !text.contains(|one: char| one.is_ascii_uppercase());
-        if !word(&host, ".:-") || !path.split('/').all(lower) || !(tag.is_empty() || word(tag, "._-") && tag.len() <= 128)
+        if !word(&host, ".:-")
+            || !path.split('/').all(lower)
+            || !(tag.is_empty() || word(tag, "._-") && tag.len() <= 128)
         {
             return Err(malformed());
         }
@@ -247,8 +251,24 @@ fn factory_path(path: &str) -> Option<(&str, &str)> {
 
 /// Platforms that Talos has installers for.
 const PLATFORMS: &[&str] = &[
-    "akamai", "aws", "azure", "cloudstack", "digital-ocean", "equinixMetal", "exoscale", "gcp", "hcloud", "metal",
-    "nocloud", "opennebula", "openstack", "oracle", "scaleway", "upcloud", "vmware", "vultr",
+    "akamai",
+    "aws",
+    "azure",
+    "cloudstack",
+    "digital-ocean",
+    "equinixMetal",
+    "exoscale",
+    "gcp",
+    "hcloud",
+    "metal",
+    "nocloud",
+    "opennebula",
+    "openstack",
+    "oracle",
+    "scaleway",
+    "upcloud",
+    "vmware",
+    "vultr",
 ];
 
 /// Registries whose other images are taken to exist.
@@ -267,8 +287,20 @@ fn is_kubernetes(tag: &str) -> bool {
 /// of those that are of interest.
 pub fn default_versions() -> Vec<String> {
     [
-        "1.5.5", "1.6.8", "1.7.7", "1.8.4", "1.9.6", "1.10.9", "1.11.5", "1.11.6", "1.12.4", "1.12.10", "1.12.11",
-        "1.13.8", "1.13.9", "1.14.0-rc.1",
+        "1.5.5",
+        "1.6.8",
+        "1.7.7",
+        "1.8.4",
+        "1.9.6",
+        "1.10.9",
+        "1.11.5",
+        "1.11.6",
+        "1.12.4",
+        "1.12.10",
+        "1.12.11",
+        "1.13.8",
+        "1.13.9",
+        "1.14.0-rc.1",
     ]
     .iter()
     .map(|version| format!("v{version}"))

@@ -268,7 +268,11 @@ fn manifest(
             let recipe = factory.registry().factory_installer(name, id, version).ok()?;
             let index = index(name, &recipe);
             let manifests = PLATFORMS.map(|architecture| platform_manifest(name, &recipe, architecture));
-            manifests.into_iter().map(|text| (MANIFEST, text)).chain([(INDEX, index)]).find(|(_, text)| digest(text) == wanted)
+            manifests
+                .into_iter()
+                .map(|text| (MANIFEST, text))
+                .chain([(INDEX, index)])
+                .find(|(_, text)| digest(text) == wanted)
         });
         let (kind, body) = found.ok_or_else(|| unknown_manifest(tag))?;
         return oci(kind, body, request);
@@ -300,7 +304,8 @@ fn blob(
 
 fn unknown_manifest(wanted: &str) -> Refusal {
     Refusal::not_found(
-        json!({ "errors": [{ "code": "MANIFEST_UNKNOWN", "message": "manifest unknown", "detail": wanted }] }).to_string(),
+        json!({ "errors": [{ "code": "MANIFEST_UNKNOWN", "message": "manifest unknown", "detail": wanted }] })
+            .to_string(),
     )
 }
 

@@ -91,9 +91,8 @@ pub(super) async fn upgrade(machine: Machine, request: api::UpgradeRequest) -> R
     };
     machine.says(&format!("[talos] upgrade request received: staged {stage}, force {force}"));
     machine.says(&format!("[talos] validating \"{image}\""));
-    let wrong = |why: &dyn std::fmt::Display| {
-        Status::unknown(format!("error validating installer image \"{image}\": {why}"))
-    };
+    let wrong =
+        |why: &dyn std::fmt::Display| Status::unknown(format!("error validating installer image \"{image}\": {why}"));
     machine.pull(Namespace::System, &image).await.map_err(|error| wrong(&error))?;
     let recipe = machine.world().registry().installer(&image).map_err(|error| wrong(&error))?;
     let skips = force || preserve && machine.see(|state| state.version().preserve_skips_etcd());

@@ -21,7 +21,7 @@ use crate::plan::observed::Finding;
 use crate::plan::path::Hops;
 use crate::plan::upgrade::back::{self, Before};
 use crate::plan::upgrade::{Asked, KernelLog, Only, Parallel, Reboot, Release, SeenCluster, Stage, gates};
-use crate::plan::{Plan, Step, Verb, Versions, show};
+use crate::plan::{Plan, Step, Versions, show};
 use crate::types::{MachineName, Version};
 
 /// Whether a plan is only shown.
@@ -171,8 +171,7 @@ fn before(session: &Session, running: &SeenCluster) -> Result<Before, Stop> {
     let state = StateDir::new(&session.state_root(), &session.profile.value.name);
     let unreadable =
         |error: &crate::journal::JournalError| Stop::because(ExitCode::Failed, "the runs can't be read", error);
-    let mut runs = state.list().map_err(|error| unreadable(&error))?;
-    runs.sort_by(|one, other| other.id().as_str().cmp(one.id().as_str()));
+    let runs = state.list().map_err(|error| unreadable(&error))?;
     let mut before = Before::new();
     for dir in runs {
         let Ok(bytes) = dir.plan_bytes() else { continue };
@@ -203,7 +202,7 @@ fn before(session: &Session, running: &SeenCluster) -> Result<Before, Stop> {
             }
         }
         // A rebuild made the machines anew: what ran before it is gone with their disks.
-        if plan.verb == Verb::Rebuild || plan.verb == Verb::Create {
+        if plan.verb.installs() {
             break;
         }
     }

@@ -78,10 +78,14 @@ fn control_plane_list(machine: &Machine, config: &NodeConfig, name: &str, maker:
     let (pods, version, up) =
         machine.see(|state| (state.static_pods.clone(), state.version(), state.membership.is_some()));
     let configured = |component: &'static str| {
-        let image = config.image(component, version);
-        let counter = pods.get(component).map_or(1, |pod| pod.version);
+        // What was rendered, and its count, change together.
+        let known = pods.get(component).cloned();
+        let (image, args, counter) = match known {
+            Some(pod) => (pod.image, pod.args, pod.version),
+            None => (config.image(component, version), config.extra_args(component), 1),
+        };
         let args: serde_json::Map<String, Value> =
-            config.extra_args(component).into_iter().map(|(name, value)| (name, json!(value))).collect();
+            args.into_iter().map(|(name, value)| (name, json!(value))).collect();
         let runs = config.runs(component);
         let (value, proto) = if component == "kube-apiserver" {
             let value = json!({ "image": image, "localPort": 6443, "controlPlaneEndpoint": config.endpoint(),

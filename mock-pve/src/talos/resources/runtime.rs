@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use super::wire::Proto;
 use super::{Item, Maker, Type, addresses, disk_name};
-use crate::disk;
-use crate::world::machine::{Machine, MachineType, ServiceState, Stage, State, Status};
+use crate::world::machine::{Machine, MachineType, Recipe, ServiceState, Stage, State, Status};
 
 #[expect(clippy::too_many_lines, reason = "a table of resources, one arm each")]
 pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
@@ -45,7 +44,7 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
         "ExtensionStatuses.runtime.talos.dev" => extensions(machine, &maker),
         "ImageFactorySchematics.runtime.talos.dev" => {
             let recipe = machine.see(|state| state.recipe.clone()).filter(|recipe| !recipe.schematic.is_empty());
-            let one = |recipe: disk::Recipe| {
+            let one = |recipe: Recipe| {
                 let value = json!({ "schematicId": recipe.schematic, "flavor": "community",
                     "apiUrl": "https://factory.talos.dev" });
                 maker.typed("image-factory-schematic", &value, Proto::default().text(1, &recipe.schematic))
@@ -70,9 +69,8 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             vec![maker.typed("cmdline", &json!({ "cmdline": line }), Proto::default().text(1, &line))]
         }
         "MetaKeys.runtime.talos.dev" => {
-            let tags = hardware.disk.as_deref().and_then(|path| disk::meta(path).ok()).map(|meta| meta.tags);
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let all = tags.unwrap_or_default();
+            let all = machine.meta_tags();
             all.iter().map(|(key, value)| maker.item(&format!("0x{key:02x}"), &json!({ "value": text(value) }))).collect()
         }
         "MountStatuses.runtime.talos.dev" if machine.see(|state| state.config.is_some()) => {

@@ -59,7 +59,10 @@ impl World {
     /// The faults that haven't happened yet.
     pub fn machine_faults(&self) -> Vec<MachineFault> {
         let faults = self.0.talos.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        faults.iter().flat_map(|(vmid, all)| all.iter().map(|fault| MachineFault { vmid: *vmid, fault: *fault })).collect()
+        faults
+            .iter()
+            .flat_map(|(vmid, all)| all.iter().map(|fault| MachineFault { vmid: *vmid, fault: *fault }))
+            .collect()
     }
 
     /// Whether that goes wrong now; it won't a second time.

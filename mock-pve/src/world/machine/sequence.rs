@@ -229,7 +229,6 @@ impl<'a> Run<'a> {
     async fn reboot(&self, with: i64) -> End {
         let machine = &self.boot.machine;
         self.phase("reboot", "reboot", async { machine.happened(self.actor, What::Restart(with)) }).await;
-        machine.happened(self.actor, What::Sequence(self.name, false));
         self.gone();
         End::Reboot
     }
@@ -237,7 +236,6 @@ impl<'a> Run<'a> {
     async fn power_off(&self) -> End {
         let machine = &self.boot.machine;
         self.phase("shutdown", "shutdown", async { machine.happened(self.actor, What::Restart(POWER_OFF)) }).await;
-        machine.happened(self.actor, What::Sequence(self.name, false));
         self.gone();
         End::PowerOff
     }
@@ -308,7 +306,9 @@ impl<'a> Run<'a> {
                     machine.says("[talos] left etcd");
                     return Ok(());
                 }
-                Err(error @ etcd::EtcdError::NotEnoughMembers) => return Err(format!("failed to leave cluster: {error}")),
+                Err(error @ etcd::EtcdError::NotEnoughMembers) => {
+                    return Err(format!("failed to leave cluster: {error}"));
+                }
                 Err(error) => last = error.to_string(),
             }
             self.boot.rest(5.0).await;
@@ -318,11 +318,8 @@ impl<'a> Run<'a> {
 
     async fn stage(&self, upgrade: &Upgrade) -> End {
         let path = self.boot.path();
-        let staged = Staged {
-            image: upgrade.image.clone(),
-            recipe: upgrade.recipe.clone(),
-            preserve: upgrade.preserve,
-        };
+        let staged =
+            Staged { image: upgrade.image.clone(), recipe: upgrade.recipe.clone(), preserve: upgrade.preserve };
         let kept = disk::meta(&path).and_then(|mut meta| {
             meta.staged = Some(staged);
             disk::store_meta(&path, &meta)
