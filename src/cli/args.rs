@@ -106,8 +106,9 @@ pub enum Verb {
     Apply(Apply),
     /// Go on with a run that stopped
     Resume(Resume),
-    /// Take back what a run did to the old cluster, as long as nothing was deleted: start it again
-    Rollback(Resume),
+    /// Go back to what was before a run: start the old cluster again or, once it was deleted, make it anew as it was; or bring
+    /// machines back to the Talos that they ran before
+    Rollback(Rollback),
     /// Look whether a rebuild could be done; changes nothing
     Check(Wishes),
     /// Take, prove, list and prune snapshots of etcd
@@ -321,6 +322,19 @@ pub struct Resume {
     /// The run [default: the newest unfinished one of this cluster]
     pub run: Option<RunId>,
     /// Print what is left and stop
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `recast rollback`.
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// The run [default: the newest unfinished one of this cluster]
+    pub run: Option<RunId>,
+    /// Bring these machines back to the Talos that they ran before, whatever run brought them where they are
+    #[arg(long, value_name = "A,B", value_delimiter = ',', conflicts_with = "run", env = "RECAST_NODES", value_parser = NonEmptyStringValueParser::new())]
+    pub nodes: Option<Vec<String>>,
+    /// Print what would be done and stop
     #[arg(long)]
     pub dry_run: bool,
 }

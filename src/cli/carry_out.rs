@@ -23,7 +23,7 @@ use crate::report::{
     Bars, Colour, Document, Fanout, JsonLines, Lines, Progress, Recorder, Report, Summary, Told, wall_clock,
 };
 use crate::steps::World;
-use crate::steps::files::Files;
+use crate::steps::files::{Files, KEPT_LOCK, KEPT_PROFILE};
 use crate::talos::access::{AdminCertificate, Roles};
 use crate::talos::client::Access;
 use crate::talos::secrets::Secrets;
@@ -81,7 +81,7 @@ pub async fn carry_out(
         Begin::New(_) => Vec::new(),
         Begin::Again | Begin::Back => dir.records().map_err(|error| journal_stop(&error))?,
     };
-    let journal = open_journal(&dir, &plan, &begin)?;
+    let journal = open_journal(&dir, &plan, &begin, session)?;
     log::keep_in(&dir.path().join("log.jsonl"))
         .map_err(|error| Stop::because(ExitCode::Failed, "the run's log can't be written", &error))?;
     let world = world(session, plan, secrets, dir.path())?;
@@ -147,7 +147,23 @@ pub fn world(session: &Session, plan: Plan, secrets: Secrets, run: &Path) -> Res
     })
 }
 
-fn open_journal(dir: &RunDir, plan: &Plan, begin: &Begin<'_>) -> Result<Journal, Stop> {
+/// Keeps profile and lock as they are now: a way back puts them back.
+fn keep_files(dir: &RunDir, session: &Session) -> Result<(), Stop> {
+    let path = &session.profile_path;
+    let unread = |error: &std::io::Error| {
+        Stop::because(ExitCode::Failed, format!("{} can't be kept for a way back", path.display()), error)
+    };
+    let kept = dir.folder("before").map_err(|error| journal_stop(&error))?;
+    let profile = fs::read(path).map_err(|error| unread(&error))?;
+    kept.save(KEPT_PROFILE, &profile).map_err(|error| journal_stop(&error))?;
+    match fs::read(session.lock_path()) {
+        Ok(lock) => kept.save(KEPT_LOCK, &lock).map(drop).map_err(|error| journal_stop(&error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(unread(&error)),
+    }
+}
+
+fn open_journal(dir: &RunDir, plan: &Plan, begin: &Begin<'_>, session: &Session) -> Result<Journal, Stop> {
     let opening = Opening {
         run: plan.run.clone(),
         tool: format!("recast {}", env!("CARGO_PKG_VERSION")),
@@ -158,6 +174,7 @@ fn open_journal(dir: &RunDir, plan: &Plan, begin: &Begin<'_>) -> Result<Journal,
             dir.make().map_err(|error| journal_stop(&error))?;
             let observed = serde_json::to_vec_pretty(seen).unwrap_or_default();
             dir.save("observed.json", &observed).map_err(|error| journal_stop(&error))?;
+            keep_files(dir, session)?;
             let text = serde_json::to_vec_pretty(plan).unwrap_or_default();
             Journal::create(dir, &text, &plan.phases, &opening).map_err(|error| journal_stop(&error))
         }

@@ -21,7 +21,7 @@ pub async fn check(global: &Global, wishes: &Wishes, surroundings: &Surroundings
     // Where there is no cluster yet, the question is whether one can be created.
     let there = unless_cancelled(surroundings, any_member(&session)).await?;
     let (verb, data) = if there { (Verb::Rebuild, DataWish::Keep) } else { (Verb::Create, DataWish::Fresh) };
-    let order = Order { verb, wishes: wishes.clone(), data };
+    let order = Order { verb, wishes: wishes.clone(), data, back: None };
     let now = jiff::Timestamp::now();
     let run = StateDir::new(&session.state_root(), &session.profile.value.name).new_run_id(now);
     let prepared = unless_cancelled(surroundings, prepare(&session, &order, run, now)).await?;

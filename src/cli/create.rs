@@ -10,7 +10,7 @@ use crate::plan::Verb;
 /// `recast create`.
 pub async fn create(global: &Global, asked: &Create, surroundings: &Surroundings) -> Result<Answer, Stop> {
     let data = asked.restore.as_ref().map_or(DataWish::Fresh, |file| DataWish::Restore(file.clone()));
-    let order = Order { verb: Verb::Create, wishes: asked.wishes.clone(), data };
+    let order = Order { verb: Verb::Create, wishes: asked.wishes.clone(), data, back: None };
     let after = After { dry_run: asked.dry_run, plan_out: asked.plan_out.as_deref() };
     Box::pin(plan_and_do(global, &order, after, surroundings)).await
 }

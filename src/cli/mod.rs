@@ -29,6 +29,7 @@ pub mod stop;
 pub mod teardown;
 pub mod template;
 pub mod upgrade;
+pub mod way_back;
 
 use std::ffi::OsString;
 use std::process::ExitCode as ProcessCode;

@@ -11,6 +11,7 @@ use super::carry_out::access;
 use super::here;
 use super::session::Session;
 use super::stop::Stop;
+use super::way_back::Before;
 use crate::backup::{self, SnapshotName};
 use crate::command::Mode;
 use crate::exit::ExitCode;
@@ -63,6 +64,8 @@ pub struct Order {
     pub wishes: Wishes,
     /// What becomes of the data.
     pub data: DataWish,
+    /// What was kept of the cluster that is to come back as it was.
+    pub back: Option<Before>,
 }
 
 /// What becomes of the data.
@@ -84,19 +87,22 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId, now: jiff::Ti
     let mut found = Vec::new();
     let guests = session.pve.guests().await.map_err(|error| unreachable(&error))?;
     let rows = rows(session, &guests)?;
-    let ask = ask(session, &rows);
+    let half_made = order.back.as_ref().map(|before| before.half_made.clone()).unwrap_or_default();
+    let ask = Ask { half_made, ..ask(session, &rows) };
     let mut seen = observe::pve::observe(&session.pve, &ask).await.map_err(|error| unreachable(&error))?;
     session.pve.caller().clone_into(&mut seen.caller);
     seen.missing_rights =
         observe::rights::missing(&session.pve, &ask, &seen).await.map_err(|error| unreachable(&error))?;
     let release = match order.verb {
         Verb::Teardown | Verb::Upgrade | Verb::GoBack => Some(Release::nothing(talos)),
-        Verb::Rebuild | Verb::Create | Verb::TemplateBuild => {
+        Verb::Rebuild | Verb::Create | Verb::TemplateBuild | Verb::Rollback => {
             release(session, talos, &order.wishes, &mut seen, &mut found).await?
         }
     };
     seen.may_migrate = observe::rights::may_migrate(&session.pve, &ask).await.map_err(|error| unreachable(&error))?;
-    let vms = inherit(&planned_vms(&rows), &run, &seen, &inheritance(&rows));
+    let planned_rows = planned_vms(&rows);
+    let planned_rows = order.back.as_ref().map_or(planned_rows.clone(), |before| before.addressed(planned_rows));
+    let vms = inherit(&planned_rows, &run, &seen, &inheritance(&rows));
     let access = access(&secrets, now)?;
     seen.cluster =
         observe::cluster::observe(&session.connector, &secrets, &access, &vms, &endpoint(session)?, now).await;
@@ -132,6 +138,7 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId, now: jiff::Ti
     let destroy_disks = order.wishes.destroy_disks.iter().cloned().collect();
     let wanted = Wanted { data, errands, destroy_disks, ..wanted(session, order, run, release, &rows, vms, &secrets)? };
     let mut findings = check::findings(&wanted, &seen);
+    findings.extend(order.back.as_ref().map(Before::warning));
     findings.extend(gates::findings(&wanted, &seen, &here));
     findings.splice(0..0, found);
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
@@ -316,6 +323,7 @@ pub(super) fn ask(session: &Session, rows: &[WantedVm]) -> Ask {
     Ask {
         cluster: profile.name.clone(),
         tags: profile.tags.clone(),
+        half_made: BTreeSet::new(),
         names: rows.iter().map(|vm| vm.name.to_string()).collect(),
         vmids: rows.iter().map(|vm| vm.vmid).collect::<Vec<VmId>>(),
         template_ids: ranges.templates.first.0..=ranges.templates.last.0,
@@ -437,11 +445,7 @@ async fn release(
 }
 
 /// The factory of a group that names another one than the cluster's.
-pub(super) fn own_server(
-    session: &Session,
-    talos: &Talos,
-    own: &profile::Factory,
-) -> Result<Option<image::Factory>, Stop> {
+pub(super) fn own_server(session: &Session, talos: &Talos, own: &profile::Factory) -> Result<Option<image::Factory>, Stop> {
     let Some(url) = own.url.as_ref().filter(|_| own.url != talos.factory.url) else { return Ok(None) };
     let made = image::Factory::new(session.http.clone(), url, session.site.factory.registry.as_deref());
     made.map(Some)
@@ -615,7 +619,8 @@ fn wanted(
     let installs = order.verb != Verb::Teardown;
     let installers = release.others.iter().map(|(role, other)| (*role, other.installer.clone())).collect();
     let shared = Shared { config: &config, versions: &release.versions, installers };
-    let machines = if installs { machines(session, talos, &shared, &vms, secrets)? } else { BTreeMap::new() };
+    let machines =
+        if installs { machines(session, talos, &shared, order.back.as_ref(), &vms, secrets)? } else { BTreeMap::new() };
     let (discovery, canary_discovery) = if installs { discovery(session, &vms)? } else { (Vec::new(), Vec::new()) };
     let ranges = &session.site.vmid_ranges;
     Ok(Wanted {
@@ -641,7 +646,14 @@ fn wanted(
                 (role, OtherImage { schematic: other.schematic, hardware })
             })
             .collect(),
-        extra: rows.iter().map(|vm| (vm.name.to_string(), vm.vm.clone())).collect(),
+        extra: rows
+            .iter()
+            .map(|vm| {
+                let before = order.back.as_ref().map(|before| before.hardware(vm.name.as_str()));
+                (vm.name.to_string(), before.unwrap_or_default().into_iter().chain(vm.vm.clone()).collect())
+            })
+            .collect(),
+        before: order.back.as_ref().map(|before| before.folder.clone()),
         inherit: inheritance(rows),
         pool: session.site.defaults.pool.clone(),
         transport: transport(session),
@@ -678,6 +690,7 @@ fn machines(
     session: &Session,
     talos: &Talos,
     shared: &Shared<'_>,
+    back: Option<&Before>,
     vms: &[PlannedVm],
     secrets: &Secrets,
 ) -> Result<BTreeMap<MachineName, MachineSpec>, Stop> {
@@ -711,6 +724,7 @@ fn machines(
             address,
             installer: shared.installers.get(&vm.role).cloned(),
             patches: common(session, talos, vm.role).chain(own).collect(),
+            whole: back.and_then(|before| before.config(&vm.name)),
             digest: Sha256::of(b""),
         };
         let rendered = config::render(secrets, &session.profile.value.name, shared.config, shared.versions, &spec)

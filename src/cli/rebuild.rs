@@ -24,7 +24,7 @@ pub async fn rebuild(global: &Global, asked: &Rebuild, surroundings: &Surroundin
         (None, true) => DataWish::Fresh,
         (None, false) => DataWish::Keep,
     };
-    let order = Order { verb: Verb::Rebuild, wishes: asked.wishes.clone(), data };
+    let order = Order { verb: Verb::Rebuild, wishes: asked.wishes.clone(), data, back: None };
     let after = After { dry_run: asked.dry_run, plan_out: asked.plan_out.as_deref() };
     Box::pin(plan_and_do(global, &order, after, surroundings)).await
 }
@@ -47,6 +47,16 @@ pub async fn plan_and_do(
 ) -> Result<Answer, Stop> {
     let session = Session::open(&surroundings.place, global)?;
     tell_warnings(&session, surroundings);
+    Box::pin(plan_and_do_in(session, order, after, surroundings)).await
+}
+
+/// The same with a session that is open.
+pub async fn plan_and_do_in(
+    session: Session,
+    order: &Order,
+    after: After<'_>,
+    surroundings: &Surroundings,
+) -> Result<Answer, Stop> {
     let now = jiff::Timestamp::now();
     let run = StateDir::new(&session.state_root(), &session.profile.value.name).new_run_id(now);
     let prepared = unless_cancelled(surroundings, prepare(&session, order, run, now)).await?;
@@ -68,8 +78,23 @@ pub async fn plan_and_do(
         return Ok(pending(&plan, &findings, &session));
     }
     surroundings.console.tell(&show::text(&plan));
-    confirm(&plan, global, surroundings)?;
+    confirm(&plan, &session.global, surroundings)?;
+    if plan.verb == Verb::Rollback && seen.cluster.is_some() {
+        save_present(&session, surroundings).await;
+    }
     Box::pin(carry_out(&session, plan, secrets, Begin::New(&seen), surroundings)).await
+}
+
+/// What runs now is about to be replaced by what was before: whoever regrets that finds a snapshot of it. A cluster that
+/// was never finished may have none to give.
+async fn save_present(session: &Session, surroundings: &Surroundings) {
+    match Box::pin(super::snapshot::save(&session.global, false, surroundings)).await {
+        Ok(saved) => surroundings.console.tell(&saved.text),
+        Err(stop) => {
+            let why = stop.problems.first().map(|problem| problem.what.clone()).unwrap_or_default();
+            surroundings.console.tell(&format!("warning: no snapshot of what runs now could be saved: {why}\n"));
+        }
+    }
 }
 
 /// `recast apply`: exactly the saved plan. Its first step reads its facts again and refuses where one drifted.

@@ -7,7 +7,9 @@ use super::session::Session;
 use super::stop::Stop;
 use super::{Answer, Surroundings};
 use crate::exit::ExitCode;
-use crate::journal::{RunDir, RunStatus, StateDir};
+use crate::journal::{JournalError, RunDir, RunStatus, StateDir};
+use crate::plan::{Plan, Verb};
+use crate::types::RunId;
 
 /// `recast resume`.
 pub async fn resume(global: &Global, asked: &Resume, surroundings: &Surroundings) -> Result<Answer, Stop> {
@@ -26,7 +28,8 @@ pub async fn resume(global: &Global, asked: &Resume, surroundings: &Surroundings
         )
         .hinted("put the old secrets file back"));
     }
-    if plan.profile != session.profile_digest() {
+    // A way back is planned with the profile of before, not with the one that is there.
+    if plan.profile != session.profile_digest() && plan.verb != Verb::Rollback {
         let text = format!(
             "warning: the profile was edited since run {} was planned; the plan is carried out as it was\n",
             plan.run
@@ -54,8 +57,29 @@ pub(super) fn unfinished(session: &Session, asked: &Resume) -> Result<RunDir, St
         if dir.status().map_err(|error| unreadable(&error))? == RunStatus::Done {
             return Err(Stop::new(ExitCode::Invalid, format!("run {id} is done: nothing is left to go on with")));
         }
+        if let Some(newer) = superseded(&state, &dir).map_err(|error| unreadable(&error))? {
+            return Err(Stop::new(
+                ExitCode::Refused,
+                format!("run {newer} came after run {id}, is done, and left another cluster"),
+            )
+            .hinted("there is nothing to go on with: make a new plan"));
+        }
         return Ok(dir);
     }
-    let newest = state.newest_unfinished().map_err(|error| unreadable(&error))?;
+    let newest = state.newest_unfinished(replaced_the_cluster).map_err(|error| unreadable(&error))?;
     newest.ok_or_else(|| Stop::new(ExitCode::Invalid, format!("cluster {cluster} has no unfinished run")))
+}
+
+/// Whether a run, once it is done, leaves nothing to go on with in those before it: the cluster is another.
+pub(super) fn replaced_the_cluster(run: &RunDir) -> bool {
+    let plan = run.plan_bytes().ok().and_then(|bytes| serde_json::from_slice::<Plan>(&bytes).ok());
+    plan.is_some_and(|plan| plan.verb.destroys() || plan.verb.installs())
+}
+
+/// The run that came after this one, is done, and made another cluster.
+fn superseded(state: &StateDir, dir: &RunDir) -> Result<Option<RunId>, JournalError> {
+    let newest = state.newest_done(replaced_the_cluster)?;
+    let runs = state.list()?;
+    let place = |id: &RunId| runs.iter().position(|run| run.id() == id);
+    Ok(newest.filter(|newest| place(newest.id()) < place(dir.id())).map(|newest| newest.id().clone()))
 }

@@ -1,37 +1,45 @@
-//! `recast rollback`: what a run did to the old cluster is taken back, as long as nothing was deleted.
+//! `recast rollback`: back to what was before a run. What it did to the old cluster is undone, as long as nothing was
+//! deleted; after that the cluster of before is made anew, which is `way_back.rs`' affair.
 
-use super::args::{Global, Resume};
+use super::args::{Global, Resume, Rollback};
 use super::carry_out::{Begin, carry_out};
 use super::rebuild::{belongs, parse, pending};
-use super::resume::unfinished;
+use super::resume::{replaced_the_cluster, unfinished};
 use super::session::Session;
 use super::stop::Stop;
+use super::upgrade::back::{self, Then};
+use super::way_back::way_back;
 use super::{Answer, Surroundings};
 use crate::exit::ExitCode;
-use crate::journal::{RunState, StepState};
-use crate::plan::{Plan, Undo};
+use crate::journal::{JournalError, RunDir, RunState, RunStatus, StateDir, StepState};
+use crate::plan::{Plan, Undo, Verb};
 use crate::report::document::Ending;
 
 /// `recast rollback`.
-pub async fn rollback(global: &Global, asked: &Resume, surroundings: &Surroundings) -> Result<Answer, Stop> {
+pub async fn rollback(global: &Global, asked: &Rollback, surroundings: &Surroundings) -> Result<Answer, Stop> {
+    let then = if asked.dry_run { Then::Show } else { Then::Do };
+    if let Some(nodes) = &asked.nodes {
+        return Box::pin(back::nodes(global, nodes, then, surroundings)).await;
+    }
     let session = Session::open(&surroundings.place, global)?;
-    let dir = unfinished(&session, asked)?;
-    let unreadable = |error: &crate::journal::JournalError| {
-        Stop::because(ExitCode::Failed, format!("run {} can't be read", dir.id()), error)
-    };
+    if let Some((dir, plan)) = upgrade_of(&session, asked)? {
+        return Box::pin(back::run(&session, &dir, &plan, then, surroundings)).await;
+    }
+    let asked = &Resume { run: asked.run.clone(), dry_run: asked.dry_run };
+    let dir = run(&session, asked)?;
+    let unreadable =
+        |error: &JournalError| Stop::because(ExitCode::Failed, format!("run {} can't be read", dir.id()), error);
     let bytes = dir.plan_bytes().map_err(|error| unreadable(&error))?;
     let plan = parse(&String::from_utf8_lossy(&bytes))?;
     belongs(&plan, &session)?;
+    let records = dir.records().map_err(|error| unreadable(&error))?;
     let mut state = RunState::new(&plan.phases);
-    for record in dir.records().map_err(|error| unreadable(&error))? {
+    for record in &records {
         // A journal that makes no sense is refused when it is opened.
         let _ = state.record(&record.entry);
     }
-    let gone = gone(&plan, &state);
-    if !gone.is_empty() {
-        let resume = super::carry_out::resume_command(&session, &plan);
-        return Err(Stop::new(ExitCode::Refused, format!("there is no way back any more: {}", gone.join(", ")))
-            .hinted(format!("go on with `{resume}`: the new cluster gets the data of the final snapshot")));
+    if RunStatus::of(&records) == RunStatus::Done || !gone(&plan, &state).is_empty() {
+        return Box::pin(way_back(global, asked, (&dir, &plan, &state), surroundings)).await;
     }
     let secrets = session.secrets(jiff::Timestamp::now())?;
     if asked.dry_run {
@@ -46,9 +54,51 @@ pub async fn rollback(global: &Global, asked: &Resume, surroundings: &Surroundin
     Ok(answer)
 }
 
-/// What was done that can't be taken back, in words.
+/// The run that is meant, where it is an upgrade's: one that is done can be taken back, too.
+fn upgrade_of(session: &Session, asked: &Rollback) -> Result<Option<(RunDir, Plan)>, Stop> {
+    let state = StateDir::new(&session.state_root(), &session.profile.value.name);
+    let unreadable = |error: &JournalError| Stop::because(ExitCode::Failed, "the runs can't be read", error);
+    let dir = match &asked.run {
+        Some(id) => Some(state.run(id)).filter(|dir| dir.path().exists()),
+        None => state.newest_unfinished(replaced_the_cluster).map_err(|error| unreadable(&error))?,
+    };
+    let Some(dir) = dir else { return Ok(None) };
+    let Ok(bytes) = dir.plan_bytes() else { return Ok(None) };
+    let plan = serde_json::from_slice::<Plan>(&bytes).ok().filter(|plan| plan.verb == Verb::Upgrade);
+    if let Some(plan) = &plan {
+        belongs(plan, session)?;
+    }
+    Ok(plan.map(|plan| (dir, plan)))
+}
+
+/// The run to go back from: the one that was named, else the newest unfinished one, else the one that made the cluster.
+fn run(session: &Session, asked: &Resume) -> Result<RunDir, Stop> {
+    let cluster = &session.profile.value.name;
+    let state = StateDir::new(&session.state_root(), cluster);
+    let unreadable = |error: &JournalError| Stop::because(ExitCode::Failed, "the runs can't be read", error);
+    if let Some(id) = &asked.run
+        && state.run(id).path().exists()
+        && state.run(id).status().map_err(|error| unreadable(&error))? == RunStatus::Done
+    {
+        return Ok(state.run(id));
+    }
+    if asked.run.is_none()
+        && state.newest_unfinished(replaced_the_cluster).map_err(|error| unreadable(&error))?.is_none()
+    {
+        let newest = state.newest_done(replaced_the_cluster).map_err(|error| unreadable(&error))?;
+        return newest
+            .ok_or_else(|| Stop::new(ExitCode::Invalid, format!("cluster {cluster} has no run to go back from")));
+    }
+    unfinished(session, asked)
+}
+
+/// What was done that can't be undone, or begun without anybody knowing how it went.
 fn gone(plan: &Plan, state: &RunState) -> Vec<String> {
-    let done = |id| matches!(state.step(id), Some(StepState::Succeeded { .. }));
+    let done = |id| match state.step(id) {
+        Some(StepState::Succeeded { .. } | StepState::Started { .. }) => true,
+        Some(StepState::Failed { handle, .. }) => handle.is_some(),
+        _ => false,
+    };
     let irreversible = plan.steps().filter(|planned| matches!(planned.undo, Undo::Irreversible { .. }));
     irreversible.filter(|planned| done(&planned.id)).map(|planned| planned.id.to_string()).collect()
 }

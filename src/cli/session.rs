@@ -75,7 +75,20 @@ impl Session {
 
     /// The same for a cluster of any kind.
     pub fn open_any(place: &Place, global: &Global) -> Result<Self, Stop> {
-        let (profile_path, profile) = profile(global)?;
+        let (path, profile) = profile(global)?;
+        Self::of(place, global, path, profile)
+    }
+
+    /// As if this text stood in the profile.
+    pub fn open_with(place: &Place, global: &Global, text: &str) -> Result<Self, Stop> {
+        let path = profile_path(global)?;
+        let profile = load::profile(&path.display().to_string(), text)?;
+        let session = Self::of(place, global, path, profile)?;
+        session.talos()?;
+        Ok(session)
+    }
+
+    fn of(place: &Place, global: &Global, profile_path: PathBuf, profile: Loaded<Profile>) -> Result<Self, Stop> {
         let folder = parent(&profile_path);
         let site_path = global.site.clone().or_else(|| profile.value.site.as_ref().map(|site| folder.join(site)));
         let site_path = site_path.unwrap_or_else(|| folder.join("site.yaml"));
@@ -173,11 +186,15 @@ impl Session {
 
 /// The profile that is named, with its path.
 pub fn profile(global: &Global) -> Result<(PathBuf, Loaded<Profile>), Stop> {
-    let path = global.profile.clone().ok_or_else(|| {
-        Stop::new(ExitCode::Invalid, "no profile is named").hinted("name it with --profile FILE or RECAST_PROFILE")
-    })?;
+    let path = profile_path(global)?;
     let profile = load::profile_file(&path)?;
     Ok((path, profile))
+}
+
+fn profile_path(global: &Global) -> Result<PathBuf, Stop> {
+    global.profile.clone().ok_or_else(|| {
+        Stop::new(ExitCode::Invalid, "no profile is named").hinted("name it with --profile FILE or RECAST_PROFILE")
+    })
 }
 
 /// Where runs are kept.

@@ -5,6 +5,8 @@
 mod prune;
 mod save;
 
+pub(super) use self::save::save;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;

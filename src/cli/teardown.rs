@@ -11,7 +11,7 @@ use crate::plan::Verb;
 pub async fn teardown(global: &Global, asked: &Teardown, surroundings: &Surroundings) -> Result<Answer, Stop> {
     let data = if asked.force { DataWish::Fresh } else { DataWish::Keep };
     let wishes = Wishes { destroy_disks: asked.destroy_disks.clone(), ..Wishes::default() };
-    let order = Order { verb: Verb::Teardown, wishes, data };
+    let order = Order { verb: Verb::Teardown, wishes, data, back: None };
     let after = After { dry_run: asked.dry_run, plan_out: asked.plan_out.as_deref() };
     Box::pin(plan_and_do(global, &order, after, surroundings)).await
 }

@@ -25,7 +25,7 @@ pub async fn template(global: &Global, asked: &Asked, surroundings: &Surrounding
 
 /// The phases of a rebuild that come before the old cluster is touched, without its data.
 async fn build(global: &Global, asked: &TemplateBuild, surroundings: &Surroundings) -> Result<Answer, Stop> {
-    let order = Order { verb: Verb::TemplateBuild, wishes: asked.wishes.clone(), data: DataWish::Fresh };
+    let order = Order { verb: Verb::TemplateBuild, wishes: asked.wishes.clone(), data: DataWish::Fresh, back: None };
     let after = After { dry_run: asked.dry_run, plan_out: asked.plan_out.as_deref() };
     Box::pin(plan_and_do(global, &order, after, surroundings)).await
 }

@@ -71,10 +71,23 @@ impl StateDir {
         Ok(found)
     }
 
-    /// The newest run that isn't done and had begun. A damaged journal on the way is an error, not skipped.
-    pub fn newest_unfinished(&self) -> Result<Option<RunDir>, JournalError> {
+    /// The newest run that isn't done and had begun, unless one that `supersedes` all before it is newer and done. A
+    /// damaged journal on the way is an error, not skipped.
+    pub fn newest_unfinished(&self, supersedes: impl Fn(&RunDir) -> bool) -> Result<Option<RunDir>, JournalError> {
         for run in self.list()? {
-            if matches!(run.status()?, RunStatus::Unfinished { .. }) {
+            match run.status()? {
+                RunStatus::Unfinished { .. } => return Ok(Some(run)),
+                RunStatus::Done if supersedes(&run) => return Ok(None),
+                RunStatus::Done | RunStatus::NotBegun => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// The newest run that is done and `supersedes` all before it.
+    pub fn newest_done(&self, supersedes: impl Fn(&RunDir) -> bool) -> Result<Option<RunDir>, JournalError> {
+        for run in self.list()? {
+            if run.status()? == RunStatus::Done && supersedes(&run) {
                 return Ok(Some(run));
             }
         }
@@ -182,6 +195,13 @@ impl RunDir {
         Ok(path)
     }
 
+    /// A folder in the run's directory, made where it isn't there.
+    pub fn folder(&self, name: &str) -> Result<Self, JournalError> {
+        let folder = Self { id: self.id.clone(), path: self.path.join(name) };
+        folder.make()?;
+        Ok(folder)
+    }
+
     /// Creates the directory and those above it; each new one is on disk when this returns.
     pub fn make(&self) -> Result<(), JournalError> {
         make_dir(&self.path)
@@ -246,7 +266,7 @@ mod tests {
         let newest: Vec<RunId> = state.list().unwrap().into_iter().map(|run| run.id).collect();
         assert_eq!(newest.first().unwrap().as_str(), "2026-11-20T22-31-05-11");
         assert_eq!(newest.last().unwrap().as_str(), "2026-11-20T22-31-05");
-        assert_eq!(state.newest_unfinished().unwrap(), None, "none of them has begun");
+        assert_eq!(state.newest_unfinished(|_| true).unwrap(), None, "none of them has begun");
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct Ask {
     pub vmids: Vec<VmId>,
     /// Range of templates and canaries.
     pub template_ids: std::ops::RangeInclusive<u32>,
+    /// Marks of VMs that a run cloned and may not have given their tags: leftovers, if they have none.
+    pub half_made: std::collections::BTreeSet<String>,
     /// PVE nodes that will get machines.
     pub nodes: Vec<crate::types::NodeName>,
     /// Storage for disks.

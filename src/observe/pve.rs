@@ -103,7 +103,7 @@ async fn sort_in(
     if let Some(mark) = ours
         && !config.is_template()
         && !tagged
-        && is_passing(mark)
+        && (is_passing(mark) || ask.half_made.contains(mark))
     {
         seen.leftovers.push(Leftover { node: vm.node.clone(), vmid: vm.vmid, name, mark: mark.to_owned() });
         return Ok(());

@@ -188,7 +188,8 @@ fn existing(wanted: &Wanted, seen: &Observed, here: &Here, found: &mut Vec<Findi
             };
             found.push(Finding::refusal(format!("no VM of cluster {} exists", wanted.cluster), hint));
         }
-        Verb::Rebuild | Verb::Teardown | Verb::TemplateBuild | Verb::Upgrade | Verb::GoBack => {}
+        // What is left of a cluster that a dead rebuild took apart may be nothing at all.
+        Verb::Rebuild | Verb::Teardown | Verb::TemplateBuild | Verb::Rollback | Verb::Upgrade | Verb::GoBack => {}
     }
 }
 

@@ -185,6 +185,7 @@ fn numbers(plan: &Plan, notes: &mut Vec<Note>) {
                     note(notes, &planned.id, format!("VM {} carries no mark of recast", vm.vmid));
                 }
                 made.remove(&vm.vmid);
+                free.insert(vm.vmid);
             }
             _ => {}
         }

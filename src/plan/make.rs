@@ -219,7 +219,8 @@ pub fn inherit(
 
 fn facts(draft: &Draft<'_>) -> Facts {
     let doomed = draft.doomed();
-    let going: BTreeSet<VmId> = doomed.iter().map(|vm| vm.identity.vmid).collect();
+    let leftovers = draft.seen.leftovers.iter().map(|leftover| leftover.vmid);
+    let going: BTreeSet<VmId> = doomed.iter().map(|vm| vm.identity.vmid).chain(leftovers).collect();
     let made = draft.templates.values().filter(|template| !template.reused).map(|template| template.vm.vmid);
     Facts {
         victims: doomed.iter().map(|vm| vm.identity.clone()).collect(),

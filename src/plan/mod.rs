@@ -116,22 +116,24 @@ pub enum Verb {
     Upgrade,
     /// `recast rollback` of machines to the release that they ran before.
     GoBack,
+    /// `recast rollback` of a rebuild that deleted something: the cluster of before is made anew.
+    Rollback,
 }
 
 impl Verb {
     /// Whether templates are made and tried.
     pub fn makes_templates(self) -> bool {
-        matches!(self, Self::Rebuild | Self::Create | Self::TemplateBuild)
+        matches!(self, Self::Rebuild | Self::Create | Self::TemplateBuild | Self::Rollback)
     }
 
     /// Whether the old cluster goes.
     pub fn destroys(self) -> bool {
-        matches!(self, Self::Rebuild | Self::Teardown)
+        matches!(self, Self::Rebuild | Self::Teardown | Self::Rollback)
     }
 
     /// Whether there is a new cluster afterwards.
     pub fn installs(self) -> bool {
-        matches!(self, Self::Rebuild | Self::Create)
+        matches!(self, Self::Rebuild | Self::Create | Self::Rollback)
     }
 
     /// Whether the cluster's own machines are rebooted into another release.
@@ -149,6 +151,7 @@ impl std::fmt::Display for Verb {
             Self::TemplateBuild => "template build",
             Self::Upgrade => "upgrade",
             Self::GoBack => "rollback",
+            Self::Rollback => "rollback",
         })
     }
 }

@@ -25,6 +25,7 @@ pub(super) fn wanted() -> Wanted {
         nameservers: vec!["192.168.178.1".parse().unwrap()],
         installer: None,
         patches: Vec::new(),
+        whole: None,
         digest: Sha256::of(b"config"),
     };
     Wanted {
@@ -77,6 +78,7 @@ pub(super) fn wanted() -> Wanted {
         max_destroy: None,
         destroy_disks: std::collections::BTreeSet::new(),
         data: super::Data::Fresh,
+        before: None,
         errands: Errands::default(),
     }
 }

@@ -85,13 +85,7 @@ pub fn text(plan: &Plan) -> String {
     }
     for (number, hop) in plan.hops.iter().enumerate() {
         let (what, from, to) = (hop.what, &hop.from, &hop.to);
-        let _ = writeln!(
-            out,
-            "{}Hop {}: {what} {from} -> {to} ({})",
-            if number == 0 { "\n" } else { "" },
-            number + 1,
-            hop.because
-        );
+        let _ = writeln!(out, "{}Hop {}: {what} {from} -> {to} ({})", if number == 0 { "\n" } else { "" }, number + 1, hop.because);
     }
     destroyed(plan, &mut out);
     for way in &plan.ways {
@@ -112,7 +106,9 @@ pub fn text(plan: &Plan) -> String {
     let _ =
         write!(out, "\nDownloads {}; expected to take about {}", size(plan.download_bytes), minutes(estimate.duration));
     let _ = match plan.verb {
-        Verb::Rebuild => writeln!(out, ", with the Kubernetes API down for about {}.", minutes(estimate.downtime)),
+        Verb::Rebuild | Verb::Rollback => {
+            writeln!(out, ", with the Kubernetes API down for about {}.", minutes(estimate.downtime))
+        }
         Verb::Create | Verb::Teardown | Verb::TemplateBuild | Verb::Upgrade | Verb::GoBack => writeln!(out, "."),
     };
     out

@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::data::{CopyTo, HaState, OldMachine, Purpose, SnapshotFrom, SnapshotSource};
-use super::kubernetes::{Component, Leftover, LiveMachine, ManifestWay, NodeImage};
 use super::upgrade::{Manner, Member, Release};
+use super::kubernetes::{Component, Leftover, LiveMachine, ManifestWay, NodeImage};
 use crate::types::{Mac, MachineName, NodeName, Role, SchematicId, Sha256, StepId, StorageId, Version, VmId, VolumeId};
 
 /// PVE configuration keys with their values in PVE's own syntax (qemu-server, `PVE/QemuServer.pm`).
@@ -169,6 +169,9 @@ pub struct MachineSpec {
     /// The user's own patches for it, in the order in which they are applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patches: Vec<PatchAt>,
+    /// The whole configuration, as an earlier run found it on the machine: nothing is generated or patched then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<PathBuf>,
     /// SHA-256 of the rendered configuration, so that a resumed run applies the very same one.
     pub digest: Sha256,
 }
@@ -666,6 +669,9 @@ pub enum Step {
         before: StepId,
         /// What it runs before.
         from: Version,
+        /// What its image is made from before, where that is known.
+        #[serde(default)]
+        leaves: Option<SchematicId>,
         /// What it must run afterwards.
         release: Release,
         /// How it is done.
@@ -707,6 +713,11 @@ pub enum Step {
     LockSchematics {
         /// Their YAML by ID.
         schematics: BTreeMap<SchematicId, String>,
+    },
+    /// Puts profile and lock back as they were before an earlier run.
+    RestoreFiles {
+        /// The folder in which that run kept them.
+        from: PathBuf,
     },
     /// Records schematic, image digests and templates in the lock file.
     WriteLock {
@@ -908,7 +919,32 @@ impl Step {
                 format!("look whether this computer's talosctl is older than {version}")
             }
             Self::EditProfile { .. } => "write the new versions into the profile".to_owned(),
+            Self::RestoreFiles { .. } => "put the profile and its lock back as they were".to_owned(),
             Self::WriteLock { .. } => "write the lock file".to_owned(),
+            Self::OpenAccess { .. } => "fetch credentials for the Kubernetes API".to_owned(),
+            Self::MeetMachine { machine, version } => format!("see {} run Talos {version}", machine.name),
+            Self::PullInstaller { machine, release } => {
+                format!("pull the installer of Talos {} onto {}", release.version, machine.name)
+            }
+            Self::WriteRelease { machine, release } => {
+                format!("write Talos {} beside what {} runs", release.version, machine.name)
+            }
+            Self::UpgradeMachine { machine, from, release, .. } if *from == release.version => {
+                format!("REBOOT {} into Talos {from} of another schematic", machine.name)
+            }
+            Self::UpgradeMachine { machine, from, release, .. } => {
+                format!("REBOOT {} from Talos {from} into {}", machine.name, release.version)
+            }
+            Self::RollBackMachine { machine, from, release: Some(release), .. } => {
+                format!("REBOOT {} from Talos {from} back into {}", machine.name, release.version)
+            }
+            Self::RollBackMachine { machine, from, release: None, .. } => {
+                format!("REBOOT {} from Talos {from} back into what it ran before", machine.name)
+            }
+            Self::AwaitUpgraded { machine, steady, .. } => {
+                format!("wait until {} is Ready for {steady} s and etcd is sound", machine.name)
+            }
+            Self::LockSchematics { .. } => "write the schematics into the lock file".to_owned(),
             Self::CordonNode { machine } => format!("cordon {}", machine.name),
             Self::DrainNode { machine, leftover: Leftover::Stay, .. } => format!("drain {}", machine.name),
             Self::DrainNode { machine, leftover: Leftover::Delete, within } => {
@@ -934,30 +970,6 @@ impl Step {
             Self::AwaitKubernetes { machines, version, steady } => {
                 format!("wait until {} node(s) are Ready with {} for {steady} s", machines.len(), version.tag())
             }
-            Self::OpenAccess { .. } => "fetch credentials for the Kubernetes API".to_owned(),
-            Self::MeetMachine { machine, version } => format!("see {} run Talos {version}", machine.name),
-            Self::PullInstaller { machine, release } => {
-                format!("pull the installer of Talos {} onto {}", release.version, machine.name)
-            }
-            Self::WriteRelease { machine, release } => {
-                format!("write Talos {} beside what {} runs", release.version, machine.name)
-            }
-            Self::UpgradeMachine { machine, from, release, .. } if *from == release.version => {
-                format!("REBOOT {} into Talos {from} of another schematic", machine.name)
-            }
-            Self::UpgradeMachine { machine, from, release, .. } => {
-                format!("REBOOT {} from Talos {from} into {}", machine.name, release.version)
-            }
-            Self::RollBackMachine { machine, from, release: Some(release), .. } => {
-                format!("REBOOT {} from Talos {from} back into {}", machine.name, release.version)
-            }
-            Self::RollBackMachine { machine, from, release: None, .. } => {
-                format!("REBOOT {} from Talos {from} back into what it ran before", machine.name)
-            }
-            Self::AwaitUpgraded { machine, steady, .. } => {
-                format!("wait until {} is Ready for {steady} s and etcd is sound", machine.name)
-            }
-            Self::LockSchematics { .. } => "write the schematics into the lock file".to_owned(),
         }
     }
 
@@ -969,9 +981,9 @@ impl Step {
                 | Self::StopMajority { .. }
                 | Self::ShutdownKept { .. }
                 | Self::RetireVm { .. }
-                | Self::DrainNode { leftover: Leftover::Delete, .. }
                 | Self::UpgradeMachine { .. }
                 | Self::RollBackMachine { .. }
+                | Self::DrainNode { leftover: Leftover::Delete, .. }
         )
     }
 

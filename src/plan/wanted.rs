@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,8 @@ pub struct Wanted {
     pub max_destroy: Option<u32>,
     /// What becomes of etcd's data.
     pub data: Data,
+    /// The folder in which an earlier run kept profile and lock, which are to be as they were then.
+    pub before: Option<PathBuf>,
     /// What is done for the user beside the cluster.
     pub errands: Errands,
     /// Disks beyond the system's that may be destroyed with their VM.

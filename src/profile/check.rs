@@ -259,7 +259,8 @@ fn unique(profile: &Profile, log: &Log<'_>) {
     let mut first: BTreeMap<String, String> = BTreeMap::new();
     let mut once = |what: &str, value: String, path: String| {
         if let Some(other) = first.insert(format!("{what} {value}"), path.clone()) {
-            log.rule(Problem::at(path, format!("{what} {value} is also that of {other}")));
+            let problem = Problem::at(path, format!("{what} {value} is also that of {other}"));
+            log.rule(problem.hinted("each machine needs one of its own"));
         }
     };
     if let Some(template) = profile.template {
@@ -373,7 +374,8 @@ fn addresses(profile: &Profile, log: &Log<'_>) {
             }
         }
         if let Some(other) = taken.insert(address, path.clone()) {
-            log.rule(Problem::at(path, format!("address {address} is also that of {other}")));
+            let problem = Problem::at(path, format!("address {address} is also that of {other}"));
+            log.rule(problem.hinted("each machine needs one of its own"));
         }
     };
     if let Some(gateway) = network.gateway {
@@ -395,6 +397,10 @@ pub(super) fn site(site: &Site, log: &Log<'_>) {
     }
     if site.nodes.is_empty() {
         log.rule(Problem::at("nodes", "there must be at least one"));
+    }
+    if let Some(registry) = site.factory.registry.as_ref().filter(|registry| registry.contains("://")) {
+        let problem = Problem::at("factory.registry", format!("'{registry}' is a URL, not a registry's host"));
+        log.rule(problem.hinted("image references have no scheme: registry.example.org:5000"));
     }
     let mut names = BTreeSet::new();
     for (index, node) in site.nodes.iter().enumerate() {

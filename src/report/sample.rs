@@ -96,6 +96,7 @@ pub(super) fn plan() -> Plan {
         fates: Vec::new(),
         changes: Vec::new(),
         ways: Vec::new(),
+        hops: Vec::new(),
         keeps: Vec::new(),
         download_bytes: 100 << 20,
         before: Some(Versions { talos: "1.12.4".parse().unwrap(), kubernetes: "1.34.1".parse().unwrap() }),

@@ -5,7 +5,7 @@
 use super::fold::Progress;
 use super::text;
 use crate::plan::step::VmIdentity;
-use crate::plan::{Plan, Planned, Step};
+use crate::plan::{Data, Plan, Planned, Step, Verb};
 
 /// What became of the old machines, by the steps that stop and delete them; `resume` is the command that goes on.
 pub(super) fn old_cluster(plan: &Plan, progress: &Progress, resume: Option<&str>) -> Vec<String> {
@@ -52,7 +52,9 @@ pub(super) fn old_cluster(plan: &Plan, progress: &Progress, resume: Option<&str>
         lines.push(format!("Old VM {} ({}) on {} {state}", vm.vmid, vm.name, vm.node));
     }
     let whole = left.len() == plan.destroys.len() && !left.iter().any(|vm| retiring(vm));
-    if whole && left.iter().any(|vm| stopping(vm)) {
+    // What was shut down can be started, what was deleted with its data saved can be made anew.
+    let kept = plan.verb == Verb::Rebuild && matches!(plan.data, Data::Keep(_));
+    if (whole && left.iter().any(|vm| stopping(vm))) || (!whole && kept) {
         // It takes what the command that goes on does.
         let resume = resume.map_or_else(|| format!("recast resume {}", plan.run), str::to_owned);
         let back = resume.replacen("recast resume", "recast rollback", 1);

@@ -460,7 +460,8 @@ fn snapshot_of(doing: &str, source: &SnapshotSource, cx: &StepCx<'_>) -> Result<
 
 fn by_copy(doing: &str, error: CopyError) -> StepError {
     let class = match &error {
-        CopyError::Differs { .. } => Class::Refused,
+        // The proof of backup includes its second copy: without it nothing goes on.
+        CopyError::Differs { .. } | CopyError::Failed { .. } => Class::Refused,
         CopyError::Shell { .. } => Class::Transient,
         _ => Class::Permanent,
     };

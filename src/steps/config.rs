@@ -12,6 +12,7 @@ use crate::plan::{ClusterConfig, Versions};
 use crate::profile::{PatchSource, load};
 use crate::talos::config::{Contract, Input, Machine, Network, Patch, Rendered, Switch};
 use crate::talos::secrets::Secrets;
+use crate::types::Sha256;
 
 /// Why a configuration could not be rendered.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,10 @@ pub fn render(
     versions: &Versions,
     machine: &MachineSpec,
 ) -> Result<Rendered, ConfigError> {
+    if let Some(path) = &machine.whole {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+        return Ok(Rendered { digest: Sha256::of(text.as_bytes()), text: text.into() });
+    }
     let contract = Contract::of(&versions.talos)?;
     let mut input = Input::new(cluster, &config.endpoint, contract, &versions.kubernetes.to_string())?;
     input.install_disk = Some(config.install_disk.clone());

@@ -16,6 +16,12 @@ use crate::profile::edit::edit;
 use crate::profile::lock::{Lock, LockedImage, LockedTemplate, Trust};
 use crate::types::{NodeName, Sha256, StepId, VmId};
 
+/// The profile's name in the folder in which a run keeps what was before it.
+pub const KEPT_PROFILE: &str = "profile.yaml";
+
+/// The lock's name there.
+pub const KEPT_LOCK: &str = "profile.lock";
+
 /// The user's files that a run may write.
 #[derive(Clone, Debug)]
 pub struct Files {
@@ -89,6 +95,37 @@ impl World {
         let path = &self.files.profile;
         replace(path, &edited)
             .map_err(|error| StepError::new(Class::Permanent, format!("write {}", path.display()), error))?;
+        Ok(Output::Nothing)
+    }
+
+    /// What profile and lock were before the run that kept them in `from`, each with its place; none = there was none.
+    fn kept_files(&self, from: &Path) -> Result<[(&Path, Option<String>); 2], StepError> {
+        let profile = read(&from.join(KEPT_PROFILE))?.ok_or_else(|| {
+            let missing = format!("{} is not there any more", from.join(KEPT_PROFILE).display());
+            wrong("put the profile back", missing).hinted("the cluster is done; write the profile by hand, then resume")
+        })?;
+        Ok([(&self.files.profile, Some(profile)), (&self.files.lock, read(&from.join(KEPT_LOCK))?)])
+    }
+
+    pub(super) fn probe_restored_files(&self, from: &Path) -> Result<Seen, StepError> {
+        for (path, kept) in self.kept_files(from)? {
+            if read(path)? != kept {
+                return Ok(Seen::Missing);
+            }
+        }
+        Ok(Seen::Done(Output::Nothing))
+    }
+
+    pub(super) fn restore_files(&self, from: &Path) -> Result<Output, StepError> {
+        for (path, kept) in self.kept_files(from)? {
+            let doing = || format!("write {}", path.display());
+            let written = match kept {
+                Some(text) => replace(path, &text),
+                None if path.exists() => fs::remove_file(path),
+                None => Ok(()),
+            };
+            written.map_err(|error| StepError::new(Class::Permanent, doing(), error))?;
+        }
         Ok(Output::Nothing)
     }
 

@@ -12,6 +12,7 @@ use super::find::{Finder, Since, Unclear, WHO, Who, list};
 use super::ours::at;
 use crate::engine::{Class, Seen, StepCx, StepError};
 use crate::net::tls::SpkiPin;
+use crate::plan::provenance;
 use crate::plan::step::{Discovery, MachineSpec, OurVm};
 use crate::plan::{Output, Step};
 use crate::talos::client::maintenance::{Facts, Maintenance};
@@ -71,8 +72,11 @@ impl World {
                 let others = list(&strangers);
                 let seen =
                     if others.is_empty() { "none answered".to_owned() } else { format!("others answered at {others}") };
-                return Err(wrong(doing, format!("no machine in maintenance with MAC {mac} within {} s; {seen}", limit.as_secs()))
-                    .hinted("look at the VM's console: without an address there is no DHCP server on its bridge, without a boot the disk is wrong"));
+                let what = format!("no machine in maintenance with MAC {mac} within {} s; {seen}", limit.as_secs());
+                // A canary that never answers has told what it was asked; nothing of the old cluster was touched for it.
+                let canary = provenance::field(&vm.mark, "step").is_some_and(|step| step.starts_with("canary/"));
+                let failed = if canary { refused(doing, what) } else { wrong(doing, what) };
+                return Err(failed.hinted("look at the VM's console: without an address there is no DHCP server on its bridge, without a boot the disk is wrong"));
             }
             let others = list(&strangers);
             cx.waiting(&format!("a machine with MAC {mac}"), (!others.is_empty()).then_some(others.as_str()));

@@ -43,15 +43,15 @@ impl Perform for World {
             | Step::RemoveStale { .. }
             | Step::ConfirmMachines { .. }
             | Step::CompareTalosctl { .. }
-            | Step::ConfirmKubernetes { .. }
-            | Step::PullImages { .. }
-            | Step::SyncManifests { .. }
-            | Step::AwaitKubernetes { .. }
             | Step::OpenAccess { .. }
             | Step::MeetMachine { .. }
             | Step::PullInstaller { .. }
             | Step::WriteRelease { .. }
-            | Step::AwaitUpgraded { .. } => Ok(Seen::Missing),
+            | Step::AwaitUpgraded { .. }
+            | Step::ConfirmKubernetes { .. }
+            | Step::PullImages { .. }
+            | Step::SyncManifests { .. }
+            | Step::AwaitKubernetes { .. } => Ok(Seen::Missing),
             Step::UpgradeMachine { .. } | Step::RollBackMachine { .. } => match Job::of(&planned.step) {
                 Some(job) => self.probe_upgraded(&job, cx).await,
                 None => Ok(Seen::Missing),
@@ -92,6 +92,7 @@ impl Perform for World {
             Step::ApplyConfig { found, machine } => self.probe_applied(found, machine, cx).await,
             Step::BootstrapEtcd { at, .. } => self.probe_bootstrapped(at, cx).await,
             Step::EditProfile { set } => self.probe_profile(set),
+            Step::RestoreFiles { from } => self.probe_restored_files(from),
         }
     }
 
@@ -173,6 +174,18 @@ impl Perform for World {
             }
             Step::CompareTalosctl { version } => Ok(self.compare_talosctl(version, cx).await),
             Step::EditProfile { set } => self.edit_profile(set),
+            Step::OpenAccess { controlplanes } => self.open_access(controlplanes).await,
+            Step::MeetMachine { machine, version } => self.meet(machine, version).await,
+            Step::PullInstaller { machine, release } => self.pull_installer(machine, release, cx).await,
+            Step::WriteRelease { machine, release } => self.write_release(machine, release, cx).await,
+            Step::UpgradeMachine { .. } | Step::RollBackMachine { .. } => match Job::of(&planned.step) {
+                Some(job) => self.upgrade_machine(&job, cx).await,
+                None => Ok(Output::Nothing),
+            },
+            Step::AwaitUpgraded { machine, upgraded, control, steady } => {
+                self.await_upgraded(machine, upgraded, control, *steady, cx).await
+            }
+            Step::LockSchematics { schematics } => self.lock_schematics(schematics),
             Step::CordonNode { machine } => self.cordon(machine, cx).await,
             Step::DrainNode { machine, within, leftover } => self.drain(machine, *within, *leftover, cx).await,
             Step::UncordonNode { machine } => self.uncordon(machine, cx).await,
@@ -189,18 +202,7 @@ impl Perform for World {
             Step::AwaitKubernetes { machines, version, steady } => {
                 self.await_kubernetes(machines, version, *steady, cx).await
             }
-            Step::OpenAccess { controlplanes } => self.open_access(controlplanes).await,
-            Step::MeetMachine { machine, version } => self.meet(machine, version).await,
-            Step::PullInstaller { machine, release } => self.pull_installer(machine, release, cx).await,
-            Step::WriteRelease { machine, release } => self.write_release(machine, release, cx).await,
-            Step::UpgradeMachine { .. } | Step::RollBackMachine { .. } => match Job::of(&planned.step) {
-                Some(job) => self.upgrade_machine(&job, cx).await,
-                None => Ok(Output::Nothing),
-            },
-            Step::AwaitUpgraded { machine, upgraded, control, steady } => {
-                self.await_upgraded(machine, upgraded, control, *steady, cx).await
-            }
-            Step::LockSchematics { schematics } => self.lock_schematics(schematics),
+            Step::RestoreFiles { from } => self.restore_files(from),
             Step::WriteLock { fetched, templates, fingerprint } => {
                 self.write_lock(fetched, templates, *fingerprint, cx)
             }

@@ -99,7 +99,7 @@ impl Case {
             kubernetes: Some(KUBERNETES.parse().unwrap()),
             ..Wishes::default()
         };
-        let order = Order { verb: Verb::Rebuild, wishes, data: DataWish::Fresh };
+        let order = Order { verb: Verb::Rebuild, wishes, data: DataWish::Fresh, back: None };
         let prepared = prepare(&session, &order, state.new_run_id(now), now).await;
         let prepared = prepared.unwrap_or_else(|stop| panic!("{stop:?}"));
         let plan = prepared.plan.unwrap_or_else(|| panic!("{:#?}", prepared.findings));

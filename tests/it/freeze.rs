@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use mock_pve::etcd::Lag;
 use tokio::sync::Mutex;
 
 use recast::cli::args::Wishes;
@@ -24,6 +25,7 @@ use recast::event::Unheard;
 use recast::journal::{Entry, Journal, Memory, Opening, StateDir};
 use recast::k8s::{Client, apply::Applier, manifest};
 use recast::plan::{Output, Plan, Planned, Verb};
+use recast::pve::ha::HaOrder;
 use recast::pve::vm::{Change, VmRef};
 use recast::pve::{Upid, Wait};
 use recast::steps::World;
@@ -111,7 +113,7 @@ impl Scene {
             kubernetes: Some(KUBERNETES.parse().unwrap()),
             ..Wishes::default()
         };
-        let order = Order { verb: Verb::Rebuild, wishes, data: DataWish::Keep };
+        let order = Order { verb: Verb::Rebuild, wishes, data: DataWish::Keep, back: None };
         let prepared = prepare(&session, &order, state.new_run_id(now), now).await;
         let prepared = prepared.unwrap_or_else(|stop| panic!("{stop:?}"));
         let plan = prepared.plan.unwrap_or_else(|| panic!("{:#?}", prepared.findings));
@@ -282,6 +284,10 @@ enum Trouble {
     Elections(&'static str),
     /// Somebody starts control planes that are stopped, that often, while this step goes on.
     Restarts(&'static str, u32),
+    /// Somebody hands this VM to the HA manager, which starts it again and again, right before this step looks.
+    Manages(&'static str, u32),
+    /// A follower hears of and applies everything that many seconds of the double's late, from this step on.
+    Lags(&'static str, f64),
 }
 
 struct Troubled<'a> {
@@ -330,7 +336,11 @@ impl Perform for Troubled<'_> {
     async fn probe(&self, step: &Planned, cx: &StepCx<'_>) -> Result<Seen, StepError> {
         let id = step.id.as_str();
         let due = |trouble| match trouble {
-            Trouble::Starts(at, _) | Trouble::Attaches(at, _) | Trouble::StartsAfter(at, ..) => at == id,
+            Trouble::Starts(at, _)
+            | Trouble::Attaches(at, _)
+            | Trouble::StartsAfter(at, ..)
+            | Trouble::Manages(at, _)
+            | Trouble::Lags(at, _) => at == id,
             _ => false,
         };
         match self.take(due) {
@@ -341,6 +351,16 @@ impl Perform for Troubled<'_> {
                 if let Some(upid) = upid.unwrap() {
                     self.scene.finish(&upid).await;
                 }
+            }
+            Some(Trouble::Manages(_, vmid)) => {
+                let order = HaOrder { state: "started".to_owned(), ..HaOrder::default() };
+                self.scene.session.pve.add_ha(VmId(vmid), &order).await.unwrap();
+            }
+            Some(Trouble::Lags(_, seconds)) => {
+                let etcd = self.scene.double.world().etcds().remove(0);
+                let leader = etcd.leader();
+                let follower = etcd.running().into_iter().find(|id| Some(*id) != leader).unwrap();
+                etcd.lag(follower, Lag { receive: seconds, apply: seconds });
             }
             Some(Trouble::StartsAfter(_, gone, vmid)) => {
                 while self.scene.session.pve.vm_config(&vm(gone)).await.is_ok() {
@@ -459,4 +479,31 @@ async fn machines_that_someone_restarts_during_the_freeze_lose_nothing() {
     let ended = scene.rebuild(Trouble::Restarts("freeze/majority", 30)).await;
     assert!(matches!(ended.outcome, Outcome::Failed | Outcome::Done), "{:#?}\n{}", ended.failures, scene.story());
     scene.assert_nothing_lost().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_the_ha_manager_starts_again_loses_nothing() {
+    let scene = Scene::new().await;
+    let ended = scene.rebuild(Trouble::Manages("freeze/majority", 1101)).await;
+    match ended.outcome {
+        Outcome::Done => scene.assert_rebuilt(&ended).await,
+        // One that never stays down can't be frozen: the old cluster goes on.
+        _ => {
+            scene.assert_nothing_destroyed();
+            scene.assert_nothing_lost().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_lags_is_never_the_one_whose_data_are_kept() {
+    let scene = Scene::new().await;
+    let ended = scene.rebuild(Trouble::Lags("freeze/majority", 60.0)).await;
+    match ended.outcome {
+        Outcome::Done => scene.assert_rebuilt(&ended).await,
+        _ => {
+            scene.assert_given_back().await;
+            scene.assert_nothing_lost().await;
+        }
+    }
 }

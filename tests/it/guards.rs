@@ -45,7 +45,7 @@ impl Scene {
             kubernetes: Some(KUBERNETES.parse().unwrap()),
             ..Wishes::default()
         };
-        let order = Order { verb: Verb::Rebuild, wishes, data: DataWish::Fresh };
+        let order = Order { verb: Verb::Rebuild, wishes, data: DataWish::Fresh, back: None };
         let prepared = prepare(&session, &order, "2026-11-20T22-31-05".into(), jiff::Timestamp::now()).await;
         let prepared = prepared.unwrap_or_else(|stop| panic!("{stop:?}"));
         let plan = prepared.plan.unwrap_or_else(|| panic!("{:?}", prepared.findings));

@@ -23,3 +23,4 @@ mod site;
 mod snapshot;
 mod template;
 mod verbs;
+mod way_back;

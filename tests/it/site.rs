@@ -15,6 +15,7 @@ use mock_pve::serve::profile::Profiled;
 use mock_pve::serve::{self, Ready, Running};
 use mock_pve::world::PveVersion;
 use mock_pve::world::deed::{Deed, Origin};
+use mock_pve::world::seed::Seed;
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 
@@ -220,10 +221,17 @@ pub(crate) struct Double {
 impl Double {
     /// In this process.
     pub(crate) async fn here(folder: &Folder, time_scale: f64) -> Self {
+        Self::seeded(folder, time_scale, |_| ()).await
+    }
+
+    /// In this process, with a world that is not quite what the profile says.
+    pub(crate) async fn seeded(folder: &Folder, time_scale: f64, change: impl FnOnce(&mut Seed)) -> Self {
         let profiled = Profiled::load(&folder.profile(), &std::env::temp_dir()).unwrap();
         let dir = folder.path("double");
+        let mut seed = profiled.seed.clone();
+        change(&mut seed);
         let options = serve::Options {
-            seed: profiled.seed.clone(),
+            seed,
             state: Some(dir.clone()),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             time_scale,

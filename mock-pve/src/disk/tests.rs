@@ -113,3 +113,28 @@ fn what_a_machine_keeps_is_checked_too() {
         "the STATE partition is damaged: its checksum doesn't match"
     );
 }
+
+#[test]
+fn an_upgrade_fills_the_other_slot_and_the_image_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk.raw");
+    let old = recipe("v1.12.4");
+    let new = recipe("v1.13.9");
+    build(&old, &path).unwrap();
+    assert_eq!(slot(&path, Slot::B).unwrap(), None);
+    assert_eq!(read(&path).unwrap().meta, Meta::default());
+
+    install(&path, Slot::B, &new).unwrap();
+    assert_eq!(read(&path).unwrap().marker.recipe, old, "what boots is META's choice");
+    store_meta(&path, &Meta { boot: Slot::B, fallback: Some(Slot::A), ..Meta::default() }).unwrap();
+    assert_eq!(read(&path).unwrap().marker.recipe, new);
+    slot_boots(&path, Slot::A).unwrap();
+
+    spoil(&path, Slot::B).unwrap();
+    assert!(matches!(read(&path), Err(DiskError::Data { .. })), "boot files that are damaged don't boot");
+    assert_eq!(meta(&path).unwrap().fallback, Some(Slot::A));
+    // Back again, over the image's own files.
+    install(&path, Slot::A, &new).unwrap();
+    store_meta(&path, &Meta::default()).unwrap();
+    assert_eq!(read(&path).unwrap().marker.recipe, new);
+}

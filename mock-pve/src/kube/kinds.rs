@@ -1,131 +1,214 @@
-//! The kinds of objects that this API serves.
+//! The kinds of objects that this API serves: Kubernetes' own, and those that definitions in the cluster add.
+
+use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 
+use crate::etcd::Client;
+use crate::world::cluster::{self, Entry};
+
 /// A kind of objects.
+#[derive(Debug, Default)]
 #[expect(clippy::struct_field_names, reason = "`kind` is what Kubernetes calls it")]
 pub(super) struct Kind {
     /// Empty for the core group.
-    pub(super) group: &'static str,
-    pub(super) version: &'static str,
+    pub(super) group: String,
+    pub(super) version: String,
     /// As in paths: `nodes`.
-    pub(super) plural: &'static str,
-    /// As in etcd's keys, where nodes are `minions`.
-    pub(super) stored: &'static str,
-    pub(super) kind: &'static str,
-    short: &'static [&'static str],
+    pub(super) plural: String,
+    pub(super) singular: String,
+    pub(super) kind: String,
     pub(super) namespaced: bool,
+    pub(super) short: Vec<String>,
+    pub(super) categories: Vec<String>,
+    /// As in etcd's keys, where nodes are `minions`; empty: nothing is stored, it is only asked.
+    pub(super) stored: String,
+    pub(super) subresources: Vec<String>,
+    /// It counts changes of its specification.
+    pub(super) generations: bool,
+    /// Of a definition in the cluster: its version there.
+    pub(super) custom: Option<Value>,
 }
 
-macro_rules! kind {
-    ($group:literal, $version:literal, $plural:literal, $stored:literal, $kind:literal, $short:expr, $namespaced:literal) => {
-        Kind {
-            group: $group,
-            version: $version,
-            plural: $plural,
-            stored: $stored,
-            kind: $kind,
-            short: &$short,
-            namespaced: $namespaced,
-        }
+/// plural, kind, group/version, scope, short names, categories, etcd's prefix, subresources; `-` is nothing. A kind with a
+/// `+` counts the changes of its specification.
+const TABLE: &str = "
+configmaps ConfigMap v1 N cm - configmaps -
+endpoints Endpoints v1 N ep - services/endpoints -
+events Event v1 N ev - events -
+limitranges LimitRange v1 N limits - limitranges -
+namespaces Namespace v1 C ns - namespaces status,finalize
+nodes Node v1 C no - minions status
+persistentvolumeclaims PersistentVolumeClaim v1 N pvc - persistentvolumeclaims status
+persistentvolumes PersistentVolume v1 C pv - persistentvolumes status
+pods Pod v1 N po all pods status,eviction,log,binding
+podtemplates PodTemplate v1 N - - podtemplates -
+replicationcontrollers ReplicationController+ v1 N rc all controllers status,scale
+resourcequotas ResourceQuota v1 N quota - resourcequotas status
+secrets Secret v1 N - - secrets -
+serviceaccounts ServiceAccount v1 N sa - serviceaccounts token
+services Service v1 N svc all services/specs status
+mutatingwebhookconfigurations MutatingWebhookConfiguration+ admissionregistration.k8s.io/v1 C - api-extensions mutatingwebhookconfigurations -
+validatingwebhookconfigurations ValidatingWebhookConfiguration+ admissionregistration.k8s.io/v1 C - api-extensions validatingwebhookconfigurations -
+customresourcedefinitions CustomResourceDefinition+ apiextensions.k8s.io/v1 C crd,crds api-extensions apiextensions.k8s.io/customresourcedefinitions status
+apiservices APIService apiregistration.k8s.io/v1 C - api-extensions apiregistration.k8s.io/apiservices status
+controllerrevisions ControllerRevision apps/v1 N - - controllerrevisions -
+daemonsets DaemonSet+ apps/v1 N ds all daemonsets status
+deployments Deployment+ apps/v1 N deploy all deployments status,scale
+replicasets ReplicaSet+ apps/v1 N rs all replicasets status,scale
+statefulsets StatefulSet+ apps/v1 N sts all statefulsets status,scale
+selfsubjectreviews SelfSubjectReview authentication.k8s.io/v1 C - - - -
+tokenreviews TokenReview authentication.k8s.io/v1 C - - - -
+localsubjectaccessreviews LocalSubjectAccessReview authorization.k8s.io/v1 N - - - -
+selfsubjectaccessreviews SelfSubjectAccessReview authorization.k8s.io/v1 C - - - -
+selfsubjectrulesreviews SelfSubjectRulesReview authorization.k8s.io/v1 C - - - -
+subjectaccessreviews SubjectAccessReview authorization.k8s.io/v1 C - - - -
+horizontalpodautoscalers HorizontalPodAutoscaler autoscaling/v2 N hpa all horizontalpodautoscalers status
+cronjobs CronJob+ batch/v1 N cj all cronjobs status
+jobs Job+ batch/v1 N - all jobs status
+certificatesigningrequests CertificateSigningRequest certificates.k8s.io/v1 C csr - certificatesigningrequests status,approval
+leases Lease coordination.k8s.io/v1 N - - leases -
+endpointslices EndpointSlice+ discovery.k8s.io/v1 N - - endpointslices -
+events Event events.k8s.io/v1 N ev - events -
+ingressclasses IngressClass+ networking.k8s.io/v1 C - - ingressclasses -
+ingresses Ingress+ networking.k8s.io/v1 N ing - ingress status
+networkpolicies NetworkPolicy+ networking.k8s.io/v1 N netpol - networkpolicies -
+runtimeclasses RuntimeClass node.k8s.io/v1 C - - runtimeclasses -
+poddisruptionbudgets PodDisruptionBudget+ policy/v1 N pdb - poddisruptionbudgets status
+clusterrolebindings ClusterRoleBinding rbac.authorization.k8s.io/v1 C - - clusterrolebindings -
+clusterroles ClusterRole rbac.authorization.k8s.io/v1 C - - clusterroles -
+rolebindings RoleBinding rbac.authorization.k8s.io/v1 N - - rolebindings -
+roles Role rbac.authorization.k8s.io/v1 N - - roles -
+priorityclasses PriorityClass+ scheduling.k8s.io/v1 C pc - priorityclasses -
+csidrivers CSIDriver storage.k8s.io/v1 C - - csidrivers -
+csinodes CSINode storage.k8s.io/v1 C - - csinodes -
+csistoragecapacities CSIStorageCapacity storage.k8s.io/v1 N - - csistoragecapacities -
+storageclasses StorageClass storage.k8s.io/v1 C sc - storageclasses -
+volumeattachments VolumeAttachment storage.k8s.io/v1 C - - volumeattachments status
+";
+
+static BUILTIN: LazyLock<Vec<Arc<Kind>>> = LazyLock::new(|| {
+    let list = |text: &str| -> Vec<String> {
+        text.split(',').filter(|one| !["-", ""].contains(one)).map(str::to_owned).collect()
     };
+    let kind = |line: &str| {
+        let mut words = line.split_whitespace();
+        let mut next = || words.next().unwrap_or("-");
+        let (plural, kind, version, scope) = (next(), next(), next(), next());
+        let (short, categories, stored, subresources) = (next(), next(), next(), next());
+        let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
+        let name = kind.trim_end_matches('+');
+        Arc::new(Kind {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            plural: plural.to_owned(),
+            singular: name.to_lowercase(),
+            kind: name.to_owned(),
+            namespaced: scope == "N",
+            short: list(short),
+            categories: list(categories),
+            stored: stored.trim_matches('-').to_owned(),
+            subresources: list(subresources),
+            generations: kind.ends_with('+'),
+            custom: None,
+        })
+    };
+    TABLE.lines().filter(|line| !line.is_empty()).map(kind).collect()
+});
+
+/// Kubernetes' own kinds.
+pub(super) fn builtin() -> &'static [Arc<Kind>] {
+    &BUILTIN
 }
 
-pub(super) const KINDS: &[Kind] = &[
-    kind!("", "v1", "configmaps", "configmaps", "ConfigMap", ["cm"], true),
-    kind!("", "v1", "endpoints", "services/endpoints", "Endpoints", ["ep"], true),
-    kind!("", "v1", "events", "events", "Event", ["ev"], true),
-    kind!("", "v1", "namespaces", "namespaces", "Namespace", ["ns"], false),
-    kind!("", "v1", "nodes", "minions", "Node", ["no"], false),
-    kind!("", "v1", "persistentvolumeclaims", "persistentvolumeclaims", "PersistentVolumeClaim", ["pvc"], true),
-    kind!("", "v1", "persistentvolumes", "persistentvolumes", "PersistentVolume", ["pv"], false),
-    kind!("", "v1", "pods", "pods", "Pod", ["po"], true),
-    kind!("", "v1", "secrets", "secrets", "Secret", [], true),
-    kind!("", "v1", "serviceaccounts", "serviceaccounts", "ServiceAccount", ["sa"], true),
-    kind!("", "v1", "services", "services/specs", "Service", ["svc"], true),
-    kind!("apps", "v1", "daemonsets", "daemonsets", "DaemonSet", ["ds"], true),
-    kind!("apps", "v1", "deployments", "deployments", "Deployment", ["deploy"], true),
-    kind!("apps", "v1", "replicasets", "replicasets", "ReplicaSet", ["rs"], true),
-    kind!("apps", "v1", "statefulsets", "statefulsets", "StatefulSet", ["sts"], true),
-    kind!("coordination.k8s.io", "v1", "leases", "leases", "Lease", [], true),
-    kind!("policy", "v1", "poddisruptionbudgets", "poddisruptionbudgets", "PodDisruptionBudget", ["pdb"], true),
-    kind!("storage.k8s.io", "v1", "storageclasses", "storageclasses", "StorageClass", ["sc"], false),
-];
+/// Where definitions of other kinds are kept.
+const DEFINITIONS: &str = "/registry/apiextensions.k8s.io/customresourcedefinitions/";
+
+/// The kinds that a definition adds: one for each version that it serves.
+fn defined(definition: &Entry) -> Vec<Arc<Kind>> {
+    let spec = &definition.value["spec"];
+    let text = |pointer: &str| spec.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let list = |pointer: &str| -> Vec<String> {
+        let found = spec.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+        found.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let (group, plural) = (text("/group"), text("/names/plural"));
+    let served = spec["versions"].as_array().into_iter().flatten().filter(|version| version["served"] == true);
+    served
+        .filter(|_| !definition.value["metadata"]["deletionTimestamp"].is_string())
+        .map(|version| {
+            let kind = text("/names/kind");
+            let singular = text("/names/singular");
+            let below = version["subresources"].as_object().into_iter().flatten();
+            Arc::new(Kind {
+                group: group.clone(),
+                version: version["name"].as_str().unwrap_or_default().to_owned(),
+                plural: plural.clone(),
+                singular: if singular.is_empty() { kind.to_lowercase() } else { singular },
+                kind,
+                namespaced: text("/scope") == "Namespaced",
+                short: list("/names/shortNames"),
+                categories: list("/names/categories"),
+                stored: format!("{group}/{plural}"),
+                subresources: below.map(|(name, _)| name.clone()).collect(),
+                generations: true,
+                custom: Some(version.clone()),
+            })
+        })
+        .collect()
+}
+
+/// All kinds that a cluster has.
+pub(super) fn all(client: &Client) -> Vec<Arc<Kind>> {
+    let added = cluster::list(client, DEFINITIONS).0;
+    builtin().iter().cloned().chain(added.iter().flat_map(defined)).collect()
+}
+
+/// A kind of a cluster.
+pub(super) fn find(client: &Client, group: &str, version: &str, plural: &str) -> Option<Arc<Kind>> {
+    let same = |kind: &&Arc<Kind>| kind.group == group && kind.version == version && kind.plural == plural;
+    if let Some(found) = builtin().iter().find(same) {
+        return Some(found.clone());
+    }
+    let definition = cluster::get(client, &format!("{DEFINITIONS}{plural}.{group}"))?;
+    defined(&definition).iter().find(same).cloned()
+}
 
 impl Kind {
-    pub(super) fn find(group: &str, version: &str, plural: &str) -> Option<&'static Self> {
-        KINDS.iter().find(|kind| kind.group == group && kind.version == version && kind.plural == plural)
-    }
-
     /// `apps/v1`, `v1`.
     pub(super) fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
     }
 
-    /// `nodes "x"`, `deployments.apps "x"`: as messages name an object's kind.
+    /// `nodes`, `deployments.apps`: as messages name an object's kind.
     pub(super) fn qualified(&self) -> String {
-        if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
+        if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
     }
-}
 
-/// `/apis`.
-pub(super) fn groups() -> Value {
-    let mut names: Vec<&str> = KINDS.iter().map(|kind| kind.group).filter(|group| !group.is_empty()).collect();
-    names.dedup();
-    let groups: Vec<Value> = names
-        .into_iter()
-        .map(|name| {
-            let version = json!({ "groupVersion": format!("{name}/v1"), "version": "v1" });
-            json!({ "name": name, "versions": [version], "preferredVersion": version })
-        })
-        .collect();
-    json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
-}
+    /// Whether its objects are kept.
+    pub(super) fn is_stored(&self) -> bool {
+        !self.stored.is_empty()
+    }
 
-/// `/api/v1`, `/apis/apps/v1`; `None` when there is no such group.
-pub(super) fn resources(group: &str, version: &str) -> Option<Value> {
-    let mut found = KINDS.iter().filter(|kind| kind.group == group && kind.version == version).peekable();
-    let group_version = found.peek()?.api_version();
-    let verbs = ["create", "delete", "get", "list", "patch", "update", "watch"];
-    let resources: Vec<Value> = found
-        .map(|kind| {
-            json!({ "name": kind.plural, "singularName": kind.kind.to_lowercase(), "namespaced": kind.namespaced,
-                "kind": kind.kind, "verbs": verbs, "shortNames": kind.short })
-        })
-        .collect();
-    Some(
-        json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources }),
-    )
-}
+    pub(super) fn has(&self, subresource: &str) -> bool {
+        self.subresources.iter().any(|one| one == subresource)
+    }
 
-fn root(kind: &Kind) -> String {
-    let base = if kind.group.is_empty() { "api" } else { "apis" };
-    format!("{base}/{}", kind.api_version())
-}
+    /// A Status object's details about one object.
+    pub(super) fn details(&self, name: &str) -> Value {
+        let mut details = json!({ "name": name, "kind": self.plural });
+        if !self.group.is_empty() {
+            details["group"] = json!(self.group);
+        }
+        details
+    }
 
-/// `/openapi/v3`: where each group's description is.
-pub(super) fn schemas() -> Value {
-    let paths: serde_json::Map<String, Value> = KINDS
-        .iter()
-        .map(|kind| (root(kind), json!({ "serverRelativeURL": format!("/openapi/v3/{}?hash=0", root(kind)) })))
-        .collect();
-    json!({ "paths": paths })
-}
-
-/// A group's description: only that objects can be patched, and that the server looks at their fields itself.
-pub(super) fn schema(group: &str, version: &str) -> Option<Value> {
-    let mut found = KINDS.iter().filter(|kind| kind.group == group && kind.version == version).peekable();
-    found.peek()?;
-    let query = |name: &str| json!({ "name": name, "in": "query", "schema": { "type": "string" } });
-    let paths: serde_json::Map<String, Value> = found
-        .map(|kind| {
-            let namespace = if kind.namespaced { "namespaces/{namespace}/" } else { "" };
-            let patch = json!({ "x-kubernetes-action": "patch", "parameters": [query("dryRun"), query("fieldValidation")],
-                "x-kubernetes-group-version-kind": { "group": group, "version": version, "kind": kind.kind },
-                "responses": { "200": { "description": "OK" } } });
-            (format!("/{}/{namespace}{}/{{name}}", root(kind), kind.plural), json!({ "patch": patch }))
-        })
-        .collect();
-    Some(json!({ "openapi": "3.0.0", "info": { "title": "Kubernetes", "version": "unversioned" }, "paths": paths,
-        "components": { "schemas": {} } }))
+    /// What can be done with its objects.
+    pub(super) fn verbs(&self) -> &'static [&'static str] {
+        if self.is_stored() {
+            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+        } else {
+            &["create"]
+        }
+    }
 }

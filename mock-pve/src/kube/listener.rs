@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::RootCertStore;
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::WebPkiClientVerifier;
-use rustls_pki_types::CertificateDer;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::FromDer as _;
 
+use super::rbac::User;
 use super::routes::{self, Caller, Server};
 use crate::world::machine::pki::{self, Kind, PkiError, Subject};
 use crate::world::machine::{Machine, Room};
@@ -68,8 +71,8 @@ async fn listen(address: IpAddr, machine: Machine) {
     if !real.is_loopback() {
         return machine.says(&format!("{address} isn't mapped onto loopback: no API server listens there"));
     }
-    let tls = match tls(&machine) {
-        Ok(tls) => tls,
+    let (tls, verifier) = match tls(&machine) {
+        Ok(found) => found,
         Err(error) => return machine.says(&format!("kube-apiserver can't start: {error}")),
     };
     let acceptor = TlsAcceptor::from(Arc::new(tls));
@@ -86,21 +89,26 @@ async fn listen(address: IpAddr, machine: Machine) {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
-                connections.spawn(connection(stream, acceptor.clone(), server.clone()));
+                connections.spawn(connection(stream, acceptor.clone(), verifier.clone(), server.clone()));
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, server: Arc<Server>) {
+async fn connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    verifier: Arc<dyn ClientCertVerifier>,
+    server: Arc<Server>,
+) {
     // Small answers must not wait for more.
     let _ = stream.set_nodelay(true);
     let stream = match acceptor.accept(stream).await {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%error, "a TLS handshake with an API server failed"),
     };
-    let caller = caller(stream.get_ref().1.peer_certificates().and_then(<[_]>::first));
+    let caller = caller(stream.get_ref().1.peer_certificates().unwrap_or_default(), verifier.as_ref());
     let service = hyper::service::service_fn(move |request| {
         let (server, caller) = (server.clone(), caller.clone());
         async move { Ok::<_, std::convert::Infallible>(routes::answer(&server, &caller, request).await) }
@@ -111,16 +119,68 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, server: Arc<Server
     }
 }
 
-fn caller(certificate: Option<&CertificateDer<'_>>) -> Caller {
-    let parsed = certificate.and_then(|der| x509_parser::certificate::X509Certificate::from_der(der).ok());
-    let Some((_, parsed)) = parsed else { return Caller::Anonymous };
+/// Who calls, by a certificate of the cluster's CA: common name and organisations.
+fn caller(certificates: &[CertificateDer<'_>], verifier: &dyn ClientCertVerifier) -> Caller {
+    let Some((leaf, others)) = certificates.split_first() else { return Caller::Anonymous };
+    if verifier.verify_client_cert(leaf, others, UnixTime::now()).is_err() {
+        return Caller::Invalid;
+    }
+    let Ok((_, parsed)) = x509_parser::certificate::X509Certificate::from_der(leaf) else { return Caller::Invalid };
     let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| value.as_str().map(str::to_owned).ok();
     let name = parsed.subject().iter_common_name().find_map(text).unwrap_or_default();
     let groups = parsed.subject().iter_organization().filter_map(text).collect();
-    Caller::Known { name, groups }
+    Caller::Known(User::known(name, groups))
 }
 
-fn tls(machine: &Machine) -> Result<rustls::ServerConfig, PkiError> {
+/// Takes any certificate in the handshake, as the original does: whether it is valid is looked at afterwards, and said in an
+/// answer that clients understand.
+#[derive(Debug)]
+struct Patient(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Patient {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+}
+
+type Tls = (rustls::ServerConfig, Arc<dyn ClientCertVerifier>);
+
+fn tls(machine: &Machine) -> Result<Tls, PkiError> {
     let invalid = |error: &dyn std::fmt::Display| PkiError::Authority(error.to_string());
     let config = machine.see(|state| state.config.clone());
     let config = config.ok_or_else(|| PkiError::Authority("no configuration".to_owned()))?;
@@ -146,9 +206,9 @@ fn tls(machine: &Machine) -> Result<rustls::ServerConfig, PkiError> {
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| invalid(&error))?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Arc::new(Patient(verifier.clone())))
         .with_single_cert(vec![identity.certificate], identity.key)
         .map_err(|error| invalid(&error))?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(tls)
+    Ok((tls, verifier))
 }

@@ -1,17 +1,33 @@
 //! The Kubernetes API of the clusters in a world, on port 6443 of their control planes and on shared addresses.
 //!
-//! Purpose: enough of a Kubernetes API for health, readiness, drains and version changes, over the objects in etcd
-//! (Kubernetes API conventions, v1.36). Must not know: how machines live; it sees their state and their etcd.
-//! Start reading at [`serve`], then `routes.rs` (paths), `verbs.rs` (what becomes of objects) and `kinds.rs` (what exists).
+//! Purpose: an API server that kubectl and client libraries take for one (Kubernetes API conventions, v1.36), over the
+//! objects in etcd. Must not know: how machines live; it sees their state and their etcd; nor what controllers do.
+//! Start reading at [`serve`], then `routes.rs` (who calls, paths), `kinds.rs` (what exists), `write.rs` and `delete.rs` (what
+//! becomes of objects), `managed.rs` (server-side apply).
 
 mod answer;
 mod ask;
+mod decode;
+mod delete;
+mod discovery;
+mod events;
 mod kinds;
+mod list;
 mod listener;
+mod logs;
+mod managed;
+mod merge;
 mod patch;
+mod paths;
+mod rbac;
+mod reviews;
 mod routes;
+mod schema;
+mod select;
 mod table;
-mod verbs;
+mod tokens;
+mod validate;
 mod watch;
+mod write;
 
 pub use listener::serve;

@@ -4,6 +4,8 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::answer::Refusal;
+use super::decode;
+use super::schema::Shape;
 
 /// How a patch is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +13,7 @@ pub(super) enum Format {
     Merge,
     Strategic,
     Json,
-    /// Server-side apply: what is given is merged, with force; who owns which field isn't kept.
+    /// Server-side apply, which `managed.rs` does.
     Apply,
 }
 
@@ -33,19 +35,19 @@ fn broken(why: String) -> Refusal {
 
 pub(super) fn parse(format: Format, body: &[u8]) -> Result<Value, Refusal> {
     let value: Value = if format == Format::Apply {
-        let text = std::str::from_utf8(body).map_err(|error| broken(error.to_string()))?;
-        serde_saphyr::from_str(text).map_err(|error| broken(error.to_string()))?
+        decode::yaml(body)?
     } else {
-        serde_json::from_slice(body).map_err(|error| broken(error.to_string()))?
+        serde_json::from_slice(body).map_err(|error| broken(format!("error decoding patch: {error}")))?
     };
     let fits = if format == Format::Json { value.is_array() } else { value.is_object() };
-    if fits { Ok(value) } else { Err(broken("the patch has the wrong shape".to_owned())) }
+    if fits { Ok(value) } else { Err(broken("error decoding patch: it has the wrong shape".to_owned())) }
 }
 
-pub(super) fn apply(format: Format, into: &mut Value, patch: &Value) -> Result<(), Refusal> {
+/// Changes an object of that shape; server-side apply isn't a patch in this sense.
+pub(super) fn apply(format: Format, into: &mut Value, patch: &Value, shape: &Shape) -> Result<(), Refusal> {
     match format {
         Format::Merge => merge(into, patch),
-        Format::Strategic | Format::Apply => strategic(into, patch, ""),
+        Format::Strategic | Format::Apply => strategic(into, patch, shape),
         Format::Json => {
             for step in patch.as_array().into_iter().flatten() {
                 step_by(into, step)?;
@@ -78,26 +80,15 @@ fn remove(from: &mut Value, key: &str) {
     }
 }
 
-/// By what the items of a list are told apart (`patchMergeKey` of the API's types); `None`: the list is one value.
-fn merge_key(list: &str) -> Option<&'static str> {
-    Some(match list {
-        "containers" | "initContainers" | "env" | "volumes" | "imagePullSecrets" | "secrets" => "name",
-        "conditions" | "addresses" => "type",
-        "ports" => "containerPort",
-        "volumeMounts" => "mountPath",
-        "ownerReferences" => "uid",
-        "hostAliases" => "ip",
-        _ => return None,
-    })
-}
-
-fn strategic(into: &mut Value, patch: &Value, list: &str) {
+/// Merges as the shape of the kind says: lists by the first of their keys (`patchMergeKey`), sets as sets.
+fn strategic(into: &mut Value, patch: &Value, shape: &Shape) {
     match patch {
         Value::Object(map) if map.get("$patch") == Some(&json!("replace")) => {
             let mut new = patch.clone();
             remove(&mut new, "$patch");
             *into = new;
         }
+        Value::Object(map) if map.get("$patch") == Some(&json!("delete")) => *into = json!({}),
         Value::Object(map) => {
             if !into.is_object() {
                 *into = json!({});
@@ -109,26 +100,48 @@ fn strategic(into: &mut Value, patch: &Value, list: &str) {
                     if let Some(items) = into.get_mut(field).and_then(Value::as_array_mut) {
                         items.retain(|item| !value.as_array().is_some_and(|gone| gone.contains(item)));
                     }
+                } else if key == "$retainKeys" {
+                    let kept = value.as_array().cloned().unwrap_or_default();
+                    if let Some(map) = into.as_object_mut() {
+                        map.retain(|name, _| kept.iter().any(|one| one == name));
+                    }
                 } else if !key.starts_with('$') {
-                    strategic(&mut into[key.as_str()], value, key);
+                    strategic(&mut into[key.as_str()], value, &shape.field(key).unwrap_or(Shape::Any));
                 }
             }
+            for (key, order) in
+                map.iter().filter_map(|(key, value)| Some((key.strip_prefix("$setElementOrder/")?, value)))
+            {
+                set_order(&mut into[key], order, &shape.field(key).unwrap_or(Shape::Any));
+            }
         }
-        Value::Array(items) => match merge_key(list) {
-            Some(by) => merge_items(into, items, by),
-            // Of the plain lists only this one is merged.
-            None if list == "finalizers" => {
+        Value::Array(items) => match shape {
+            Shape::Keyed(keys, item) => merge_items(into, items, keys.first().copied().unwrap_or_default(), item),
+            Shape::Set(_) => {
                 let mut all = into.as_array().cloned().unwrap_or_default();
                 all.extend(items.iter().filter(|item| !all.contains(item)).cloned().collect::<Vec<_>>());
                 *into = Value::Array(all);
             }
-            None => *into = patch.clone(),
+            _ => *into = patch.clone(),
         },
         other => *into = other.clone(),
     }
 }
 
-fn merge_items(into: &mut Value, items: &[Value], by: &str) {
+/// Puts the items that are named in the order in which they are.
+fn set_order(list: &mut Value, order: &Value, shape: &Shape) {
+    let (Some(items), Some(order)) = (list.as_array_mut(), order.as_array()) else { return };
+    let by = match shape {
+        Shape::Keyed(keys, _) => keys.first().copied(),
+        _ => None,
+    };
+    let place = |item: &Value| {
+        order.iter().position(|one| by.map_or(one == item, |by| one.get(by).is_some() && one.get(by) == item.get(by)))
+    };
+    items.sort_by_key(|item| place(item).unwrap_or(usize::MAX));
+}
+
+fn merge_items(into: &mut Value, items: &[Value], by: &str, shape: &Shape) {
     if items.iter().any(|item| item["$patch"] == "replace") {
         *into = items.iter().filter(|item| item["$patch"] != "replace").cloned().collect();
         return;
@@ -139,9 +152,11 @@ fn merge_items(into: &mut Value, items: &[Value], by: &str) {
         if item["$patch"] == "delete" {
             all.retain(|known| !same(known));
         } else if let Some(known) = all.iter_mut().find(|known| same(known)) {
-            strategic(known, item, "");
+            strategic(known, item, shape);
         } else {
-            all.push(item.clone());
+            let mut new = json!({});
+            strategic(&mut new, item, shape);
+            all.push(if item.is_object() { new } else { item.clone() });
         }
     }
     *into = Value::Array(all);
@@ -251,7 +266,8 @@ mod tests {
         for (kind, patch, wanted) in cases {
             let format = Format::of(&format!("application/{kind}")).unwrap();
             let mut found = pod.clone();
-            apply(format, &mut found, &parse(format, patch.to_string().as_bytes()).ok().unwrap()).ok().unwrap();
+            let shape = Shape::Named("core.Pod", crate::kube::schema::Presence::Always);
+            apply(format, &mut found, &parse(format, patch.to_string().as_bytes()).unwrap(), &shape).unwrap();
             let parts = ["/metadata/finalizers", "/metadata/labels", "/spec/containers", "/spec/taints"];
             let found: Vec<Value> = parts.iter().map(|part| found.pointer(part).unwrap().clone()).collect();
             assert_eq!(json!(found), wanted, "{kind}");

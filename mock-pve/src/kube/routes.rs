@@ -1,38 +1,54 @@
-//! Paths, and who may use them.
+//! Paths: who calls, whether he may, and what he is led to.
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, StatusCode, header};
 use http_body_util::BodyExt as _;
+use http_body_util::Limited;
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer, Refusal};
-use super::ask::{Ask, parse_query};
-use super::kinds::{self, Kind};
-use super::verbs;
+use super::ask::{Ask, Show, parse_query};
+use super::rbac::{self, Deed, User};
+use super::select::Selector;
+use super::tokens::Tokens;
+use super::{delete, discovery, kinds, list, logs, reviews, watch, write};
 use crate::etcd::Client;
 use crate::world::machine::Machine;
 
 /// Seconds that a readiness check waits for etcd.
 const READY: f64 = 2.0;
+/// Largest body (apiserver, `MaxRequestBodyBytes`).
+const LIMIT: usize = 3 << 20;
 
-/// Who called.
+/// What a connection's certificate says about who calls.
 #[derive(Clone, Debug)]
 pub(super) enum Caller {
     Anonymous,
-    Known { name: String, groups: Vec<String> },
+    Known(User),
+    /// A certificate that isn't one of this cluster's, or isn't valid now.
+    Invalid,
 }
 
 /// An API server.
 pub(super) struct Server {
     machine: Machine,
+    version: String,
+    tokens: Tokens,
 }
 
 impl Server {
     pub(super) fn new(machine: Machine) -> Self {
-        Self { machine }
+        let (version, key, endpoint) = machine.see(|state| {
+            let Some(config) = &state.config else { return Default::default() };
+            let image = config.image("kube-apiserver", state.version());
+            let tag = image.split('@').next().and_then(|name| name.rsplit_once(':')).map_or("", |(_, tag)| tag);
+            let key = config.str("/cluster/serviceAccount/key").unwrap_or_default().to_owned();
+            (tag.trim_start_matches('v').to_owned(), key, config.endpoint().to_owned())
+        });
+        Self { machine, version, tokens: Tokens::new(&key, &endpoint) }
     }
 
     /// The etcd member on the same machine.
@@ -48,58 +64,156 @@ impl Server {
     }
 
     fn version(&self) -> Value {
-        let version = self.machine.see(|state| state.config.as_ref().and_then(|config| config.kubernetes()));
-        let version = version.unwrap_or_default();
-        let minor = version.split('.').nth(1).unwrap_or_default();
-        json!({ "major": "1", "minor": minor, "gitVersion": format!("v{version}"), "gitCommit": "",
-            "gitTreeState": "clean", "buildDate": "2026-01-01T00:00:00Z", "goVersion": "go1.26.1", "compiler": "gc",
-            "platform": "linux/amd64" })
+        let minor = self.version.split('.').nth(1).unwrap_or_default();
+        json!({ "major": "1", "minor": minor, "emulationMajor": "1", "emulationMinor": minor,
+            "gitVersion": format!("v{}", self.version), "gitCommit": "", "gitTreeState": "clean",
+            "buildDate": "2026-01-01T00:00:00Z", "goVersion": "go1.26.1", "compiler": "gc", "platform": "linux/amd64" })
+    }
+
+    /// `healthz`, `livez` and `readyz`, with their checks one by one where that is asked for.
+    async fn health(&self, path: &str, verbose: bool) -> Answer {
+        let name = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        let etcd = name == "livez" || self.is_ready().await;
+        let only = path.trim_start_matches('/').split_once('/').map(|(_, check)| check);
+        let mut checks = vec!["ping", "log", "etcd"];
+        if name == "readyz" {
+            checks.extend(["etcd-readiness", "informer-sync"]);
+        }
+        checks.extend([
+            "poststarthook/start-apiserver-admission-initializer",
+            "poststarthook/generic-apiserver-start-informers",
+            "poststarthook/rbac/bootstrap-roles",
+            "poststarthook/scheduling/bootstrap-system-priority-classes",
+            "poststarthook/apiservice-registration-controller",
+            "autoregister-completion",
+        ]);
+        if name == "readyz" {
+            checks.push("shutdown");
+        }
+        if let Some(only) = only {
+            if !checks.contains(&only) {
+                return answer::text(
+                    StatusCode::NOT_FOUND,
+                    "text/plain; charset=utf-8",
+                    "404 page not found\n".to_owned(),
+                );
+            }
+            checks = vec![only];
+        }
+        let fails = |check: &str| !etcd && check.starts_with("etcd");
+        if !checks.iter().any(|check| fails(check)) {
+            let mut text = "ok".to_owned();
+            if verbose {
+                text = checks.iter().map(|check| format!("[+]{check} ok\n")).collect();
+                text.push_str(&format!("{name} check passed\n"));
+            }
+            return answer::text(StatusCode::OK, "text/plain; charset=utf-8", text);
+        }
+        let mut text: String = checks
+            .iter()
+            .map(|check| {
+                if fails(check) { format!("[-]{check} failed: reason withheld\n") } else { format!("[+]{check} ok\n") }
+            })
+            .collect();
+        text.push_str(&format!("{name} check failed\n"));
+        answer::text(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", text)
     }
 }
 
 pub(super) async fn answer(server: &Server, caller: &Caller, request: http::Request<Incoming>) -> Answer {
-    route(server, caller, request).await.unwrap_or_else(|refusal| answer::json(refusal.code, &refusal.status()))
+    route(server, caller, request).await.unwrap_or_else(|refusal| refusal.answer())
+}
+
+fn unauthorized() -> Refusal {
+    Refusal::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized")
+}
+
+/// Who calls: by certificate, else by token.
+fn user(server: &Server, caller: &Caller, request: &http::Request<Incoming>) -> Result<User, Refusal> {
+    match caller {
+        Caller::Known(user) => return Ok(user.clone()),
+        Caller::Invalid => return Err(unauthorized()),
+        Caller::Anonymous => {}
+    }
+    let Some(header) = request.headers().get(header::AUTHORIZATION) else { return Ok(User::anonymous()) };
+    let token = header
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+    let Some((_, token)) = token else { return Err(unauthorized()) };
+    server.tokens.user(&server.client()?, token).ok_or_else(unauthorized)
+}
+
+/// Somebody with the rights of a user (`Impersonate-User`), if he may.
+fn impersonated(client: &Client, user: User, request: &http::Request<Incoming>) -> Result<User, Refusal> {
+    let text = |value: &http::HeaderValue| value.to_str().unwrap_or_default().to_owned();
+    let Some(name) = request.headers().get("impersonate-user").map(text) else { return Ok(user) };
+    let deed =
+        Deed { verb: "impersonate".to_owned(), resource: "users".to_owned(), name: name.clone(), ..Deed::default() };
+    if !rbac::may(client, &user, &deed) {
+        return Err(forbidden(&user, &deed, &format!("users \"{name}\"")));
+    }
+    let groups: Vec<String> = request.headers().get_all("impersonate-group").iter().map(text).collect();
+    Ok(match name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
+        Some((namespace, account)) => User::service(namespace, account, ""),
+        None => User::known(name, groups),
+    })
+}
+
+fn forbidden(user: &User, deed: &Deed, of: &str) -> Refusal {
+    let why = deed.shown(user);
+    let (resource, _) = deed.resource.split_once('/').unwrap_or((&deed.resource, ""));
+    let mut details = json!({});
+    if deed.path.is_none() {
+        details["kind"] = json!(resource);
+        for (field, value) in [("name", &deed.name), ("group", &deed.group)] {
+            if !value.is_empty() {
+                details[field] = json!(value);
+            }
+        }
+    }
+    let why = if deed.path.is_some() { format!("forbidden: {why}") } else { format!("{of} is forbidden: {why}") };
+    Refusal::new(StatusCode::FORBIDDEN, "Forbidden", why).with(details)
 }
 
 async fn route(server: &Server, caller: &Caller, request: http::Request<Incoming>) -> Result<Answer, Refusal> {
-    let path = request.uri().path().trim_end_matches('/').to_owned();
-    let ok = |value: &Value| Ok(answer::json(StatusCode::OK, value));
-    match path.as_str() {
-        "/version" => return ok(&server.version()),
-        "/healthz" | "/livez" => return Ok(answer::text(StatusCode::OK, "text/plain", "ok".to_owned())),
-        "/readyz" => {
-            let (code, text) = if server.is_ready().await {
-                (StatusCode::OK, "ok")
-            } else {
-                (StatusCode::INTERNAL_SERVER_ERROR, "[-]etcd failed: reason withheld\nreadyz check failed\n")
-            };
-            return Ok(answer::text(code, "text/plain", text.to_owned()));
+    let path = request.uri().path().to_owned();
+    let trimmed = path.trim_end_matches('/').to_owned();
+    let user = user(server, caller, &request)?;
+    let segments: Vec<String> = trimmed
+        .split('/')
+        .skip(1)
+        .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
+        .collect();
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    // What says how the server is must answer when etcd doesn't: these may be seen by all, or by anybody who is known.
+    match segments.as_slice() {
+        ["version"] => return Ok(answer::ok(&server.version())),
+        ["healthz" | "livez" | "readyz", ..] => {
+            let verbose = parse_query(request.uri().query().unwrap_or_default()).contains_key("verbose");
+            return Ok(server.health(&trimmed, verbose).await);
         }
         _ => {}
     }
-    authorize(caller, &request)?;
-    let segments: Vec<String> =
-        path.split('/').skip(1).map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned()).collect();
-    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-    let (group, version, rest) = match segments.as_slice() {
-        ["api"] => return ok(&json!({ "kind": "APIVersions", "versions": ["v1"] })),
-        ["apis"] => return ok(&kinds::groups()),
-        ["openapi", "v3"] => return ok(&kinds::schemas()),
-        ["openapi", "v3", rest @ ..] => {
-            let (group, version) = match rest {
-                ["api", version] => ("", *version),
-                ["apis", group, version] => (*group, *version),
-                _ => return Err(Refusal::no_such_path()),
-            };
-            return ok(&kinds::schema(group, version).ok_or_else(Refusal::no_such_path)?);
-        }
-        ["api", version, rest @ ..] => ("", *version, rest),
-        ["apis", group, version, rest @ ..] => (*group, *version, rest),
-        _ => return Err(Refusal::no_such_path()),
+    let client = server.client()?;
+    let user = impersonated(&client, user, &request)?;
+    let resource = match segments.as_slice() {
+        ["api", version, rest @ ..] if !rest.is_empty() => Some(("", *version, rest)),
+        ["apis", group, version, rest @ ..] if !rest.is_empty() => Some((*group, *version, rest)),
+        _ => None,
     };
-    if rest.is_empty() {
-        return ok(&kinds::resources(group, version).ok_or_else(Refusal::no_such_path)?);
-    }
+    let Some((group, version, rest)) = resource else {
+        let verb = request.method().as_str().to_lowercase();
+        let deed = Deed { verb, path: Some(path), ..Deed::default() };
+        if !rbac::may(&client, &user, &deed) {
+            return Err(forbidden(&user, &deed, ""));
+        }
+        if request.method() != Method::GET {
+            return Err(Refusal::no_such_method());
+        }
+        return discover(server, &client, &request, &segments);
+    };
     let (namespace, rest) = match rest {
         ["namespaces", namespace, plural, rest @ ..] if !["status", "finalize"].contains(plural) => {
             (Some((*namespace).to_owned()), [&[*plural], rest].concat())
@@ -107,35 +221,162 @@ async fn route(server: &Server, caller: &Caller, request: http::Request<Incoming
         rest => (None, rest.to_vec()),
     };
     let [plural, rest @ ..] = rest.as_slice() else { return Err(Refusal::no_such_path()) };
-    let kind = Kind::find(group, version, plural).ok_or_else(Refusal::no_such_path)?;
-    let query = request.uri().query().unwrap_or_default();
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let found = kinds::find(&client, group, version, plural);
+    let name = rest.first().map(|name| (*name).to_owned()).filter(|name| !name.is_empty());
+    let subresource = rest.get(1..).filter(|rest| !rest.is_empty()).map(|rest| rest.join("/"));
+    let query = parse_query(request.uri().query().unwrap_or_default());
+    let header =
+        |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let text = |name: &str| query.get(name).cloned().unwrap_or_default();
+    let selector = match &found {
+        Some(kind) => Selector::parse(kind, &text("labelSelector"), &text("fieldSelector")),
+        None => Ok(Selector::default()),
+    };
+    let accept = header(header::ACCEPT);
     let ask = Ask {
         method: request.method().clone(),
-        kind,
+        kind: found.clone().unwrap_or_default(),
         namespace,
-        name: rest.first().map(|name| (*name).to_owned()),
-        subresource: rest.get(1).map(|name| (*name).to_owned()),
-        query: parse_query(query),
-        content_type: header(http::header::CONTENT_TYPE).unwrap_or_else(|| "application/json".to_owned()),
-        table: header(http::header::ACCEPT).is_some_and(|accept| accept.contains("as=Table;v=v1;")),
+        name,
+        subresource,
+        query,
+        content_type: header(header::CONTENT_TYPE),
+        shape: Show::of(&accept),
+        agent: header(header::USER_AGENT),
+        selector: selector.as_ref().map(Clone::clone).unwrap_or_default(),
     };
-    let body = request.into_body().collect().await;
-    let body = body.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "BadRequest", error.to_string()))?;
-    verbs::perform(&server.client()?, &ask, &body.to_bytes()).await
+    let mut resource = (*plural).to_owned();
+    if let Some(below) = &ask.subresource {
+        resource = format!("{resource}/{below}");
+    }
+    let deed = Deed {
+        verb: ask.verb().to_owned(),
+        group: group.to_owned(),
+        resource,
+        namespace: ask
+            .namespace
+            .clone()
+            .or_else(|| ask.name.clone().filter(|_| *plural == "namespaces" && group.is_empty())),
+        name: ask.name.clone().unwrap_or_default(),
+        path: None,
+    };
+    if !rbac::may(&client, &user, &deed) {
+        let of = if group.is_empty() { (*plural).to_owned() } else { format!("{plural}.{group}") };
+        let of = ask.name.as_ref().map_or(of.clone(), |name| format!("{of} \"{name}\""));
+        return Err(forbidden(&user, &deed, &of));
+    }
+    let kind = found.ok_or_else(Refusal::no_such_path)?;
+    selector?;
+    if ask.namespace.is_some() && !kind.namespaced {
+        return Err(Refusal::no_such_path());
+    }
+    if kind.namespaced && ask.namespace.is_none() && (ask.name.is_some() || ask.verb() == "create") {
+        return Err(if ask.name.is_some() { Refusal::no_such_path() } else { Refusal::no_such_method() });
+    }
+    if !accept.is_empty() && !["*/*", "application/", "text/", "*"].iter().any(|known| accept.contains(known)) {
+        let why = "only the following media types are accepted: application/json, application/yaml, \
+                   application/vnd.kubernetes.protobuf";
+        return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", why));
+    }
+    let body = Limited::new(request.into_body(), LIMIT).collect().await;
+    let body = body.map_err(|error| {
+        if error.is::<http_body_util::LengthLimitError>() {
+            let why = format!("Request entity too large: limit is {LIMIT}");
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", why)
+        } else {
+            Refusal::bad(error.to_string())
+        }
+    })?;
+    perform(server, &client, &user, &ask, &body.to_bytes()).await
 }
 
-fn authorize(caller: &Caller, request: &http::Request<Incoming>) -> Result<(), Refusal> {
-    let name = match caller {
-        Caller::Known { groups, .. } if groups.iter().any(|group| group == "system:masters") => return Ok(()),
-        Caller::Known { name, .. } => name,
-        Caller::Anonymous if request.headers().contains_key(http::header::AUTHORIZATION) => {
-            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized"));
+/// What there is.
+fn discover(
+    server: &Server,
+    client: &Client,
+    request: &http::Request<Incoming>,
+    segments: &[&str],
+) -> Result<Answer, Refusal> {
+    let kinds = kinds::all(client);
+    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let aggregated = accept.split(',').find(|one| one.contains("g=apidiscovery.k8s.io")).map(|one| {
+        if one.contains("v=v2beta1") {
+            ("v2beta1", "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList")
+        } else {
+            ("v2", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
         }
-        Caller::Anonymous => "system:anonymous",
+    });
+    let found = match segments {
+        ["api" | "apis"] if aggregated.is_some() => {
+            let (format, kind) = aggregated.unwrap_or_default();
+            let value = discovery::aggregated(&kinds, segments == ["api"], format);
+            return Ok(answer::text(StatusCode::OK, kind, format!("{value}\n")));
+        }
+        ["api"] => {
+            let address = server.machine.see(|state| state.address().map(|address| address.to_string()));
+            Some(discovery::core(&format!("{}:6443", address.unwrap_or_default())))
+        }
+        ["apis"] => Some(discovery::all(&kinds)),
+        ["api", version] => discovery::resources(&kinds, "", version),
+        ["apis", group] => discovery::one(&kinds, group),
+        ["apis", group, version] => discovery::resources(&kinds, group, version),
+        ["openapi", "v2"] => Some(discovery::swagger(&kinds)),
+        ["openapi", "v3"] => Some(discovery::documents(&kinds)),
+        ["openapi", "v3", "api", version] => discovery::document(&kinds, "", version),
+        ["openapi", "v3", "apis", group, version] => discovery::document(&kinds, group, version),
+        [""] | [] => {
+            let mut paths: Vec<String> = kinds.iter().map(|kind| format!("/apis/{}", kind.api_version())).collect();
+            paths.dedup();
+            paths.retain(|path| path != "/apis/v1");
+            let fixed =
+                ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
+            paths.extend(fixed.map(str::to_owned));
+            paths.sort();
+            Some(json!({ "paths": paths }))
+        }
+        _ => None,
     };
-    let verb = request.method().as_str().to_lowercase();
-    let path = request.uri().path();
-    let why = format!("forbidden: User \"{name}\" cannot {verb} path \"{path}\"");
-    Err(Refusal::new(StatusCode::FORBIDDEN, "Forbidden", why))
+    found.map(|value| answer::ok(&value)).ok_or_else(Refusal::no_such_path)
+}
+
+async fn perform(server: &Server, client: &Client, user: &User, ask: &Ask, body: &[u8]) -> Result<Answer, Refusal> {
+    // Only a list or watch that says that old news will do isn't asked of the majority.
+    let stale = ask.method == Method::GET && ask.name.is_none() && ask.flag("resourceVersion") == "0";
+    let resumed = ask.is("watch") && !ask.flag("resourceVersion").is_empty();
+    if !stale && !resumed {
+        client.catch_up().await.map_err(|error| write::refuse(&error))?;
+    }
+    if !ask.kind.is_stored() {
+        return match ask.verb() {
+            "create" if ask.name.is_none() => reviews::ask(client, &server.tokens, user, ask, body),
+            _ => Err(Refusal::no_such_method()),
+        };
+    }
+    if let (Some(below), Some(name)) = (&ask.subresource, &ask.name) {
+        if !ask.kind.has(below) {
+            return Err(Refusal::no_such_path());
+        }
+        return match (below.as_str(), ask.verb()) {
+            ("scale", "get") => Ok(answer::ok(&write::scale_of(&list::find(client, ask, name)?))),
+            ("scale", "update" | "patch") => write::rescale(client, ask, name, body).await,
+            ("eviction", "create") => delete::evict(client, ask, name, body).await,
+            ("log", "get") => logs::logs(client, ask, name),
+            ("token", "create") => reviews::token(client, &server.tokens, ask, name, body),
+            ("status" | "approval", "get") => list::get(client, ask, name),
+            ("status" | "approval" | "finalize", "update") => write::update(client, ask, name, body).await,
+            ("status" | "approval", "patch") => write::change(client, ask, name, body).await,
+            _ => Err(Refusal::no_such_method()),
+        };
+    }
+    match (ask.verb(), &ask.name) {
+        ("watch", _) => watch::watch(client, ask),
+        ("list", _) => list::list(client, ask),
+        ("get", Some(name)) => list::get(client, ask, name),
+        ("create", None) => write::create(client, ask, body).await,
+        ("update", Some(name)) => write::update(client, ask, name, body).await,
+        ("patch", Some(name)) => write::change(client, ask, name, body).await,
+        ("delete", Some(name)) => delete::delete(client, ask, name, body).await,
+        ("deletecollection", None) => delete::delete_all(client, ask, body).await,
+        _ => Err(Refusal::no_such_method()),
+    }
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::world::PveVersion;
 use crate::world::property::parse_size;
-use crate::world::roles;
+use crate::world::{firewall, roles};
 
 /// Formats that need more than their text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +161,55 @@ fn boot_device(text: &str) -> bool {
     })
 }
 
+fn email(text: &str) -> bool {
+    text.split_once('@').is_some_and(|(name, host)| {
+        only(name, "._%+-=") && dns_name(host) && !text.contains(' ') && !name.starts_with('.')
+    })
+}
+
+/// `eth0`, `vmbr0.7`, `eth0:1`.
+fn interface(text: &str) -> bool {
+    let (name, number) = match text.find([':', '.']) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    };
+    (2..=21).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && only(name, "_")
+        && number.is_none_or(|number| !number.is_empty() && number.chars().all(|c| c.is_ascii_digit()))
+}
+
+fn vlans(text: &str) -> Result<(), String> {
+    let tag = |text: &str| match text.parse::<u32>() {
+        Ok(tag) if (2..=4094).contains(&tag) => Ok(tag),
+        Ok(tag) => Err(format!("invalid VLAN tag '{tag}'\n")),
+        Err(_) => Err(format!("invalid VLAN configuration '{text}'\n")),
+    };
+    match text.split_once('-') {
+        None => tag(text).map(|_| ()),
+        Some((from, to)) if tag(from)? < tag(to)? => Ok(()),
+        Some(_) => Err(format!("VLAN range must go from lower to higher tag '{text}'\n")),
+    }
+}
+
+/// Days and times as systemd writes them, roughly: what is no such thing at all is refused.
+fn calendar_event(text: &str) -> bool {
+    const WORDS: &[&str] =
+        &["minutely", "hourly", "daily", "weekly", "monthly", "yearly", "annually", "quarterly", "semiannually", "utc"];
+    const DAYS: &[&str] = &["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+    let numbers = |part: &str| {
+        part.chars().all(|c| c.is_ascii_digit() || ":*/,.-~".contains(c))
+            && part.split([':', '-', ',', '.', '/']).all(|piece| {
+                piece.is_empty() || piece == "*" || piece.parse::<u32>().is_ok_and(|number| number < 10_000)
+            })
+            && !(part.contains(':') && part.split(':').next().and_then(|hour| hour.parse::<u32>().ok()) > Some(23))
+    };
+    let days = |part: &str| part.split([',', '.']).filter(|day| !day.is_empty()).all(|day| DAYS.contains(&day));
+    let text = text.to_ascii_lowercase();
+    let mut parts = text.split_whitespace().peekable();
+    parts.peek().is_some() && parts.all(|part| WORDS.contains(&part) || days(part) || numbers(part))
+}
+
 fn refuse(fits: bool, text: impl Into<String>) -> Result<(), String> {
     if fits { Ok(()) } else { Err(text.into()) }
 }
@@ -184,9 +233,12 @@ pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
             format!("invalid configuration ID '{text}'\n"),
         ),
         "dns-name" => refuse(dns_name(text), "value does not look like a valid DNS name\n"),
+        "pve-poolid" if text.split('/').count() > 3 => {
+            Err(format!("pool name '{text}' nested too deeply (max levels = 3)\n"))
+        }
         "pve-poolid" => refuse(
-            only(text, "-_./") && text.split('/').count() <= 3 && text.split('/').all(|part| !part.is_empty()),
-            format!("value '{text}' does not look like a valid pool name\n"),
+            text.split('/').all(|part| only(part, "-_.")),
+            format!("pool name '{text}' contains invalid characters\n"),
         ),
         "mac-addr" => refuse(mac(text), "value does not look like a valid unicast MAC address\n"),
         "ipv4" => refuse(text.parse::<Ipv4Addr>().is_ok(), "value does not look like a valid IPv4 address\n"),
@@ -195,14 +247,15 @@ pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
         "CIDR" => refuse(cidr(text, 8).is_some(), "value does not look like a valid CIDR network\n"),
         "CIDRv4" => refuse(
             cidr(text, 8).is_some_and(|address| address.is_ipv4()),
-            "value does not look like a valid IPv4 network\n",
+            "value does not look like a valid IPv4 CIDR network\n",
         ),
         "CIDRv6" => refuse(
             cidr(text, 8).is_some_and(|address| address.is_ipv6()),
-            "value does not look like a valid IPv6 network\n",
+            "value does not look like a valid IPv6 CIDR network\n",
         ),
         "address" => {
-            refuse(text.parse::<IpAddr>().is_ok() || dns_name(text), "value does not look like a valid address\n")
+            let fits = text.parse::<IpAddr>().is_ok() || dns_name(text);
+            refuse(fits, format!("value does not look like a valid address: {text}\n"))
         }
         "pve-ipv4-config" => refuse(
             matches!(text, "dhcp" | "manual") || cidr(text, 8).is_some_and(|address| address.is_ipv4()),
@@ -220,7 +273,6 @@ pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
             only(text, "_-+.") && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_'),
             "invalid characters in tag\n",
         ),
-        "disk-size" => refuse(parse_size(text).is_some(), "value does not look like a valid disk size\n"),
         "pve-volume-id" => refuse(volume_id(text), format!("unable to parse volume ID '{text}'\n")),
         "pve-volume-id-or-absolute-path" => {
             refuse(text.starts_with('/') || volume_id(text), format!("unable to parse volume ID '{text}'\n"))
@@ -273,6 +325,66 @@ pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
             }),
             "unable to parse startup options\n",
         ),
+        "IPorCIDR" | "IPorCIDRorAlias" => {
+            let alias = format == "IPorCIDRorAlias" && firewall::check_addresses(text) == Ok(None);
+            let plain = text.parse::<IpAddr>().is_ok() || text.parse::<ipnet::IpNet>().is_ok();
+            refuse(alias || plain, "value does not look like a valid IP address or CIDR network\n")
+        }
+        "pve-fw-addr-spec" => firewall::check_addresses(text).map(|_| ()),
+        "pve-fw-sport-spec" => firewall::check_ports(text, false),
+        "pve-fw-dport-spec" => firewall::check_ports(text, true),
+        "pve-fw-protocol-spec" => firewall::check_protocol(text),
+        "disk-size" => refuse(
+            text.starts_with(|c: char| c.is_ascii_digit()) && parse_size(text).is_some(),
+            format!("value does not look like a valid disk size: {text}\n"),
+        ),
+        "email" => refuse(email(text), "value does not look like a valid email address\n"),
+        "email-or-username" => {
+            refuse(email(text) || only(text, "-_."), "value does not look like a valid email address or user name\n")
+        }
+        "pve-iface" => refuse(interface(text), format!("invalid network interface name '{text}'\n")),
+        "pve-vlan-id-or-range" => vlans(text),
+        "pve-storage-path" => refuse(
+            text.strip_prefix('/').is_some_and(|rest| rest.starts_with(|c| !";()".contains(c))),
+            "value does not look like a valid absolute path\n",
+        ),
+        "pve-storage-server" => refuse(
+            text.parse::<IpAddr>().is_ok() || dns_name(text),
+            "value does not look like a valid server name or IP address\n",
+        ),
+        "pve-storage-vgname" => refuse(
+            text.len() > 1
+                && only(text, "-_.")
+                && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && text.ends_with(|c: char| c.is_ascii_alphanumeric()),
+            format!("lvm name '{text}' contains illegal characters\n"),
+        ),
+        "pve-storage-options" => {
+            refuse(!text.is_empty() && !text.contains(char::is_whitespace), format!("invalid options '{text}'\n"))
+        }
+        "pve-tokenid" => refuse(
+            text.split_once('!').is_some_and(|(user, token)| {
+                user.contains('@')
+                    && token.len() > 1
+                    && token.starts_with(|c: char| c.is_ascii_alphabetic())
+                    && only(token, ".-_")
+            }),
+            format!("value '{text}' does not look like a valid token ID\n"),
+        ),
+        "pve-ha-resource-or-vm-id" | "pve-ha-resource-id" => {
+            let number = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+            let fits = (format == "pve-ha-resource-or-vm-id" && number(text))
+                || text.split_once(':').is_some_and(|(kind, id)| {
+                    !kind.is_empty()
+                        && kind.chars().all(|c| c.is_ascii_lowercase())
+                        && !id.is_empty()
+                        && !id.contains(char::is_whitespace)
+                });
+            refuse(fits, "value does not look like a valid ha resource id\n")
+        }
+        "pve-calendar-event" => {
+            refuse(calendar_event(text), format!("invalid calendar event '{text}' - parse error\n"))
+        }
         "pve-cpuset" => refuse(
             !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || "-,".contains(c)),
             "unable to parse cpuset\n",

@@ -9,26 +9,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, EXPIRES, PRAGMA, SERVER};
-use ::http::{HeaderValue, Method as Verb, Response, StatusCode};
+use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use ::http::{Method as Verb, Response};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::ext::ReasonPhrase;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 use super::auth::{Auth, Changes, Identity, Means};
-use super::call::{Answer, Call};
+use super::body::{BODY, drain, read_body};
+use super::call::Call;
 use super::multipart::{Upload, UploadError, boundary};
-use super::params::{Params, Value as Given, decode_form, decode_json};
+use super::params::{Params, Value as Given, decode_form};
 use super::permission;
+use super::reply::{Body, Format, Reply, extjs, respond, run};
 use super::route::{self, Found};
 use super::schema::Schema;
 use super::table::Handler;
@@ -37,8 +38,6 @@ use crate::world::refusal::Refusal;
 use crate::world::rights::Caller;
 use crate::world::{State, World};
 
-/// Bytes of a request body that are accepted.
-const BODY: usize = 512 * 1024;
 /// Inactivity after which a connection is closed.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -97,55 +96,6 @@ struct Inner {
     uploads: AtomicU64,
 }
 
-/// An answer before it is put into HTTP.
-struct Reply {
-    status: u16,
-    reason: String,
-    body: Body,
-}
-
-enum Body {
-    Empty,
-    Text(String),
-    Json(Value),
-}
-
-impl Reply {
-    fn empty(status: u16, reason: &str) -> Self {
-        Self { status, reason: reason.to_owned(), body: Body::Empty }
-    }
-
-    /// An error of the HTTP layer: the text is the reason and the body.
-    fn text(status: u16, text: &str) -> Self {
-        let reason = text.lines().next().unwrap_or_default().to_owned();
-        Self { status, reason, body: Body::Text(text.to_owned()) }
-    }
-
-    fn error(status: u16, message: &str, errors: Option<BTreeMap<String, String>>) -> Self {
-        let reason = message.lines().next().unwrap_or_default().to_owned();
-        let message = if message.ends_with('\n') { message.to_owned() } else { format!("{message}\n") };
-        let mut body = json!({"data": null, "message": message});
-        if let Some(errors) = errors {
-            body["errors"] = json!(errors);
-        }
-        Self { status, reason, body: Body::Json(body) }
-    }
-
-    /// There is no such method: the one message without a line end.
-    fn not_implemented(verb: &str, path: &str) -> Self {
-        let reason = format!("Method '{verb} {path}' not implemented");
-        Self { status: 501, body: Body::Json(json!({"data": null, "message": reason})), reason }
-    }
-
-    fn refusal(refusal: &Refusal) -> Self {
-        match refusal {
-            Refusal::Failed(text) => Self::error(500, text, None),
-            Refusal::Params(errors) => Self::error(400, "Parameter verification failed.", Some(errors.clone())),
-            Refusal::Forbidden(_) => Self::error(403, &refusal.to_string(), None),
-        }
-    }
-}
-
 /// A request on its way in.
 struct Coming {
     verb: Verb,
@@ -193,8 +143,7 @@ impl Api {
         path: &str,
         given: BTreeMap<String, Vec<String>>,
     ) -> Result<Value, Failure> {
-        let found = route::find(verb, path).filter(|found| self.0.schema.method(verb, found.pattern).is_some());
-        let reply = match found {
+        let reply = match self.find(verb, path) {
             None => Reply::not_implemented(verb, path),
             Some(found) => {
                 let mut params = Params::default();
@@ -324,11 +273,11 @@ impl Api {
 
     async fn inside(&self, coming: &mut Coming, path: &str, length: u64, body: Incoming) -> Reply {
         let verb = coming.verb.as_str().to_owned();
-        let found = route::find(&verb, path).filter(|found| self.0.schema.method(&verb, found.pattern).is_some());
+        let found = self.find(&verb, path);
         let upload = found.as_ref().is_some_and(|found| matches!(found.handler, Handler::Upload(_)));
         let open = found
             .as_ref()
-            .and_then(|found| self.0.schema.method(&verb, found.pattern))
+            .and_then(|found| self.0.schema.method(&verb, &found.pattern))
             .is_some_and(|method| method.perm.get("user").and_then(Value::as_str) == Some("world"));
         let changes = if verb == "GET" || upload { Changes::No } else { Changes::Yes };
         let has_credentials = coming.headers.contains_key("authorization") || coming.headers.contains_key("cookie");
@@ -385,6 +334,13 @@ impl Api {
         run(handler, call).await
     }
 
+    /// The row that a path means. A method of the original that isn't played is found, too: it is refused only after all
+    /// that the original would refuse first.
+    fn find(&self, verb: &str, path: &str) -> Option<Found> {
+        let played = route::find(verb, path).filter(|found| self.0.schema.method(verb, &found.pattern).is_some());
+        played.or_else(|| route::find_among(self.0.schema.patterns(verb), path))
+    }
+
     /// Path parameters, token, permission, node, schema: in the original's order.
     fn admit(
         &self,
@@ -394,21 +350,19 @@ impl Api {
         mut params: Params,
         (caller, means): (Caller, Means),
     ) -> Result<(Call, Handler), Reply> {
-        let Some(method) = self.0.schema.method(verb, found.pattern) else {
+        let Some(method) = self.0.schema.method(verb, &found.pattern) else {
             return Err(Reply::not_implemented(verb, path));
         };
         for (name, value) in found.captured {
-            if params.text(name).is_some_and(|given| given != value) {
+            if params.text(&name).is_some_and(|given| given != value) {
                 let text = "duplicate parameter (already defined in URI) with conflicting values!";
-                return Err(Reply::refusal(&Refusal::param(name, text)));
+                return Err(Reply::refusal(&Refusal::param(&name, text)));
             }
-            params.0.insert(name.to_owned(), Given::Text(value));
+            params.0.insert(name, Given::Text(value));
         }
         if means == Means::Token && !method.token {
-            let text = format!(
-                "Permission check failed (URI '{}' not available with API token, need proper ticket.\n)",
-                found.pattern
-            );
+            let text =
+                format!("Permission check failed (URI '{path}' not available with API token, need proper ticket.\n)");
             return Err(Reply::error(403, &text, None));
         }
         {
@@ -434,7 +388,10 @@ impl Api {
         }
         Schema::check(method, &mut params)
             .map_err(|errors| Reply::error(400, "Parameter verification failed.", Some(errors)))?;
-        if verb != "GET" && !found.pattern.starts_with("/access/ticket") && !route::without_quorum(found.pattern) {
+        if matches!(found.handler, Handler::Absent) {
+            return Err(Reply::not_implemented(verb, path));
+        }
+        if verb != "GET" && !found.pattern.starts_with("/access/ticket") && !route::without_quorum(&found.pattern) {
             self.0.world.state().check_quorum().map_err(|refusal| Reply::refusal(&refusal))?;
         }
         let call = Call {
@@ -478,10 +435,10 @@ impl Api {
         mut body: Incoming,
     ) -> Reply {
         // Rights come first here: a refused upload is not read (and the answer has no body).
-        let Some(method) = self.0.schema.method("POST", found.pattern) else { return Reply::empty(501, "") };
+        let Some(method) = self.0.schema.method("POST", &found.pattern) else { return Reply::empty(501, "") };
         let mut params = decode_form(&coming.query);
         for (name, value) in &found.captured {
-            params.0.insert((*name).to_owned(), Given::Text(value.clone()));
+            params.0.insert(name.clone(), Given::Text(value.clone()));
         }
         let allowed = permission::check(&self.0.world.state(), &who.0, &method.perm, &params);
         if let Err(refusal) = allowed {
@@ -534,115 +491,4 @@ impl Api {
         call.upload = Some(upload);
         run(handler, call).await
     }
-}
-
-async fn run(handler: Handler, call: Call) -> Reply {
-    let result = match handler {
-        Handler::Now(handler) | Handler::Upload(handler) => handler(&call),
-        Handler::Later(handler) => handler(call).await,
-    };
-    match result {
-        Ok(Answer { plain: Some(text), .. }) => Reply { status: 200, reason: String::new(), body: Body::Text(text) },
-        Ok(Answer { data, total, .. }) => {
-            let mut body = json!({"data": data});
-            if let Some(total) = total.filter(|total| *total > 0) {
-                body["total"] = json!(total);
-            }
-            Reply { status: 200, reason: String::new(), body: Body::Json(body) }
-        }
-        // A wrong password is the one 401 that comes from a handler.
-        Err(Refusal::Failed(text)) if text == super::handlers::WRONG_PASSWORD => {
-            let body = json!({"data": null, "message": format!("{text}\n")});
-            Reply { status: 401, reason: text, body: Body::Json(body) }
-        }
-        Err(refusal) => Reply::refusal(&refusal),
-    }
-}
-
-/// Reads what a refused request still sends, within reason: a client that is cut off while it writes never sees the
-/// refusal.
-async fn drain(mut body: Incoming) {
-    let all = async {
-        let mut left = 64 * 1024 * 1024_usize;
-        while let Some(Ok(frame)) = body.frame().await {
-            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-            if left == 0 {
-                return;
-            }
-        }
-    };
-    // Whoever sends slower than that is not waited for.
-    let _ = tokio::time::timeout(Duration::from_secs(5), all).await;
-}
-
-async fn read_body(body: Incoming, content_type: &str) -> Result<Params, Reply> {
-    let limited = http_body_util::Limited::new(body, BODY);
-    let bytes = match tokio::time::timeout(Duration::from_secs(30), limited.collect()).await {
-        Ok(Ok(collected)) => collected.to_bytes(),
-        Ok(Err(_)) => return Err(Reply::text(501, "for data too large")),
-        Err(_) => return Err(Reply::text(501, "the body does not come")),
-    };
-    if bytes.is_empty() {
-        return Ok(Params::default());
-    }
-    let kind = content_type.split(';').next().unwrap_or_default().trim();
-    match kind {
-        "" | "application/x-www-form-urlencoded" => Ok(decode_form(&String::from_utf8_lossy(&bytes))),
-        "application/json" => decode_json(&bytes).map_err(|text| Reply::text(500, &text)),
-        _ => Err(Reply::text(506, &format!("upload 'Content-Type '{content_type}' not implemented"))),
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Json,
-    Extjs,
-}
-
-/// The other formatter: always 200, the status is in the body.
-fn extjs(reply: Reply) -> Reply {
-    let Reply { status, body, .. } = reply;
-    match body {
-        Body::Json(mut body) => {
-            body["success"] = json!(u8::from(status == 200));
-            if status != 200 {
-                // The original has it as a text where parameters are wrong.
-                body["status"] = if status == 400 { json!("400") } else { json!(status) };
-            }
-            Reply { status: 200, reason: String::new(), body: Body::Json(body) }
-        }
-        body => Reply { status, reason: reply.reason, body },
-    }
-}
-
-fn respond(reply: Reply) -> Response<Full<Bytes>> {
-    let Reply { status, reason, body } = reply;
-    let (kind, bytes) = match body {
-        Body::Empty => (None, Bytes::new()),
-        Body::Text(text) => (Some("text/plain"), Bytes::from(text)),
-        Body::Json(value) => (Some("application/json;charset=UTF-8"), Bytes::from(value.to_string())),
-    };
-    let mut response = Response::new(Full::new(bytes));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let now = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-    let headers = response.headers_mut();
-    if let Some(kind) = kind {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    }
-    headers.insert(SERVER, HeaderValue::from_static("pve-api-daemon/3.0"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=0"));
-    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
-    if let Ok(now) = HeaderValue::from_str(&now) {
-        headers.insert(DATE, now.clone());
-        headers.insert(EXPIRES, now);
-    }
-    if status >= 400 {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    if !reason.is_empty()
-        && let Ok(reason) = ReasonPhrase::try_from(reason.into_bytes())
-    {
-        response.extensions_mut().insert(reason);
-    }
-    response
 }

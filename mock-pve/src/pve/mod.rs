@@ -5,13 +5,16 @@
 //! [`Api::serve`], then `table.rs`.
 
 pub mod auth;
+mod body;
 mod call;
+mod fetch;
 mod formats;
 mod handlers;
 mod http;
 mod multipart;
 mod params;
 mod permission;
+mod reply;
 mod route;
 mod schema;
 mod table;

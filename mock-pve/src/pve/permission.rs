@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::params::Params;
 use crate::world::State;
 use crate::world::refusal::{Refusal, Rule};
-use crate::world::rights::Caller;
+use crate::world::rights::{Caller, normalized};
 
 fn refuse(what: &str) -> Rule<()> {
     Err(Refusal::forbidden(what))
@@ -24,7 +24,7 @@ pub(super) fn check(state: &State, caller: &Caller, rule: &Value, params: &Param
             Some("all" | "world") => Ok(()),
             _ => match rule.get("check") {
                 Some(Value::Array(expression)) => evaluate(state, caller, expression, params),
-                _ => refuse("user != root@pam"),
+                _ => refuse(""),
             },
         },
         _ => refuse("user != root@pam"),
@@ -75,45 +75,84 @@ fn evaluate(state: &State, caller: &Caller, expression: &[Value], params: &Param
                 state.check(caller, &path, &privileges)
             }
         }
-        "perm-modify" => may_change_rights(state, caller, &fill(word(1), params)),
-        "userid-param" => match word(1) {
-            "self" if params.text("userid") == Some(caller.identity.as_str()) => Ok(()),
-            "Realm.AllocateUser" => {
-                let realm = params.text("userid").and_then(|user| user.rsplit_once('@')).map_or("", |(_, realm)| realm);
-                state.check(caller, &format!("/access/realm/{realm}"), &["Realm.AllocateUser"])
-            }
-            _ => refuse(""),
+        // A path that can't be one is refused by the method itself.
+        "perm-modify" => match normalized(&fill(word(1), params)) {
+            Some(path) => may_change_rights(state, caller, &path),
+            None => Ok(()),
         },
-        "userid-group" => {
-            let privileges: Vec<&str> =
-                expression.get(1).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-            if state.may_any(caller, "/access/groups", &privileges) {
-                return Ok(());
+        "userid-param" => {
+            let user = params.text("userid").unwrap_or_default();
+            let realm = user_realm(user)?;
+            match word(1) {
+                "self" if !state.access.users.contains_key(user) => Err(no_user(user)),
+                "self" if user == caller.identity => Ok(()),
+                "Realm.AllocateUser" => state.check(caller, &format!("/access/realm/{realm}"), &["Realm.AllocateUser"]),
+                _ => refuse(""),
             }
-            let groups = params.text("userid").and_then(|user| state.access.users.get(user)).map(|user| &user.groups);
-            let by_group = groups
-                .into_iter()
-                .flatten()
-                .any(|group| state.may_any(caller, &format!("/access/groups/{group}"), &privileges));
-            if by_group { Ok(()) } else { state.check_any(caller, "/access/groups", &privileges) }
         }
+        "userid-group" => by_group(state, caller, expression, params),
         _ => refuse(""),
     }
 }
 
-/// `Permissions.Modify`, or what stands in for it below `/vms`, `/storage` and `/pool`.
-fn may_change_rights(state: &State, caller: &Caller, path: &str) -> Rule<()> {
-    let instead = if path.starts_with("/storage") {
-        Some("Datastore.Allocate")
-    } else if path.starts_with("/pool/") {
-        Some("Pool.Allocate")
-    } else if path.starts_with("/vms/") {
-        Some("VM.Allocate")
-    } else {
-        None
-    };
-    if instead.is_some_and(|privilege| state.may(caller, path, &[privilege])) {
+fn no_user(user: &str) -> Refusal {
+    Refusal::failed(format!("no such user ('{user}')\n"))
+}
+
+/// The realm of a user id; `Err`: it isn't one.
+fn user_realm(user: &str) -> Rule<&str> {
+    if user.len() < 3 {
+        return Err(Refusal::failed(format!("user name '{user}' is too short\n")));
+    }
+    match user.rsplit_once('@') {
+        Some((name, realm)) if !name.is_empty() && !name.contains([' ', ':', '/']) => Ok(realm),
+        _ => Err(Refusal::failed(format!("value '{user}' does not look like a valid user name\n"))),
+    }
+}
+
+/// Rights over a user come from rights over the groups he is in, or is to be in.
+fn by_group(state: &State, caller: &Caller, expression: &[Value], params: &Params) -> Rule<()> {
+    let names: Vec<&str> =
+        expression.get(1).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let groups_param = (expression.get(2).and_then(Value::as_str) == Some("groups_param"))
+        .then(|| expression.get(3).and_then(Value::as_str).unwrap_or_default());
+    let existing = groups_param != Some("create");
+    let user = params.text("userid").unwrap_or_default();
+    if existing && !state.access.users.contains_key(user) {
+        return Err(no_user(user));
+    }
+    if state.may_any(caller, "/access/groups", &names) {
         return Ok(());
     }
-    state.check(caller, path, &["Permissions.Modify"])
+    let may = |group: &str| {
+        state.access.groups.contains_key(group) && state.may_any(caller, &format!("/access/groups/{group}"), &names)
+    };
+    if groups_param.is_some() {
+        let wanted = params.list("groups");
+        if wanted.is_empty() {
+            return refuse(&format!("/access/groups, {}", names.join("|")));
+        }
+        if let Some(group) = wanted.iter().find(|group| !may(group)) {
+            return refuse(&format!("/access/groups/{group}, {}", names.join("|")));
+        }
+    }
+    let groups = state.access.users.get(user).into_iter().flat_map(|user| &user.groups);
+    if existing && !groups.into_iter().any(|group| may(group)) {
+        return refuse("");
+    }
+    Ok(())
+}
+
+/// `Permissions.Modify`, or what stands in for it below `/vms`, `/storage` and `/pool`.
+pub(super) fn may_change_rights(state: &State, caller: &Caller, path: &str) -> Rule<()> {
+    let below = |start: &str| path.strip_prefix(start).is_some_and(|rest| !rest.is_empty());
+    let mut privileges = vec!["Permissions.Modify"];
+    if below("/storage/") {
+        privileges.push("Datastore.Allocate");
+    } else if below("/vms/") {
+        privileges.push("VM.Allocate");
+    } else if below("/pool/") {
+        privileges.push("Pool.Allocate");
+    }
+    state.check_any(caller, path, &privileges)
 }

@@ -8,11 +8,11 @@ use super::table::{Handler, TABLE};
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     /// The pattern of the row.
-    pub pattern: &'static str,
+    pub pattern: String,
     /// What answers it.
     pub handler: Handler,
     /// Name and value of the parts in braces.
-    pub captured: Vec<(&'static str, String)>,
+    pub captured: Vec<(String, String)>,
 }
 
 fn node_name(text: &str) -> bool {
@@ -22,18 +22,27 @@ fn node_name(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-/// The row for a method and a decoded path. `{volume}` takes all that is left.
+/// Parts that take all that is left of a path, slashes and all.
+const GREEDY: [&str; 2] = ["volume", "cidr"];
+
+/// The row for a method and a decoded path. `{volume}` and `{cidr}` take all that is left.
 pub(super) fn find(method: &str, path: &str) -> Option<Found> {
+    best(TABLE.iter().filter(|(verb, _, _)| *verb == method).map(|(_, pattern, handler)| (*pattern, *handler)), path)
+}
+
+/// The same among methods that are known, but not played.
+pub(super) fn find_among<'a>(patterns: impl Iterator<Item = &'a str>, path: &str) -> Option<Found> {
+    best(patterns.map(|pattern| (pattern, Handler::Absent)), path)
+}
+
+/// Fixed words come before braces.
+fn best<'a>(rows: impl Iterator<Item = (&'a str, Handler)>, path: &str) -> Option<Found> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    // Fixed words come before braces.
     let mut best: Option<(usize, Found)> = None;
-    for (verb, pattern, handler) in TABLE {
-        if *verb != method {
-            continue;
-        }
+    for (pattern, handler) in rows {
         let Some((fixed, captured)) = fit(pattern, &parts) else { continue };
         if best.as_ref().is_none_or(|(known, _)| fixed > *known) {
-            best = Some((fixed, Found { pattern, handler: *handler, captured }));
+            best = Some((fixed, Found { pattern: pattern.to_owned(), handler, captured }));
         }
     }
     best.map(|(_, found)| found)
@@ -44,18 +53,18 @@ pub(super) fn without_quorum(pattern: &str) -> bool {
     pattern.contains("/status/") || pattern.contains("/agent") || pattern.contains("/tasks/")
 }
 
-fn fit(pattern: &'static str, parts: &[&str]) -> Option<(usize, Vec<(&'static str, String)>)> {
+fn fit(pattern: &str, parts: &[&str]) -> Option<(usize, Vec<(String, String)>)> {
     let mut captured = Vec::new();
     let mut fixed = 0;
     let mut at = 0;
     for want in pattern.split('/').filter(|part| !part.is_empty()) {
         let name = want.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
         match name {
-            Some("volume") => {
+            Some(name) if GREEDY.contains(&name) => {
                 if at >= parts.len() {
                     return None;
                 }
-                captured.push(("volume", parts[at..].join("/")));
+                captured.push((name.to_owned(), parts[at..].join("/")));
                 at = parts.len();
             }
             Some(name) => {
@@ -63,7 +72,7 @@ fn fit(pattern: &'static str, parts: &[&str]) -> Option<(usize, Vec<(&'static st
                 if name == "node" && !node_name(part) {
                     return None;
                 }
-                captured.push((name, part.to_owned()));
+                captured.push((name.to_owned(), part.to_owned()));
                 at += 1;
             }
             None => {
@@ -87,7 +96,7 @@ mod tests {
         let found = find("GET", "/nodes/pve1/qemu/100/config").unwrap();
         assert_eq!(found.pattern, "/nodes/{node}/qemu/{vmid}/config");
         let volume = find("GET", "/nodes/pve1/storage/local/content/local:iso/x.iso").unwrap();
-        assert_eq!(volume.captured.last(), Some(&("volume", "local:iso/x.iso".to_owned())));
+        assert_eq!(volume.captured.last(), Some(&("volume".to_owned(), "local:iso/x.iso".to_owned())));
         assert!(find("GET", "/nodes/bad node/qemu").is_none());
         assert!(find("PUT", "/nodes/pve1/qemu").is_none());
         assert!(find("GET", "/").is_some());

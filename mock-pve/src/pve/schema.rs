@@ -170,6 +170,11 @@ impl Schema {
         Ok(Self { methods })
     }
 
+    /// The pattern of a method that is known, but may not be played.
+    pub(super) fn patterns(&self, method: &str) -> impl Iterator<Item = &str> {
+        self.methods.keys().filter(move |(verb, _)| verb == method).map(|(_, path)| path.as_str())
+    }
+
     /// A method of this release.
     pub(super) fn method(&self, method: &str, path: &str) -> Option<&Method> {
         self.methods.get(&(method.to_owned(), path.to_owned()))
@@ -213,7 +218,7 @@ impl Schema {
                     if let Some(needed) = &known.requires
                         && !params.0.contains_key(needed)
                     {
-                        errors.insert(needed.clone(), format!("missing property - '{name}' requires this property"));
+                        add(&mut errors, needed, format!("missing property - '{name}' requires this property"));
                     }
                 }
                 None if method.open => {}
@@ -228,8 +233,16 @@ impl Schema {
 
 const UNDEFINED: &str = "property is not defined in schema and the schema does not allow additional properties";
 
+/// Several texts on one key are joined by a backslash and an `n`.
 fn add(errors: &mut Errors, path: &str, text: impl Into<String>) {
-    errors.entry(path.to_owned()).or_insert_with(|| text.into());
+    let text = text.into();
+    errors
+        .entry(path.to_owned())
+        .and_modify(|known| {
+            known.push_str("\\n");
+            known.push_str(&text);
+        })
+        .or_insert(text);
 }
 
 fn check_value(path: &str, known: &Type, value: &Given, errors: &mut Errors) {
@@ -243,6 +256,9 @@ fn check_value(path: &str, known: &Type, value: &Given, errors: &mut Errors) {
                     check_text(&format!("{path}[{at}]"), items, kind, item, errors);
                 }
             }
+        }
+        Given::List(_) | Given::Object if matches!(kind, "array" | "object") => {
+            add(errors, path, format!("type check ('{kind}') failed"));
         }
         Given::List(_) => add(errors, path, format!("type check ('{kind}') failed - got ARRAY")),
         Given::Object => add(errors, path, format!("type check ('{kind}') failed - got HASH")),
@@ -330,9 +346,10 @@ fn check_properties(
     let mut given: BTreeMap<String, String> = BTreeMap::new();
     for piece in text.split(',').filter(|piece| !piece.trim().is_empty()) {
         let (mut key, mut value) = match piece.split_once('=') {
-            Some((key, value)) => (key.trim().to_owned(), value.trim().to_owned()),
+            Some((key, value)) if !key.is_empty() && !value.is_empty() => (key.to_owned(), value.to_owned()),
+            Some(_) => return Err("missing key in comma-separated list property\n".to_owned()),
             None => match default_key {
-                Some(key) => (key.to_owned(), piece.trim().to_owned()),
+                Some(key) => (key.to_owned(), piece.to_owned()),
                 None => return Err("value without key, but schema does not define a default key\n".to_owned()),
             },
         };
@@ -341,12 +358,12 @@ fn check_properties(
             if let Some(other) = key_alias
                 && given.insert(other.clone(), key.clone()).is_some()
             {
-                return Err(duplicate(other));
+                return Err(format!("key alias '{other}' is already defined\n"));
             }
             key.clone_from(alias);
         }
         if parts.get(&key).is_some_and(|part| part.kind.as_deref() == Some("boolean")) {
-            value = match value.as_str() {
+            value = match value.to_ascii_lowercase().as_str() {
                 "on" | "yes" | "true" => "1".to_owned(),
                 "off" | "no" | "false" => "0".to_owned(),
                 _ => value,
@@ -370,10 +387,8 @@ fn check_properties(
                 if let Some(needed) = &part.requires
                     && !given.contains_key(needed)
                 {
-                    errors.insert(
-                        format!("{path}.{needed}"),
-                        format!("missing property - '{at}' requires this property"),
-                    );
+                    let text = format!("missing property - '{at}' requires this property");
+                    add(&mut errors, &format!("{path}.{needed}"), text);
                 }
             }
             None if !part.is_optional() => {

@@ -7,19 +7,12 @@ use tonic::Status;
 
 use super::proto::machine as api;
 use super::service::control_plane;
-use crate::disk;
 use crate::world::machine::Machine;
 use crate::world::machine::pki::{self, Kind, Subject};
 
 /// Roles that a certificate may carry (Talos, pkg/machinery/role).
 const ROLES: &[&str] = &[
-    "os:admin",
-    "os:operator",
-    "os:reader",
-    "os:etcd:backup",
-    "os:image:verifier",
-    "os:meta:writer",
-    "os:impersonator",
+    "os:admin", "os:operator", "os:reader", "os:etcd:backup", "os:image:verifier", "os:meta:writer", "os:impersonator",
 ];
 
 pub(super) fn generate(
@@ -32,7 +25,8 @@ pub(super) fn generate(
     let config = machine.see(|state| state.config.clone());
     let config = config.ok_or_else(|| Status::failed_precondition("no configuration yet"))?;
     let authority = config.os_ca();
-    let roles: Vec<&str> = request.roles.iter().map(String::as_str).filter(|role| ROLES.contains(role)).collect();
+    let roles: Vec<&str> =
+        request.roles.iter().map(String::as_str).filter(|role| ROLES.contains(role)).collect();
     let subject = Subject::Client { name: None, organizations: &roles };
     let issued = pki::issue_for(&authority, Kind::Ed25519, subject, limit);
     let identity = issued.map_err(|error| Status::internal(error.to_string()))?;
@@ -61,29 +55,14 @@ fn key(key: u32) -> Result<u8, Status> {
     u8::try_from(key).map_err(|_| Status::invalid_argument("key must be a uint8"))
 }
 
-fn change(machine: &Machine, change: impl FnOnce(&mut disk::Meta) -> bool) -> Result<(), Status> {
-    let path = machine.hardware().disk.clone().unwrap_or_default();
-    let failed = |error: disk::DiskError| Status::unknown(error.to_string());
-    let mut meta = disk::meta(&path).map_err(failed)?;
-    if !change(&mut meta) {
-        return Err(Status::not_found("key not found"));
-    }
-    disk::store_meta(&path, &meta).map_err(failed)?;
-    machine.update(|_| ());
-    Ok(())
-}
-
 pub(super) fn meta_write(machine: &Machine, request: &api::MetaWriteRequest) -> Result<api::MetaWrite, Status> {
-    let key = key(request.key)?;
-    change(machine, |meta| {
-        meta.tags.insert(key, request.value.clone());
-        true
-    })?;
+    machine.set_meta_tag(key(request.key)?, Some(request.value.clone())).map_err(Status::unknown)?;
     Ok(api::MetaWrite::default())
 }
 
 pub(super) fn meta_delete(machine: &Machine, request: api::MetaDeleteRequest) -> Result<api::MetaDelete, Status> {
-    let key = key(request.key)?;
-    change(machine, |meta| meta.tags.remove(&key).is_some())?;
-    Ok(api::MetaDelete::default())
+    if machine.set_meta_tag(key(request.key)?, None).map_err(Status::unknown)? {
+        return Ok(api::MetaDelete::default());
+    }
+    Err(Status::not_found("key not found"))
 }

@@ -131,20 +131,17 @@ pub(super) fn list(machine: &Machine, request: &api::ListRequest) -> Result<BoxS
         request.types.is_empty() || request.types.contains(&kind.into())
     };
     let below = if root == "/" { "/".to_owned() } else { format!("{root}/") };
-    let mut all: BTreeMap<&String, (u64, bool)> =
-        directories.iter().map(|(path, size)| (path, (*size, true))).collect();
+    let mut all: BTreeMap<&String, (u64, bool)> = directories.iter().map(|(path, size)| (path, (*size, true))).collect();
     all.extend(files.iter().map(|(path, size)| (path, (*size, false))));
     let items: Vec<_> = all
         .into_iter()
         .filter(|(path, (_, is_dir))| {
-            let inside =
-                path.strip_prefix(&below).is_some_and(|rest| !rest.is_empty() && rest.split('/').count() <= depth);
+            let inside = path.strip_prefix(&below).is_some_and(|rest| !rest.is_empty() && rest.split('/').count() <= depth);
             (**path == root || inside) && wanted(*is_dir)
         })
         .map(|(path, (size, is_dir))| {
             let relative = path.strip_prefix(&below).filter(|rest| !rest.is_empty());
-            let name =
-                relative.unwrap_or_else(|| if is_dir { "." } else { path.rsplit('/').next().unwrap_or_default() });
+            let name = relative.unwrap_or_else(|| if is_dir { "." } else { path.rsplit('/').next().unwrap_or_default() });
             Ok(api::FileInfo {
                 metadata: None,
                 name: path.clone(),
@@ -184,12 +181,7 @@ pub(super) fn usage(machine: &Machine, request: &api::DiskUsageRequest) -> BoxSt
                 let over = if request.threshold >= 0 { size >= request.threshold } else { size <= -request.threshold };
                 if over {
                     let relative_name = if relative.is_empty() { ".".to_owned() } else { relative.to_owned() };
-                    items.push(Ok(api::DiskUsageInfo {
-                        name: path.clone(),
-                        size,
-                        relative_name,
-                        ..Default::default()
-                    }));
+                    items.push(Ok(api::DiskUsageInfo { name: path.clone(), size, relative_name, ..Default::default() }));
                 }
             }
         }

@@ -12,7 +12,7 @@ use super::proto::common::{ContainerDriver, ContainerdInstance, ContainerdNamesp
 use super::proto::machine as api;
 use super::proto::machine::image_service_server::ImageService;
 use super::service::Node;
-use crate::world::machine::{Machine, Namespace, PullError, Pulled};
+use crate::world::machine::{Machine, Namespace, NoImage, PullError, Pulled, Reference};
 
 /// Layers that a pull tells of.
 const LAYERS: usize = 3;
@@ -55,7 +55,7 @@ pub(super) async fn pull(machine: &Machine, namespace: Namespace, name: &str) ->
 fn refusal(error: &PullError) -> Status {
     let text = format!("error pulling image: {error}");
     match error {
-        PullError::NoImage(crate::disk::NoImage::Malformed { .. }) => Status::invalid_argument(text),
+        PullError::NoImage(NoImage::Malformed { .. }) => Status::invalid_argument(text),
         PullError::NoImage(_) => Status::not_found(text),
         PullError::Silent(_) => Status::unavailable(text),
     }
@@ -128,7 +128,7 @@ impl ImageService for Node {
                     for event in progress(&pulled, there) {
                         let _ = sender.send(Ok(event));
                     }
-                    let known = crate::disk::Reference::parse(&image_ref).map(|reference| reference.pinned());
+                    let known = Reference::parse(&image_ref).map(|reference| reference.pinned());
                     let name = api::image_service_pull_response::Response::Name(known.unwrap_or(image_ref));
                     Ok(api::ImageServicePullResponse { response: Some(name) })
                 }
@@ -192,11 +192,8 @@ impl ImageService for Node {
 fn progress(pulled: &Pulled, there: bool) -> Vec<api::ImageServicePullResponse> {
     use api::image_service_pull_layer_progress::Status as Layer;
     let digits = pulled.digest.trim_start_matches("sha256:");
-    let steps: &[Layer] = if there {
-        &[]
-    } else {
-        &[Layer::Downloading, Layer::DownloadComplete, Layer::Extracting, Layer::ExtractComplete]
-    };
+    let steps: &[Layer] =
+        if there { &[] } else { &[Layer::Downloading, Layer::DownloadComplete, Layer::Extracting, Layer::ExtractComplete] };
     let total = pulled.bytes / i64::try_from(LAYERS).unwrap_or(1);
     let each = (0..LAYERS).flat_map(|layer| steps.iter().map(move |step| (layer, *step)));
     each.map(|(layer, step)| {

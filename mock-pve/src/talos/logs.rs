@@ -105,12 +105,9 @@ fn service(machine: &Machine, id: &str) -> Vec<String> {
     };
     machine.see(|state| match id {
         "kernel" => state.dmesg.iter().map(|(at, line)| stamped(at, line)).collect(),
-        "controller-runtime" => state
-            .dmesg
-            .iter()
-            .filter(|(_, line)| line.starts_with("[talos]"))
-            .map(|(at, line)| stamped(at, line))
-            .collect(),
+        "controller-runtime" => {
+            state.dmesg.iter().filter(|(_, line)| line.starts_with("[talos]")).map(|(at, line)| stamped(at, line)).collect()
+        }
         _ => state.services.get(id).map_or_else(Vec::new, |service| {
             let events = service.events.iter();
             events.map(|(state, said, at)| stamped(at, &format!("{}: {said}", state.as_str()))).collect()

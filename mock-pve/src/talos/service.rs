@@ -424,8 +424,7 @@ impl MachineService for Node {
     }
 
     async fn logs_containers(&self, request: Request<()>) -> Result<Response<api::LogsContainersResponse>, Status> {
-        let messages = self
-            .each(&request, Need::Read, |machine| Ok(api::LogsContainer { metadata: None, ids: logs::ids(machine) }))?;
+        let messages = self.each(&request, Need::Read, |machine| Ok(api::LogsContainer { metadata: None, ids: logs::ids(machine) }))?;
         Ok(Response::new(api::LogsContainersResponse { messages }))
     }
 
@@ -454,10 +453,7 @@ impl MachineService for Node {
         Ok(Response::new(api::DiskStatsResponse { messages }))
     }
 
-    async fn network_device_stats(
-        &self,
-        request: Request<()>,
-    ) -> Result<Response<api::NetworkDeviceStatsResponse>, Status> {
+    async fn network_device_stats(&self, request: Request<()>) -> Result<Response<api::NetworkDeviceStatsResponse>, Status> {
         let messages = self.each(&request, Need::Read, |machine| Ok(stats::network(machine)))?;
         Ok(Response::new(api::NetworkDeviceStatsResponse { messages }))
     }
@@ -472,10 +468,7 @@ impl MachineService for Node {
         Ok(Response::new(api::ProcessesResponse { messages }))
     }
 
-    async fn containers(
-        &self,
-        request: Request<api::ContainersRequest>,
-    ) -> Result<Response<api::ContainersResponse>, Status> {
+    async fn containers(&self, request: Request<api::ContainersRequest>) -> Result<Response<api::ContainersResponse>, Status> {
         let messages = self.each(&request, Need::Read, |machine| stats::containers(machine, request.get_ref()))?;
         Ok(Response::new(api::ContainersResponse { messages }))
     }
@@ -486,81 +479,51 @@ impl MachineService for Node {
     }
 
     async fn restart(&self, request: Request<api::RestartRequest>) -> Result<Response<api::RestartResponse>, Status> {
-        let messages =
-            self.each(&request, Need::Operate, |machine| turn::restart_container(machine, request.get_ref()))?;
+        let messages = self.each(&request, Need::Operate, |machine| turn::restart_container(machine, request.get_ref()))?;
         Ok(Response::new(api::RestartResponse { messages }))
     }
 
-    async fn service_start(
-        &self,
-        request: Request<api::ServiceStartRequest>,
-    ) -> Result<Response<api::ServiceStartResponse>, Status> {
+    async fn service_start(&self, request: Request<api::ServiceStartRequest>) -> Result<Response<api::ServiceStartResponse>, Status> {
         let messages = self.each(&request, Need::Operate, |machine| turn::start(machine, &request.get_ref().id))?;
         Ok(Response::new(api::ServiceStartResponse { messages }))
     }
 
-    async fn service_stop(
-        &self,
-        request: Request<api::ServiceStopRequest>,
-    ) -> Result<Response<api::ServiceStopResponse>, Status> {
+    async fn service_stop(&self, request: Request<api::ServiceStopRequest>) -> Result<Response<api::ServiceStopResponse>, Status> {
         let messages = self.each(&request, Need::Operate, |machine| turn::stop(machine, &request.get_ref().id))?;
         Ok(Response::new(api::ServiceStopResponse { messages }))
     }
 
-    async fn service_restart(
-        &self,
-        request: Request<api::ServiceRestartRequest>,
-    ) -> Result<Response<api::ServiceRestartResponse>, Status> {
+    async fn service_restart(&self, request: Request<api::ServiceRestartRequest>) -> Result<Response<api::ServiceRestartResponse>, Status> {
         let messages = self.each(&request, Need::Operate, |machine| turn::restart(machine, &request.get_ref().id))?;
         Ok(Response::new(api::ServiceRestartResponse { messages }))
     }
 
-    async fn generate_client_configuration(
-        &self,
-        request: Request<api::GenerateClientConfigurationRequest>,
-    ) -> Result<Response<api::GenerateClientConfigurationResponse>, Status> {
+    async fn generate_client_configuration(&self, request: Request<api::GenerateClientConfigurationRequest>) -> Result<Response<api::GenerateClientConfigurationResponse>, Status> {
         let messages = self.each(&request, Need::Admin, |machine| access::generate(machine, request.get_ref()))?;
         Ok(Response::new(api::GenerateClientConfigurationResponse { messages }))
     }
 
-    async fn meta_write(
-        &self,
-        request: Request<api::MetaWriteRequest>,
-    ) -> Result<Response<api::MetaWriteResponse>, Status> {
+    async fn meta_write(&self, request: Request<api::MetaWriteRequest>) -> Result<Response<api::MetaWriteResponse>, Status> {
         let messages = self.each(&request, Need::Meta, |machine| access::meta_write(machine, request.get_ref()))?;
         Ok(Response::new(api::MetaWriteResponse { messages }))
     }
 
-    async fn meta_delete(
-        &self,
-        request: Request<api::MetaDeleteRequest>,
-    ) -> Result<Response<api::MetaDeleteResponse>, Status> {
+    async fn meta_delete(&self, request: Request<api::MetaDeleteRequest>) -> Result<Response<api::MetaDeleteResponse>, Status> {
         let messages = self.each(&request, Need::Meta, |machine| access::meta_delete(machine, *request.get_ref()))?;
         Ok(Response::new(api::MetaDeleteResponse { messages }))
     }
 
-    async fn etcd_downgrade_validate(
-        &self,
-        request: Request<api::EtcdDowngradeValidateRequest>,
-    ) -> Result<Response<api::EtcdDowngradeValidateResponse>, Status> {
-        let messages =
-            self.each(&request, Need::Admin, |machine| etcd::downgrade_validate(machine, &request.get_ref().version))?;
+    async fn etcd_downgrade_validate(&self, request: Request<api::EtcdDowngradeValidateRequest>) -> Result<Response<api::EtcdDowngradeValidateResponse>, Status> {
+        let messages = self.each(&request, Need::Admin, |machine| etcd::downgrade_validate(machine, &request.get_ref().version))?;
         Ok(Response::new(api::EtcdDowngradeValidateResponse { messages }))
     }
 
-    async fn etcd_downgrade_enable(
-        &self,
-        request: Request<api::EtcdDowngradeEnableRequest>,
-    ) -> Result<Response<api::EtcdDowngradeEnableResponse>, Status> {
-        let messages =
-            self.each(&request, Need::Admin, |machine| etcd::downgrade_enable(machine, &request.get_ref().version))?;
+    async fn etcd_downgrade_enable(&self, request: Request<api::EtcdDowngradeEnableRequest>) -> Result<Response<api::EtcdDowngradeEnableResponse>, Status> {
+        let messages = self.each(&request, Need::Admin, |machine| etcd::downgrade_enable(machine, &request.get_ref().version))?;
         Ok(Response::new(api::EtcdDowngradeEnableResponse { messages }))
     }
 
-    async fn etcd_downgrade_cancel(
-        &self,
-        request: Request<()>,
-    ) -> Result<Response<api::EtcdDowngradeCancelResponse>, Status> {
+    async fn etcd_downgrade_cancel(&self, request: Request<()>) -> Result<Response<api::EtcdDowngradeCancelResponse>, Status> {
         let messages = self.each(&request, Need::Admin, etcd::downgrade_cancel)?;
         Ok(Response::new(api::EtcdDowngradeCancelResponse { messages }))
     }

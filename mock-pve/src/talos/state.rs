@@ -42,8 +42,9 @@ impl Filter {
         let id = id.map(|query| query.regexp.as_str()).filter(|text| !text.is_empty());
         let id = id.map(regex::Regex::new).transpose();
         let id = id.map_err(|error| Status::invalid_argument(format!("failed to compile regexp: {error}")))?;
-        let holds =
-            |term: &api::LabelTerm| (term.op == i32::from(api::label_term::Operation::NotExists)) != term.invert;
+        let holds = |term: &api::LabelTerm| {
+            (term.op == i32::from(api::label_term::Operation::NotExists)) != term.invert
+        };
         let unlabelled = labels.is_empty() || labels.iter().any(|query| query.terms.iter().all(holds));
         Ok(Self { id, unlabelled })
     }

@@ -41,8 +41,7 @@ pub(super) fn load(machine: &Machine) -> api::LoadAvg {
 pub(super) fn system(machine: &Machine) -> api::SystemStat {
     let up = up(machine);
     let cores = machine.hardware().cores;
-    let one =
-        api::CpuStat { user: up * 0.04, system: up * 0.02, idle: up * 0.93, iowait: up * 0.01, ..Default::default() };
+    let one = api::CpuStat { user: up * 0.04, system: up * 0.02, idle: up * 0.93, iowait: up * 0.01, ..Default::default() };
     let all = f64::from(cores);
     let total = api::CpuStat {
         user: one.user * all,
@@ -89,11 +88,7 @@ pub(super) fn disks(machine: &Machine) -> api::DiskStats {
         write_completed: 1000 + count(up, 20.0),
         write_sectors: 50_000 + count(up, 300.0),
     };
-    api::DiskStats {
-        metadata: None,
-        total: Some(api::DiskStat { name: String::new(), ..one.clone() }),
-        devices: vec![one],
-    }
+    api::DiskStats { metadata: None, total: Some(api::DiskStat { name: String::new(), ..one.clone() }), devices: vec![one] }
 }
 
 pub(super) fn network(machine: &Machine) -> api::NetworkDeviceStats {
@@ -205,8 +200,7 @@ pub(super) fn containers(machine: &Machine, request: &api::ContainersRequest) ->
             continue;
         }
         let pod_id = pod.unwrap_or_default();
-        let id =
-            if pod_id.is_empty() { name.clone() } else { format!("{pod_id}:{name}:{:012x}", u64::from(pid) * 7919) };
+        let id = if pod_id.is_empty() { name.clone() } else { format!("{pod_id}:{name}:{:012x}", u64::from(pid) * 7919) };
         let namespace = request.namespace.clone();
         let status = if wanted { "CONTAINER_RUNNING" } else { "RUNNING" }.to_owned();
         containers.push(api::ContainerInfo { namespace, id, image, pid, status, pod_id, name });

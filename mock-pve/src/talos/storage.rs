@@ -62,8 +62,7 @@ impl StorageService for Node {
             Ok(api::BlockDeviceWipe::default())
         };
         let peer = gate::peer(&request)?;
-        let messages =
-            if peer.maintenance { vec![check(&self.here)?] } else { self.each(&request, Need::Admin, check)? };
+        let messages = if peer.maintenance { vec![check(&self.here)?] } else { self.each(&request, Need::Admin, check)? };
         Ok(Response::new(api::BlockDeviceWipeResponse { messages }))
     }
 }

@@ -110,38 +110,20 @@ impl Access {
         roles
     }
 
-    /// The privileges of an identity on a path, pools left out of account.
-    pub fn privileges_on(&self, identity: &str, path: &str) -> Privileges {
-        let (user, token) = identity.split_once('!').map_or((identity, None), |(user, token)| (user, Some(token)));
-        if user == "root@pam" && token.is_none() {
-            return self.all_privileges().into_iter().map(|name| (name, true)).collect();
-        }
-        let of = |ugid: &str, kind: &str| -> Privileges {
-            let mut all = Privileges::new();
-            for (role, propagate) in self.roles_on(ugid, kind, path) {
-                for privilege in self.roles.get(&role).into_iter().flat_map(|role| &role.privs) {
-                    let known = all.entry(privilege.clone()).or_insert(false);
-                    *known |= propagate;
-                }
+    /// What some roles give: a privilege propagates when any role that has it does.
+    pub fn privileges_of(&self, roles: &BTreeMap<String, bool>) -> Privileges {
+        let mut all = Privileges::new();
+        for (role, propagate) in roles {
+            for privilege in self.roles.get(role).into_iter().flat_map(|role| &role.privs) {
+                *all.entry(privilege.clone()).or_insert(false) |= propagate;
             }
-            all
-        };
-        let owner = if user == "root@pam" {
-            self.all_privileges().into_iter().map(|name| (name, true)).collect()
-        } else {
-            of(user, "user")
-        };
-        let Some(token) = token else { return owner };
-        let Some(token) = self.users.get(user).and_then(|user| user.tokens.get(token)) else {
-            return Privileges::new();
-        };
-        if !token.privsep {
-            return owner;
         }
-        of(identity, "token")
-            .into_iter()
-            .filter_map(|(name, propagate)| owner.get(&name).map(|also| (name, propagate && *also)))
-            .collect()
+        all
+    }
+
+    /// Every path that has an entry, and all above it.
+    pub fn acl_paths(&self) -> BTreeSet<String> {
+        self.acl.iter().flat_map(|acl| levels(&acl.path)).map(str::to_owned).collect()
     }
 
     /// Every privilege that exists.
@@ -169,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_path_wins_and_separated_tokens_intersect() {
+    fn the_nearest_path_wins() {
         let role = |privs: &[&str]| Role { special: true, privs: privs.iter().map(|p| (*p).to_owned()).collect() };
         let access = Access {
             users: BTreeMap::from([(
@@ -191,9 +173,11 @@ mod tests {
             ],
             ..Access::default()
         };
-        assert!(access.privileges_on("a@pve", "/vms/8").contains_key("VM.Clone"));
-        assert!(access.privileges_on("a@pve", "/vms/9").is_empty());
-        assert_eq!(access.privileges_on("a@pve!t", "/vms").keys().collect::<Vec<_>>(), ["VM.Audit"]);
-        assert!(access.privileges_on("a@pve!t", "/vms/8").is_empty(), "the entry does not propagate");
+        let on = |ugid: &str, kind: &str, path: &str| access.privileges_of(&access.roles_on(ugid, kind, path));
+        assert!(on("a@pve", "user", "/vms/8").contains_key("VM.Clone"));
+        assert!(on("a@pve", "user", "/vms/9").is_empty());
+        assert_eq!(on("a@pve!t", "token", "/vms").keys().collect::<Vec<_>>(), ["VM.Audit"]);
+        assert!(on("a@pve!t", "token", "/vms/8").is_empty(), "the entry does not propagate");
+        assert_eq!(access.acl_paths().into_iter().collect::<Vec<_>>(), ["/", "/vms", "/vms/9"]);
     }
 }

@@ -141,6 +141,8 @@ fn from_seed(seed: &Seed, dir: &Path, rng_seed: u64, pve: PveVersion) -> Result<
         replication: seed.replication_jobs.clone(),
         backup: seed.backup_jobs.clone(),
         firewall: seed.firewall.clone(),
+        firewalls: BTreeMap::new(),
+        sections: BTreeMap::new(),
         rng,
     };
     for volume in &seed.volumes {

@@ -194,6 +194,9 @@ impl World {
             let mut state = self.state();
             let config = Config::from([("lock".to_owned(), "clone".to_owned())]);
             state.vms.insert(new.newid, Vm { node: node.clone(), config, ..Vm::default() });
+            if let Some(firewall) = state.firewalls.get(&format!("vms/{}", new.vmid)).cloned() {
+                state.firewalls.insert(format!("vms/{}", new.newid), firewall);
+            }
             if let Some(pool) = new.pool.as_ref().and_then(|pool| state.pools.get_mut(pool)) {
                 pool.vms.insert(new.newid);
             }

@@ -366,6 +366,7 @@ impl World {
             state.forget_in_backups(vmid);
         }
         state.vms.remove(&vmid);
+        state.firewalls.remove(&format!("vms/{vmid}"));
         let path = format!("/vms/{vmid}");
         state.access.acl.retain(|acl| acl.path != path);
         for pool in state.pools.values_mut() {

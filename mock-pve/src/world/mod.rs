@@ -12,6 +12,7 @@ pub mod create;
 pub mod deed;
 pub mod disks;
 pub mod drive;
+pub mod firewall;
 mod guest;
 pub mod ha;
 pub mod keys;

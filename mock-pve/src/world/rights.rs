@@ -3,6 +3,8 @@
 //! Purpose: the checks that the original makes in code (Proxmox VE 8.4, PVE/RPCEnvironment.pm). Must not know: how the
 //! identity was established. Start at [`State::check`].
 
+use std::collections::BTreeMap;
+
 use super::access::Privileges;
 use super::refusal::{Refusal, Rule};
 use super::state::State;
@@ -34,21 +36,49 @@ impl Caller {
 impl State {
     /// All privileges of an identity on a path.
     pub fn privileges(&self, identity: &str, path: &str) -> Privileges {
-        if normal_path(path).is_empty() && identity != "root@pam" {
+        let all = || -> Privileges { self.access.all_privileges().into_iter().map(|name| (name, true)).collect() };
+        if identity == "root@pam" {
+            return all();
+        }
+        if normal_path(path).is_empty() {
             return Privileges::new();
         }
-        let mut privileges = self.access.privileges_on(identity, path);
+        let Some((user, token)) = identity.split_once('!') else {
+            return self.access.privileges_of(&self.roles(identity, "user", path));
+        };
+        let Some(token) = self.access.users.get(user).and_then(|user| user.tokens.get(token)) else {
+            return Privileges::new();
+        };
+        let owner = if user == "root@pam" { all() } else { self.access.privileges_of(&self.roles(user, "user", path)) };
+        if !token.privsep {
+            return owner;
+        }
+        let own = self.access.privileges_of(&self.roles(identity, "token", path));
+        own.into_iter()
+            .filter_map(|(name, propagate)| owner.get(&name).map(|also| (name, propagate && *also)))
+            .collect()
+    }
+
+    /// The roles of a user or token on a path, those of the pool that holds it included.
+    fn roles(&self, ugid: &str, kind: &str, path: &str) -> BTreeMap<String, bool> {
+        let mut roles = self.access.roles_on(ugid, kind, path);
         let pool = self.pools.iter().find(|(_, pool)| match path.rsplit_once('/') {
             Some(("/vms", vmid)) => vmid.parse().is_ok_and(|vmid| pool.vms.contains(&vmid)),
             Some(("/storage", storage)) => pool.storages.contains(storage),
             _ => false,
         });
-        if let Some((pool, _)) = pool {
-            for (privilege, _) in self.access.privileges_on(identity, &format!("/pool/{pool}")) {
-                privileges.entry(privilege).or_insert(false);
-            }
+        let Some((pool, _)) = pool else { return roles };
+        if roles.contains_key("NoAccess") {
+            return roles;
         }
-        privileges
+        let by_pool = self.access.roles_on(ugid, kind, &format!("/pool/{pool}"));
+        if by_pool.contains_key("NoAccess") {
+            return BTreeMap::from([("NoAccess".to_owned(), false)]);
+        }
+        for role in by_pool.into_keys() {
+            roles.entry(role).or_insert(false);
+        }
+        roles
     }
 
     /// Whether all of these privileges are held on a path.
@@ -92,6 +122,17 @@ impl State {
             None => self.check(caller, &path, &["SDN.Use"]),
         }
     }
+}
+
+/// A path with one slash between its parts and none at its end; `None`: it can't be one.
+pub fn normalized(path: &str) -> Option<String> {
+    if path.is_empty() || path == "0" {
+        return None;
+    }
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let path = format!("/{}", parts.join("/"));
+    let fine = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    path.chars().all(fine).then_some(path)
 }
 
 /// The path as the original prints it: nothing, where it isn't one.

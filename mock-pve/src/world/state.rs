@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::access::Access;
+use super::firewall::Firewall;
 use super::members::Outage;
 use super::rng::Rng;
 use super::tasks::Tasks;
@@ -64,9 +65,18 @@ pub struct State {
     pub backup: Vec<Map<String, Value>>,
     /// Cluster firewall options.
     pub firewall: Map<String, Value>,
+    /// The other firewall files: the cluster's (empty key), `nodes/…`, `vms/…`.
+    #[serde(default)]
+    pub firewalls: BTreeMap<String, Firewall>,
+    /// Configs that are only written down and read back, by what they are of: `mapping/pci`, `sdn/zones` …
+    #[serde(default)]
+    pub sections: BTreeMap<String, Sections>,
     /// Chance.
     pub rng: Rng,
 }
+
+/// Entries of one config by id.
+pub type Sections = BTreeMap<String, Map<String, Value>>;
 
 /// A node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -150,9 +160,6 @@ pub struct Vm {
     pub running: Option<Runtime>,
     /// What the statistics round last told the cluster.
     pub seen: Option<Seen>,
-    /// Firewall options of the VM.
-    #[serde(default)]
-    pub firewall: Map<String, Value>,
     /// Whether the seed brought it (else a request made it).
     #[serde(default)]
     pub seeded: bool,

@@ -41,7 +41,7 @@ struct Healthy {
 }
 
 /// `recast snapshot save`.
-pub(super) async fn save(global: &Global, dry_run: bool, surroundings: &Surroundings) -> Result<Answer, Stop> {
+pub(in crate::cli) async fn save(global: &Global, dry_run: bool, surroundings: &Surroundings) -> Result<Answer, Stop> {
     let session = Session::open(&surroundings.place, global)?;
     let cluster = session.profile.value.name.clone();
     let now = jiff::Timestamp::now();

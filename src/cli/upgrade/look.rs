@@ -9,6 +9,7 @@ use crate::cli::stop::Stop;
 use crate::observe;
 use crate::plan::check::victims;
 use crate::plan::data::OldMachine;
+use crate::plan::kubernetes::SeenKubernetes;
 use crate::plan::make::inherit;
 use crate::plan::observed::{Finding, Observed};
 use crate::plan::upgrade::SeenCluster;
@@ -44,8 +45,19 @@ pub async fn look(session: &Session, secrets: &Secrets, run: &RunId) -> Result<L
     seen.cluster = observe::cluster::observe(&session.connector, secrets, &access, &vms, &endpoint, now).await;
     let found = observe::members::observe(&session.connector, &access, &vms).await;
     let machines = machines(&vms, &mut seen);
-    let kubernetes = seen.cluster.as_ref().and_then(|cluster| cluster.kubernetes.clone());
-    let running = SeenCluster { members: found.members, silent: found.silent, kubernetes, machines };
+    let live: Vec<_> = found.members.iter().map(|seen| seen.member.clone()).collect();
+    let components = match observe::components::client(&session.connector, &access, &live).await {
+        Some(Ok(client)) => observe::components::observe(&session.connector, &access, &live, &client).await,
+        // What else is wrong with its API is found with the cluster's health.
+        Some(Err(error)) => {
+            let unseen = vec![format!("the Kubernetes API can't be looked at: {error}")];
+            SeenKubernetes { unseen, ..SeenKubernetes::default() }
+        }
+        None => SeenKubernetes::default(),
+    };
+    let answered = seen.cluster.as_ref().and_then(|cluster| cluster.kubernetes.clone());
+    let kubernetes = answered.into_iter().chain(components.lowest.clone()).min();
+    let running = SeenCluster { members: found.members, silent: found.silent, kubernetes, machines, components };
     let out_of_reach = out_of_reach(session, &guests, &seen);
     Ok(Look { seen, running, vms, out_of_reach, endpoint })
 }

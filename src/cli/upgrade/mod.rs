@@ -1,5 +1,6 @@
 //! `recast upgrade`: the cluster's own machines, hop by hop, from what they run to what is wanted.
 
+pub mod back;
 pub mod look;
 pub mod prepare;
 

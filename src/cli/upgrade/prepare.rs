@@ -64,11 +64,13 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
     let mut found = Vec::new();
     let mut here = here::look(session, &errands, None).await;
     here.out_of_reach = out_of_reach;
-    here.backup = Some(here::backup(session, seen.cluster.as_ref().and_then(|cluster| cluster.database_bytes)));
+    here.backup =
+        Some(here::backup(session, seen.cluster.as_ref().and_then(|cluster| cluster.database_bytes)));
     let released = session.factory.versions().await;
     let released = released.unwrap_or_else(|error| {
-        seen.problems
-            .push(Finding::refusal("the list of Talos releases could not be read", "try again later").because(&error));
+        seen.problems.push(
+            Finding::refusal("the list of Talos releases could not be read", "try again later").because(&error),
+        );
         Vec::new()
     });
     let wanted = versions(session, order, &running, &released, &mut seen)?;
@@ -95,10 +97,9 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
         limits: limits(session),
         errands,
     };
-    let mut servers = BTreeMap::new();
     let mut hops: Vec<Hop> = Vec::new();
     if asked_for.is_some() {
-        servers = sources(session, order, &running, &mut asked, &mut seen, &mut found).await?;
+        let servers = sources(session, order, &running, &mut asked, &mut seen, &mut found).await?;
         match way(&asked, &running, &order.table, &released) {
             Ok(way) => hops = way,
             Err(UpgradeError::NoPath(no)) => found.push(gates::no_path(&no)),
@@ -110,7 +111,7 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
         }
     }
     found.extend(gates::findings(&asked, &seen, &running, &here));
-    found.extend(gates::on_the_way(&asked, &running, &hops, &order.table));
+    found.extend(gates::on_the_way(&asked, &running, &hops));
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let plan = if refuses(&found) || asked_for.is_none() {
         None
@@ -179,17 +180,17 @@ fn versions(
 }
 
 /// Where a schematic's installers come from.
-type Servers<'a> = BTreeMap<SchematicId, (image::Factory, profile::Factory)>;
+type Servers = BTreeMap<SchematicId, (image::Factory, profile::Factory)>;
 
 /// What each role is to be made from: what is asked for, else what the profile says, else what its machines are made from.
-async fn sources<'a>(
-    session: &'a Session,
+async fn sources(
+    session: &Session,
     order: &Order,
     running: &SeenCluster,
     asked: &mut Asked,
     seen: &mut Observed,
     found: &mut Vec<Finding>,
-) -> Result<Servers<'a>, Stop> {
+) -> Result<Servers, Stop> {
     let talos = session.talos()?;
     let mut servers = Servers::new();
     for (role, _, group) in session.profile.value.nodes.iter() {
@@ -208,7 +209,8 @@ async fn sources<'a>(
         let (chosen, extensions) = match runs.filter(|_| says_nothing || order.only == Only::Kubernetes) {
             Some(runs) => (Some(runs.clone()), None),
             None => {
-                let (chosen, extensions) = schematic(&factory, own, &wishes, &asked.wanted.talos, seen, found).await?;
+                let (chosen, extensions) =
+                    schematic(&factory, own, &wishes, &asked.wanted.talos, seen, found).await?;
                 (chosen, Some(extensions))
             }
         };
@@ -216,9 +218,7 @@ async fn sources<'a>(
         if let Some(extensions) = extensions {
             asked.extensions.insert(chosen.clone(), extensions.into_iter().collect());
         }
-        for schematic in
-            running.members.iter().filter(|seen| seen.member.role == role).filter_map(|seen| seen.schematic.clone())
-        {
+        for schematic in running.members.iter().filter(|seen| seen.member.role == role).filter_map(|seen| seen.schematic.clone()) {
             servers.entry(schematic).or_insert_with(|| (factory.clone(), own.clone()));
         }
         servers.insert(chosen.clone(), (factory.clone(), own.clone()));
@@ -233,14 +233,15 @@ fn running_schematic(running: &SeenCluster, role: Role) -> Option<&SchematicId> 
 
 /// Whether the installer of a hop can be pulled; the factory builds it here and now, if need be.
 async fn installer(
-    servers: &Servers<'_>,
+    servers: &Servers,
     schematic: &SchematicId,
     version: &Version,
     asked: &mut Asked,
     seen: &mut Observed,
 ) {
     let Some((factory, own)) = servers.get(schematic) else { return };
-    let build = Build { schematic: schematic.clone(), version: version.clone(), arch: arch(own), boot: boot(own) };
+    let build =
+        Build { schematic: schematic.clone(), version: version.clone(), arch: arch(own), boot: boot(own) };
     match factory.head_installer(&build).await {
         Ok(_) => {
             let (schematic, version) = (schematic.clone(), version.clone());

@@ -44,7 +44,8 @@ pub(super) fn members(scope: &Scope<'_>, seen: &Observed, found: &mut Vec<Findin
 
 /// Numbers and names that somebody else has.
 pub(super) fn numbers(scope: &Scope<'_>, seen: &Observed, found: &mut Vec<Finding>) {
-    let going: BTreeSet<VmId> = victims(seen).map(|vm| vm.identity.vmid).collect();
+    let leftovers = seen.leftovers.iter().map(|leftover| leftover.vmid);
+    let going: BTreeSet<VmId> = victims(seen).map(|vm| vm.identity.vmid).chain(leftovers).collect();
     for vm in scope.vms {
         if seen.vmids.contains(&vm.vmid) && !going.contains(&vm.vmid) {
             let owner = seen.vms.iter().find(|other| other.identity.vmid == vm.vmid);

@@ -44,7 +44,11 @@ pub(in crate::plan) fn finish(draft: &Draft<'_>, phase: &mut Phase) {
     last(phase, "finish/contexts".to_owned(), Step::CleanContexts { which });
     if wanted.verb != Verb::Teardown {
         if let Some(git) = wanted.errands.git {
-            let message = format!("feat(talos): upgrade to Talos {}", wanted.talos.tag());
+            let tag = wanted.talos.tag();
+            let message = match wanted.verb {
+                Verb::Rollback => format!("revert(talos): go back to Talos {tag}"),
+                _ => format!("feat(talos): upgrade to Talos {tag}"),
+            };
             last(phase, "finish/commit".to_owned(), Step::CommitFiles { message, push: git == Git::Push });
         }
         if let Some(flux) = &wanted.errands.flux {

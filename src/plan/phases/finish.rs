@@ -14,7 +14,11 @@ pub(in crate::plan) fn finish(draft: &Draft<'_>) -> Phase {
     if let Some(template) = draft.vms.first().map(|vm| draft.source_of(vm)) {
         set.insert("template".to_owned(), template.vm.vmid.to_string());
     }
-    let edit = planned("finish/profile", Step::EditProfile { set }, &[]);
+    let step = match &wanted.before {
+        Some(from) => Step::RestoreFiles { from: from.clone() },
+        None => Step::EditProfile { set },
+    };
+    let edit = planned("finish/profile", step, &[]);
     let mut steps = vec![edit];
     locks(draft, &mut steps);
     Phase { name: "finish".to_owned(), steps, width: 1 }

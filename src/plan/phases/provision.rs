@@ -137,6 +137,10 @@ pub(in crate::plan) fn hardware(draft: &Draft<'_>, vm: &PlannedVm) -> Hardware {
     }
     if let Some(extra) = wanted.extra.get(&vm.name) {
         set.extend(extra.clone());
+        // Without the mark the VM could not be told to be this run's.
+        if let Some(notes) = extra.get("description") {
+            set.insert("description".to_owned(), format!("{}\n{notes}", new_vm(draft, vm).mark));
+        }
     }
     set
 }

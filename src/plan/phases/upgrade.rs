@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::plan::errands::Git;
+use crate::plan::kubernetes::{Hop as KubernetesHop, Leftover};
 use crate::plan::make::planned;
 use crate::plan::path::Hop;
 use crate::plan::step::{Contexts, ExpectedMachine, Moment};
@@ -12,7 +13,7 @@ use crate::plan::upgrade::{Asked, Manner, Member, SeenCluster, SeenMember, Way};
 use crate::plan::{Phase, Planned, Step, Versions};
 use crate::types::{MachineName, Role, StepId};
 
-use super::backup;
+use super::{backup, kubernetes};
 
 /// The step that looked at a machine before anything was done to it.
 pub(super) fn met(member: &Member) -> StepId {
@@ -20,7 +21,12 @@ pub(super) fn met(member: &Member) -> StepId {
 }
 
 /// All phases in order.
-pub(in crate::plan) fn all(asked: &Asked, seen: &SeenCluster, stretches: &[Stretch], after: &Versions) -> Vec<Phase> {
+pub(in crate::plan) fn all(
+    asked: &Asked,
+    seen: &SeenCluster,
+    stretches: &[Stretch],
+    after: &Versions,
+) -> Vec<Phase> {
     let mut phases = vec![check(seen), backup::of(&asked.keep, &seen.machines)];
     // The step that last saw which boot each machine is in.
     let mut boots: BTreeMap<MachineName, StepId> =
@@ -31,7 +37,10 @@ pub(in crate::plan) fn all(asked: &Asked, seen: &SeenCluster, stretches: &[Stret
                 phases.extend(os(asked, seen, hop, risers, &mut boots));
             }
             Stretch::Os(..) => {}
-            Stretch::Kubernetes(hop) => phases.extend(kubernetes(asked, seen, hop)),
+            Stretch::Kubernetes(hop, talos) => {
+                let (from, to, steady) = (&hop.from, &hop.to, asked.limits.steady);
+                phases.extend(kubernetes::phases(&KubernetesHop { seen: &seen.components, from, to, talos, steady }));
+            }
         }
     }
     phases.push(verify(asked, seen, stretches));
@@ -107,8 +116,9 @@ fn rise(
     riser: &Riser,
     boots: &mut BTreeMap<MachineName, StepId>,
 ) -> Vec<Planned> {
-    let Riser { member, from, to } = riser;
-    let manner = Manner { way: Way::of(from, asked.stage), reboot: asked.reboot, kernel_log: asked.kernel_log };
+    let Riser { member, from, leaves, to } = riser;
+    let manner =
+        Manner { way: Way::of(from, asked.stage), reboot: asked.reboot, kernel_log: asked.kernel_log };
     let id = |what: &str| format!("{phase}/{}/{what}", member.name);
     let mut steps: Vec<Planned> = Vec::new();
     let mut push = |what: &str, step: Step| {
@@ -126,6 +136,7 @@ fn rise(
         machine: member.clone(),
         before: boots.get(&member.name).cloned().unwrap_or_else(|| met(member)),
         from: from.clone(),
+        leaves: leaves.clone(),
         release: to.clone(),
         manner,
         control: seen.control(),
@@ -141,8 +152,12 @@ fn rise(
 }
 
 /// Its pods leave, where another machine could take them.
-fn emptied(_asked: &Asked, _seen: &SeenCluster, _member: &Member, _id: &dyn Fn(&str) -> String) -> Vec<Planned> {
-    Vec::new()
+fn emptied(asked: &Asked, seen: &SeenCluster, member: &Member, id: &dyn Fn(&str) -> String) -> Vec<Planned> {
+    let Some(within) = drains(asked, seen) else { return Vec::new() };
+    let cordon = planned(id("cordon"), Step::CordonNode { machine: member.clone() }, &[]);
+    let drain = Step::DrainNode { machine: member.clone(), within, leftover: Leftover::Stay };
+    let drain = planned(id("drain"), drain, &[&cordon.id]);
+    vec![cordon, drain]
 }
 
 /// The reboot, and what follows it: pods may come again, and the node stays Ready.
@@ -159,18 +174,18 @@ fn settled(
         control: seen.control(),
         steady: asked.limits.steady,
     };
-    let steady = planned(id("steady"), steady, &[&reboot.id]);
-    vec![reboot, steady]
+    if drains(asked, seen).is_none() {
+        let steady = planned(id("steady"), steady, &[&reboot.id]);
+        return vec![reboot, steady];
+    }
+    let uncordon = planned(id("uncordon"), Step::UncordonNode { machine: member.clone() }, &[&reboot.id]);
+    let steady = planned(id("steady"), steady, &[&uncordon.id]);
+    vec![reboot, uncordon, steady]
 }
 
 /// How long a drain may take; none where no other machine could take the pods.
 fn drains(asked: &Asked, seen: &SeenCluster) -> Option<u64> {
     (seen.members.len() > 1).then_some(asked.limits.drain)
-}
-
-/// One hop of Kubernetes.
-fn kubernetes(_asked: &Asked, _seen: &SeenCluster, _hop: &Hop) -> Vec<Phase> {
-    Vec::new()
 }
 
 /// What the machines say of themselves, Talos' health checks, and what ran before.
@@ -268,7 +283,11 @@ pub(in crate::plan) fn back(
 /// One machine, back and steady.
 fn fall(asked: &Asked, seen: &SeenCluster, phase: &str, one: &SeenMember, before: &Before) -> Vec<Planned> {
     let member = &one.member;
-    let manner = Manner { way: Way::of(&one.version, asked.stage), reboot: asked.reboot, kernel_log: asked.kernel_log };
+    let manner = Manner {
+        way: Way::of(&one.version, asked.stage),
+        reboot: asked.reboot,
+        kernel_log: asked.kernel_log,
+    };
     let id = |what: &str| format!("{phase}/{}/{what}", member.name);
     let mut steps = emptied(asked, seen, member, &id);
     let step = Step::RollBackMachine {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{Asked, Only, SeenCluster, SeenMember, Stage, bare};
-use crate::plan::compatibility::Table;
 use crate::plan::gates::{Here, kept, programs};
+use crate::plan::kubernetes::{Hop as KubernetesHop, drain_gates, gates};
 use crate::plan::observed::{Finding, Observed};
 use crate::plan::path::{Hop, NoPath, What};
 use crate::types::{Role, Version};
@@ -114,10 +114,7 @@ fn members(asked: &Asked, running: &SeenCluster, found: &mut Vec<Finding>) {
             "add a third control plane, or remove one; with one the API is away while it reboots, and nothing is lost",
         )),
         1 if reboots => found.push(Finding::warning(
-            format!(
-                "{} is the only control plane: the Kubernetes API is away while it reboots",
-                control[0].member.name
-            ),
+            format!("{} is the only control plane: the Kubernetes API is away while it reboots", control[0].member.name),
             "three control planes go up without that",
         )),
         _ => {}
@@ -149,10 +146,7 @@ fn extensions(asked: &Asked, running: &SeenCluster, found: &mut Vec<Finding>) {
 fn platforms(asked: &Asked, running: &SeenCluster, found: &mut Vec<Finding>) {
     for seen in running.chosen(asked.nodes.as_deref()).filter(|seen| seen.platform != PLATFORM) {
         found.push(Finding::refusal(
-            format!(
-                "{} runs Talos for the platform {}, and recast asks for installers for {PLATFORM}",
-                seen.member.name, seen.platform
-            ),
+            format!("{} runs Talos for the platform {}, and recast asks for installers for {PLATFORM}", seen.member.name, seen.platform),
             "`recast rebuild` makes machines of the right platform; or upgrade this one with talosctl",
         ));
     }
@@ -167,8 +161,9 @@ fn platforms(asked: &Asked, running: &SeenCluster, found: &mut Vec<Finding>) {
 }
 
 /// What can be found once the way is known.
-pub fn on_the_way(asked: &Asked, running: &SeenCluster, hops: &[Hop], table: &Table) -> Vec<Finding> {
+pub fn on_the_way(asked: &Asked, running: &SeenCluster, hops: &[Hop]) -> Vec<Finding> {
     let mut found = Vec::new();
+    kubernetes(asked, running, hops, &mut found);
     let last = hops.iter().rev().find(|hop| hop.what == What::Os).map(|hop| &hop.to);
     let Some(last) = last else { return found };
     for seen in running.chosen(asked.nodes.as_deref()).filter(|seen| seen.version > *last) {
@@ -180,8 +175,37 @@ pub fn on_the_way(asked: &Asked, running: &SeenCluster, hops: &[Hop], table: &Ta
     if asked.nodes.is_some() {
         left_behind(asked, running, last, &mut found);
     }
-    let _ = table;
     found
+}
+
+/// What each hop of Kubernetes no longer knows, and what will never leave a node that has to be drained.
+fn kubernetes(asked: &Asked, running: &SeenCluster, hops: &[Hop], found: &mut Vec<Finding>) {
+    let mut talos = running.members.iter().map(|seen| &seen.version).min();
+    let seen = &running.components;
+    for hop in hops {
+        match (hop.what, talos) {
+            (What::Kubernetes, Some(talos)) => {
+                let (from, to, steady) = (&hop.from, &hop.to, asked.limits.steady);
+                for finding in gates(&KubernetesHop { seen, from, to, talos, steady }) {
+                    // Each hop looks at the same machines.
+                    if !found.contains(&finding) {
+                        found.push(finding);
+                    }
+                }
+            }
+            _ => talos = Some(&hop.to),
+        }
+    }
+    let rises = hops.iter().any(|hop| hop.what == What::Os);
+    if rises && running.members.len() > 1 {
+        let chosen: BTreeSet<&str> =
+            running.chosen(asked.nodes.as_deref()).map(|seen| seen.member.name.as_str()).collect();
+        let drained = |node: &str| {
+            let machine = seen.machines.iter().find(|seen| seen.node == node);
+            chosen.contains(machine.map_or(node, |seen| seen.machine.name.as_str()))
+        };
+        found.extend(drain_gates(seen, drained));
+    }
 }
 
 /// Machines that are left out stay behind; more than a minor apart nobody tests.
@@ -190,9 +214,7 @@ fn left_behind(asked: &Asked, running: &SeenCluster, last: &Version, found: &mut
     let left: Vec<String> = running
         .members
         .iter()
-        .filter(|seen| {
-            !nodes.iter().any(|node| node == seen.member.name.as_str()) && seen.version.minor() < last.minor()
-        })
+        .filter(|seen| !nodes.iter().any(|node| node == seen.member.name.as_str()) && seen.version.minor() < last.minor())
         .map(|seen| format!("{} ({})", seen.member.name, seen.version))
         .collect();
     if !left.is_empty() {

@@ -19,6 +19,8 @@ pub struct Riser {
     pub member: Member,
     /// What it runs before.
     pub from: Version,
+    /// What its image is made from before, where that is known.
+    pub leaves: Option<SchematicId>,
     /// What it is to run.
     pub to: Release,
 }
@@ -28,8 +30,8 @@ pub struct Riser {
 pub enum Stretch {
     /// Talos on these machines, control planes first.
     Os(Hop, Vec<Riser>),
-    /// Kubernetes on the whole cluster.
-    Kubernetes(Hop),
+    /// Kubernetes on the whole cluster, whose oldest machine runs this Talos then.
+    Kubernetes(Hop, Version),
 }
 
 /// Why no plan could be made; what `gates` finds is found there.
@@ -71,17 +73,10 @@ pub fn way(asked: &Asked, seen: &SeenCluster, table: &Table, released: &[Version
     let question = Question { table, released, now: now.clone(), wanted: wanted.clone(), hops: asked.hops };
     let mut hops = path::find(&question)?;
     let rises = hops.iter().any(|hop| hop.what == What::Os);
-    let other = |seen: &SeenMember| {
-        seen.version <= wanted.talos && asked.schematic_of(seen.member.role) != seen.schematic.as_ref()
-    };
+    let other = |seen: &SeenMember| seen.version <= wanted.talos && asked.schematic_of(seen.member.role) != seen.schematic.as_ref();
     if !rises && asked.only != Only::Kubernetes && seen.chosen(nodes).any(other) {
         let to = wanted.talos;
-        hops.push(Hop {
-            what: What::Os,
-            from: to.clone(),
-            to,
-            because: "the schematic changes, not the version".to_owned(),
-        });
+        hops.push(Hop { what: What::Os, from: to.clone(), to, because: "the schematic changes, not the version".to_owned() });
     }
     Ok(hops)
 }
@@ -90,7 +85,7 @@ pub fn way(asked: &Asked, seen: &SeenCluster, table: &Table, released: &[Version
 pub fn needed(asked: &Asked, seen: &SeenCluster, hops: &[Hop]) -> Vec<(SchematicId, Version)> {
     let mut needed = Vec::new();
     for (_, members) in risers(asked, seen, hops) {
-        for (_, _, schematic, version) in members {
+        for Rising { schematic, version, .. } in members {
             if !needed.contains(&(schematic.clone(), version.clone())) {
                 needed.push((schematic, version));
             }
@@ -99,13 +94,23 @@ pub fn needed(asked: &Asked, seen: &SeenCluster, hops: &[Hop]) -> Vec<(Schematic
     needed
 }
 
-type Rising = (Member, Version, SchematicId, Version);
+/// A machine on its way up.
+struct Rising {
+    member: Member,
+    from: Version,
+    leaves: Option<SchematicId>,
+    schematic: SchematicId,
+    version: Version,
+}
 
 /// Which machine goes to which version and schematic, hop by hop. One that is further already is left out: nothing is
 /// upgraded twice. Between, machines keep what they are made from; the last hop gives them what is wanted.
 fn risers<'h>(asked: &Asked, seen: &SeenCluster, hops: &'h [Hop]) -> Vec<(&'h Hop, Vec<Rising>)> {
-    let mut runs: BTreeMap<&str, Version> =
-        seen.members.iter().map(|seen| (seen.member.name.as_str(), seen.version.clone())).collect();
+    let mut runs: BTreeMap<&str, (Version, Option<SchematicId>)> = seen
+        .members
+        .iter()
+        .map(|seen| (seen.member.name.as_str(), (seen.version.clone(), seen.schematic.clone())))
+        .collect();
     let last = hops.iter().rposition(|hop| hop.what == What::Os);
     let mut all = Vec::new();
     for (index, hop) in hops.iter().enumerate() {
@@ -113,7 +118,7 @@ fn risers<'h>(asked: &Asked, seen: &SeenCluster, hops: &'h [Hop]) -> Vec<(&'h Ho
         if hop.what == What::Os {
             for seen in seen.chosen(asked.nodes.as_deref()) {
                 let Some(wanted) = asked.schematic_of(seen.member.role) else { continue };
-                let Some(now) = runs.get_mut(seen.member.name.as_str()) else { continue };
+                let Some((now, made_from)) = runs.get_mut(seen.member.name.as_str()) else { continue };
                 let is_last = Some(index) == last;
                 let further = if is_last { *now >= hop.to } else { Minor::from(&*now) >= Minor::from(&hop.to) };
                 let other = is_last && *now <= hop.to && seen.schematic.as_ref() != Some(wanted);
@@ -121,11 +126,17 @@ fn risers<'h>(asked: &Asked, seen: &SeenCluster, hops: &'h [Hop]) -> Vec<(&'h Ho
                     continue;
                 }
                 let schematic = if is_last { wanted } else { seen.schematic.as_ref().unwrap_or(wanted) };
-                members.push((seen.member.clone(), now.clone(), schematic.clone(), hop.to.clone()));
+                members.push(Rising {
+                    member: seen.member.clone(),
+                    from: now.clone(),
+                    leaves: made_from.replace(schematic.clone()),
+                    schematic: schematic.clone(),
+                    version: hop.to.clone(),
+                });
                 now.clone_from(&hop.to);
             }
         }
-        members.sort_by_key(|(member, ..)| member.role);
+        members.sort_by_key(|rising| rising.member.role);
         all.push((hop, members));
     }
     all
@@ -134,16 +145,19 @@ fn risers<'h>(asked: &Asked, seen: &SeenCluster, hops: &'h [Hop]) -> Vec<(&'h Ho
 /// The hops with their machines and installers.
 pub fn stretches(asked: &Asked, seen: &SeenCluster, hops: &[Hop]) -> Result<Vec<Stretch>, UpgradeError> {
     let mut stretches = Vec::new();
+    let mut talos = seen.versions(None).ok_or(UpgradeError::Unseen)?.talos;
     for (hop, members) in risers(asked, seen, hops) {
         if hop.what == What::Kubernetes {
-            stretches.push(Stretch::Kubernetes(hop.clone()));
+            stretches.push(Stretch::Kubernetes(hop.clone(), talos.clone()));
             continue;
         }
+        // Without `--nodes` every machine is there afterwards.
+        talos.clone_from(&hop.to);
         let mut all = Vec::new();
-        for (member, from, schematic, version) in members {
+        for Rising { member, from, leaves, schematic, version } in members {
             let to = asked.installer(&schematic, &version).cloned();
             let to = to.ok_or(UpgradeError::NoInstaller { version, schematic })?;
-            all.push(Riser { member, from, to });
+            all.push(Riser { member, from, leaves, to });
         }
         stretches.push(Stretch::Os(hop.clone(), all));
     }

@@ -12,28 +12,18 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use super::data::{Keep, OldMachine};
 use super::errands::Errands;
+pub use super::kubernetes::LiveMachine as Member;
+use super::kubernetes::SeenKubernetes;
 use super::path::Hops;
 use super::wanted::Limits;
 use super::{PlannedVm, Versions};
-use crate::types::{MachineName, Malformed, Role, RunId, SchematicId, Sha256, Version};
-
-/// A machine of the running cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    /// Its name, which is its Kubernetes node's, too.
-    pub name: MachineName,
-    /// What it is in the cluster.
-    pub role: Role,
-    /// Where it answers.
-    pub address: IpAddr,
-}
+use crate::types::{Malformed, Role, RunId, SchematicId, Sha256, Version};
 
 /// What a machine is to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,8 +140,9 @@ impl FromStr for Parallel {
         let malformed = || Malformed::new(text, "a number of workers such as 2, or a part of them such as 25%");
         let number = |text: &str| text.parse::<u32>().ok().filter(|number| *number > 0).ok_or_else(malformed);
         match text.strip_suffix('%') {
-            Some(percent) => number(percent)
-                .and_then(|percent| if percent <= 100 { Ok(Self::Percent(percent)) } else { Err(malformed()) }),
+            Some(percent) => {
+                number(percent).and_then(|percent| if percent <= 100 { Ok(Self::Percent(percent)) } else { Err(malformed()) })
+            }
             None => number(text).map(Self::Count),
         }
     }
@@ -253,6 +244,9 @@ pub struct SeenCluster {
     pub kubernetes: Option<Version>,
     /// The machines with their VMs.
     pub machines: Vec<OldMachine>,
+    /// What Kubernetes runs where; none where its API could not be looked at.
+    #[serde(default)]
+    pub components: SeenKubernetes,
 }
 
 impl SeenCluster {

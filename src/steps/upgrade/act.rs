@@ -7,9 +7,11 @@ use super::judge::{Cause, Glimpse};
 use super::{Direction, Job, boot_of, seen};
 use crate::engine::{Class, StepCx, StepError};
 use crate::plan::Output;
+use crate::plan::kubernetes::Leftover;
 use crate::plan::upgrade::{Reboot, Release, Way};
 use crate::steps::World;
 use crate::steps::classify::by_talos;
+use crate::steps::freeze::in_short;
 use crate::talos::client::events::{Events, Tail};
 use crate::talos::client::upgrade::{Ephemeral, UpgradeOrder, When, refusal};
 use crate::talos::client::{Machine, RebootMode, TalosError};
@@ -108,14 +110,18 @@ impl World {
 
     /// Takes its pods away first, so that they are told in time and a budget is kept.
     async fn clear(&self, job: &Job<'_>, cx: &StepCx<'_>) -> Result<(), StepError> {
-        let _ = (job, cx);
-        Ok(())
+        let Some(within) = job.drain else { return Ok(()) };
+        self.cordon(job.machine, cx).await?;
+        self.drain(job.machine, within, Leftover::Stay, cx).await.map(drop)
     }
 
     /// A machine that is there with its old release takes pods again; one that isn't stays cordoned.
     async fn failed(&self, job: &Job<'_>, doing: &str, cause: Cause, cx: &StepCx<'_>) -> StepError {
-        if cause.leaves_it_up() {
-            let _ = cx;
+        if cause.leaves_it_up()
+            && job.drain.is_some()
+            && let Err(error) = self.uncordon(job.machine, cx).await
+        {
+            cx.notice(format!("{} stays cordoned: {}", job.machine.name, in_short(&error)));
         }
         let class = if cause.is_refusal() { Class::Refused } else { Class::Permanent };
         let hint = cause.hint(job.machine, job.manner.way);

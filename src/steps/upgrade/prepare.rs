@@ -10,7 +10,7 @@ use crate::steps::World;
 use crate::steps::classify::{by_talos, refused, wrong};
 use crate::steps::files::{read_lock, replace};
 use crate::talos::access;
-use crate::talos::client::upgrade::{Containers, InstallError, Refusal, refusal};
+use crate::talos::client::upgrade::{InstallError, Refusal, refusal};
 use crate::types::{SchematicId, Version};
 
 impl World {
@@ -56,7 +56,7 @@ impl World {
         let doing = format!("pull {} onto {}", release.image, member.name);
         let machine = self.machine(&doing, member.address)?.waiting(Duration::from_secs(self.plan.limits.task));
         let pulled = machine
-            .pull_image(Containers::System, &release.image, |done, total| {
+            .pull_installer(&release.image, |done, total| {
                 cx.bytes("pull", done, (total > 0).then_some(total), 0);
             })
             .await;

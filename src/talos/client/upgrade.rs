@@ -21,26 +21,9 @@ use crate::talos::proto::machine::{
 /// Lines of an installer that are kept to explain a failure.
 const KEPT: usize = 5;
 
-/// Which of a machine's container stores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Containers {
-    /// Talos' own: installers, kubelets.
-    System,
-    /// Kubernetes' pods.
-    Cri,
-}
-
-impl Containers {
-    fn namespace(self) -> ContainerdNamespace {
-        match self {
-            Self::System => ContainerdNamespace::NsSystem,
-            Self::Cri => ContainerdNamespace::NsCri,
-        }
-    }
-
-    fn instance(self) -> ContainerdInstance {
-        ContainerdInstance { driver: ContainerDriver::Cri.into(), namespace: self.namespace().into() }
-    }
+/// The container store of Talos itself, where installers are looked for.
+fn own_store() -> ContainerdInstance {
+    ContainerdInstance { driver: ContainerDriver::Cri.into(), namespace: ContainerdNamespace::NsSystem.into() }
 }
 
 /// What becomes of the EPHEMERAL partition, where a Talos asks.
@@ -137,19 +120,13 @@ pub fn refusal(words: &str) -> Option<Refusal> {
 }
 
 impl Machine {
-    /// Pulls an image into one of its stores; one that is there already costs nothing. `heard` is told layers that arrive.
-    pub async fn pull_image(
-        &self,
-        containers: Containers,
-        reference: &str,
-        mut heard: impl FnMut(u64, u64),
-    ) -> Result<(), TalosError> {
+    /// Pulls an installer; one that is there already costs nothing. `heard` is told layers that arrive.
+    pub async fn pull_installer(&self, reference: &str, mut heard: impl FnMut(u64, u64)) -> Result<(), TalosError> {
         let call = "ImageService.Pull";
-        let request =
-            ImageServicePullRequest { containerd: Some(containers.instance()), image_ref: reference.to_owned() };
+        let request = ImageServicePullRequest { containerd: Some(own_store()), image_ref: reference.to_owned() };
         let mut stream = match self.link.answer(call, self.link.images().pull(request)).await {
             Ok(stream) => stream,
-            Err(TalosError::Unimplemented { .. }) => return self.pull_by_old_call(containers, reference).await,
+            Err(TalosError::Unimplemented { .. }) => return self.pull_by_old_call(reference).await,
             Err(error) => return Err(error),
         };
         loop {
@@ -158,7 +135,7 @@ impl Machine {
                 Ok(item) => item,
                 Err(status) => match self.link.error(call, status) {
                     // A stream's status may come only after its headers.
-                    TalosError::Unimplemented { .. } => return self.pull_by_old_call(containers, reference).await,
+                    TalosError::Unimplemented { .. } => return self.pull_by_old_call(reference).await,
                     error => return Err(error),
                 },
             };
@@ -177,8 +154,9 @@ impl Machine {
     }
 
     /// Before 1.13.
-    async fn pull_by_old_call(&self, containers: Containers, reference: &str) -> Result<(), TalosError> {
-        let request = ImagePullRequest { namespace: containers.namespace().into(), reference: reference.to_owned() };
+    async fn pull_by_old_call(&self, reference: &str) -> Result<(), TalosError> {
+        let namespace = ContainerdNamespace::NsSystem.into();
+        let request = ImagePullRequest { namespace, reference: reference.to_owned() };
         self.link.answer("ImagePull", self.link.machine().image_pull(request)).await.map(drop)
     }
 
@@ -206,7 +184,7 @@ impl Machine {
     pub async fn install_release(&self, image: &str, mut heard: impl FnMut(&str)) -> Result<(), InstallError> {
         let call = "LifecycleService.Upgrade";
         let request = LifecycleServiceUpgradeRequest {
-            containerd: Some(Containers::System.instance()),
+            containerd: Some(own_store()),
             source: Some(InstallArtifactsSource { image_name: image.to_owned() }),
         };
         let mut stream = self.link.answer(call, self.link.lifecycle().upgrade(request)).await?;

@@ -232,14 +232,3 @@ pub(in crate::pve) fn tasks(call: &Call) -> Result {
         .collect();
     Ok(list.into())
 }
-
-/// `GET /cluster/backup`
-pub(in crate::pve) fn backup(call: &Call) -> Result {
-    let state = call.world.state();
-    Ok(state.backup.iter().cloned().map(Value::Object).collect::<Vec<_>>().into())
-}
-
-/// `GET /cluster/firewall/options`
-pub(in crate::pve) fn firewall_options(call: &Call) -> Result {
-    Ok(call.world.state().firewall.clone().into())
-}

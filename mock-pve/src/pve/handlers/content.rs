@@ -231,7 +231,7 @@ fn free_work(work: &Work, key: &VolumeKey) -> Rule<()> {
 }
 
 /// Whether a name fits a content type; `Err` is the text for `filename`.
-fn check_name(content: &str, name: &str) -> Rule<()> {
+pub(super) fn check_name(content: &str, name: &str) -> Rule<()> {
     let fits = match content {
         "iso" => {
             let lower = name.to_ascii_lowercase();
@@ -323,23 +323,13 @@ async fn import(work: &Work, key: &VolumeKey, arrived: &Arrived) -> Rule<()> {
             .and_then(|storage| Some(shown_path(&key.storage, storage, &parse_name(storage, &key.name).ok()?)));
         (state.file_of(world.dir(), key), shown.unwrap_or_default(), state.local.clone())
     };
-    let extension = key.name.rsplit_once('.').map_or("", |(_, extension)| extension).to_owned();
-    if key.name.starts_with("import/") && extension != "raw" && extension != "ova" {
-        let file = arrived.file.clone();
-        let info = blocking(move || qcow2::info(&file)).await;
-        let reason = match info {
-            Ok(info) if info.format == extension && info.backing => Some("it has a backing file"),
-            Ok(info) if info.format == extension => None,
-            _ if extension == "vmdk" => None,
-            _ => Some("Image is not in qcow2 format"),
-        };
-        if let Some(reason) = reason {
-            work.log(format!(
-                "command '/usr/bin/qemu-img info '--output=json' {} -f {extension}' failed: exit code 1",
-                arrived.shown
-            ));
-            return Err(Refusal::failed(format!("qemu-img: Could not open '{}': {reason}", arrived.shown)));
-        }
+    if let Some(reason) = check_image(key, &arrived.file).await? {
+        let extension = key.name.rsplit_once('.').map_or("", |(_, extension)| extension);
+        work.log(format!(
+            "command '/usr/bin/qemu-img info '--output=json' {} -f {extension}' failed: exit code 1",
+            arrived.shown
+        ));
+        return Err(Refusal::failed(format!("qemu-img: Could not open '{}': {reason}", arrived.shown)));
     }
     work.log(format!("target node: {node}"));
     work.log(format!("target file: {shown}"));
@@ -362,7 +352,22 @@ async fn import(work: &Work, key: &VolumeKey, arrived: &Arrived) -> Rule<()> {
     Ok(())
 }
 
-fn register(world: &World, key: &VolumeKey, size: u64) -> Rule<()> {
+/// What is wrong with an image that came, if its name says that it has to be one.
+pub(super) async fn check_image(key: &VolumeKey, file: &Path) -> Rule<Option<&'static str>> {
+    let extension = key.name.rsplit_once('.').map_or("", |(_, extension)| extension).to_owned();
+    if !key.name.starts_with("import/") || matches!(extension.as_str(), "raw" | "ova") {
+        return Ok(None);
+    }
+    let file = file.to_owned();
+    Ok(match blocking(move || qcow2::info(&file)).await {
+        Ok(info) if info.format == extension && info.backing => Some("it has a backing file"),
+        Ok(info) if info.format == extension => None,
+        _ if extension == "vmdk" => None,
+        _ => Some("Image is not in qcow2 format"),
+    })
+}
+
+pub(super) fn register(world: &World, key: &VolumeKey, size: u64) -> Rule<()> {
     let mut state = world.state();
     let storage = state.storages.get(&key.storage);
     let named = storage.and_then(|storage| parse_name(storage, &key.name).ok());
@@ -382,7 +387,7 @@ fn register(world: &World, key: &VolumeKey, size: u64) -> Rule<()> {
     Ok(())
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Rule<T> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Rule<T> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(std::io::Error::other)
@@ -390,7 +395,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> +
         .map_err(|error| Refusal::failed(format!("{error}\n")))
 }
 
-fn checksum(algorithm: &str, path: &Path) -> std::io::Result<String> {
+pub(super) fn checksum(algorithm: &str, path: &Path) -> std::io::Result<String> {
     fn run<D: sha2::Digest>(path: &Path) -> std::io::Result<String> {
         let (mut hasher, mut file) = (D::new(), std::fs::File::open(path)?);
         let mut buffer = vec![0_u8; 1 << 20];
@@ -407,7 +412,12 @@ fn checksum(algorithm: &str, path: &Path) -> std::io::Result<String> {
         "sha224" => run::<sha2::Sha224>(path),
         "sha384" => run::<sha2::Sha384>(path),
         "sha512" => run::<sha2::Sha512>(path),
-        "md5" => Err(std::io::Error::other("md5 sums are not computed here")),
+        "md5" => {
+            let mut hasher = md5::Context::new();
+            let mut file = std::fs::File::open(path)?;
+            std::io::copy(&mut file, &mut hasher)?;
+            Ok(format!("{:x}", hasher.finalize()))
+        }
         _ => run::<sha2::Sha256>(path),
     }
 }

@@ -5,11 +5,16 @@
 #![expect(clippy::unnecessary_wraps, reason = "all handlers have one shape")]
 
 pub(super) mod access;
+pub(super) mod addresses;
 pub(super) mod agent;
+pub(super) mod backup;
 pub(super) mod cluster;
 pub(super) mod config;
 pub(super) mod content;
+pub(super) mod download;
+pub(super) mod firewall;
 pub(super) mod ha;
+pub(super) mod host;
 pub(super) mod nodes;
 pub(super) mod pools;
 pub(super) mod power;

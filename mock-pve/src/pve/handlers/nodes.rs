@@ -104,17 +104,6 @@ pub(in crate::pve) fn status(call: &Call) -> Result {
     .into())
 }
 
-/// `GET N/time`
-pub(in crate::pve) fn time(call: &Call) -> Result {
-    let now = call.world.clock().unix();
-    Ok(json!({"timezone": "UTC", "time": now, "localtime": now}).into())
-}
-
-/// `GET N/dns`
-pub(in crate::pve) fn dns(_: &Call) -> Result {
-    Ok(json!({"dns1": "192.0.2.1"}).into())
-}
-
 /// `GET N/network`
 pub(in crate::pve) fn network(call: &Call) -> Result {
     let state = call.world.state();

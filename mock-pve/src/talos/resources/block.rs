@@ -56,16 +56,14 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             let whole = json!({ "dev_path": device, "size": bytes, "pretty_size": pretty(bytes), "type": "disk",
                 "name": "gpt", "label": "", "partition_label": "" });
             let mut all = vec![maker.item(disk, &whole)];
-            all.extend(parts.iter().enumerate().take(if configured { 6 } else { 4 }).map(
-                |(at, (label, mib, system))| {
-                    let size = if *mib == 0 { bytes.saturating_sub(300 << 20) } else { mib << 20 };
-                    let part = format!("{disk}{}", at + 1);
-                    let value = json!({ "dev_path": format!("/dev/{part}"), "size": size, "pretty_size": pretty(size),
+            all.extend(parts.iter().enumerate().take(if configured { 6 } else { 4 }).map(|(at, (label, mib, system))| {
+                let size = if *mib == 0 { bytes.saturating_sub(300 << 20) } else { mib << 20 };
+                let part = format!("{disk}{}", at + 1);
+                let value = json!({ "dev_path": format!("/dev/{part}"), "size": size, "pretty_size": pretty(size),
                     "name": system, "label": "", "partition_label": label, "partition_index": at + 1, "parent": disk,
                     "type": "partition" });
-                    maker.item(&part, &value)
-                },
-            ));
+                maker.item(&part, &value)
+            }));
             all
         }
         _ => Vec::new(),

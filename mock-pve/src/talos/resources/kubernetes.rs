@@ -15,13 +15,8 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
     let version = machine.see(State::version);
     match kind.name {
         "Nodenames.kubernetes.talos.dev" => {
-            let value =
-                json!({ "nodename": name, "hostnameVersion": "1", "skipNodeRegistration": config.skips_node() });
-            vec![maker.typed(
-                "nodename",
-                &value,
-                Proto::default().text(1, &name).text(2, "1").flag(3, config.skips_node()),
-            )]
+            let value = json!({ "nodename": name, "hostnameVersion": "1", "skipNodeRegistration": config.skips_node() });
+            vec![maker.typed("nodename", &value, Proto::default().text(1, &name).text(2, "1").flag(3, config.skips_node()))]
         }
         "NodeStatuses.kubernetes.talos.dev" => {
             let ready = machine.see(|state| state.node_ready);
@@ -44,11 +39,7 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             let image = config.image("kubelet", version);
             let args: serde_json::Map<String, Value> =
                 config.extra_args("kubelet").into_iter().map(|(name, value)| (name, json!(value))).collect();
-            vec![maker.typed(
-                "kubelet",
-                &json!({ "image": image, "extraArgs": args }),
-                Proto::default().text(1, &image),
-            )]
+            vec![maker.typed("kubelet", &json!({ "image": image, "extraArgs": args }), Proto::default().text(1, &image))]
         }
         "KubePrismStatuses.kubernetes.talos.dev" => {
             let healthy = machine.see(|state| state.node_ready);
@@ -87,10 +78,14 @@ fn control_plane_list(machine: &Machine, config: &NodeConfig, name: &str, maker:
     let (pods, version, up) =
         machine.see(|state| (state.static_pods.clone(), state.version(), state.membership.is_some()));
     let configured = |component: &'static str| {
-        let image = config.image(component, version);
-        let counter = pods.get(component).map_or(1, |pod| pod.version);
+        // What was rendered, and its count, change together.
+        let known = pods.get(component).cloned();
+        let (image, args, counter) = match known {
+            Some(pod) => (pod.image, pod.args, pod.version),
+            None => (config.image(component, version), config.extra_args(component), 1),
+        };
         let args: serde_json::Map<String, Value> =
-            config.extra_args(component).into_iter().map(|(name, value)| (name, json!(value))).collect();
+            args.into_iter().map(|(name, value)| (name, json!(value))).collect();
         let runs = config.runs(component);
         let (value, proto) = if component == "kube-apiserver" {
             let value = json!({ "image": image, "localPort": 6443, "controlPlaneEndpoint": config.endpoint(),
@@ -210,9 +205,7 @@ fn manifests(config: &NodeConfig, version: Version, maker: &Maker) -> Vec<Item> 
             _ => continue,
         };
         if let Some(metadata) = object["metadata"].as_object_mut() {
-            metadata.retain(|field, _| {
-                !["uid", "creationTimestamp", "generation", "resourceVersion"].contains(&field.as_str())
-            });
+            metadata.retain(|field, _| !["uid", "creationTimestamp", "generation", "resourceVersion"].contains(&field.as_str()));
         }
         if let Some(object) = object.as_object_mut() {
             object.remove("status");
@@ -227,8 +220,9 @@ fn manifests(config: &NodeConfig, version: Version, maker: &Maker) -> Vec<Item> 
     }
     all.into_iter()
         .map(|(id, items)| {
-            let proto =
-                items.iter().fold(Proto::default(), |proto, item| proto.message(1, &Proto::default().object(1, item)));
+            let proto = items
+                .iter()
+                .fold(Proto::default(), |proto, item| proto.message(1, &Proto::default().object(1, item)));
             maker.typed(id, &json!(items), proto)
         })
         .collect()

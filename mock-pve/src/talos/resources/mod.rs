@@ -17,8 +17,8 @@ use super::proto::cosi::resource as api;
 use crate::world::machine::{Machine, State};
 
 pub(super) use runtime::command_line;
-use types::NAMESPACES;
 pub(super) use types::Type;
+use types::NAMESPACES;
 
 /// A resource.
 pub(super) struct Item {

@@ -69,11 +69,7 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
         }
         "HostnameStatuses.net.talos.dev" => {
             let name = machine.see(State::hostname);
-            vec![maker.typed(
-                "hostname",
-                &json!({ "hostname": name, "domainname": "" }),
-                Proto::default().text(1, &name),
-            )]
+            vec![maker.typed("hostname", &json!({ "hostname": name, "domainname": "" }), Proto::default().text(1, &name))]
         }
         "NetworkStatuses.net.talos.dev" => {
             let ready = links.iter().any(|link| !link.addresses.is_empty());

@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use super::wire::Proto;
 use super::{Item, Maker, Type, addresses, disk_name};
-use crate::disk;
-use crate::world::machine::{Machine, MachineType, ServiceState, Stage, State, Status};
+use crate::world::machine::{Machine, MachineType, Recipe, ServiceState, Stage, State, Status};
 
 #[expect(clippy::too_many_lines, reason = "a table of resources, one arm each")]
 pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
@@ -45,7 +44,7 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
         "ExtensionStatuses.runtime.talos.dev" => extensions(machine, &maker),
         "ImageFactorySchematics.runtime.talos.dev" => {
             let recipe = machine.see(|state| state.recipe.clone()).filter(|recipe| !recipe.schematic.is_empty());
-            let one = |recipe: disk::Recipe| {
+            let one = |recipe: Recipe| {
                 let value = json!({ "schematicId": recipe.schematic, "flavor": "community",
                     "apiUrl": "https://factory.talos.dev" });
                 maker.typed("image-factory-schematic", &value, Proto::default().text(1, &recipe.schematic))
@@ -70,12 +69,9 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             vec![maker.typed("cmdline", &json!({ "cmdline": line }), Proto::default().text(1, &line))]
         }
         "MetaKeys.runtime.talos.dev" => {
-            let tags = hardware.disk.as_deref().and_then(|path| disk::meta(path).ok()).map(|meta| meta.tags);
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let all = tags.unwrap_or_default();
-            all.iter()
-                .map(|(key, value)| maker.item(&format!("0x{key:02x}"), &json!({ "value": text(value) })))
-                .collect()
+            let all = machine.meta_tags();
+            all.iter().map(|(key, value)| maker.item(&format!("0x{key:02x}"), &json!({ "value": text(value) }))).collect()
         }
         "MountStatuses.runtime.talos.dev" if machine.see(|state| state.config.is_some()) => {
             let device = disk_name(machine);
@@ -96,8 +92,7 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             vec![maker.typed("securitystate", &value, Proto::default().flag(1, hardware.secure_boot))]
         }
         "PlatformMetadatas.talos.dev" => {
-            let value =
-                json!({ "platform": "nocloud", "hostname": hardware.name, "instanceId": hardware.vmid.to_string() });
+            let value = json!({ "platform": "nocloud", "hostname": hardware.name, "instanceId": hardware.vmid.to_string() });
             let proto = Proto::default().text(1, "nocloud").text(2, &hardware.name);
             vec![maker.typed("platformmetadata", &value, proto)]
         }
@@ -109,8 +104,7 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             let chipset = if hardware.bios == "ovmf" { "pc-q35" } else { "pc-i440fx" };
             let value = json!({ "manufacturer": "QEMU", "productName": "Standard PC", "version": chipset,
                 "uuid": hardware.uuid, "wakeUpType": "Power Switch" });
-            let proto =
-                Proto::default().text(1, "QEMU").text(2, "Standard PC").text(3, chipset).text(5, &hardware.uuid);
+            let proto = Proto::default().text(1, "QEMU").text(2, "Standard PC").text(3, chipset).text(5, &hardware.uuid);
             vec![maker.typed("systeminformation", &value, proto)]
         }
         "Processors.hardware.talos.dev" => {

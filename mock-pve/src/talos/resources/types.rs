@@ -22,20 +22,8 @@ impl Type {
 }
 
 pub(in crate::talos) const NAMESPACES: &[&str] = &[
-    "cluster",
-    "config",
-    "controlplane",
-    "cri",
-    "etcd",
-    "files",
-    "hardware",
-    "k8s",
-    "meta",
-    "network",
-    "network-config",
-    "perf",
-    "runtime",
-    "secrets",
+    "cluster", "config", "controlplane", "cri", "etcd", "files", "hardware", "k8s", "meta", "network",
+    "network-config", "perf", "runtime", "secrets",
 ];
 
 type Columns = &'static [(&'static str, &'static str)];

@@ -4,8 +4,15 @@
 //! Must not know: HTTP, gRPC, how etcd agrees ([`crate::etcd`]). Start at [`get`] and [`put`]; `values.rs` is how objects
 //! are stored, `objects.rs` which ones every cluster has, `workloads.rs` what controllers and kubelets make of them.
 
+pub mod controllers;
+pub mod defaults;
+pub mod kubelet;
+pub mod manifests;
 pub mod objects;
+pub mod pods;
+mod roles;
 pub mod values;
+pub mod view;
 pub mod workloads;
 
 use std::collections::BTreeMap;
@@ -58,7 +65,8 @@ impl Entry {
     /// An object out of etcd; `None` when it is in a form that this double doesn't read.
     pub fn of(kv: &Kv) -> Option<Self> {
         let key = String::from_utf8_lossy(&kv.key).into_owned();
-        Some(Self { key, value: values::decode(&kv.value)?, created: kv.created, modified: kv.modified })
+        let value = values::decode(&kv.value).filter(|value| value["metadata"].is_object())?;
+        Some(Self { key, value, created: kv.created, modified: kv.modified })
     }
 
     /// The last part of the key.

@@ -3,6 +3,9 @@
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::manifests::{self, Ingredients};
+use super::{defaults, pods, roles};
+
 /// An object and the key it belongs under.
 pub type Keyed = (String, Value);
 
@@ -64,7 +67,7 @@ pub fn uid(of: &str) -> String {
 }
 
 /// What every new cluster holds once its first API server ran. `seed` makes the UIDs: two clusters differ in them.
-pub fn begin(seed: &str, kubernetes: &str) -> Vec<Keyed> {
+pub fn begin(seed: &str, of: &Ingredients) -> Vec<Keyed> {
     let mut all = Vec::new();
     for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
         let mut object = namespaced("v1", "Namespace", None, name, seed);
@@ -74,25 +77,63 @@ pub fn begin(seed: &str, kubernetes: &str) -> Vec<Keyed> {
         all.push((key("namespaces", None, name), object));
     }
     let mut service = namespaced("v1", "Service", Some("default"), "kubernetes", seed);
+    service["metadata"]["labels"] = json!({ "component": "apiserver", "provider": "kubernetes" });
     service["spec"] = json!({ "clusterIP": "10.96.0.1", "type": "ClusterIP",
         "ports": [{ "name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443 }] });
+    defaults::complete(&mut service);
     all.push((key("services/specs", Some("default"), "kubernetes"), service));
-    let dns = "registry.k8s.io/coredns/coredns:v1.14.2";
-    all.push(deployment("kube-system", "coredns", "kube-dns", (2, dns), seed));
-    for (name, app, image) in [
-        ("kube-proxy", "kube-proxy", format!("registry.k8s.io/kube-proxy:v{kubernetes}")),
-        ("kube-flannel", "flannel", "ghcr.io/siderolabs/flannel:v0.27.4".to_owned()),
-    ] {
-        let mut set = workload("DaemonSet", ("kube-system", name), app, &image, seed);
-        set["spec"]["template"]["spec"]["tolerations"] = json!([{ "operator": "Exists" }]);
-        all.push((key("daemonsets", Some("kube-system"), name), set));
+    for (name, value) in [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)] {
+        let mut object = namespaced("scheduling.k8s.io/v1", "PriorityClass", None, name, seed);
+        object["value"] = json!(value);
+        object["description"] = json!(format!("Used for {} critical pods.", name.trim_end_matches("-critical")));
+        object["metadata"]["generation"] = json!(1);
+        defaults::complete(&mut object);
+        all.push((key("priorityclasses", None, name), object));
     }
+    for group in GROUPS {
+        let (version, group) = group.split_once('.').unwrap_or((group, ""));
+        let name = format!("{version}.{group}");
+        let mut object = namespaced("apiregistration.k8s.io/v1", "APIService", None, &name, seed);
+        object["metadata"]["labels"] = json!({ "kube-aggregator.kubernetes.io/automanaged": "onstart" });
+        object["spec"] = json!({ "version": version, "groupPriorityMinimum": 17000, "versionPriority": 15 });
+        if !group.is_empty() {
+            object["spec"]["group"] = json!(group);
+        }
+        object["status"] = json!({ "conditions": [{ "type": "Available", "status": "True", "reason": "Local",
+            "message": "Local APIServices are always available", "lastTransitionTime": now() }] });
+        all.push((key("apiregistration.k8s.io/apiservices", None, &name), object));
+    }
+    all.extend(roles::all(seed));
+    all.extend(manifests::missing(of, seed, |_| None));
     all
 }
+
+/// The versions of the groups that an API server serves itself.
+const GROUPS: &[&str] = &[
+    "v1.",
+    "v1.admissionregistration.k8s.io",
+    "v1.apiextensions.k8s.io",
+    "v1.apps",
+    "v1.authentication.k8s.io",
+    "v1.authorization.k8s.io",
+    "v2.autoscaling",
+    "v1.batch",
+    "v1.certificates.k8s.io",
+    "v1.coordination.k8s.io",
+    "v1.discovery.k8s.io",
+    "v1.events.k8s.io",
+    "v1.networking.k8s.io",
+    "v1.node.k8s.io",
+    "v1.policy",
+    "v1.rbac.authorization.k8s.io",
+    "v1.scheduling.k8s.io",
+    "v1.storage.k8s.io",
+];
 
 /// What users put into the cluster: a deployment with a disruption budget, and a stateful set.
 pub fn users(seed: &str) -> Vec<Keyed> {
     let mut budget = namespaced("policy/v1", "PodDisruptionBudget", Some("default"), "web", seed);
+    budget["metadata"]["generation"] = json!(1);
     budget["spec"] = json!({ "minAvailable": 1, "selector": { "matchLabels": { "k8s-app": "web" } } });
     let mut set = workload("StatefulSet", ("default", "store"), "store", "registry.k8s.io/pause:3.10", seed);
     set["spec"]["replicas"] = json!(1);
@@ -104,13 +145,14 @@ pub fn users(seed: &str) -> Vec<Keyed> {
     ]
 }
 
-fn deployment(namespace: &str, name: &str, app: &str, (replicas, image): (u64, &str), seed: &str) -> Keyed {
+/// A deployment of one container.
+pub fn deployment(namespace: &str, name: &str, app: &str, (replicas, image): (u64, &str), seed: &str) -> Keyed {
     let mut object = workload("Deployment", (namespace, name), app, image, seed);
     object["spec"]["replicas"] = json!(replicas);
     (key("deployments", Some(namespace), name), object)
 }
 
-fn workload(kind: &str, (namespace, name): (&str, &str), app: &str, image: &str, seed: &str) -> Value {
+pub(super) fn workload(kind: &str, (namespace, name): (&str, &str), app: &str, image: &str, seed: &str) -> Value {
     let mut object = namespaced("apps/v1", kind, Some(namespace), name, seed);
     object["metadata"]["labels"] = json!({ "k8s-app": app });
     object["metadata"]["generation"] = json!(1);
@@ -118,6 +160,7 @@ fn workload(kind: &str, (namespace, name): (&str, &str), app: &str, image: &str,
         "template": { "metadata": { "labels": { "k8s-app": app } },
             "spec": { "containers": [{ "name": name, "image": image }] } } });
     object["status"] = json!({ "observedGeneration": 1 });
+    defaults::complete(&mut object);
     object
 }
 
@@ -209,9 +252,15 @@ pub fn set_readiness(node: &mut Value, readiness: Readiness) {
     });
     let since = old.and_then(|old| old["lastTransitionTime"].as_str().map(str::to_owned)).unwrap_or_else(now);
     let calm = if readiness == Readiness::Unknown { "Unknown" } else { "False" };
-    let others = ["MemoryPressure", "DiskPressure", "PIDPressure"].map(|kind| {
-        json!({ "type": kind, "status": calm, "reason": "KubeletHasSufficient", "message": "",
-            "lastHeartbeatTime": now(), "lastTransitionTime": since })
+    let others = [
+        ("MemoryPressure", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        ("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        ("PIDPressure", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    ]
+    .map(|(kind, why, text)| {
+        let (why, text) = if readiness == Readiness::Unknown { (reason, message) } else { (why, text) };
+        json!({ "type": kind, "status": calm, "reason": why, "message": text, "lastHeartbeatTime": now(),
+            "lastTransitionTime": since })
     });
     let mut conditions = others.to_vec();
     conditions.push(json!({ "type": "Ready", "status": status, "reason": reason, "message": message,
@@ -225,13 +274,19 @@ pub fn static_pods(facts: &NodeFacts, seed: &str) -> Vec<Keyed> {
     for component in ["kube-apiserver", "kube-controller-manager", "kube-scheduler"] {
         let name = format!("{component}-{}", facts.name);
         let mut pod = namespaced("v1", "Pod", Some("kube-system"), &name, seed);
-        pod["metadata"]["labels"] =
-            json!({ "tier": "control-plane", "k8s-app": component, "app.kubernetes.io/name": component });
+        pod["metadata"]["labels"] = json!({ "tier": "control-plane", "k8s-app": component, "component": component,
+            "app.kubernetes.io/name": component, "app.kubernetes.io/component": "control-plane",
+            "app.kubernetes.io/version": format!("v{}", facts.kubernetes), "app.kubernetes.io/managed-by": "Talos" });
         pod["metadata"]["annotations"] = json!({ "kubernetes.io/config.source": "file",
-            "kubernetes.io/config.mirror": "talos" });
+            "kubernetes.io/config.mirror": "talos", "kubernetes.io/config.seen": now() });
+        pod["metadata"]["ownerReferences"] = json!([{ "apiVersion": "v1", "kind": "Node", "name": facts.name,
+            "uid": uid(&format!("{seed} Node  {}", facts.name)), "controller": true }]);
         let image = format!("registry.k8s.io/{component}:v{}", facts.kubernetes);
         pod["spec"] = json!({ "nodeName": facts.name, "hostNetwork": true, "priorityClassName": "system-cluster-critical",
-            "containers": [{ "name": component, "image": image }] });
+            "tolerations": [{ "operator": "Exists", "effect": "NoExecute" }],
+            "containers": [{ "name": component, "image": image, "command": [format!("/usr/local/bin/{component}")] }] });
+        defaults::complete(&mut pod);
+        pods::admitted(&mut pod);
         pod["status"] = json!({
             "phase": "Running", "hostIP": facts.address, "podIP": facts.address, "startTime": now(),
             "conditions": [{ "type": "Ready", "status": "True" }, { "type": "ContainersReady", "status": "True" }],
@@ -254,4 +309,23 @@ pub fn config_map(namespace: &str, name: &str, data: Value, seed: &str) -> Value
     let mut object = namespaced("v1", "ConfigMap", Some(namespace), name, seed);
     object["data"] = data;
     object
+}
+
+#[cfg(test)]
+impl NodeFacts {
+    pub(super) fn sample() -> Self {
+        Self {
+            name: "node".to_owned(),
+            address: "10.0.0.1".to_owned(),
+            control_plane: false,
+            tainted: false,
+            talos: "v1.13.9".to_owned(),
+            kubernetes: "1.35.0".to_owned(),
+            boot_id: "boot".to_owned(),
+            uuid: "uuid".to_owned(),
+            cores: 4,
+            memory_mib: 8192,
+            readiness: Readiness::Ready,
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! Another version of Talos on a machine's disk: what an installer does, what a legacy upgrade asks of etcd first, and
 //! the way back.
 
+use std::collections::BTreeMap;
+
 use super::config::MachineType;
 use super::faults::Fault;
 use super::state::{Machine, State};
@@ -172,6 +174,29 @@ impl Machine {
         let mut meta = disk::meta(&path).map_err(failed)?;
         (meta.boot, meta.fallback) = (other, None);
         disk::store_meta(&path, &meta).map_err(failed)
+    }
+
+    /// The tags that somebody wrote into META.
+    pub fn meta_tags(&self) -> BTreeMap<u8, Vec<u8>> {
+        let path = self.hardware().disk.clone().unwrap_or_default();
+        disk::meta(&path).map(|meta| meta.tags).unwrap_or_default()
+    }
+
+    /// Writes a tag into META, or takes it out; whether it had been there.
+    pub fn set_meta_tag(&self, key: u8, value: Option<Vec<u8>>) -> Result<bool, String> {
+        let path = self.hardware().disk.clone().unwrap_or_default();
+        let change = || -> Result<bool, DiskError> {
+            let mut meta = disk::meta(&path)?;
+            let before = match value {
+                Some(value) => meta.tags.insert(key, value),
+                None => meta.tags.remove(&key),
+            };
+            disk::store_meta(&path, &meta)?;
+            Ok(before.is_some())
+        };
+        let done = change().map_err(|error| error.to_string());
+        self.update(|_| ());
+        done
     }
 
     /// The version that booted has proven itself: there is no way back any more but the one that somebody asks for.

@@ -1,7 +1,7 @@
 //! A machine as a Kubernetes node; and what the control plane does on the machine that leads: controllers, and the shared
 //! address.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -12,27 +12,34 @@ use super::state::{Stage, What};
 use super::versions::{self, default_kubernetes};
 use crate::disk::minor;
 use crate::etcd::{Change, Client, EtcdError};
+use crate::world::cluster;
+use crate::world::cluster::controllers::{Circumstances, Controllers};
+use crate::world::cluster::kubelet::{Kubelet, Place};
+use crate::world::cluster::manifests::{self, Ingredients};
 use crate::world::cluster::objects::{self, Keyed, NodeFacts, Readiness};
-use crate::world::cluster::workloads::{View, Write};
-use crate::world::cluster::{self, Entry};
+use crate::world::cluster::view::{Round, Time, Write};
 
 /// Seconds until a node that registered says it is ready.
 const NODE_READY: f64 = 6.0;
 /// Seconds between two renewals of a node's lease.
 const RENEW: f64 = 10.0;
-/// How long the node controller waits before it calls a node unknown.
-const NODE_GRACE: f64 = 40.0;
-/// However fast time passes: a busy computer delays kubelets.
-const LEAST_GRACE: Duration = Duration::from_secs(4);
-/// Seconds between two looks of controllers and kubelets.
+/// Seconds after which controllers and kubelets look again although they heard nothing.
 const LOOK: f64 = 2.0;
+/// Seconds that they let pass before they look at what they heard of: there may be more.
+const GATHER: f64 = 0.25;
 /// Kubernetes has etcd forget what is older than that.
 const COMPACT: f64 = 300.0;
 /// Seconds for which a shared address stays with a machine that isn't heard of: the lease's time in Talos' election.
 const LEASE: f64 = 60.0;
 
-/// What the node controller remembers of a node: its lease's revision, and since when.
-type Heard = BTreeMap<String, (u64, Instant)>;
+/// Those that look after a node and its cluster.
+struct Staff {
+    kubelet: Kubelet,
+    controllers: Controllers,
+    /// The revision that was last looked at, and when to look again although nothing changed.
+    looked: Option<u64>,
+    next: Option<Instant>,
+}
 
 impl Boot {
     /// The API server starts; the first one of a cluster makes what every cluster has.
@@ -42,7 +49,10 @@ impl Boot {
         client.catch_up().await?;
         let seed = uid_seed(&client);
         if cluster::get(&client, &objects::key("namespaces", None, "kube-system")).is_none() {
-            write(&client, objects::begin(&seed, &self.facts(config, Readiness::NotReady).kubernetes)).await?;
+            write(&client, objects::begin(&seed, &self.ingredients(config))).await?;
+        } else {
+            let known = |key: &str| cluster::get(&client, key).map(|entry| entry.value);
+            write(&client, manifests::missing(&self.ingredients(config), &seed, known)).await?;
         }
         self.first_pods(config);
         machine.says("[talos] kube-apiserver is healthy");
@@ -61,16 +71,16 @@ impl Boot {
     pub(super) async fn node(&self, config: &NodeConfig) -> std::convert::Infallible {
         let machine = &self.machine;
         let mut registered = machine.see(|state| state.node_ready);
-        let mut running = BTreeSet::new();
-        let mut heard = Heard::new();
-        let mut looked = None;
+        let name = machine.see(super::State::hostname);
+        let controllers = Controllers::default();
+        let mut staff = Staff { kubelet: Kubelet::new(&name), controllers, looked: None, next: None };
         let mut renewed = Instant::now();
         let mut compacted = (Instant::now(), 0);
         let clock = machine.world().clock();
         loop {
             let Some(client) = self.any_api() else {
                 // Nobody could be heard of in the meantime.
-                heard.clear();
+                staff.controllers.rest();
                 if config.machine_type() == MachineType::Worker && machine.see(|state| state.stage == Stage::Booting) {
                     self.is_up();
                 }
@@ -96,12 +106,8 @@ impl Boot {
                 renewed = Instant::now();
             }
             let revision = client.status().map(|status| status.revision);
-            if looked != revision {
-                looked = revision;
-                let worked = self.look_after(config, &client, &mut running, &mut heard).await;
-                if let Err(error) = worked {
-                    tracing::debug!(%error, "controllers have to wait");
-                }
+            if let Err(error) = self.look_after(config, &client, &mut staff).await {
+                tracing::debug!(%error, "controllers have to wait");
             }
             if self.leads(&client) && compacted.0.elapsed() >= clock.scaled(COMPACT) {
                 if compacted.1 > 0 {
@@ -109,7 +115,30 @@ impl Boot {
                 }
                 compacted = (Instant::now(), revision.unwrap_or_default());
             }
-            clock.sleep(LOOK).await;
+            let mut changes = client.etcd.changes();
+            let later = Instant::now() + clock.scaled(LOOK);
+            let until = staff.next.map_or(later, |next| next.min(later));
+            if client.status().map(|status| status.revision) == staff.looked {
+                let _ = tokio::time::timeout_at(until.into(), changes.changed()).await;
+            }
+            clock.sleep(GATHER).await;
+        }
+    }
+
+    /// What the bootstrap manifests are made of here.
+    pub(super) fn ingredients(&self, config: &NodeConfig) -> Ingredients {
+        let version = self.machine.see(super::State::version);
+        let text = |pointer: &str| config.str(pointer).unwrap_or_default().to_owned();
+        let pods = config.strings("/cluster/network/podSubnets").into_iter().next();
+        Ingredients {
+            talos: version.minor,
+            proxy: config.has_proxy().then(|| config.image("kube-proxy", version)),
+            kubernetes: self.facts(config, Readiness::Ready).kubernetes,
+            cluster: config.cluster_name().to_owned(),
+            endpoint: config.endpoint().to_owned(),
+            pods: pods.unwrap_or_else(|| "10.244.0.0/16".to_owned()),
+            flannel: config.str("/cluster/network/cni/name").is_none_or(|name| name == "flannel"),
+            token: text("/cluster/token"),
         }
     }
 
@@ -179,37 +208,45 @@ impl Boot {
         mine.is_some() && client.etcd.leader() == mine
     }
 
-    async fn look_after(
-        &self,
-        config: &NodeConfig,
-        client: &Client,
-        running: &mut BTreeSet<String>,
-        heard: &mut Heard,
-    ) -> Result<(), EtcdError> {
-        let view = View::of(|prefix| cluster::list(client, prefix).0);
-        let (name, address) = self
-            .machine
-            .see(|state| (state.hostname(), state.address().map(|address| address.to_string()).unwrap_or_default()));
-        let broken = self.broken_pods();
-        let mut writes = view.started(&name, &address, running);
-        writes.retain(|write| !broken.contains(&write.key));
+    async fn look_after(&self, config: &NodeConfig, client: &Client, staff: &mut Staff) -> Result<(), EtcdError> {
+        let revision = client.status().map(|status| status.revision);
+        let due = staff.next.is_some_and(|next| Instant::now() >= next);
+        let leads = self.leads(client);
+        if !leads {
+            staff.controllers.rest();
+        }
+        if staff.looked == revision && !due {
+            return Ok(());
+        }
+        let clock = self.machine.world().clock();
+        let place = self.machine.see(|state| Place {
+            node: state.hostname(),
+            address: state.address().map(|address| address.to_string()).unwrap_or_default(),
+            boot_id: state.boot_id.clone(),
+        });
+        let seed = uid_seed(client);
+        let mut round = staff.kubelet.look(client, &place, &self.broken_pods(), Time::Runs(clock));
         // Called unknown by mistake, or because nobody heard of it for a while: its status is posted again.
-        if let Some(node) = view.nodes.iter().find(|node| node.name() == name && !objects::is_ready(&node.value)) {
+        if let Some(node) = staff.kubelet.node().filter(|node| !objects::is_ready(&node.value)) {
             let facts = self.facts(config, Readiness::Ready);
-            let (key, value) = self.node_object(Some(node.value.clone()), &facts, client);
-            writes.push(Write { key, value: Some(value), expected: node.modified });
+            let (_, value) = self.node_object(Some(node.value.clone()), &facts, client);
+            round.update(node, value);
         }
-        if self.leads(client) {
-            writes.extend(view.reconcile(&uid_seed(client)));
-            let leases = cluster::list(client, "/registry/leases/kube-node-lease/").0;
-            writes.extend(self.silent(&view.nodes, &leases, heard));
-        } else {
-            heard.clear();
+        if leads {
+            let authority = config.kubernetes_ca().certificate;
+            let now = Circumstances { time: Time::Runs(clock), seed: &seed, authority: &authority };
+            let Round { writes, next } = staff.controllers.look(client, now);
+            round.writes.extend(writes);
+            if let Some(next) = next {
+                round.wake(next);
+            }
         }
+        (staff.looked, staff.next) = (revision, round.next);
         let mut done = BTreeSet::new();
-        for Write { key, value, expected } in writes {
+        for Write { key, value, expected } in round.writes {
             // A second write to the same object waits for the next look.
             if !done.insert(key.clone()) {
+                staff.next = Some(Instant::now());
                 continue;
             }
             let written = match value {
@@ -218,30 +255,13 @@ impl Boot {
             };
             match written {
                 Ok(_) | Err(EtcdError::Conflict(_)) => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    staff.looked = None;
+                    return Err(error);
+                }
             }
         }
         Ok(())
-    }
-
-    /// Nodes that weren't heard of for too long become unknown.
-    fn silent(&self, nodes: &[Entry], leases: &[Entry], heard: &mut Heard) -> Vec<Write> {
-        let grace = self.machine.world().clock().scaled(NODE_GRACE).max(LEAST_GRACE);
-        heard.retain(|name, _| nodes.iter().any(|node| node.name() == name));
-        let mut writes = Vec::new();
-        for node in nodes {
-            let lease = leases.iter().find(|lease| lease.name() == node.name()).map_or(0, |lease| lease.modified);
-            let known = heard.entry(node.name().to_owned()).or_insert_with(|| (lease, Instant::now()));
-            if known.0 != lease {
-                *known = (lease, Instant::now());
-            }
-            if known.1.elapsed() >= grace && objects::is_ready(&node.value) {
-                let mut value = node.value.clone();
-                objects::set_readiness(&mut value, Readiness::Unknown);
-                writes.push(Write { key: node.key.clone(), value: Some(value), expected: node.modified });
-            }
-        }
-        writes
     }
 
     pub(super) fn facts(&self, config: &NodeConfig, readiness: Readiness) -> NodeFacts {

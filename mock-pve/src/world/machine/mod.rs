@@ -22,6 +22,7 @@ mod state;
 mod versions;
 
 pub use change::{diff, reboot_needed};
+pub use crate::disk::{NoImage, Recipe, Reference};
 pub use config::{Authority, ConfigError, MachineType, NodeConfig};
 pub(in crate::world) use faults::Shared;
 pub use faults::{Fault, MachineFault};

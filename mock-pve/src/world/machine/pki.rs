@@ -79,12 +79,7 @@ pub fn issue(authority: &Authority, kind: Kind, subject: Subject<'_>, days: u64)
 }
 
 /// The same for any time; no more than a hundred years.
-pub fn issue_for(
-    authority: &Authority,
-    kind: Kind,
-    subject: Subject<'_>,
-    time: Duration,
-) -> Result<Identity, PkiError> {
+pub fn issue_for(authority: &Authority, kind: Kind, subject: Subject<'_>, time: Duration) -> Result<Identity, PkiError> {
     let invalid = |error: &dyn std::fmt::Display| PkiError::Authority(error.to_string());
     let pem = authority.key.replace("ED25519 PRIVATE KEY", "PRIVATE KEY");
     let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| invalid(&error))?;

@@ -72,6 +72,13 @@ impl Boot {
                 })
                 .collect();
         });
+        let images = self.machine.see(|state| {
+            let pods = state.static_pods.values().map(|pod| pod.image.clone());
+            pods.collect::<Vec<_>>()
+        });
+        for image in images {
+            self.machine.note_image(Namespace::Cri, &image);
+        }
     }
 
     /// Renders what the configuration changed, all components at once; then there is nothing left to do.

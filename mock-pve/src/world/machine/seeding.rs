@@ -14,6 +14,8 @@ use super::versions::Version;
 use crate::disk::{self, DiskError, Keep, NotAvailable, Recipe, Schematic, Signing};
 use crate::etcd::{Ephemeral, KeptError, Member, Replica, Store};
 use crate::world::World;
+use crate::world::cluster::kubelet::Place;
+use crate::world::cluster::manifests::Ingredients;
 use crate::world::cluster::objects::{self, NodeFacts, Readiness};
 use crate::world::cluster::workloads;
 use crate::world::seed::{ClusterSeed, MachineRole, MachineSeed};
@@ -203,7 +205,17 @@ fn etcd(
     let seed = format!("{id:016x}");
     let kubernetes = cluster.kubernetes.trim_start_matches('v');
     let mut store = Store::default();
-    workloads::fill(&mut store, objects::begin(&seed, kubernetes));
+    let of = Ingredients {
+        talos: Version::of(&format!("v{}", cluster.talos.trim_start_matches('v'))).minor,
+        proxy: Some(format!("registry.k8s.io/kube-proxy:v{kubernetes}")),
+        kubernetes: kubernetes.to_owned(),
+        cluster: cluster.name.clone(),
+        endpoint: cluster.endpoint.clone(),
+        pods: cluster.pod_cidr.map_or_else(|| "10.244.0.0/16".to_owned(), |cidr| cidr.to_string()),
+        flannel: true,
+        token: secrets.tokens.bootstraptoken.clone(),
+    };
+    workloads::fill(&mut store, objects::begin(&seed, &of));
     workloads::fill(&mut store, objects::users(&seed));
     let mut nodes = Vec::new();
     for (machine, _) in disks.values() {
@@ -225,7 +237,7 @@ fn etcd(
         if control_plane {
             workloads::fill(&mut store, objects::static_pods(&facts, &seed));
         }
-        nodes.push((facts.name, facts.address));
+        nodes.push(Place { node: facts.name, address: facts.address, boot_id: facts.boot_id });
     }
     workloads::live(&mut store, &nodes, &seed);
     for number in 0..cluster.keys {

@@ -229,7 +229,6 @@ impl<'a> Run<'a> {
     async fn reboot(&self, with: i64) -> End {
         let machine = &self.boot.machine;
         self.phase("reboot", "reboot", async { machine.happened(self.actor, What::Restart(with)) }).await;
-        machine.happened(self.actor, What::Sequence(self.name, false));
         self.gone();
         End::Reboot
     }
@@ -237,7 +236,6 @@ impl<'a> Run<'a> {
     async fn power_off(&self) -> End {
         let machine = &self.boot.machine;
         self.phase("shutdown", "shutdown", async { machine.happened(self.actor, What::Restart(POWER_OFF)) }).await;
-        machine.happened(self.actor, What::Sequence(self.name, false));
         self.gone();
         End::PowerOff
     }

@@ -1,0 +1,563 @@
+//! Objects are made and changed: create, update, patch, apply, and the subresources that are written.
+
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::answer::{self, Answer, Refusal};
+use super::ask::{Ask, Run};
+use super::kinds::Kind;
+use super::list::{as_asked, find, shown};
+use super::managed::{self, Force, Operation};
+use super::schema::Shape;
+use super::{decode, events, patch, validate};
+use crate::etcd::{Client, EtcdError};
+use crate::world::cluster::{self, Entry, defaults, objects, pods};
+
+/// How often a patch without a resource version is tried again when somebody else was faster.
+const ATTEMPTS: u32 = 5;
+
+/// An error of etcd as the API server passes it on.
+pub(super) fn refuse(error: &EtcdError) -> Refusal {
+    match error {
+        EtcdError::Conflict(_) => Refusal::new(StatusCode::CONFLICT, "Conflict", error.to_string()),
+        other => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", other.to_string()),
+    }
+}
+
+fn expected(object: &Value) -> Result<Option<u64>, Refusal> {
+    match object.pointer("/metadata/resourceVersion").and_then(Value::as_str) {
+        None | Some("") => Ok(None),
+        Some(text) => super::list::version(text).map(Some),
+    }
+}
+
+/// A body as an object of the asked kind, in the asked namespace and with the asked name.
+fn body(ask: &Ask, body: &[u8]) -> Result<decode::Decoded, Refusal> {
+    let value = if body.starts_with(b"k8s\0") {
+        cluster::values::decode(body).ok_or_else(|| {
+            let why = "the body of the request was in an unknown format - accepted media types include: application/json, \
+                       application/yaml";
+            Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", why)
+        })?
+    } else {
+        decode::value(&ask.content_type, body)?
+    };
+    let mut decoded = decode::object(value, &ask.kind, ask.strictness())?;
+    placed(ask, &mut decoded.object)?;
+    Ok(decoded)
+}
+
+fn placed(ask: &Ask, object: &mut Value) -> Result<(), Refusal> {
+    let given = object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default().to_owned();
+    match &ask.namespace {
+        Some(namespace) if given.is_empty() || given == *namespace => {
+            object["metadata"]["namespace"] = json!(namespace);
+        }
+        Some(_) => {
+            let why = "the namespace of the provided object does not match the namespace sent on the request";
+            return Err(Refusal::bad(why));
+        }
+        None => {
+            if let Some(metadata) = object["metadata"].as_object_mut() {
+                metadata.remove("namespace");
+            }
+        }
+    }
+    if let Some(name) = &ask.name {
+        let given = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        if !given.is_empty() && given != name {
+            return Err(Refusal::bad(format!(
+                "the name of the object ({given}) does not match the name on the URL ({name})"
+            )));
+        }
+        object["metadata"]["name"] = json!(name);
+    }
+    Ok(())
+}
+
+pub(super) async fn create(client: &Client, ask: &Ask, given: &[u8]) -> Result<Answer, Refusal> {
+    ask.check("CreateOptions")?;
+    let decoded = body(ask, given)?;
+    let entry = insert(client, ask, decoded.object, Some(Operation::Update)).await?;
+    let answer = answer::json(StatusCode::CREATED, &as_asked(shown(&entry, &ask.kind), ask));
+    Ok(answer::warn(answer, &decoded.warnings))
+}
+
+/// A new object; its fields are noted as the caller's unless they are already.
+async fn insert(client: &Client, ask: &Ask, mut object: Value, note: Option<Operation>) -> Result<Entry, Refusal> {
+    if expected(&object)?.is_some_and(|version| version > 0) {
+        return Err(Refusal::bad("resourceVersion should not be set on objects to be created"));
+    }
+    let (index, revision) = client.status().map(|status| (status.index, status.revision)).unwrap_or_default();
+    let chance = format!("{:016x} {index} {revision} {}", client.etcd.id(), jiff::Timestamp::now().as_nanosecond());
+    let name = match object.pointer("/metadata/name").and_then(Value::as_str).filter(|name| !name.is_empty()) {
+        Some(name) => name.to_owned(),
+        None => {
+            match object.pointer("/metadata/generateName").and_then(Value::as_str).filter(|prefix| !prefix.is_empty()) {
+                Some(prefix) => format!("{}{}", prefix.chars().take(58).collect::<String>(), pods::suffix(&chance, 5)),
+                None => String::new(),
+            }
+        }
+    };
+    let metadata = &mut object["metadata"];
+    metadata["name"] = json!(name);
+    metadata["creationTimestamp"] = json!(objects::now());
+    metadata["uid"] = json!(objects::uid(&format!("{chance} {} {name}", ask.kind.plural)));
+    for field in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
+        if let Some(map) = metadata.as_object_mut() {
+            map.remove(field);
+        }
+    }
+    if ask.kind.generations {
+        metadata["generation"] = json!(1);
+    }
+    if let Some(namespace) = &ask.namespace {
+        let found = cluster::get(client, &objects::key("namespaces", None, namespace));
+        let Some(found) = found else {
+            let why = format!("namespaces \"{namespace}\" not found");
+            return Err(Refusal::new(StatusCode::NOT_FOUND, "NotFound", why)
+                .with(json!({ "name": namespace, "kind": "namespaces" })));
+        };
+        if pods::is_going(&found.value) && ask.kind.plural != "events" {
+            let why = format!(
+                "{} \"{name}\" is forbidden: unable to create new content in namespace {namespace} because it is being terminated",
+                ask.kind.qualified()
+            );
+            let mut details = ask.kind.details(&name);
+            details["causes"] = json!([{ "reason": "NamespaceTerminating", "field": "metadata.namespace",
+                "message": format!("namespace {namespace} is being terminated") }]);
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "Forbidden", why).with(details));
+        }
+    }
+    begin(&mut object, &ask.kind);
+    complete(&mut object, &ask.kind);
+    validate::check(&ask.kind, &object, None)?;
+    if note.is_some() {
+        let by = ask.manager(Operation::Update);
+        managed::updated(None, &mut object, &by, &Shape::of(&ask.kind), &objects::now());
+    }
+    let key = ask.key(&name);
+    if ask.run() == Run::Dry {
+        if cluster::get(client, &key).is_some() {
+            return Err(exists(&ask.kind, &name));
+        }
+        return Ok(Entry { key, value: object, created: 0, modified: 0 });
+    }
+    let revision = cluster::put(client, &key, &object, Some(0)).await.map_err(|error| match error {
+        EtcdError::Conflict(_) => exists(&ask.kind, &name),
+        other => refuse(&other),
+    })?;
+    Ok(Entry { key, value: object, created: revision, modified: revision })
+}
+
+fn exists(kind: &Kind, name: &str) -> Refusal {
+    let why = format!("{} \"{name}\" already exists", kind.qualified());
+    Refusal::new(StatusCode::CONFLICT, "AlreadyExists", why).with(kind.details(name))
+}
+
+/// What a new object of a kind begins with.
+fn begin(object: &mut Value, kind: &Kind) {
+    if kind.has("status") && kind.custom.is_none() {
+        if let Some(map) = object.as_object_mut() {
+            map.remove("status");
+        }
+    }
+    match kind.kind.as_str() {
+        "Namespace" => {
+            object["spec"] = json!({ "finalizers": ["kubernetes"] });
+            object["status"] = json!({ "phase": "Active" });
+        }
+        "Pod" => {
+            defaults::complete(object);
+            pods::admitted(object);
+        }
+        "Job" => {
+            let uid = object["metadata"]["uid"].clone();
+            let name = object["metadata"]["name"].clone();
+            if object["spec"].is_object() && object["spec"].get("selector").is_none() {
+                let labels = json!({ "batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-name": name,
+                    "controller-uid": uid, "job-name": name });
+                for (key, value) in labels.as_object().into_iter().flatten() {
+                    object["spec"]["template"]["metadata"]["labels"][key] = value.clone();
+                }
+                object["spec"]["selector"] = json!({ "matchLabels": { "batch.kubernetes.io/controller-uid": uid } });
+            }
+        }
+        "CustomResourceDefinition" => {
+            object["status"] = json!({ "acceptedNames": object["spec"]["names"], "storedVersions": object["spec"]["versions"]
+                    .as_array().into_iter().flatten().filter(|one| one["storage"] == true).map(|one| one["name"].clone())
+                    .collect::<Vec<_>>(),
+                "conditions": [
+                    { "type": "NamesAccepted", "status": "True", "reason": "NoConflicts", "message": "no conflicts found",
+                        "lastTransitionTime": objects::now() },
+                    { "type": "Established", "status": "True", "reason": "InitialNamesAccepted",
+                        "message": "the initial names have been accepted", "lastTransitionTime": objects::now() }] });
+        }
+        "PersistentVolume" | "PersistentVolumeClaim" => object["status"] = json!({ "phase": "Pending" }),
+        _ => {}
+    }
+}
+
+/// What is stored says its kind, is filled in, and doesn't say its version.
+fn complete(object: &mut Value, kind: &Kind) {
+    object["apiVersion"] = json!(kind.api_version());
+    object["kind"] = json!(kind.kind);
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("resourceVersion");
+    }
+    if kind.kind == "Secret" {
+        use base64::Engine as _;
+        let given = object.as_object_mut().and_then(|map| map.remove("stringData"));
+        for (key, value) in given.as_ref().and_then(Value::as_object).into_iter().flatten() {
+            let text = value.as_str().unwrap_or_default();
+            object["data"][key] = json!(base64::engine::general_purpose::STANDARD.encode(text));
+        }
+    }
+    if kind.plural == "events" {
+        events::convert(object, "");
+        object["apiVersion"] = json!("v1");
+    }
+    if kind.custom.is_none() {
+        defaults::complete(object);
+    }
+}
+
+pub(super) async fn update(client: &Client, ask: &Ask, name: &str, given: &[u8]) -> Result<Answer, Refusal> {
+    ask.check("UpdateOptions")?;
+    let decoded = body(ask, given)?;
+    let wanted = expected(&decoded.object)?;
+    for attempt in 1..=ATTEMPTS {
+        let old = match find(client, ask, name) {
+            Ok(old) => old,
+            // A lease may be made by an update.
+            Err(refusal) => return Err(refusal),
+        };
+        if wanted.is_some_and(|wanted| wanted != old.modified) {
+            return Err(Refusal::modified(&ask.kind, name));
+        }
+        let by = ask.manager(Operation::Update);
+        match replace(client, ask, &old, decoded.object.clone(), Note::As(by)).await {
+            Err(refusal) if refusal.reason == "Conflict" && wanted.is_none() && attempt < ATTEMPTS => {
+                client.catch_up().await.map_err(|error| refuse(&error))?;
+            }
+            Err(refusal) => return Err(refusal),
+            Ok(entry) => {
+                return Ok(answer::warn(answer::ok(&as_asked(shown(&entry, &ask.kind), ask)), &decoded.warnings));
+            }
+        }
+    }
+    Err(Refusal::modified(&ask.kind, name))
+}
+
+/// Whether it is to be noted who wrote what.
+enum Note {
+    As(managed::Manager),
+    Done,
+}
+
+/// An object gets a new value, as far as the subresource that was asked for goes.
+async fn replace(client: &Client, ask: &Ask, old: &Entry, mut new: Value, note: Note) -> Result<Entry, Refusal> {
+    let kind = &ask.kind;
+    let name = old.name();
+    let given = new["metadata"]["uid"].as_str().unwrap_or_default();
+    let uid = old.value["metadata"]["uid"].as_str().unwrap_or_default();
+    if !given.is_empty() && given != uid {
+        let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {uid}");
+        return Err(Refusal::conflict(kind, name, &why));
+    }
+    match ask.subresource.as_deref() {
+        Some("status" | "approval") => {
+            let status = new["status"].take();
+            let managed = new["metadata"]["managedFields"].take();
+            new = old.value.clone();
+            if status.is_null() {
+                if let Some(map) = new.as_object_mut() {
+                    map.remove("status");
+                }
+            } else {
+                new["status"] = status;
+            }
+            if !managed.is_null() {
+                new["metadata"]["managedFields"] = managed;
+            }
+        }
+        Some("finalize") => {
+            let finalizers = new["spec"]["finalizers"].take();
+            new = old.value.clone();
+            new["spec"]["finalizers"] = if finalizers.is_array() { finalizers } else { json!([]) };
+        }
+        _ if kind.has("status") => match old.value.get("status") {
+            Some(status) => new["status"] = status.clone(),
+            None => {
+                if let Some(map) = new.as_object_mut() {
+                    map.remove("status");
+                }
+            }
+        },
+        _ => {}
+    }
+    if ask.subresource.as_deref() != Some("finalize") && kind.kind == "Namespace" {
+        new["spec"] = old.value["spec"].clone();
+    }
+    keep(&mut new, &old.value);
+    inherit(&mut new, &old.value, kind);
+    complete(&mut new, kind);
+    validate::check(kind, &new, Some(&old.value))?;
+    if kind.generations && specified(&new) != specified(&old.value) {
+        new["metadata"]["generation"] = json!(pods::count(&old.value, "/metadata/generation") + 1);
+    }
+    if let Note::As(by) = note {
+        managed::updated(Some(&old.value), &mut new, &by, &Shape::of(kind), &objects::now());
+    }
+    let unchanged = same(&new, &old.value);
+    if unchanged || ask.run() == Run::Dry {
+        // Kubernetes writes nothing when nothing changes.
+        let value = if unchanged { old.value.clone() } else { new };
+        return Ok(Entry { value, ..old.clone() });
+    }
+    let gone = pods::is_going(&new)
+        && new["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty)
+        && new["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty)
+        && (kind.kind != "Pod" || pods::count(&new, "/metadata/deletionGracePeriodSeconds") == 0);
+    let written = if gone {
+        client.delete(&old.key, Some(old.modified)).await
+    } else {
+        cluster::put(client, &old.key, &new, Some(old.modified)).await
+    };
+    let revision = written.map_err(|error| match error {
+        EtcdError::Conflict(_) => Refusal::modified(kind, name),
+        other => refuse(&other),
+    })?;
+    Ok(Entry { value: new, modified: revision, ..old.clone() })
+}
+
+/// Whether two objects are the same but for when their fields were set.
+fn same(one: &Value, other: &Value) -> bool {
+    let timeless = |object: &Value| {
+        let mut object = object.clone();
+        for entry in object.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut).into_iter().flatten() {
+            entry["time"] = Value::Null;
+        }
+        object
+    };
+    one == other || timeless(one) == timeless(other)
+}
+
+/// What a specification is: all but metadata and status.
+fn specified(object: &Value) -> Map<String, Value> {
+    let mut map = object.as_object().cloned().unwrap_or_default();
+    map.remove("metadata");
+    map.remove("status");
+    map
+}
+
+/// What a caller can't change.
+fn keep(new: &mut Value, old: &Value) {
+    let Some(metadata) = new["metadata"].as_object_mut() else { return };
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "name",
+        "namespace",
+        "generation",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generateName",
+    ] {
+        match old["metadata"].get(field) {
+            Some(kept) => metadata.insert(field.to_owned(), kept.clone()),
+            None => metadata.remove(field),
+        };
+    }
+    metadata.remove("selfLink");
+    for empty in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        let is_empty = metadata.get(empty).is_some_and(|value| {
+            value.is_null()
+                || value.as_object().is_some_and(Map::is_empty)
+                || value.as_array().is_some_and(Vec::is_empty)
+        });
+        if is_empty {
+            metadata.remove(empty);
+        }
+    }
+}
+
+/// What the server once chose stays when a caller says nothing about it.
+fn inherit(new: &mut Value, old: &Value, kind: &Kind) {
+    let fields: &[&str] = match kind.kind.as_str() {
+        "Service" => &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"],
+        "PersistentVolumeClaim" => &["volumeName", "storageClassName"],
+        "Job" => &["selector"],
+        "Pod" => &[
+            "nodeName",
+            "serviceAccountName",
+            "serviceAccount",
+            "tolerations",
+            "priority",
+            "preemptionPolicy",
+            "enableServiceLinks",
+        ],
+        _ => &[],
+    };
+    for field in fields {
+        let given = new.pointer(&format!("/spec/{field}")).is_some_and(|value| !value.is_null() && *value != "");
+        if let (false, Some(kept)) = (given, old["spec"].get(field)) {
+            new["spec"][field] = kept.clone();
+        }
+    }
+    if kind.kind == "ServiceAccount" && new.get("secrets").is_none() {
+        if let Some(secrets) = old.get("secrets") {
+            new["secrets"] = secrets.clone();
+        }
+    }
+}
+
+pub(super) async fn change(client: &Client, ask: &Ask, name: &str, given: &[u8]) -> Result<Answer, Refusal> {
+    ask.check("PatchOptions")?;
+    let unknown = || {
+        let why = format!(
+            "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
+             application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml (was {})",
+            ask.content_type
+        );
+        Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", why)
+    };
+    let format = patch::Format::of(&ask.content_type).ok_or_else(unknown)?;
+    if format == patch::Format::Strategic && ask.kind.custom.is_some() {
+        return Err(unknown());
+    }
+    let patch = patch::parse(format, given)?;
+    let pinned = if format == patch::Format::Json { None } else { expected(&patch)? };
+    let shape = Shape::of(&ask.kind);
+    for attempt in 1..=ATTEMPTS {
+        let old = match find(client, ask, name) {
+            Ok(old) => Some(old),
+            Err(_) if format == patch::Format::Apply && ask.subresource.is_none() => None,
+            Err(refusal) => return Err(refusal),
+        };
+        if pinned.is_some_and(|pinned| old.as_ref().is_some_and(|old| pinned != old.modified)) {
+            return Err(Refusal::modified(&ask.kind, name));
+        }
+        let done = if format == patch::Format::Apply {
+            apply(client, ask, name, &patch, old.as_ref()).await
+        } else {
+            let Some(old) = &old else { return Err(Refusal::not_found(&ask.kind, name)) };
+            let mut new = old.value.clone();
+            new["apiVersion"] = json!(ask.kind.api_version());
+            patch::apply(format, &mut new, &patch, &shape)?;
+            let decoded = decode::object(new, &ask.kind, ask.strictness())?;
+            let mut new = decoded.object;
+            placed(ask, &mut new)?;
+            let by = ask.manager(Operation::Update);
+            replace(client, ask, old, new, Note::As(by)).await.map(|entry| (entry, decoded.warnings, StatusCode::OK))
+        };
+        match done {
+            Err(refusal)
+                if refusal.reason == "Conflict"
+                    && refusal.details.as_ref().is_some_and(|one| one["causes"].is_null())
+                    && pinned.is_none()
+                    && attempt < ATTEMPTS =>
+            {
+                client.catch_up().await.map_err(|error| refuse(&error))?;
+            }
+            Err(refusal) => return Err(refusal),
+            Ok((entry, warnings, code)) => {
+                let answer = answer::json(code, &as_asked(shown(&entry, &ask.kind), ask));
+                return Ok(answer::warn(answer, &warnings));
+            }
+        }
+    }
+    Err(Refusal::modified(&ask.kind, name))
+}
+
+/// Server-side apply.
+async fn apply(
+    client: &Client,
+    ask: &Ask,
+    name: &str,
+    config: &Value,
+    old: Option<&Entry>,
+) -> Result<(Entry, Vec<String>, StatusCode), Refusal> {
+    if config.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
+        return Err(Refusal::bad("metadata.managedFields must be nil"));
+    }
+    for field in ["apiVersion", "kind"] {
+        if !config[field].is_string() {
+            return Err(Refusal::bad("error applying patch: invalid object type: /, Kind="));
+        }
+    }
+    let decoded = decode::object(config.clone(), &ask.kind, ask.strictness())?;
+    let mut config = decoded.object;
+    placed(ask, &mut config)?;
+    if ask.subresource.is_none() && ask.kind.has("status") {
+        if let Some(map) = config.as_object_mut() {
+            map.remove("status");
+        }
+    }
+    let by = ask.manager(Operation::Apply);
+    let force = if ask.is("force") { Force::Yes } else { Force::No };
+    let shape = Shape::of(&ask.kind);
+    let Some(old) = old else {
+        let mut bare =
+            json!({ "apiVersion": ask.kind.api_version(), "kind": ask.kind.kind, "metadata": { "name": name } });
+        if let Some(namespace) = &ask.namespace {
+            bare["metadata"]["namespace"] = json!(namespace);
+        }
+        if let Some(prefix) = config["metadata"].get("generateName") {
+            bare["metadata"]["generateName"] = prefix.clone();
+        }
+        let object = managed::applied(&bare, &config, &by, &shape, force, &objects::now())?;
+        let entry = insert(client, ask, object, None).await?;
+        return Ok((entry, decoded.warnings, StatusCode::CREATED));
+    };
+    if let Some(uid) = config["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty())
+        && old.value["metadata"]["uid"] != uid
+    {
+        let found = pods::text(&old.value, "/metadata/uid");
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}");
+        return Err(Refusal::conflict(&ask.kind, name, &why));
+    }
+    let new = managed::applied(&old.value, &config, &by, &shape, force, &objects::now())?;
+    let entry = replace(client, ask, old, new, Note::Done).await?;
+    Ok((entry, decoded.warnings, StatusCode::OK))
+}
+
+/// `scale`: a deployment, replica or stateful set as the number of its pods.
+pub(super) fn scale_of(entry: &Entry) -> Value {
+    let object = &entry.value;
+    let labels = object["spec"]["selector"]["matchLabels"].as_object().into_iter().flatten();
+    let selector: Vec<String> =
+        labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    json!({ "kind": "Scale", "apiVersion": "autoscaling/v1",
+        "metadata": { "name": object["metadata"]["name"], "namespace": object["metadata"]["namespace"],
+            "uid": object["metadata"]["uid"], "creationTimestamp": object["metadata"]["creationTimestamp"],
+            "resourceVersion": entry.modified.to_string() },
+        "spec": { "replicas": object["spec"]["replicas"].as_u64().unwrap_or(0) },
+        "status": { "replicas": pods::count(object, "/status/replicas"), "selector": selector.join(",") } })
+}
+
+/// Writes a scale: by update or by patch.
+pub(super) async fn rescale(client: &Client, ask: &Ask, name: &str, given: &[u8]) -> Result<Answer, Refusal> {
+    let entry = find(client, ask, name)?;
+    let mut scale = scale_of(&entry);
+    if ask.verb() == "patch" {
+        let format = patch::Format::of(&ask.content_type).ok_or_else(Refusal::no_such_method)?;
+        patch::apply(format, &mut scale, &patch::parse(format, given)?, &Shape::Deduced)?;
+    } else {
+        scale = decode::value(&ask.content_type, given)?;
+    }
+    if expected(&scale)?.is_some_and(|wanted| wanted != entry.modified) {
+        return Err(Refusal::modified(&ask.kind, name));
+    }
+    let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
+    if replicas < 0 {
+        let cause = answer::Cause::invalid("spec.replicas", &json!(replicas), "must be greater than or equal to 0");
+        return Err(Refusal::invalid_as("Scale.autoscaling", ("autoscaling", "Scale"), name, &[cause]));
+    }
+    let mut new = entry.value.clone();
+    new["spec"]["replicas"] = json!(replicas);
+    let plain = Ask { subresource: None, ..ask.clone() };
+    let by = ask.manager(Operation::Update);
+    let entry = replace(client, &plain, &entry, new, Note::As(by)).await?;
+    Ok(answer::ok(&scale_of(&entry)))
+}

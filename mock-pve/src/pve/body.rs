@@ -1,0 +1,50 @@
+//! Request bodies: forms and JSON, as far as they are accepted.
+//!
+//! Purpose: reads them within bounds. Must not know: which parameters exist. Start at [`read_body`].
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use super::params::{Params, decode_form, decode_json};
+use super::reply::Reply;
+
+/// Bytes of a request body that are accepted.
+pub(super) const BODY: usize = 512 * 1024;
+
+/// Reads what a refused request still sends, within reason: a client that is cut off while it writes never sees the
+/// refusal.
+pub(super) async fn drain(mut body: Incoming) {
+    let all = async {
+        let mut left = 64 * 1024 * 1024_usize;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // Whoever sends slower than that is not waited for.
+    let _ = tokio::time::timeout(Duration::from_secs(5), all).await;
+}
+
+/// The parameters in a body; `Err` is the answer to one that can't be read.
+pub(super) async fn read_body(body: Incoming, content_type: &str) -> Result<Params, Reply> {
+    let limited = http_body_util::Limited::new(body, BODY);
+    let bytes = match tokio::time::timeout(Duration::from_secs(30), limited.collect()).await {
+        Ok(Ok(collected)) => collected.to_bytes(),
+        Ok(Err(_)) => return Err(Reply::text(501, "for data too large")),
+        Err(_) => return Err(Reply::text(501, "the body does not come")),
+    };
+    if bytes.is_empty() {
+        return Ok(Params::default());
+    }
+    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    match kind {
+        "" | "application/x-www-form-urlencoded" => Ok(decode_form(&String::from_utf8_lossy(&bytes))),
+        "application/json" => decode_json(&bytes).map_err(|text| Reply::text(500, &text)),
+        _ => Err(Reply::text(506, &format!("upload 'Content-Type '{content_type}' not implemented"))),
+    }
+}

@@ -1,0 +1,229 @@
+//! `N/query-url-metadata`, `N/storage/{storage}/download-url`, `…/import-metadata`, `…/prunebackups`.
+
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+
+use serde_json::{Value, json};
+
+use super::content::{blocking, check_image, check_name, checksum, register};
+use crate::pve::call::{Call, Result};
+use crate::pve::fetch::{Certificates, Fetch, FetchError};
+use crate::world::World;
+use crate::world::refusal::{Refusal, Rule};
+use crate::world::state::VolumeKey;
+use crate::world::volume::{Family, parse_name, shown_path};
+use crate::world::work::Work;
+
+type Later = Pin<Box<dyn Future<Output = Result> + Send>>;
+
+fn fetch_of(call: &Call) -> Fetch {
+    let ignored = call.params.text("verify-certificates") == Some("0");
+    Fetch {
+        url: call.text("url").to_owned(),
+        certificates: if ignored { Certificates::Ignored } else { Certificates::Checked },
+        ca: call.world.dir().join("tls").join("ca.pem"),
+    }
+}
+
+/// `GET N/query-url-metadata`
+pub(in crate::pve) fn query(call: Call) -> Later {
+    Box::pin(async move {
+        let fetch = fetch_of(&call);
+        let found = fetch
+            .head()
+            .await
+            .map_err(|error| Refusal::failed(format!("invalid server response: '{}'\n", error.status_line())))?;
+        let by_url = || {
+            let path = fetch.url.split('?').next()?;
+            let (before, name) = path.rsplit_once('/')?;
+            (before.len() > "https:/".len()).then(|| name.to_owned())
+        };
+        let mut shown = json!({});
+        if let Some(name) = found.name.or_else(by_url).filter(|name| !name.is_empty()) {
+            shown["filename"] = json!(name);
+        }
+        if let Some(size) = found.size {
+            shown["size"] = json!(size);
+        }
+        if let Some(kind) = found.kind {
+            shown["mimetype"] = json!(kind);
+        }
+        Ok(shown.into())
+    })
+}
+
+/// A file that is to become a volume.
+struct Wanted {
+    fetch: Fetch,
+    key: VolumeKey,
+    target: PathBuf,
+    shown: String,
+    node: String,
+    checksum: Option<(String, String)>,
+    compression: Option<String>,
+}
+
+/// `POST N/storage/{storage}/download-url`
+pub(in crate::pve) fn download(call: &Call) -> Result {
+    let (node, id, content) = (call.node(), call.text("storage").to_owned(), call.text("content").to_owned());
+    let name = super::super::multipart::target_name(call.text("filename"));
+    let wanted = {
+        let state = call.world.state();
+        let storage = state.storage_on(&id, &node)?;
+        if storage.family() != Family::Files {
+            let text = format!("can't upload to storage type '{}', not a file based storage!\n", storage.kind);
+            return Err(Refusal::failed(text));
+        }
+        if !storage.holds(&content) {
+            let text = format!("storage '{id}' is not configured for content-type '{content}'\n");
+            return Err(Refusal::failed(text));
+        }
+        check_name(&content, &name)?;
+        let name = format!("{content}/{name}");
+        let named = parse_name(storage, &name).map_err(Refusal::Failed)?;
+        let key = state.key_on(&node, &id, &name);
+        Wanted {
+            fetch: fetch_of(call),
+            target: state.file_of(call.world.dir(), &key),
+            shown: shown_path(&id, storage, &named),
+            key,
+            node: node.clone(),
+            checksum: call.params.owned("checksum-algorithm").zip(call.params.owned("checksum")),
+            compression: call.params.owned("compression"),
+        }
+    };
+    // A task's id is part of a list that is split at colons.
+    let id: String = name
+        .chars()
+        .map(|c| if c == ':' || c == '%' { format!("%{:02x}", u32::from(c)) } else { c.to_string() })
+        .collect();
+    let upid = call
+        .world
+        .start_task(&call.caller, &node, "download", &id, |work| async move { fetch_work(&work, &wanted).await });
+    Ok(upid.into())
+}
+
+fn failed(error: &FetchError, url: &str) -> Refusal {
+    Refusal::failed(match error {
+        FetchError::Status { status, reason } => format!("download failed: ERROR {status}: {reason}."),
+        FetchError::Connect { host, reason } if reason == "Name or service not known" => {
+            let host = host.rsplit_once(':').map_or(host.as_str(), |(host, _)| host);
+            format!("download failed: wget: unable to resolve host address ‘{host}’")
+        }
+        FetchError::Connect { reason, .. } => format!("download failed: failed: {reason}."),
+        FetchError::Url(_) => format!("download failed: {url}: Unsupported scheme."),
+        other => format!("download failed: {other}"),
+    })
+}
+
+async fn sum(algorithm: &str, file: &Path) -> Rule<String> {
+    let (algorithm, file) = (algorithm.to_owned(), file.to_owned());
+    blocking(move || checksum(&algorithm, &file)).await
+}
+
+async fn fetch_work(work: &Work, wanted: &Wanted) -> Rule<()> {
+    let world = work.world().clone();
+    if wanted.compression.is_some() {
+        // No file is unpacked here: what is kept is what came.
+        let content = wanted.key.name.split('/').next().unwrap_or_default();
+        if content != "iso" {
+            return Err(Refusal::failed(format!("decompression not supported for {content}")));
+        }
+        return Err(Refusal::failed("no decompression method found"));
+    }
+    let (url, shown) = (&wanted.fetch.url, &wanted.shown);
+    work.log(format!("downloading {url} to {shown}"));
+    if world.state().volumes.contains_key(&wanted.key) {
+        let Some((algorithm, expected)) = &wanted.checksum else {
+            return Err(Refusal::failed(format!("refusing to override existing file '{shown}'")));
+        };
+        work.log("calculating checksum of existing file...");
+        let got = sum(algorithm, &wanted.target).await?;
+        if got.eq_ignore_ascii_case(expected) {
+            world.state().tasks.amend(work.upid(), "OK, got correct file already, no need to download");
+            return Ok(());
+        }
+        let text = format!("checksum mismatch: got '{got}' != expect '{expected}', aborting");
+        return Err(Refusal::failed(text));
+    }
+    let folder = world.dir().join("uploads");
+    let partial = folder.join(format!("download-{}", world.random_uuid()));
+    let result = keep(work, &world, wanted, &partial).await;
+    // It was moved, or it is of no use any more.
+    let _ = std::fs::remove_file(&partial);
+    result?;
+    work.log(format!("download of '{url}' to '{shown}' finished"));
+    Ok(())
+}
+
+async fn keep(work: &Work, world: &World, wanted: &Wanted, partial: &Path) -> Rule<()> {
+    let io = |error: std::io::Error| Refusal::failed(format!("{error}"));
+    if let Some(folder) = partial.parent() {
+        std::fs::create_dir_all(folder).map_err(io)?;
+    }
+    let size = wanted.fetch.get(partial).await.map_err(|error| failed(&error, &wanted.fetch.url))?;
+    if size > world.available(&wanted.node, &wanted.key.storage) {
+        return Err(Refusal::failed("download failed: Cannot write to file (No space left on device)."));
+    }
+    if let Some((algorithm, expected)) = &wanted.checksum {
+        work.log("calculating checksum...");
+        let got = sum(algorithm, partial).await?;
+        if !got.eq_ignore_ascii_case(expected) {
+            return Err(Refusal::failed(format!("checksum mismatch: got '{got}' != expect '{expected}'")));
+        }
+        world.state().tasks.amend(work.upid(), "OK, checksum verified");
+    }
+    if let Some(reason) = check_image(&wanted.key, partial).await? {
+        return Err(Refusal::failed(format!("failed to verify file: {reason}")));
+    }
+    let (from, to) = (partial.to_owned(), wanted.target.clone());
+    blocking(move || {
+        if let Some(parent) = to.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::rename(&from, &to)
+    })
+    .await?;
+    register(world, &wanted.key, size)
+}
+
+/// `GET N/storage/{storage}/import-metadata`: no storage holds whole guests.
+pub(in crate::pve) fn metadata(call: &Call) -> Result {
+    let (node, id) = (call.node(), call.text("storage"));
+    let state = call.world.state();
+    let storage = state.storage_on(id, &node)?;
+    let name = call.text("volume");
+    let name = name.strip_prefix(&format!("{id}:")).unwrap_or(name);
+    let named = parse_name(storage, name).map_err(Refusal::Failed)?;
+    state.check_any(&call.caller, &format!("/storage/{id}"), &["Datastore.AllocateSpace", "Datastore.Audit"])?;
+    if storage.family() != Family::Files {
+        return Err(Refusal::failed("storage does not support the importer API\n"));
+    }
+    let text = match (named.content, named.format.as_str()) {
+        ("import", "ova" | "ovf") => format!("cannot read the description in '{id}:{name}'\n"),
+        ("import", _) => format!("can't import '{id}:{name}': no guest description\n"),
+        _ => format!("volume '{id}:{name}' does not have type 'import'\n"),
+    };
+    Err(Refusal::failed(text))
+}
+
+/// `GET N/storage/{storage}/prunebackups`: what would go, of the backups that there are.
+pub(in crate::pve) fn prunable(call: &Call) -> Result {
+    let (node, id) = (call.node(), call.text("storage"));
+    let state = call.world.state();
+    state.storage_on(id, &node)?;
+    let wanted = call.params.number::<u32>("vmid");
+    let list: Vec<Value> = state
+        .volumes
+        .iter()
+        .filter(|(key, volume)| key.storage == id && volume.content == "backup")
+        .filter(|(_, volume)| wanted.is_none() || volume.vmid == wanted)
+        .map(|(key, volume)| {
+            let mark = if volume.protected { "protected" } else { "keep" };
+            json!({
+                "volid": key.volid(), "ctime": volume.ctime, "mark": mark, "type": "qemu", "vmid": volume.vmid,
+            })
+        })
+        .collect();
+    Ok(list.into())
+}

@@ -1,0 +1,159 @@
+//! Answers: status, reason phrase, envelope.
+//!
+//! Purpose: how what a method says is put into HTTP (Proxmox VE 8.4, PVE/APIServer/Formatter). Must not know: requests.
+//! Start at [`Reply`].
+
+use std::collections::BTreeMap;
+
+use ::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, DATE, EXPIRES, PRAGMA, SERVER};
+use ::http::{HeaderValue, Response, StatusCode};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::ext::ReasonPhrase;
+use serde_json::{Value, json};
+
+use super::call::{Answer, Call};
+use super::table::Handler;
+use crate::world::refusal::Refusal;
+
+/// An answer before it is put into HTTP.
+pub(super) struct Reply {
+    /// Status code.
+    pub status: u16,
+    /// Reason phrase; empty: the usual one.
+    pub reason: String,
+    /// What follows the headers.
+    pub body: Body,
+}
+
+/// What follows the headers of an answer.
+pub(super) enum Body {
+    /// Nothing.
+    Empty,
+    /// Plain text.
+    Text(String),
+    /// An envelope.
+    Json(Value),
+}
+
+impl Reply {
+    /// An answer without a body.
+    pub(super) fn empty(status: u16, reason: &str) -> Self {
+        Self { status, reason: reason.to_owned(), body: Body::Empty }
+    }
+
+    /// An error of the HTTP layer: the text is the reason and the body.
+    pub(super) fn text(status: u16, text: &str) -> Self {
+        let reason = text.lines().next().unwrap_or_default().to_owned();
+        Self { status, reason, body: Body::Text(text.to_owned()) }
+    }
+
+    /// A refused request.
+    pub(super) fn error(status: u16, message: &str, errors: Option<BTreeMap<String, String>>) -> Self {
+        let reason = message.lines().next().unwrap_or_default().to_owned();
+        let message = if message.ends_with('\n') { message.to_owned() } else { format!("{message}\n") };
+        let mut body = json!({"data": null, "message": message});
+        if let Some(errors) = errors {
+            body["errors"] = json!(errors);
+        }
+        Self { status, reason, body: Body::Json(body) }
+    }
+
+    /// There is no such method: the one message without a line end.
+    pub(super) fn not_implemented(verb: &str, path: &str) -> Self {
+        let reason = format!("Method '{verb} {path}' not implemented");
+        Self { status: 501, body: Body::Json(json!({"data": null, "message": reason})), reason }
+    }
+
+    /// What the world refused.
+    pub(super) fn refusal(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::Failed(text) => Self::error(500, text, None),
+            Refusal::Params(errors) => Self::error(400, "Parameter verification failed.", Some(errors.clone())),
+            Refusal::Forbidden(_) => Self::error(403, &refusal.to_string(), None),
+        }
+    }
+}
+
+/// Runs a method and wraps what it says.
+pub(super) async fn run(handler: Handler, call: Call) -> Reply {
+    let result = match handler {
+        Handler::Now(handler) | Handler::Upload(handler) => handler(&call),
+        Handler::Later(handler) => handler(call).await,
+        Handler::Absent => Err(Refusal::failed("this is not played\n")),
+    };
+    match result {
+        Ok(Answer { plain: Some(text), .. }) => Reply { status: 200, reason: String::new(), body: Body::Text(text) },
+        Ok(Answer { data, total, .. }) => {
+            let mut body = json!({"data": data});
+            if let Some(total) = total.filter(|total| *total > 0) {
+                body["total"] = json!(total);
+            }
+            Reply { status: 200, reason: String::new(), body: Body::Json(body) }
+        }
+        // A wrong password is the one 401 that comes from a handler.
+        Err(Refusal::Failed(text)) if text == super::handlers::WRONG_PASSWORD => {
+            let body = json!({"data": null, "message": format!("{text}\n")});
+            Reply { status: 401, reason: text, body: Body::Json(body) }
+        }
+        Err(refusal) => Reply::refusal(&refusal),
+    }
+}
+
+/// How an answer is wrapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// As it is.
+    Json,
+    /// With the status in the body.
+    Extjs,
+}
+
+/// The other formatter: always 200, the status is in the body.
+pub(super) fn extjs(reply: Reply) -> Reply {
+    let Reply { status, body, .. } = reply;
+    match body {
+        Body::Json(mut body) => {
+            body["success"] = json!(u8::from(status == 200));
+            if status != 200 {
+                // The original has it as a text where parameters are wrong.
+                body["status"] = if status == 400 { json!("400") } else { json!(status) };
+            }
+            Reply { status: 200, reason: String::new(), body: Body::Json(body) }
+        }
+        body => Reply { status, reason: reply.reason, body },
+    }
+}
+
+/// The answer as HTTP.
+pub(super) fn respond(reply: Reply) -> Response<Full<Bytes>> {
+    let Reply { status, reason, body } = reply;
+    let (kind, bytes) = match body {
+        Body::Empty => (None, Bytes::new()),
+        Body::Text(text) => (Some("text/plain"), Bytes::from(text)),
+        Body::Json(value) => (Some("application/json;charset=UTF-8"), Bytes::from(value.to_string())),
+    };
+    let mut response = Response::new(Full::new(bytes));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let now = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    let headers = response.headers_mut();
+    if let Some(kind) = kind {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    headers.insert(SERVER, HeaderValue::from_static("pve-api-daemon/3.0"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=0"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    if let Ok(now) = HeaderValue::from_str(&now) {
+        headers.insert(DATE, now.clone());
+        headers.insert(EXPIRES, now);
+    }
+    if status >= 400 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if !reason.is_empty()
+        && let Ok(reason) = ReasonPhrase::try_from(reason.into_bytes())
+    {
+        response.extensions_mut().insert(reason);
+    }
+    response
+}

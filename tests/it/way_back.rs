@@ -1,0 +1,193 @@
+//! The way back from a rebuild that deleted the old cluster: wherever it died, or although it ended well, `rollback` ends
+//! with the old versions, the old data and the old profile.
+
+use std::fs;
+use std::process::Output;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use mock_pve::world::deed::Origin;
+use recast::k8s::{Client, apply::Applier, manifest};
+use recast::talos::client::Machine;
+
+use crate::kill::{Recast, told};
+use crate::site::{Cluster, Double, End, Folder};
+
+/// How much faster than life the doubles are.
+const TIME_SCALE: f64 = 100.0;
+
+/// How many moments of a rebuild are tried, unless `RECAST_TEST_ALL_CUTS` is set.
+const SAMPLE: usize = 4;
+
+/// The Kubernetes API of the cluster that is there now.
+async fn api(folder: &Folder, double: &Double) -> Client {
+    let session = folder.session(double.site());
+    let now = jiff::Timestamp::now();
+    let access = recast::cli::carry_out::access(&session.secrets(now).unwrap(), now).unwrap();
+    let address = match folder.cluster() {
+        Cluster::Lab => "10.20.0.11",
+        Cluster::Single | Cluster::SingleOverSsh => "192.168.178.41",
+    };
+    let machine = Machine::new(&session.connector, address, &access, Duration::from_secs(10)).unwrap();
+    // The double answers before its machines do.
+    let since = Instant::now();
+    loop {
+        match machine.kubeconfig().await {
+            Ok(kubeconfig) => return Client::new(&session.connector, &kubeconfig).unwrap(),
+            Err(error) => assert!(since.elapsed() < Duration::from_secs(20), "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn write(client: &Client, name: &str) {
+    let text =
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: default}}\ndata: {{a: b}}\n");
+    let map = manifest::parse(&text).unwrap().remove(0);
+    let since = Instant::now();
+    while let Err(error) = Applier::new(client).apply(&map).await {
+        assert!(since.elapsed() < Duration::from_secs(20), "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn exists(client: &Client, name: &str) -> bool {
+    client.exists(&format!("/api/v1/namespaces/default/configmaps/{name}")).await.unwrap()
+}
+
+fn run(folder: &Folder, double: &Double, args: &[&str]) -> Output {
+    folder.recast(double.site(), args).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What the way back must leave: the old machines' names and numbers with the old versions, and the old profile.
+async fn assert_as_before(folder: &Folder, double: &Double, profile: &str, story: &str) {
+    let end = End::of(folder, double.site()).await;
+    let versions: Vec<&str> = end.versions.iter().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    let (kubernetes, talos) = versions.split_last().unwrap();
+    assert!(talos.iter().all(|version| *version == "1.12.4") && *kubernetes == "1.34.1", "{end:?}\n{story}");
+    let expected = End::rebuilt(folder.cluster());
+    let running = |end: &End| -> Vec<String> { end.vms.iter().filter(|vm| vm.ends_with("running")).cloned().collect() };
+    assert_eq!(running(&end), running(&expected), "{story}");
+    assert!(!end.vms.iter().any(|vm| vm.ends_with("stopped")), "{end:?}\n{story}");
+    assert_eq!((&end.members, &end.uploads), (&expected.members, &expected.uploads), "{story}");
+    assert_eq!(end.differing_secrets, Vec::<String>::new());
+    assert_eq!(fs::read_to_string(folder.profile()).unwrap(), profile, "{story}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuild_that_disappointed_is_taken_back_with_data_and_profile() {
+    let folder = Folder::of(Cluster::Lab);
+    let double = Double::program(&folder, TIME_SCALE);
+    let profile = fs::read_to_string(folder.profile()).unwrap();
+    write(&api(&folder, &double).await, "from-before").await;
+    let rebuilt = run(&folder, &double, &Cluster::Lab.rebuild());
+    assert_eq!(rebuilt.status.code(), Some(0), "{}", text(&rebuilt));
+    write(&api(&folder, &double).await, "from-after").await;
+
+    // It shows what it would destroy and what would be lost, and does nothing unasked.
+    let deeds = double.deeds().len();
+    let shown = run(&folder, &double, &["rollback", "--dry-run"]);
+    assert_eq!(shown.status.code(), Some(2), "{}", text(&shown));
+    let plan = String::from_utf8_lossy(&shown.stdout).into_owned();
+    for words in ["rollback of cluster lab", "to Talos 1.12.4, Kubernetes 1.34.1", "DESTROYED"] {
+        assert!(plan.contains(words), "{words}: {plan}");
+    }
+    let refused = run(&folder, &double, &["rollback"]);
+    assert_eq!(refused.status.code(), Some(4), "{}", text(&refused));
+    assert!(text(&refused).contains("--confirm lab") && text(&refused).contains("is lost"), "{}", text(&refused));
+    assert_eq!(double.deeds().len(), deeds);
+
+    let back = run(&folder, &double, &["rollback", "--confirm", "lab"]);
+    assert_eq!(back.status.code(), Some(0), "{}", text(&back));
+    assert_as_before(&folder, &double, &profile, &text(&back)).await;
+    let client = api(&folder, &double).await;
+    assert!(exists(&client, "from-before").await && !exists(&client, "from-after").await);
+    // What ran in between can be had back: a snapshot of it was saved.
+    let saved = fs::read_dir(folder.path("cluster/lab")).unwrap().flatten();
+    assert!(saved.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("etcd-manual-")));
+    // The rebuild can't be gone on with any more, and a way back leads back from nothing.
+    assert_eq!(run(&folder, &double, &["resume"]).status.code(), Some(3));
+    let again = run(&folder, &double, &["rollback", "--confirm", "lab"]);
+    assert_eq!(again.status.code(), Some(4), "{}", text(&again));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuild_that_kept_nothing_can_not_be_taken_back() {
+    let folder = Folder::new();
+    let double = Double::program(&folder, TIME_SCALE);
+    let rebuilt = run(&folder, &double, &[&Cluster::Single.rebuild()[..], &["--fresh"]].concat());
+    assert_eq!(rebuilt.status.code(), Some(0), "{}", text(&rebuilt));
+    let deeds = double.deeds().len();
+    let refused = run(&folder, &double, &["rollback", "--confirm", "single"]);
+    assert_eq!(refused.status.code(), Some(4));
+    assert!(text(&refused).contains("kept nothing of the cluster"), "{}", text(&refused));
+    assert_eq!(double.deeds().len(), deeds);
+}
+
+/// The rebuild is killed that many events after it began to delete; then it is taken back.
+async fn killed_and_taken_back(after: u64) -> bool {
+    let folder = Folder::new();
+    let double = Double::program(&folder, TIME_SCALE);
+    let profile = fs::read_to_string(folder.profile()).unwrap();
+    write(&api(&folder, &double).await, "from-before").await;
+    let mut recast = Recast::start(folder.recast(double.site(), &Cluster::Single.rebuild()), &folder);
+    let mut deletes = false;
+    while let Some(event) = recast.wait_for(0) {
+        deletes = event.contains("retire/") && event.contains("/delete");
+        if deletes {
+            break;
+        }
+    }
+    assert!(deletes, "{}", told(&folder));
+    let moment = if after == 0 { Some(String::new()) } else { recast.wait_for(after - 1) };
+    let Some(moment) = moment else {
+        recast.end();
+        return false;
+    };
+    recast.kill();
+    recast.end();
+    let back = run(&folder, &double, &["rollback", "--confirm", "single"]);
+    let story = format!("killed {after} events after the first delete began, at {moment}\n{}", text(&back));
+    assert_eq!(back.status.code(), Some(0), "{story}");
+    assert_as_before(&folder, &double, &profile, &story).await;
+    assert!(exists(&api(&folder, &double).await, "from-before").await, "{story}");
+    // Nothing but the cluster's own machine and what the runs made was destroyed.
+    let seeded = double.deeds().into_iter().filter(|deed| deed.what == "destroy" && deed.origin == Origin::Seeded);
+    let seeded: Vec<Option<u32>> = seeded.map(|deed| deed.vmid).collect();
+    // Before the first delete was asked for, what was shut down is only started again.
+    assert!(seeded.is_empty() || seeded == [Some(crate::site::VM)], "{seeded:?}\n{story}");
+    assert_eq!(run(&folder, &double, &["resume"]).status.code(), Some(3), "{story}");
+    true
+}
+
+#[test]
+fn wherever_a_rebuild_dies_after_its_first_delete_it_is_taken_back() {
+    crate::site::secrets();
+    // As many events as a run has from there on.
+    let last = 44;
+    let all = std::env::var_os("RECAST_TEST_ALL_CUTS").is_some();
+    let step = if all { 1 } else { last / SAMPLE };
+    let moments: Mutex<Vec<u64>> = Mutex::new((0..last).step_by(step).map(|moment| moment as u64).collect());
+    let failed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let Some(moment) = moments.lock().unwrap().pop() else { return };
+                    let done = std::panic::catch_unwind(|| {
+                        tokio::runtime::Runtime::new().unwrap().block_on(killed_and_taken_back(moment))
+                    });
+                    if done.is_err() {
+                        failed.lock().unwrap().push(moment);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "killed after that many events: {failed:?}");
+}
