@@ -9,13 +9,25 @@ pub mod image;
 pub mod removed;
 pub mod seen;
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 pub use gates::{drain_gates, gates};
 pub use seen::{Blocker, SeenKubernetes, SeenMachine};
 
-pub use super::upgrade::Member as LiveMachine;
-use crate::types::Version;
+use crate::types::{MachineName, Role, Version};
+
+/// A machine of the cluster as it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveMachine {
+    /// Its name.
+    pub name: MachineName,
+    /// What it is in the cluster.
+    pub role: Role,
+    /// Where its Talos API answers.
+    pub address: IpAddr,
+}
 
 /// A part of Kubernetes that Talos runs by an image in the machine's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -12,11 +12,8 @@ use crate::plan::observed::Severity;
 use crate::steps::World;
 use crate::steps::classify::{by_talos, refused, wrong};
 use crate::talos::client::TalosError;
-use crate::talos::client::upgrade::Containers;
+use crate::talos::client::kubernetes::Images;
 use crate::types::Version;
-
-/// A large image over a slow line; the older call says nothing until it is there.
-const PULL_WITHIN: Duration = Duration::from_mins(15);
 
 impl World {
     /// The same gates that the plan passed, on what runs now: other machines, other flags, another version stop the hop.
@@ -61,15 +58,15 @@ impl World {
         images: &[NodeImage],
         cx: &StepCx<'_>,
     ) -> Result<Output, StepError> {
-        let talos = self.machine("pull images", machine.address)?.waiting(PULL_WITHIN);
+        let talos = self.machine("pull images", machine.address)?;
         for image in images {
             let doing = format!("pull {} onto {}", image.reference, machine.name);
             cx.waiting(&format!("{} to be pulled", image.reference), None);
             let into = match image.store {
-                ImageStore::Pods => Containers::Cri,
-                ImageStore::System => Containers::System,
+                ImageStore::Pods => Images::Pods,
+                ImageStore::System => Images::System,
             };
-            match talos.pull_image(into, &image.reference, |done, total| cx.bytes("pull", done, Some(total), 0)).await {
+            match talos.pull_image(&image.reference, into).await {
                 Ok(()) => {}
                 Err(TalosError::Unimplemented { .. }) => {
                     cx.notice(format!("{} can't pull images beforehand: they are pulled when needed.", machine.name));

@@ -3,6 +3,7 @@
 //! Must not know: which version is wanted, other machines, the Kubernetes API.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -11,8 +12,12 @@ use serde_json::Value;
 use super::TalosError;
 use super::cosi::Kind;
 use super::machine::Machine;
-use crate::talos::proto::machine::ApplyConfigurationRequest;
+use crate::talos::proto::common::ContainerdNamespace;
 use crate::talos::proto::machine::apply_configuration_request::Mode;
+use crate::talos::proto::machine::{ApplyConfigurationRequest, ImagePullRequest};
+
+/// A large image over a slow line; nothing is heard until it is there.
+const PULL_WITHIN: Duration = Duration::from_mins(15);
 
 /// A static pod as the machine renders it for its kubelet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +38,15 @@ pub struct KubeletSpec {
     pub image: String,
     /// Its flags.
     pub args: Vec<String>,
+}
+
+/// Which of a machine's image stores is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Images {
+    /// Those of pods.
+    Pods,
+    /// Those of the machine's own services, the kubelet's among them.
+    System,
 }
 
 #[derive(Deserialize)]
@@ -118,6 +132,18 @@ impl Machine {
         };
         let answer = self.link.answer(call, self.link.machine().apply_configuration(request)).await?;
         Ok(self.link.only(call, answer.messages)?.warnings)
+    }
+
+    /// Pulls an image; one that is there already is not pulled again.
+    pub async fn pull_image(&self, reference: &str, into: Images) -> Result<(), TalosError> {
+        let namespace = match into {
+            Images::Pods => ContainerdNamespace::NsCri,
+            Images::System => ContainerdNamespace::NsSystem,
+        };
+        let request = ImagePullRequest { namespace: namespace.into(), reference: reference.to_owned() };
+        let link = self.link.waiting(PULL_WITHIN);
+        link.answer("ImagePull", link.machine().image_pull(request)).await?;
+        Ok(())
     }
 }
 
