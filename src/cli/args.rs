@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::plan::upgrade::Parallel;
 use crate::plan::wanted::DoomedDisk;
 use crate::types::{RunId, SchematicId, VersionWish};
 
@@ -95,6 +96,8 @@ pub enum Color {
 pub enum Verb {
     /// Rebuild the cluster from a fresh template, with all its data: backup, freeze, retire, provision, restore, verify
     Rebuild(Rebuild),
+    /// Upgrade the running cluster in place: every hop of Talos and Kubernetes that is needed, one control plane at a time
+    Upgrade(Upgrade),
     /// Create the cluster where there is none, new or from a snapshot of one that vanished
     Create(Create),
     /// Save the cluster's data, then delete its VMs
@@ -103,8 +106,9 @@ pub enum Verb {
     Apply(Apply),
     /// Go on with a run that stopped
     Resume(Resume),
-    /// Go back to what was before a run: start the old cluster again or, once it was deleted, make it anew as it was
-    Rollback(Resume),
+    /// Go back to what was before a run: start the old cluster again or, once it was deleted, make it anew as it was; or bring
+    /// machines back to the Talos that they ran before
+    Rollback(Rollback),
     /// Look whether a rebuild could be done; changes nothing
     Check(Wishes),
     /// Take, prove, list and prune snapshots of etcd
@@ -189,6 +193,87 @@ pub struct Rebuild {
     pub plan_out: Option<PathBuf>,
 }
 
+/// `recast upgrade`.
+#[derive(Debug, Args)]
+pub struct Upgrade {
+    /// Talos version: 1.13.9, 1.13 or latest [default: the profile's, or what runs if that is newer]
+    #[arg(long, value_name = "VERSION", env = "RECAST_TO")]
+    pub to: Option<VersionWish>,
+    /// Kubernetes version: 1.35.0, 1.35 or latest [default: the profile's, or what runs if that is newer]
+    #[arg(long, value_name = "VERSION", env = "RECAST_KUBERNETES")]
+    pub kubernetes: Option<VersionWish>,
+    /// Upgrade Talos alone, or Kubernetes alone
+    #[arg(long, value_name = "WHAT", env = "RECAST_ONLY")]
+    pub only: Option<OnlyWhat>,
+    /// Image Factory schematic [default: the profile's, else what each machine is made from]
+    #[arg(long, value_name = "ID", env = "RECAST_SCHEMATIC", conflicts_with = "extensions", value_parser = schematic_id)]
+    pub schematic: Option<SchematicId>,
+    /// Official extensions instead of a schematic
+    #[arg(
+        long,
+        value_name = "A,B",
+        value_delimiter = ',',
+        env = "RECAST_EXTENSIONS",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub extensions: Option<Vec<String>>,
+    /// Write Talos early in the next boot, when nothing holds the disk; each machine reboots twice
+    #[arg(long, env = "RECAST_STAGE")]
+    pub stage: bool,
+    /// How machines reboot: by kexec where possible, or through the firmware
+    #[arg(long, value_name = "MODE", default_value = "default", env = "RECAST_REBOOT_MODE")]
+    pub reboot_mode: RebootHow,
+    /// Upgrade the Talos of these machines only
+    #[arg(long, value_name = "A,B", value_delimiter = ',', env = "RECAST_NODES", value_parser = NonEmptyStringValueParser::new())]
+    pub nodes: Option<Vec<String>>,
+    /// How many workers may be down at once: a number or a percentage [default: 1]
+    #[arg(long, value_name = "N|P%", env = "RECAST_MAX_PARALLEL")]
+    pub max_parallel: Option<Parallel>,
+    /// Refuse where a minor version between would have to be gone through
+    #[arg(long, env = "RECAST_NO_HOPS")]
+    pub no_hops: bool,
+    /// What releases take that this recast doesn't know yet, over its own table
+    #[arg(long, value_name = "FILE", env = "RECAST_COMPATIBILITY")]
+    pub compatibility: Option<PathBuf>,
+    /// Keep the kernel's log of each machine while it goes down and comes up, in the run's folder
+    #[arg(long, env = "RECAST_DEBUG")]
+    pub debug: bool,
+    /// Print every hop with its reason, and the plan, and stop: exit 2 if it would change anything
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl Upgrade {
+    /// Versions and schematic.
+    pub fn wishes(&self) -> Wishes {
+        Wishes {
+            to: self.to.clone(),
+            kubernetes: self.kubernetes.clone(),
+            schematic: self.schematic.clone(),
+            extensions: self.extensions.clone(),
+            destroy_disks: Vec::new(),
+        }
+    }
+}
+
+/// What alone is upgraded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnlyWhat {
+    /// Talos.
+    Os,
+    /// Kubernetes.
+    Kubernetes,
+}
+
+/// How machines reboot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RebootHow {
+    /// By kexec where possible.
+    Default,
+    /// Through the firmware.
+    Powercycle,
+}
+
 /// `recast create`.
 #[derive(Debug, Args)]
 pub struct Create {
@@ -239,6 +324,19 @@ pub struct Resume {
     /// The run [default: the newest unfinished one of this cluster]
     pub run: Option<RunId>,
     /// Print what is left and stop
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `recast rollback`.
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// The run [default: the newest unfinished one of this cluster]
+    pub run: Option<RunId>,
+    /// Bring these machines back to the Talos that they ran before, whatever run brought them where they are
+    #[arg(long, value_name = "A,B", value_delimiter = ',', conflicts_with = "run", env = "RECAST_NODES", value_parser = NonEmptyStringValueParser::new())]
+    pub nodes: Option<Vec<String>>,
+    /// Print what would be done and stop
     #[arg(long)]
     pub dry_run: bool,
 }

@@ -8,7 +8,11 @@ use crate::plan::Plan;
 
 /// Passes only when the cluster's name was given with `--confirm`, or is typed on the terminal.
 pub fn confirm(plan: &Plan, global: &Global, surroundings: &Surroundings) -> Result<(), Stop> {
-    let deed = if plan.destroys.is_empty() { "creates VMs" } else { "destroys VMs" };
+    let deed = match plan.verb {
+        verb if verb.reboots() => "reboots machines",
+        _ if plan.destroys.is_empty() => "creates VMs",
+        _ => "destroys VMs",
+    };
     confirm_deed(deed, &plan.cluster, global, surroundings)
 }
 

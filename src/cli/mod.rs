@@ -29,6 +29,7 @@ pub mod status;
 pub mod stop;
 pub mod teardown;
 pub mod template;
+pub mod upgrade;
 pub mod way_back;
 
 use std::ffi::OsString;
@@ -156,6 +157,7 @@ pub async fn dispatch(cli: Cli, surroundings: &Surroundings) -> Answer {
         global.profile.as_deref().and_then(|path| path.file_stem()).map(|stem| stem.to_string_lossy().into_owned());
     let done = match verb {
         Verb::Rebuild(asked) => Box::pin(rebuild::rebuild(&global, &asked, surroundings)).await,
+        Verb::Upgrade(asked) => Box::pin(upgrade::upgrade(&global, &asked, surroundings)).await,
         Verb::Create(asked) => Box::pin(create::create(&global, &asked, surroundings)).await,
         Verb::Teardown(asked) => Box::pin(teardown::teardown(&global, &asked, surroundings)).await,
         Verb::Apply(asked) => Box::pin(rebuild::apply(&global, &asked, surroundings)).await,
@@ -232,6 +234,7 @@ impl Verb {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Rebuild(_) => "rebuild",
+            Self::Upgrade(_) => "upgrade",
             Self::Create(_) => "create",
             Self::Teardown(_) => "teardown",
             Self::Apply(_) => "apply",

@@ -94,7 +94,7 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId, now: jiff::Ti
     seen.missing_rights =
         observe::rights::missing(&session.pve, &ask, &seen).await.map_err(|error| unreachable(&error))?;
     let release = match order.verb {
-        Verb::Teardown => Some(Release::nothing(talos)),
+        Verb::Teardown | Verb::Upgrade | Verb::GoBack => Some(Release::nothing(talos)),
         Verb::Rebuild | Verb::Create | Verb::TemplateBuild | Verb::Rollback => {
             release(session, talos, &order.wishes, &mut seen, &mut found).await?
         }
@@ -149,6 +149,11 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId, now: jiff::Ti
 fn planned(wanted: &Wanted, seen: &Observed) -> Result<Plan, Stop> {
     let plan =
         make::make(wanted, seen).map_err(|error| Stop::because(ExitCode::Refused, "no plan can be made", &error))?;
+    planned_is_sane(plan)
+}
+
+/// A plan that breaks a rule is never shown, let alone carried out.
+pub(super) fn planned_is_sane(plan: Plan) -> Result<Plan, Stop> {
     let notes = lint::lint(&plan);
     if notes.is_empty() {
         return Ok(plan);
@@ -191,7 +196,7 @@ async fn data_of(session: &Session, data: &DataWish) -> Result<(Data, Source), S
 }
 
 /// Where snapshots go. Paths are made absolute: a plan may be carried out from elsewhere.
-fn keep(session: &Session) -> Keep {
+pub(super) fn keep(session: &Session) -> Keep {
     let (profile, folder) = (&session.profile.value, session.folder());
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
     let copies = profile.backup.copies.iter().enumerate().map(|(number, copy)| match copy.clone() {
@@ -253,7 +258,7 @@ fn written_by(session: &Session, file: &Path) -> Option<Version> {
 }
 
 /// The cluster's VMs on nodes that are down, by tags, else by number.
-fn out_of_reach(session: &Session, guests: &[Guest], seen: &Observed) -> Vec<(VmId, String, NodeName)> {
+pub(super) fn out_of_reach(session: &Session, guests: &[Guest], seen: &Observed) -> Vec<(VmId, String, NodeName)> {
     let tags = &session.profile.value.tags;
     let down = |node: &NodeName| seen.nodes.iter().any(|other| other.name == *node && !other.online);
     let ours = guests.iter().filter(|guest| {
@@ -290,7 +295,7 @@ pub async fn any_member(session: &Session) -> Result<bool, Stop> {
 }
 
 /// The profile's VMs with names, numbers and nodes spelled out.
-fn rows(session: &Session, guests: &[Guest]) -> Result<Vec<WantedVm>, Stop> {
+pub(super) fn rows(session: &Session, guests: &[Guest]) -> Result<Vec<WantedVm>, Stop> {
     let profile = &session.profile.value;
     let member = |guest: &&Guest| {
         guest.kind == GuestKind::Qemu
@@ -309,7 +314,7 @@ fn rows(session: &Session, guests: &[Guest]) -> Result<Vec<WantedVm>, Stop> {
     Ok(expand(profile, &session.site, &taken)?)
 }
 
-fn ask(session: &Session, rows: &[WantedVm]) -> Ask {
+pub(super) fn ask(session: &Session, rows: &[WantedVm]) -> Ask {
     let profile = &session.profile.value;
     let ranges = &session.site.vmid_ranges;
     let mut nodes: Vec<NodeName> = rows.iter().map(|vm| vm.node.clone()).collect();
@@ -334,17 +339,17 @@ fn ask(session: &Session, rows: &[WantedVm]) -> Ask {
 }
 
 /// What each VM takes over.
-fn inheritance(rows: &[WantedVm]) -> BTreeMap<String, BTreeSet<Inherit>> {
+pub(super) fn inheritance(rows: &[WantedVm]) -> BTreeMap<String, BTreeSet<Inherit>> {
     rows.iter().map(|vm| (vm.name.to_string(), vm.inherit.clone())).collect()
 }
 
-fn endpoint(session: &Session) -> Result<String, Stop> {
+pub(super) fn endpoint(session: &Session) -> Result<String, Stop> {
     let endpoint = session.profile.value.network.api_endpoint.as_ref();
     let endpoint = endpoint.ok_or_else(|| Stop::new(ExitCode::Invalid, "the profile has no network.api_endpoint"))?;
     Ok(endpoint.url())
 }
 
-fn planned_vms(rows: &[WantedVm]) -> Vec<PlannedVm> {
+pub(super) fn planned_vms(rows: &[WantedVm]) -> Vec<PlannedVm> {
     let planned = rows.iter().map(|vm| PlannedVm {
         name: vm.name.to_string(),
         role: vm.role,
@@ -440,7 +445,7 @@ async fn release(
 }
 
 /// The factory of a group that names another one than the cluster's.
-fn own_server(session: &Session, talos: &Talos, own: &profile::Factory) -> Result<Option<image::Factory>, Stop> {
+pub(super) fn own_server(session: &Session, talos: &Talos, own: &profile::Factory) -> Result<Option<image::Factory>, Stop> {
     let Some(url) = own.url.as_ref().filter(|_| own.url != talos.factory.url) else { return Ok(None) };
     let made = image::Factory::new(session.http.clone(), url, session.site.factory.registry.as_deref());
     made.map(Some)
@@ -518,18 +523,18 @@ async fn pulled(session: &Session, factory: &image::Factory, build: &Build, seen
     Ok(())
 }
 
-fn arch(own: &profile::Factory) -> Arch {
+pub(super) fn arch(own: &profile::Factory) -> Arch {
     match own.arch {
         profile::Arch::Amd64 => Arch::Amd64,
         profile::Arch::Arm64 => Arch::Arm64,
     }
 }
 
-fn boot(own: &profile::Factory) -> Boot {
+pub(super) fn boot(own: &profile::Factory) -> Boot {
     if own.secureboot { Boot::Secure } else { Boot::Plain }
 }
 
-fn no_image(what: &str, build: &Build, error: &FactoryError) -> Finding {
+pub(super) fn no_image(what: &str, build: &Build, error: &FactoryError) -> Finding {
     Finding::refusal(
         format!("the factory has no {what} for Talos {} and schematic {}", build.version, build.schematic),
         "check the version and the schematic; `recast schematic` computes an ID",
@@ -546,7 +551,7 @@ fn kubernetes(wish: &VersionWish) -> Result<Version, Stop> {
     }
 }
 
-async fn schematic(
+pub(super) async fn schematic(
     factory: &image::Factory,
     own: &profile::Factory,
     wishes: &Wishes,
@@ -702,6 +707,7 @@ fn wanted(
             health: profile.timeouts.health.as_secs(),
             task: profile.timeouts.task.as_secs(),
             steady: profile.steady.as_secs(),
+            drain: profile.timeouts.drain.as_secs(),
         },
         max_destroy: profile.guards.max_destroy,
         destroy_disks: BTreeSet::new(),

@@ -1,22 +1,31 @@
 //! `recast rollback`: back to what was before a run. What it did to the old cluster is undone, as long as nothing was
 //! deleted; after that the cluster of before is made anew, which is `way_back.rs`' affair.
 
-use super::args::{Global, Resume};
+use super::args::{Global, Resume, Rollback};
 use super::carry_out::{Begin, carry_out};
 use super::rebuild::{belongs, parse, pending};
 use super::resume::{replaced_the_cluster, unfinished};
 use super::session::Session;
 use super::stop::Stop;
+use super::upgrade::back::{self, Then};
 use super::way_back::way_back;
 use super::{Answer, Surroundings};
 use crate::exit::ExitCode;
 use crate::journal::{JournalError, RunDir, RunState, RunStatus, StateDir, StepState};
-use crate::plan::{Plan, Undo};
+use crate::plan::{Plan, Undo, Verb};
 use crate::report::document::Ending;
 
 /// `recast rollback`.
-pub async fn rollback(global: &Global, asked: &Resume, surroundings: &Surroundings) -> Result<Answer, Stop> {
+pub async fn rollback(global: &Global, asked: &Rollback, surroundings: &Surroundings) -> Result<Answer, Stop> {
+    let then = if asked.dry_run { Then::Show } else { Then::Do };
+    if let Some(nodes) = &asked.nodes {
+        return Box::pin(back::nodes(global, nodes, then, surroundings)).await;
+    }
     let session = Session::open(&surroundings.place, global)?;
+    if let Some((dir, plan)) = upgrade_of(&session, asked)? {
+        return Box::pin(back::run(&session, &dir, &plan, then, surroundings)).await;
+    }
+    let asked = &Resume { run: asked.run.clone(), dry_run: asked.dry_run };
     let dir = run(&session, asked)?;
     let unreadable =
         |error: &JournalError| Stop::because(ExitCode::Failed, format!("run {} can't be read", dir.id()), error);
@@ -43,6 +52,23 @@ pub async fn rollback(global: &Global, asked: &Resume, surroundings: &Surroundin
     }
     "rollback".clone_into(&mut answer.document.verb);
     Ok(answer)
+}
+
+/// The run that is meant, where it is an upgrade's: one that is done can be taken back, too.
+fn upgrade_of(session: &Session, asked: &Rollback) -> Result<Option<(RunDir, Plan)>, Stop> {
+    let state = StateDir::new(&session.state_root(), &session.profile.value.name);
+    let unreadable = |error: &JournalError| Stop::because(ExitCode::Failed, "the runs can't be read", error);
+    let dir = match &asked.run {
+        Some(id) => Some(state.run(id)).filter(|dir| dir.path().exists()),
+        None => state.newest_unfinished(replaced_the_cluster).map_err(|error| unreadable(&error))?,
+    };
+    let Some(dir) = dir else { return Ok(None) };
+    let Ok(bytes) = dir.plan_bytes() else { return Ok(None) };
+    let plan = serde_json::from_slice::<Plan>(&bytes).ok().filter(|plan| plan.verb == Verb::Upgrade);
+    if let Some(plan) = &plan {
+        belongs(plan, session)?;
+    }
+    Ok(plan.map(|plan| (dir, plan)))
 }
 
 /// The run to go back from: the one that was named, else the newest unfinished one, else the one that made the cluster.

@@ -9,6 +9,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::bootstrap::Entry;
 use super::client::{Call, Client, K8sError, PATIENCE};
 use super::manifest::Manifest;
 use super::objects::escaped;
@@ -17,8 +18,27 @@ use super::objects::escaped;
 const MANAGER: &str = "recast";
 
 /// Kubernetes' media types of patches.
+const JSON: &str = "application/json";
 const APPLY: &str = "application/apply-patch+yaml";
-const MERGE: &str = "application/merge-patch+json";
+pub(super) const MERGE: &str = "application/merge-patch+json";
+
+/// Whether a write is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// It is.
+    Real,
+    /// The server only says what would become of the object.
+    Dry,
+}
+
+impl Mode {
+    fn query(self, joint: char) -> String {
+        match self {
+            Self::Real => String::new(),
+            Self::Dry => format!("{joint}dryRun=All"),
+        }
+    }
+}
 
 /// Where objects of a kind are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,13 +65,19 @@ struct Listed {
 #[derive(Debug)]
 pub struct Applier<'a> {
     client: &'a Client,
+    manager: &'static str,
     known: BTreeMap<(String, String), Resource>,
 }
 
 impl<'a> Applier<'a> {
     /// Nothing is asked yet.
     pub fn new(client: &'a Client) -> Self {
-        Self { client, known: BTreeMap::new() }
+        Self::of(client, MANAGER)
+    }
+
+    /// As another field manager.
+    pub(super) fn of(client: &'a Client, manager: &'static str) -> Self {
+        Self { client, manager, known: BTreeMap::new() }
     }
 
     /// Makes the object be as the manifest says. A kind that the server doesn't know (yet: its definition may have just
@@ -61,7 +87,7 @@ impl<'a> Applier<'a> {
         let all = collection(manifest, &resource);
         let one = format!("{all}/{}", escaped(&manifest.name));
         let content = manifest.object.to_string().into_bytes();
-        let patch = format!("{one}?fieldManager={MANAGER}&force=true");
+        let patch = format!("{one}?fieldManager={}&force=true", self.manager);
         match self.send(Method::PATCH, &patch, APPLY, content.clone()).await {
             // A server that knows apply makes what isn't there; this one doesn't, or what it would be made in isn't there.
             Err(K8sError::Status { status: 404 | 405 | 415, .. }) => {}
@@ -71,6 +97,108 @@ impl<'a> Applier<'a> {
             Err(K8sError::Status { status: 409, .. }) => self.send(Method::PATCH, &one, MERGE, content).await,
             other => other,
         }
+    }
+
+    /// The object with the namespace that it really has: `default` where its kind wants one and it names none, none where
+    /// its kind has none. As Talos' own controller does with manifests of users.
+    pub(super) async fn placed(&mut self, manifest: &Manifest) -> Result<Manifest, K8sError> {
+        let resource = self.resource(manifest).await?;
+        let mut placed = manifest.clone();
+        placed.namespace =
+            resource.namespaced.then(|| manifest.namespace.clone().unwrap_or_else(|| "default".to_owned()));
+        if let Some(metadata) = placed.object.get_mut("metadata").and_then(Value::as_object_mut) {
+            match &placed.namespace {
+                Some(namespace) => metadata.insert("namespace".to_owned(), Value::String(namespace.clone())),
+                None => metadata.remove("namespace"),
+            };
+        }
+        Ok(placed)
+    }
+
+    /// The object as it is; none when it isn't there. An unknown kind is [`K8sError::is_not_found`].
+    pub(super) async fn get(&mut self, manifest: &Manifest) -> Result<Option<Value>, K8sError> {
+        let resource = self.resource(manifest).await?;
+        let one = format!("{}/{}", collection(manifest, &resource), escaped(&manifest.name));
+        match self.client.read::<Value>(&one).await {
+            Ok(object) => Ok(Some(object)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Server-side apply and nothing else; the object as it is, or would be.
+    pub(super) async fn apply_as(&mut self, manifest: &Manifest, mode: Mode) -> Result<Value, K8sError> {
+        let resource = self.resource(manifest).await?;
+        let one = format!("{}/{}", collection(manifest, &resource), escaped(&manifest.name));
+        let path = format!("{one}?fieldManager={}&force=true{}", self.manager, mode.query('&'));
+        self.answer(Method::PATCH, &path, APPLY, manifest).await
+    }
+
+    /// Puts the whole object in the place of the one with its resourceVersion; the object as it is, or would be.
+    pub(super) async fn replace(&mut self, manifest: &Manifest, mode: Mode) -> Result<Value, K8sError> {
+        let resource = self.resource(manifest).await?;
+        let one = format!("{}/{}", collection(manifest, &resource), escaped(&manifest.name));
+        self.answer(Method::PUT, &format!("{one}{}", mode.query('?')), JSON, manifest).await
+    }
+
+    /// Makes the object, which must not be there.
+    pub(super) async fn create(&mut self, manifest: &Manifest) -> Result<Value, K8sError> {
+        let resource = self.resource(manifest).await?;
+        self.answer(Method::POST, &collection(manifest, &resource), JSON, manifest).await
+    }
+
+    /// Deletes the object; what belongs to it follows in the background.
+    pub(super) async fn delete(&mut self, manifest: &Manifest) -> Result<(), K8sError> {
+        let resource = self.resource(manifest).await?;
+        let one = format!("{}/{}", collection(manifest, &resource), escaped(&manifest.name));
+        let options = br#"{"apiVersion":"v1","kind":"DeleteOptions","propagationPolicy":"Background"}"#.to_vec();
+        match self.send(Method::DELETE, &one, JSON, options).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            other => other,
+        }
+    }
+
+    /// An object of an inventory, which names no version: in the one that the server prefers. None where the server has
+    /// no such kind.
+    pub(super) async fn manifest_of(&mut self, entry: &Entry) -> Result<Option<Manifest>, K8sError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Group {
+            preferred_version: Preferred,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Preferred {
+            group_version: String,
+        }
+        let api_version = if entry.group.is_empty() {
+            "v1".to_owned()
+        } else {
+            match self.client.read::<Group>(&format!("/apis/{}", entry.group)).await {
+                Ok(group) => group.preferred_version.group_version,
+                Err(error) if error.is_not_found() => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        };
+        Ok(Some(Manifest {
+            api_version,
+            kind: entry.kind.clone(),
+            name: entry.name.clone(),
+            namespace: Some(entry.namespace.clone()).filter(|namespace| !namespace.is_empty()),
+            object: Value::Null,
+        }))
+    }
+
+    async fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &'static str,
+        manifest: &Manifest,
+    ) -> Result<Value, K8sError> {
+        let body = Some((kind, manifest.object.to_string().into_bytes()));
+        let answer = self.client.call(Call { method, path, body, patience: PATIENCE }).await?;
+        serde_json::from_slice(&answer).map_err(|source| K8sError::Answer { path: path.to_owned(), source })
     }
 
     async fn send(&self, method: Method, path: &str, kind: &'static str, content: Vec<u8>) -> Result<(), K8sError> {

@@ -57,6 +57,15 @@ pub fn parse(text: &str) -> Result<Vec<Manifest>, ManifestError> {
     Ok(found)
 }
 
+/// The objects of a list, as they stand.
+pub fn of_objects(objects: Vec<Value>) -> Result<Vec<Manifest>, ManifestError> {
+    let mut found = Vec::new();
+    for (index, object) in objects.into_iter().enumerate() {
+        flatten(index + 1, object, &mut found)?;
+    }
+    Ok(found)
+}
+
 fn rank(kind: &str) -> u8 {
     match kind {
         "Namespace" => 0,

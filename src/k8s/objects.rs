@@ -109,7 +109,8 @@ impl Client {
         let mut all = Vec::new();
         let mut next = String::new();
         loop {
-            let mut page = format!("{path}?limit={PAGE}");
+            let joint = if path.contains('?') { '&' } else { '?' };
+            let mut page = format!("{path}{joint}limit={PAGE}");
             if !next.is_empty() {
                 let _ = write!(page, "&continue={}", escaped(&next));
             }
@@ -119,6 +120,14 @@ impl Client {
             if next.is_empty() {
                 return Ok(all);
             }
+        }
+    }
+
+    /// All objects of a kind; none where the server doesn't serve the kind.
+    pub(super) async fn list_served<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<Vec<T>, K8sError> {
+        match self.list(path).await {
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            other => other,
         }
     }
 
@@ -156,6 +165,19 @@ impl Client {
             service.spec.external_ips.into_iter().chain(service.spec.cluster_ips).chain(balanced).collect::<Vec<_>>()
         });
         Ok(texts.filter_map(|text| text.parse().ok()).collect())
+    }
+
+    /// How many objects there are of `resource.version.group`; none where the server doesn't serve it.
+    pub async fn count(&self, kind: &str) -> Result<Option<u64>, K8sError> {
+        let mut parts = kind.splitn(3, '.');
+        let (Some(plural), Some(version), Some(group)) = (parts.next(), parts.next(), parts.next()) else {
+            return Ok(None);
+        };
+        match self.list::<Object>(&format!("/apis/{group}/{version}/{plural}")).await {
+            Ok(objects) => Ok(Some(objects.len() as u64)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Deletes a Node object. The node's machine is not touched; its kubelet, if it runs, registers it again.

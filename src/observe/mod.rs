@@ -5,8 +5,10 @@
 //! Start reading at [`Ask`], then [`pve::observe`].
 
 pub mod cluster;
+pub mod components;
 pub mod identity;
 pub mod kubernetes;
+pub mod members;
 pub mod pve;
 pub mod rights;
 pub mod route;

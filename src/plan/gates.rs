@@ -189,7 +189,7 @@ fn existing(wanted: &Wanted, seen: &Observed, here: &Here, found: &mut Vec<Findi
             found.push(Finding::refusal(format!("no VM of cluster {} exists", wanted.cluster), hint));
         }
         // What is left of a cluster that a dead rebuild took apart may be nothing at all.
-        Verb::Rebuild | Verb::Teardown | Verb::TemplateBuild | Verb::Rollback => {}
+        Verb::Rebuild | Verb::Teardown | Verb::TemplateBuild | Verb::Rollback | Verb::Upgrade | Verb::GoBack => {}
     }
 }
 
@@ -240,7 +240,7 @@ fn lives_inside(host: &Host, wanted: &Wanted, cluster: Option<&SeenCluster>) -> 
     })
 }
 
-fn programs(here: &Here, found: &mut Vec<Finding>) {
+pub(super) fn programs(here: &Here, found: &mut Vec<Finding>) {
     for (program, why) in &here.missing_programs {
         found.push(Finding::refusal(
             format!("there is no program `{program}` on this computer, and {why}"),
@@ -373,7 +373,7 @@ fn file(wanted: &Wanted, seen: &Observed, snapshot: &Snapshot, found: &mut Vec<F
 }
 
 /// Snapshots have to have a place, and room there.
-fn kept(backup: &Backup, found: &mut Vec<Finding>) {
+pub(super) fn kept(backup: &Backup, found: &mut Vec<Finding>) {
     let dir = backup.dir.display();
     if let Some(why) = &backup.unusable {
         let mut finding = Finding::refusal(

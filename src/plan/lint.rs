@@ -4,6 +4,7 @@
 //! every saved plan that is to be applied. A plan with a note is never carried out.
 
 mod keeping;
+mod upgrades;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +30,7 @@ pub fn lint(plan: &Plan) -> Vec<Note> {
     numbers(plan, &mut notes);
     bootstrap(plan, &mut notes);
     keeping::rules(plan, &mut notes);
+    upgrades::rules(plan, &mut notes);
     notes
 }
 
@@ -77,6 +79,8 @@ fn references(step: &Step) -> Vec<&StepId> {
         Step::StopMajority { members, .. } => vec![members],
         Step::ShutdownKept { kept, snapshot, .. } | Step::ConfirmFrozen { kept, snapshot } => vec![kept, snapshot],
         Step::ConfirmData { restored } => vec![restored],
+        Step::UpgradeMachine { before, .. } | Step::RollBackMachine { before, .. } => vec![before],
+        Step::AwaitUpgraded { upgraded, .. } => vec![upgraded],
         Step::ConfirmMachines { machines } => machines.iter().map(|machine| &machine.at).collect(),
         Step::AwaitHealthy { controlplanes, workers } => controlplanes.iter().chain(workers).collect(),
         _ => Vec::new(),

@@ -158,6 +158,7 @@ pub fn make(wanted: &Wanted, seen: &Observed) -> Result<Plan, PlanError> {
         fates: super::fates::fates(wanted, doomed, seen),
         changes: if wanted.verb.installs() { phases::changes(&draft) } else { Vec::new() },
         ways: ways(&draft),
+        hops: Vec::new(),
         download_bytes: draft.images.iter().map(|image| image.bytes).sum(),
         before: before(seen),
         after: makes.then(|| Versions { talos: wanted.talos.clone(), kubernetes: wanted.kubernetes.clone() }),

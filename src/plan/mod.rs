@@ -11,9 +11,11 @@ pub mod data;
 pub mod errands;
 mod fates;
 pub mod gates;
+pub mod kubernetes;
 pub mod lint;
 pub mod make;
 pub mod observed;
+pub mod path;
 mod phases;
 pub mod provenance;
 #[cfg(test)]
@@ -22,6 +24,7 @@ pub mod show;
 pub mod sources;
 pub mod status;
 pub mod step;
+pub mod upgrade;
 pub mod wanted;
 
 use std::collections::BTreeMap;
@@ -78,6 +81,9 @@ pub struct Plan {
     /// How the image comes into each new template, and why so.
     #[serde(default)]
     pub ways: Vec<ImageWay>,
+    /// The way of an upgrade, hop by hop, each with its reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hops: Vec<path::Hop>,
     /// Bytes to download.
     pub download_bytes: u64,
     /// Versions that run now, as far as they could be seen.
@@ -106,6 +112,10 @@ pub enum Verb {
     Teardown,
     /// `recast template build`.
     TemplateBuild,
+    /// `recast upgrade`.
+    Upgrade,
+    /// `recast rollback` of machines to the release that they ran before.
+    GoBack,
     /// `recast rollback` of a rebuild that deleted something: the cluster of before is made anew.
     Rollback,
 }
@@ -113,7 +123,7 @@ pub enum Verb {
 impl Verb {
     /// Whether templates are made and tried.
     pub fn makes_templates(self) -> bool {
-        self != Self::Teardown
+        matches!(self, Self::Rebuild | Self::Create | Self::TemplateBuild | Self::Rollback)
     }
 
     /// Whether the old cluster goes.
@@ -125,6 +135,11 @@ impl Verb {
     pub fn installs(self) -> bool {
         matches!(self, Self::Rebuild | Self::Create | Self::Rollback)
     }
+
+    /// Whether the cluster's own machines are rebooted into another release.
+    pub fn reboots(self) -> bool {
+        matches!(self, Self::Upgrade | Self::GoBack)
+    }
 }
 
 impl std::fmt::Display for Verb {
@@ -134,6 +149,8 @@ impl std::fmt::Display for Verb {
             Self::Create => "create",
             Self::Teardown => "teardown",
             Self::TemplateBuild => "template build",
+            Self::Upgrade => "upgrade",
+            Self::GoBack => "rollback",
             Self::Rollback => "rollback",
         })
     }

@@ -74,7 +74,7 @@ pub(super) fn wanted() -> Wanted {
         discovery: vec![Discovery::Scan("192.168.178.0/24".to_owned())],
         canary_discovery: vec![Discovery::Scan("192.168.178.0/24".to_owned())],
         cloud_init: false,
-        limits: Limits { shutdown: 120, boot: 300, health: 600, task: 600, steady: 30 },
+        limits: Limits { shutdown: 120, boot: 300, health: 600, task: 600, steady: 30, drain: 300 },
         max_destroy: None,
         destroy_disks: std::collections::BTreeSet::new(),
         data: super::Data::Fresh,

@@ -14,6 +14,8 @@ const CLONE: u64 = 20;
 const BOOT: u64 = 25;
 const CLUSTER_UP: u64 = 90;
 const TEMPLATE: u64 = 30;
+/// Writing a release and going down for it.
+const REWRITE: u64 = 60;
 /// Bytes per second assumed for a download.
 const DOWNLOAD: u64 = 50_000_000;
 
@@ -51,7 +53,8 @@ fn cost(step: &Step) -> u64 {
         Step::ShutdownMachine { .. } | Step::ShutdownKept { .. } => 30,
         Step::StopMajority { machines, .. } => 30 * (machines.len() as u64).saturating_sub(1),
         Step::AwaitHealthy { .. } => CLUSTER_UP,
-        Step::AwaitNodesReady { steady, .. } => *steady,
+        Step::AwaitNodesReady { steady, .. } | Step::AwaitUpgraded { steady, .. } => *steady,
+        Step::UpgradeMachine { .. } | Step::RollBackMachine { .. } => 2 * BOOT + REWRITE,
         _ => 2,
     }
 }
@@ -80,6 +83,10 @@ pub fn text(plan: &Plan) -> String {
         machines(plan, &mut out);
         changed(plan, &mut out);
     }
+    for (number, hop) in plan.hops.iter().enumerate() {
+        let (what, from, to) = (hop.what, &hop.from, &hop.to);
+        let _ = writeln!(out, "{}Hop {}: {what} {from} -> {to} ({})", if number == 0 { "\n" } else { "" }, number + 1, hop.because);
+    }
     destroyed(plan, &mut out);
     for way in &plan.ways {
         let _ = writeln!(out, "Template {} on {}: the image is {} ({})", way.template, way.node, way.how, way.because);
@@ -102,7 +109,7 @@ pub fn text(plan: &Plan) -> String {
         Verb::Rebuild | Verb::Rollback => {
             writeln!(out, ", with the Kubernetes API down for about {}.", minutes(estimate.downtime))
         }
-        Verb::Create | Verb::Teardown | Verb::TemplateBuild => writeln!(out, "."),
+        Verb::Create | Verb::Teardown | Verb::TemplateBuild | Verb::Upgrade | Verb::GoBack => writeln!(out, "."),
     };
     out
 }

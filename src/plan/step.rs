@@ -13,6 +13,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::data::{CopyTo, HaState, OldMachine, Purpose, SnapshotFrom, SnapshotSource};
+use super::upgrade::{Manner, Member, Release};
+use super::kubernetes::{Component, Leftover, LiveMachine, ManifestWay, NodeImage};
 use crate::types::{Mac, MachineName, NodeName, Role, SchematicId, Sha256, StepId, StorageId, Version, VmId, VolumeId};
 
 /// PVE configuration keys with their values in PVE's own syntax (qemu-server, `PVE/QemuServer.pm`).
@@ -649,6 +651,86 @@ pub enum Step {
         /// Path of values: `talos.version` and the like.
         set: BTreeMap<String, String>,
     },
+    /// Fetches credentials for the Kubernetes API, for this run alone.
+    OpenAccess {
+        /// The control planes that may give them.
+        controlplanes: Vec<Member>,
+    },
+    /// Looks at a machine before anything is done to it: it runs what the plan says, and in which boot.
+    MeetMachine {
+        /// The machine.
+        machine: Member,
+        /// What it must run.
+        version: Version,
+    },
+    /// Pulls an installer onto a machine, before anything goes down for it.
+    PullInstaller {
+        /// The machine.
+        machine: Member,
+        /// What is installed.
+        release: Release,
+    },
+    /// Writes a release beside the one that runs; the next reboot boots it.
+    WriteRelease {
+        /// The machine.
+        machine: Member,
+        /// What is written.
+        release: Release,
+    },
+    /// Takes a machine down and has it come up with another release: drained, quorum kept, and nothing believed but what it
+    /// runs afterwards.
+    UpgradeMachine {
+        /// The machine.
+        machine: Member,
+        /// The step that saw which boot it was in before.
+        before: StepId,
+        /// What it runs before.
+        from: Version,
+        /// What its image is made from before, where that is known.
+        #[serde(default)]
+        leaves: Option<SchematicId>,
+        /// What it must run afterwards.
+        release: Release,
+        /// How it is done.
+        manner: Manner,
+        /// The control planes: etcd must be sound before one of them goes down.
+        control: Vec<OldMachine>,
+        /// Seconds that its drain may take; none where no other machine could take its pods.
+        drain: Option<u64>,
+    },
+    /// Takes a machine down and has it come up with the release that it ran before.
+    RollBackMachine {
+        /// The machine.
+        machine: Member,
+        /// The step that saw which boot it was in before.
+        before: StepId,
+        /// What it runs before.
+        from: Version,
+        /// What it must run afterwards, where that is known.
+        release: Option<Release>,
+        /// How it is done, where the machine has no other release and the installer has to be used.
+        manner: Manner,
+        /// The control planes: etcd must be sound before one of them goes down.
+        control: Vec<OldMachine>,
+        /// Seconds that its drain may take; none where no other machine could take its pods.
+        drain: Option<u64>,
+    },
+    /// Waits until a machine's node is Ready in its new boot and stays so, with etcd sound, before the next one goes down.
+    AwaitUpgraded {
+        /// The machine.
+        machine: Member,
+        /// The step that saw its new boot.
+        upgraded: StepId,
+        /// The control planes.
+        control: Vec<OldMachine>,
+        /// Seconds that it must stay Ready without a break.
+        steady: u64,
+    },
+    /// Records in the lock file what schematics hold.
+    LockSchematics {
+        /// Their YAML by ID.
+        schematics: BTreeMap<SchematicId, String>,
+    },
     /// Puts profile and lock back as they were before an earlier run.
     RestoreFiles {
         /// The folder in which that run kept them.
@@ -665,6 +747,88 @@ pub enum Step {
         templates: BTreeMap<NodeName, VmId>,
         /// The templates' fingerprint.
         fingerprint: Sha256,
+    },
+    /// Keeps new pods off a machine's Kubernetes node, with a mark that says who did so.
+    CordonNode {
+        /// The machine.
+        machine: LiveMachine,
+    },
+    /// Evicts the pods of a machine's node and waits until they are gone and their volumes detached.
+    DrainNode {
+        /// The machine.
+        machine: LiveMachine,
+        /// Seconds that it may take.
+        within: u64,
+        /// What happens to pods that are left then.
+        #[serde(default)]
+        leftover: Leftover,
+    },
+    /// Lets pods onto a machine's node again, unless somebody else kept them off.
+    UncordonNode {
+        /// The machine.
+        machine: LiveMachine,
+    },
+    /// Looks once more whether Kubernetes can make a hop, right before it does.
+    ConfirmKubernetes {
+        /// All machines.
+        machines: Vec<LiveMachine>,
+        /// The version before.
+        from: Version,
+        /// The version after.
+        to: Version,
+    },
+    /// Pulls images onto a machine before they are needed.
+    PullImages {
+        /// The machine.
+        machine: LiveMachine,
+        /// They.
+        images: Vec<NodeImage>,
+    },
+    /// Gives a control plane's static pod another image and waits until the new pod is Ready.
+    SetStaticPod {
+        /// The machine.
+        machine: LiveMachine,
+        /// Which.
+        component: Component,
+        /// The image.
+        image: String,
+    },
+    /// Writes kube-proxy's image into a control plane's configuration; its pods follow with the manifests.
+    SetProxyImage {
+        /// The machine.
+        machine: LiveMachine,
+        /// The image.
+        image: String,
+    },
+    /// Gives a machine's kubelet another image and waits until its node is Ready with the new version.
+    SetKubelet {
+        /// The machine.
+        machine: LiveMachine,
+        /// The image.
+        image: String,
+        /// The version that the node must report.
+        version: Version,
+    },
+    /// Brings the objects that Talos bootstraps (kube-proxy, `CoreDNS`, the CNI, roles) up to what its machines render.
+    SyncManifests {
+        /// The control plane whose manifests count.
+        machine: LiveMachine,
+        /// How.
+        way: ManifestWay,
+        /// The image that kube-proxy's manifest must have reached.
+        proxy: String,
+        /// Objects that left the manifests and are deleted, by the inventory's keys.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        prune: Vec<String>,
+    },
+    /// Waits until the nodes of these machines are Ready with a version and stay so.
+    AwaitKubernetes {
+        /// The machines.
+        machines: Vec<LiveMachine>,
+        /// What every kubelet must report.
+        version: Version,
+        /// Seconds that they must stay Ready without a break.
+        steady: u64,
     },
 }
 
@@ -778,6 +942,55 @@ impl Step {
             Self::EditProfile { .. } => "write the new versions into the profile".to_owned(),
             Self::RestoreFiles { .. } => "put the profile and its lock back as they were".to_owned(),
             Self::WriteLock { .. } => "write the lock file".to_owned(),
+            Self::OpenAccess { .. } => "fetch credentials for the Kubernetes API".to_owned(),
+            Self::MeetMachine { machine, version } => format!("see {} run Talos {version}", machine.name),
+            Self::PullInstaller { machine, release } => {
+                format!("pull the installer of Talos {} onto {}", release.version, machine.name)
+            }
+            Self::WriteRelease { machine, release } => {
+                format!("write Talos {} beside what {} runs", release.version, machine.name)
+            }
+            Self::UpgradeMachine { machine, from, release, .. } if *from == release.version => {
+                format!("REBOOT {} into Talos {from} of another schematic", machine.name)
+            }
+            Self::UpgradeMachine { machine, from, release, .. } => {
+                format!("REBOOT {} from Talos {from} into {}", machine.name, release.version)
+            }
+            Self::RollBackMachine { machine, from, release: Some(release), .. } => {
+                format!("REBOOT {} from Talos {from} back into {}", machine.name, release.version)
+            }
+            Self::RollBackMachine { machine, from, release: None, .. } => {
+                format!("REBOOT {} from Talos {from} back into what it ran before", machine.name)
+            }
+            Self::AwaitUpgraded { machine, steady, .. } => {
+                format!("wait until {} is Ready for {steady} s and etcd is sound", machine.name)
+            }
+            Self::LockSchematics { .. } => "write the schematics into the lock file".to_owned(),
+            Self::CordonNode { machine } => format!("cordon {}", machine.name),
+            Self::DrainNode { machine, leftover: Leftover::Stay, .. } => format!("drain {}", machine.name),
+            Self::DrainNode { machine, leftover: Leftover::Delete, within } => {
+                format!("drain {}, and delete what is left after {within} s", machine.name)
+            }
+            Self::UncordonNode { machine } => format!("uncordon {}", machine.name),
+            Self::ConfirmKubernetes { from, to, .. } => format!("confirm that Kubernetes can go from {from} to {to}"),
+            Self::PullImages { machine, images } => format!("pull {} image(s) onto {}", images.len(), machine.name),
+            Self::SetStaticPod { machine, image, .. } | Self::SetKubelet { machine, image, .. } => {
+                format!("move {} to {image}", machine.name)
+            }
+            Self::SetProxyImage { machine, image } => {
+                format!("write {image} into the configuration of {}", machine.name)
+            }
+            Self::SyncManifests { machine, prune, .. } if prune.is_empty() => {
+                format!("bring the bootstrap manifests to those of {}", machine.name)
+            }
+            Self::SyncManifests { machine, prune, .. } => format!(
+                "bring the bootstrap manifests to those of {}, and DELETE what left them: {}",
+                machine.name,
+                prune.join(", ")
+            ),
+            Self::AwaitKubernetes { machines, version, steady } => {
+                format!("wait until {} node(s) are Ready with {} for {steady} s", machines.len(), version.tag())
+            }
         }
     }
 
@@ -789,6 +1002,9 @@ impl Step {
                 | Self::StopMajority { .. }
                 | Self::ShutdownKept { .. }
                 | Self::RetireVm { .. }
+                | Self::UpgradeMachine { .. }
+                | Self::RollBackMachine { .. }
+                | Self::DrainNode { leftover: Leftover::Delete, .. }
         )
     }
 
@@ -900,6 +1116,15 @@ pub enum Output {
         nodes: Vec<String>,
         /// Names of etcd members that were removed.
         members: Vec<String>,
+    },
+    /// What became of the bootstrap manifests.
+    Manifests {
+        /// Objects that were made, as `Kind namespace/name`.
+        created: Vec<String>,
+        /// Objects that were changed.
+        changed: Vec<String>,
+        /// Objects that were deleted, as they left the manifests.
+        pruned: Vec<String>,
     },
     /// What is not as ready as it was before.
     Workloads {

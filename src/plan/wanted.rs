@@ -152,6 +152,14 @@ pub struct Limits {
     pub task: u64,
     /// How long nodes must stay Ready.
     pub steady: u64,
+    /// Draining a node.
+    #[serde(default = "drain")]
+    pub drain: u64,
+}
+
+/// What plans say that were made before drains had a limit.
+fn drain() -> u64 {
+    300
 }
 
 /// One VM of the cluster, as the profile wants it: a row of the plan's table and of `vms[]` in the document.

@@ -17,6 +17,7 @@ pub use snapshot::{Snapshot, SnapshotCopy, SnapshotHolds};
 use super::fold::{PhaseDone, Progress, StepFailure};
 use super::outputs::{self, Found};
 use crate::event::{Class, Failure, Outcome};
+use crate::plan::path::Hop;
 use crate::plan::status::Status;
 use crate::plan::step::OurVm;
 use crate::plan::{Output, Plan, PlannedVm, Step, Versions};
@@ -214,6 +215,8 @@ pub struct Work {
     pub requests: u64,
     /// What ran before, and what the plan leads to.
     pub versions: BeforeAfter,
+    /// The way of an upgrade, hop by hop, each with its reason.
+    pub hops: Vec<Hop>,
     /// The proof of backup; none where there was nothing to back up, or it was not wanted.
     pub backup: Option<Backup>,
     /// Every proven snapshot of this run, in the order in which they were taken.
@@ -399,6 +402,7 @@ impl Document {
                 api_downtime_seconds: progress.api_downtime_seconds,
                 requests,
                 versions: BeforeAfter { before: plan.before.clone(), after: plan.after.clone() },
+                hops: plan.hops.clone(),
                 backup,
                 backups: found.backups,
                 window_revisions: found.window_revisions,

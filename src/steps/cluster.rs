@@ -123,6 +123,7 @@ impl World {
         };
         let waits = self.plan.steps().filter_map(|planned| match &planned.step {
             Step::AwaitMachine { machine, .. } if wanted(machine) => cx.output_of(&planned.id),
+            Step::MeetMachine { machine, .. } if wanted(&machine.name) => cx.output_of(&planned.id),
             _ => None,
         });
         let found = waits.filter_map(|output| match output {

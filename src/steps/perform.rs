@@ -8,6 +8,7 @@ use super::image::Target;
 use super::machine::Expected;
 use super::ours::Origin;
 use super::pull::Pull;
+use super::upgrade::Job;
 use crate::engine::{Perform, Seen, StepCx, StepError};
 use crate::plan::{Output, Planned, Step};
 use crate::pve::vm::Forget;
@@ -43,7 +44,27 @@ impl Perform for World {
             | Step::ConfirmData { .. }
             | Step::RemoveStale { .. }
             | Step::ConfirmMachines { .. }
-            | Step::CompareTalosctl { .. } => Ok(Seen::Missing),
+            | Step::CompareTalosctl { .. }
+            | Step::OpenAccess { .. }
+            | Step::MeetMachine { .. }
+            | Step::PullInstaller { .. }
+            | Step::WriteRelease { .. }
+            | Step::AwaitUpgraded { .. }
+            | Step::ConfirmKubernetes { .. }
+            | Step::PullImages { .. }
+            | Step::SyncManifests { .. }
+            | Step::AwaitKubernetes { .. } => Ok(Seen::Missing),
+            Step::UpgradeMachine { .. } | Step::RollBackMachine { .. } => match Job::of(&planned.step) {
+                Some(job) => self.probe_upgraded(&job, cx).await,
+                None => Ok(Seen::Missing),
+            },
+            Step::LockSchematics { schematics } => self.probe_schematics(schematics),
+            Step::CordonNode { machine } => self.probe_cordoned(machine, cx).await,
+            Step::DrainNode { machine, .. } => self.probe_drained(machine).await,
+            Step::UncordonNode { machine } => self.probe_uncordoned(machine).await,
+            Step::SetStaticPod { machine, component, image } => self.probe_static_pod(machine, *component, image).await,
+            Step::SetProxyImage { machine, image } => self.probe_proxy_image(machine, image).await,
+            Step::SetKubelet { machine, image, version } => self.probe_kubelet(machine, image, version).await,
             Step::ShutdownKept { kept, machines, .. } => self.probe_kept_stopped(kept, machines, cx).await,
             Step::RecoverEtcd { at, snapshot, .. } => self.probe_recovered(at, snapshot, cx).await,
             Step::CompareWorkloads => self.probe_workloads(),
@@ -159,6 +180,34 @@ impl Perform for World {
             }
             Step::CompareTalosctl { version } => Ok(self.compare_talosctl(version, cx).await),
             Step::EditProfile { set } => self.edit_profile(set),
+            Step::OpenAccess { controlplanes } => self.open_access(controlplanes).await,
+            Step::MeetMachine { machine, version } => self.meet(machine, version).await,
+            Step::PullInstaller { machine, release } => self.pull_installer(machine, release, cx).await,
+            Step::WriteRelease { machine, release } => self.write_release(machine, release, cx).await,
+            Step::UpgradeMachine { .. } | Step::RollBackMachine { .. } => match Job::of(&planned.step) {
+                Some(job) => self.upgrade_machine(&job, cx).await,
+                None => Ok(Output::Nothing),
+            },
+            Step::AwaitUpgraded { machine, upgraded, control, steady } => {
+                self.await_upgraded(machine, upgraded, control, *steady, cx).await
+            }
+            Step::LockSchematics { schematics } => self.lock_schematics(schematics),
+            Step::CordonNode { machine } => self.cordon(machine, cx).await,
+            Step::DrainNode { machine, within, leftover } => self.drain(machine, *within, *leftover, cx).await,
+            Step::UncordonNode { machine } => self.uncordon(machine, cx).await,
+            Step::ConfirmKubernetes { machines, from, to } => self.confirm_kubernetes(machines, from, to, cx).await,
+            Step::PullImages { machine, images } => self.pull_images(machine, images, cx).await,
+            Step::SetStaticPod { machine, component, image } => {
+                self.set_static_pod(machine, *component, image, cx).await
+            }
+            Step::SetProxyImage { machine, image } => self.set_proxy_image(machine, image, cx).await,
+            Step::SetKubelet { machine, image, version } => self.set_kubelet(machine, image, version, cx).await,
+            Step::SyncManifests { machine, way, proxy, prune } => {
+                self.sync_manifests(machine, *way, proxy, prune, cx).await
+            }
+            Step::AwaitKubernetes { machines, version, steady } => {
+                self.await_kubernetes(machines, version, *steady, cx).await
+            }
             Step::RestoreFiles { from } => self.restore_files(from),
             Step::WriteLock { fetched, image, templates, fingerprint } => {
                 let made = MadeFrom { image, fetched: fetched.as_ref() };

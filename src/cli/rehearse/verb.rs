@@ -87,7 +87,11 @@ fn refused(error: RehearsalError) -> Stop {
 
 /// Whether what is written while the verb runs must be there afterwards.
 fn keeps_data(verb: &Verb) -> bool {
-    matches!(verb, Verb::Rebuild(rebuild) if !rebuild.fresh && !rebuild.dry_run)
+    match verb {
+        Verb::Rebuild(rebuild) => !rebuild.fresh && !rebuild.dry_run,
+        Verb::Upgrade(upgrade) => !upgrade.dry_run,
+        _ => false,
+    }
 }
 
 /// Compares what is there with what was acknowledged, once the verb is through. A cluster that is still half-way has
@@ -140,14 +144,15 @@ fn contents(verb: &Verb) -> Contents {
 
 /// Talos versions that the verb names by number.
 fn asked_versions(verb: &Verb) -> Vec<Version> {
-    let wishes = match verb {
-        Verb::Rebuild(rebuild) => &rebuild.wishes,
-        Verb::Create(create) => &create.wishes,
-        Verb::Template(Template::Build(build)) => &build.wishes,
-        Verb::Check(wishes) => wishes,
+    let to = match verb {
+        Verb::Rebuild(rebuild) => &rebuild.wishes.to,
+        Verb::Upgrade(upgrade) => &upgrade.to,
+        Verb::Create(create) => &create.wishes.to,
+        Verb::Template(Template::Build(build)) => &build.wishes.to,
+        Verb::Check(wishes) => &wishes.to,
         _ => return Vec::new(),
     };
-    match &wishes.to {
+    match to {
         Some(VersionWish::Exact(version)) => vec![version.clone()],
         _ => Vec::new(),
     }

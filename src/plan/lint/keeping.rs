@@ -9,7 +9,7 @@ use crate::types::{StepId, VmId};
 
 pub(super) fn rules(plan: &Plan, notes: &mut Vec<Note>) {
     data_and_steps(plan, notes);
-    if let Data::Keep(_) = plan.data {
+    if matches!(plan.data, Data::Keep(_)) && !plan.verb.reboots() {
         proofs(plan, notes);
         shutdowns(plan, notes);
         frozen(plan, notes);

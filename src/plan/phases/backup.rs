@@ -1,6 +1,6 @@
 //! Phase `backup`: what may be needed of the old cluster, and the proof that its data can be had back.
 
-use crate::plan::data::{Keep, Purpose, SnapshotFrom};
+use crate::plan::data::{Keep, OldMachine, Purpose, SnapshotFrom};
 use crate::plan::make::{Draft, planned};
 use crate::plan::{Data, Phase, Planned, Step};
 use crate::types::{Role, StepId};
@@ -14,17 +14,23 @@ pub(super) const SNAPSHOT: &str = "backup/snapshot";
 /// Saves the old cluster's state and a first snapshot. Nothing to do where nothing is kept.
 pub(in crate::plan) fn backup(draft: &Draft<'_>) -> Option<Phase> {
     let Data::Keep(keep) = &draft.wanted.data else { return None };
-    let state = planned(STATE, Step::SaveBefore { machines: draft.old_machines(None) }, &[]);
+    Some(of(keep, &draft.old_machines(None)))
+}
+
+/// The same of these machines.
+pub(super) fn of(keep: &Keep, machines: &[OldMachine]) -> Phase {
+    let state = planned(STATE, Step::SaveBefore { machines: machines.to_vec() }, &[]);
+    let control = machines.iter().filter(|old| old.role == Role::ControlPlane).cloned();
     let snapshot = Step::SaveSnapshot {
         purpose: Purpose::Before,
-        from: SnapshotFrom::Leader(draft.old_machines(Some(Role::ControlPlane))),
+        from: SnapshotFrom::Leader(control.collect()),
         dir: keep.dir.clone(),
         since: None,
     };
     let snapshot = planned(SNAPSHOT, snapshot, &[&state.id]);
     let copies = copies("backup", keep, &snapshot.id);
     let steps = [state, snapshot].into_iter().chain(copies).collect();
-    Some(Phase { name: "backup".to_owned(), steps, width: 4 })
+    Phase { name: "backup".to_owned(), steps, width: 4 }
 }
 
 /// One step per second copy of a snapshot.

@@ -7,9 +7,11 @@ pub(super) mod errands;
 mod finish;
 mod freeze;
 mod image;
+pub(super) mod kubernetes;
 mod provision;
 mod retire;
 mod template;
+pub(super) mod upgrade;
 
 pub(super) use backup::backup;
 pub(super) use canary::canary;

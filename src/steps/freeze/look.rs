@@ -50,7 +50,7 @@ pub(super) fn control(machines: &[OldMachine]) -> Vec<OldMachine> {
 }
 
 /// An error and its innermost cause, on one line.
-pub(super) fn in_short(error: &(dyn std::error::Error + 'static)) -> String {
+pub(in crate::steps) fn in_short(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error.source();
     while let Some(deeper) = innermost.and_then(std::error::Error::source) {
         innermost = Some(deeper);

@@ -18,7 +18,8 @@ use std::time::Duration;
 
 pub(super) use back::HandBack;
 use decide::{Known, Move, Promise};
-use look::{LOOK, Look, Quorum, SETTLE, address_of, control, in_short};
+pub(super) use look::in_short;
+use look::{LOOK, Look, Quorum, SETTLE, address_of, control};
 
 use super::World;
 use super::classify::{refused, wrong};

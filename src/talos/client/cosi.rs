@@ -52,6 +52,12 @@ impl Kind {
     pub const NODENAME: Self = Self::new("k8s", "Nodenames.kubernetes.talos.dev");
     /// One per machine the discovery service knows.
     pub const MEMBER: Self = Self::new("cluster", "Members.cluster.talos.dev");
+    /// `kube-apiserver` and the like, as rendered for the kubelet.
+    pub const STATIC_POD: Self = Self::new("k8s", "StaticPods.kubernetes.talos.dev");
+    /// `kubelet`. Secret since 1.12.
+    pub const KUBELET_SPEC: Self = Self::new("k8s", "KubeletSpecs.kubernetes.talos.dev");
+    /// What the cluster is bootstrapped with, by priority.
+    pub const MANIFEST: Self = Self::new("controlplane", "Manifests.kubernetes.talos.dev");
     /// Complaints of the machine about itself, since 1.8.
     pub const DIAGNOSTIC: Self = Self::new("runtime", "Diagnostics.runtime.talos.dev");
 }

@@ -142,6 +142,8 @@ impl Link {
 
     clients! {
         machine => crate::talos::proto::machine::machine_service_client::MachineServiceClient<Channel>;
+        lifecycle => crate::talos::proto::machine::lifecycle_service_client::LifecycleServiceClient<Channel>;
+        images => crate::talos::proto::machine::image_service_client::ImageServiceClient<Channel>;
         cluster => crate::talos::proto::cluster::cluster_service_client::ClusterServiceClient<Channel>;
         storage => crate::talos::proto::storage::storage_service_client::StorageServiceClient<Channel>;
         state => crate::talos::proto::cosi::resource::state_client::StateClient<Channel>;

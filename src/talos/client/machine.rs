@@ -234,14 +234,16 @@ impl Machine {
         Ok(())
     }
 
-    /// Sets it on its way to reboot, without a drain; the answer comes before anything happens.
-    pub async fn reboot(&self, mode: RebootMode) -> Result<(), TalosError> {
+    /// Sets it on its way to reboot, without a drain; the answer comes before anything happens. The id of the call, as
+    /// events name it.
+    pub async fn reboot(&self, mode: RebootMode) -> Result<String, TalosError> {
+        let call = "Reboot";
         let mode = match mode {
             RebootMode::Default => reboot_request::Mode::Default,
             RebootMode::PowerCycle => reboot_request::Mode::Powercycle,
         };
-        self.link.answer("Reboot", self.link.machine().reboot(RebootRequest { mode: mode.into() })).await?;
-        Ok(())
+        let answer = self.link.answer(call, self.link.machine().reboot(RebootRequest { mode: mode.into() })).await?;
+        Ok(self.link.only(call, answer.messages)?.actor_id)
     }
 }
 

@@ -11,14 +11,17 @@ pub mod cosi;
 pub mod disks;
 pub mod error;
 pub mod etcd;
+pub mod events;
 pub mod health;
 mod kubeconfig;
+pub mod kubernetes;
 mod link;
 pub mod machine;
 pub mod maintenance;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod upgrade;
 #[cfg(test)]
 mod wire_tests;
 

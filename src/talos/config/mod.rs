@@ -6,6 +6,7 @@
 mod contract;
 mod documents;
 mod generate;
+mod images;
 mod input;
 mod json_patch;
 mod merge;

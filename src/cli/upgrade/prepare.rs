@@ -1,0 +1,264 @@
+//! From a session to the plan of an upgrade: versions made definite, the way found, installers looked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::look::{Look, limits, look};
+use crate::cli::args::Wishes;
+use crate::cli::here;
+use crate::cli::prepare::{arch, boot, keep, no_image, own_server, planned_is_sane, schematic};
+use crate::cli::session::Session;
+use crate::cli::stop::Stop;
+use crate::exit::ExitCode;
+use crate::image::{self, Build, Schematic};
+use crate::plan::check::refuses;
+use crate::plan::compatibility::Table;
+use crate::plan::observed::{Finding, Observed};
+use crate::plan::path::{Hop, Hops};
+use crate::plan::upgrade::make::{UpgradeError, make, needed, way};
+use crate::plan::upgrade::{Asked, KernelLog, Only, Parallel, Reboot, Release, SeenCluster, Stage, gates};
+use crate::plan::{Plan, Versions};
+use crate::profile;
+use crate::talos::secrets::Secrets;
+use crate::types::{Role, RunId, SchematicId, Version, VersionWish};
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Versions and schematic.
+    pub wishes: Wishes,
+    /// Talos, Kubernetes or both.
+    pub only: Only,
+    /// Only these machines' Talos.
+    pub nodes: Option<Vec<String>>,
+    /// How many workers at once.
+    pub parallel: Parallel,
+    /// When releases are written.
+    pub stage: Stage,
+    /// How machines reboot.
+    pub reboot: Reboot,
+    /// Whether kernel logs are kept.
+    pub kernel_log: KernelLog,
+    /// How many hops there may be.
+    pub hops: Hops,
+    /// What goes with what.
+    pub table: Table,
+}
+
+/// Everything that the verb shows or carries out.
+pub struct Prepared {
+    /// What was seen.
+    pub seen: Observed,
+    /// What stands in the way or should be known.
+    pub findings: Vec<Finding>,
+    /// The plan; none when something refuses the run.
+    pub plan: Option<Plan>,
+    /// The cluster's secrets.
+    pub secrets: Secrets,
+}
+
+/// Looks at everything and plans what is asked for.
+pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Prepared, Stop> {
+    let secrets = session.secrets(jiff::Timestamp::now())?;
+    let errands = here::errands(session)?;
+    let Look { mut seen, running, vms, out_of_reach, endpoint } = look(session, &secrets, &run).await?;
+    let mut found = Vec::new();
+    let mut here = here::look(session, &errands, None).await;
+    here.out_of_reach = out_of_reach;
+    here.backup =
+        Some(here::backup(session, seen.cluster.as_ref().and_then(|cluster| cluster.database_bytes)));
+    let released = session.factory.versions().await;
+    let released = released.unwrap_or_else(|error| {
+        seen.problems.push(
+            Finding::refusal("the list of Talos releases could not be read", "try again later").because(&error),
+        );
+        Vec::new()
+    });
+    let wanted = versions(session, order, &running, &released, &mut seen)?;
+    let asked_for = wanted.clone();
+    let mut asked = Asked {
+        run,
+        cluster: session.profile.value.name.clone(),
+        profile: session.profile_digest(),
+        secrets: secrets.fingerprint(),
+        endpoint,
+        wanted: wanted.unwrap_or_else(|| Versions { talos: Version::new(0, 0, 0), kubernetes: Version::new(0, 0, 0) }),
+        schematics: BTreeMap::new(),
+        extensions: BTreeMap::new(),
+        installers: Vec::new(),
+        vms,
+        nodes: order.nodes.clone(),
+        only: order.only,
+        parallel: order.parallel,
+        stage: order.stage,
+        reboot: order.reboot,
+        kernel_log: order.kernel_log,
+        hops: order.hops,
+        keep: keep(session),
+        limits: limits(session),
+        errands,
+    };
+    let mut hops: Vec<Hop> = Vec::new();
+    if asked_for.is_some() {
+        let servers = sources(session, order, &running, &mut asked, &mut seen, &mut found).await?;
+        match way(&asked, &running, &order.table, &released) {
+            Ok(way) => hops = way,
+            Err(UpgradeError::NoPath(no)) => found.push(gates::no_path(&no)),
+            // What could not be looked at is told by the gates.
+            Err(UpgradeError::Unseen | UpgradeError::NoInstaller { .. }) => {}
+        }
+        for (schematic, version) in needed(&asked, &running, &hops) {
+            installer(&servers, &schematic, &version, &mut asked, &mut seen).await;
+        }
+    }
+    found.extend(gates::findings(&asked, &seen, &running, &here));
+    found.extend(gates::on_the_way(&asked, &running, &hops));
+    found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    let plan = if refuses(&found) || asked_for.is_none() {
+        None
+    } else {
+        let plan = make(&asked, &running, &hops)
+            .map_err(|error| Stop::because(ExitCode::Refused, "no plan can be made", &error))?;
+        Some(planned_is_sane(plan)?)
+    };
+    Ok(Prepared { seen, findings: found, plan, secrets })
+}
+
+/// What shall run: what is asked for, else what the profile says, but nothing older than what runs unless it was asked for.
+/// None, with the reason among the problems, where a version can't be had.
+fn versions(
+    session: &Session,
+    order: &Order,
+    running: &SeenCluster,
+    released: &[Version],
+    seen: &mut Observed,
+) -> Result<Option<Versions>, Stop> {
+    let talos = session.talos()?;
+    let now = running.versions(order.nodes.as_deref());
+    let (to, kubernetes) = (&order.wishes.to, &order.wishes.kubernetes);
+    let wish = to.as_ref().unwrap_or(&talos.version);
+    let resolved = wish.resolve(released);
+    let version = match (resolved, &now) {
+        (Some(version), Some(now)) if to.is_none() && version < now.talos => now.talos.clone(),
+        (Some(version), _) => version,
+        // Nothing new is wanted: what runs need not be served any more.
+        (None, Some(now)) if to.is_none() => now.talos.clone(),
+        (None, _) => {
+            let newest = released.iter().filter(|version| !version.is_prerelease()).max();
+            seen.problems.push(Finding::refusal(
+                format!("the Image Factory has no Talos {wish}"),
+                newest.map_or_else(
+                    || "look at the factory".to_owned(),
+                    |newest| format!("its newest release is {newest}; --to latest means that"),
+                ),
+            ));
+            return Ok(None);
+        }
+    };
+    let wish = kubernetes.as_ref().unwrap_or(&talos.kubernetes_version);
+    let patches: Vec<Version> = order.table.kubernetes.values().cloned().collect();
+    let resolved = match wish {
+        VersionWish::Exact(version) => Some(version.clone()),
+        // The newest that the wanted Talos runs.
+        VersionWish::Latest => {
+            patches.iter().filter(|patch| order.table.runs(patch, &version) == Some(true)).max().cloned()
+        }
+        VersionWish::Minor(..) => wish.resolve(&patches),
+    };
+    let kubernetes = match (resolved, &now) {
+        (Some(wanted), Some(now)) if kubernetes.is_none() && wanted < now.kubernetes => now.kubernetes.clone(),
+        (Some(wanted), _) => wanted,
+        (None, Some(now)) if kubernetes.is_none() => now.kubernetes.clone(),
+        (None, _) => {
+            seen.problems.push(Finding::refusal(
+                format!("no release of Kubernetes {wish} is known"),
+                "name the patch too, as in --kubernetes 1.35.0",
+            ));
+            return Ok(None);
+        }
+    };
+    Ok(Some(Versions { talos: version, kubernetes }))
+}
+
+/// Where a schematic's installers come from.
+type Servers = BTreeMap<SchematicId, (image::Factory, profile::Factory)>;
+
+/// What each role is to be made from: what is asked for, else what the profile says, else what its machines are made from.
+async fn sources(
+    session: &Session,
+    order: &Order,
+    running: &SeenCluster,
+    asked: &mut Asked,
+    seen: &mut Observed,
+    found: &mut Vec<Finding>,
+) -> Result<Servers, Stop> {
+    let talos = session.talos()?;
+    let mut servers = Servers::new();
+    for (role, _, group) in session.profile.value.nodes.iter() {
+        let own = group.factory.as_ref().unwrap_or(&talos.factory);
+        let factory = match &group.factory {
+            Some(own) => own_server(session, talos, own)?.unwrap_or_else(|| session.factory.clone()),
+            None => session.factory.clone(),
+        };
+        let runs = running_schematic(running, role);
+        // What the command line asks for is the cluster's; a group that has its own keeps it.
+        let wishes = if group.factory.is_some() { Wishes::default() } else { order.wishes.clone() };
+        let says_nothing = wishes.schematic.is_none()
+            && wishes.extensions.is_none()
+            && own.schematic_id.is_none()
+            && own.extensions.is_empty();
+        let (chosen, extensions) = match runs.filter(|_| says_nothing || order.only == Only::Kubernetes) {
+            Some(runs) => (Some(runs.clone()), None),
+            None => {
+                let (chosen, extensions) =
+                    schematic(&factory, own, &wishes, &asked.wanted.talos, seen, found).await?;
+                (chosen, Some(extensions))
+            }
+        };
+        let Some(chosen) = chosen else { continue };
+        if let Some(extensions) = extensions {
+            asked.extensions.insert(chosen.clone(), extensions.into_iter().collect());
+        }
+        for schematic in running.members.iter().filter(|seen| seen.member.role == role).filter_map(|seen| seen.schematic.clone()) {
+            servers.entry(schematic).or_insert_with(|| (factory.clone(), own.clone()));
+        }
+        servers.insert(chosen.clone(), (factory.clone(), own.clone()));
+        asked.schematics.insert(role, chosen);
+    }
+    Ok(servers)
+}
+
+fn running_schematic(running: &SeenCluster, role: Role) -> Option<&SchematicId> {
+    running.members.iter().find(|seen| seen.member.role == role)?.schematic.as_ref()
+}
+
+/// Whether the installer of a hop can be pulled; the factory builds it here and now, if need be.
+async fn installer(
+    servers: &Servers,
+    schematic: &SchematicId,
+    version: &Version,
+    asked: &mut Asked,
+    seen: &mut Observed,
+) {
+    let Some((factory, own)) = servers.get(schematic) else { return };
+    let build =
+        Build { schematic: schematic.clone(), version: version.clone(), arch: arch(own), boot: boot(own) };
+    match factory.head_installer(&build).await {
+        Ok(_) => {
+            let (schematic, version) = (schematic.clone(), version.clone());
+            asked.installers.push(Release { version, schematic, image: factory.installer(&build) });
+        }
+        Err(error) => seen.problems.push(no_image("installer", &build, &error)),
+    }
+}
+
+/// What schematics hold, for the lock, as far as the factory tells.
+pub async fn yaml_of(factory: &image::Factory, schematics: &BTreeSet<SchematicId>) -> BTreeMap<SchematicId, String> {
+    let mut known = BTreeMap::new();
+    for id in schematics {
+        let Ok(text) = factory.schematic(id).await else { continue };
+        if Schematic::from_yaml(&text).is_ok() {
+            known.insert(id.clone(), text);
+        }
+    }
+    known
+}

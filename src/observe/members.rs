@@ -1,0 +1,84 @@
+//! What each machine of a running cluster is: release, schematic, extensions, platform, and its node.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::k8s;
+use crate::net::Connector;
+use crate::plan::PlannedVm;
+use crate::plan::upgrade::{Member, SeenMember};
+use crate::talos::client::{Access, Machine, TalosError};
+use crate::types::{MachineName, Role};
+
+/// How long a machine may take to answer a question.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Machines that answered, and the names of those that did not, with the reason.
+#[derive(Debug, Default)]
+pub struct Members {
+    /// They.
+    pub members: Vec<SeenMember>,
+    /// Name and reason.
+    pub silent: Vec<(String, String)>,
+}
+
+/// Looks at all machines of the profile at once.
+pub async fn observe(connector: &Connector, access: &Access, vms: &[PlannedVm]) -> Members {
+    let looked = join_all(vms.iter().map(async |vm| (vm, look(connector, access, vm).await))).await;
+    let mut found = Members::default();
+    for (vm, looked) in looked {
+        match looked {
+            Ok(member) => found.members.push(member),
+            Err(why) => found.silent.push((vm.name.clone(), why)),
+        }
+    }
+    nodes(connector, access, &mut found.members).await;
+    found
+}
+
+async fn look(connector: &Connector, access: &Access, vm: &PlannedVm) -> Result<SeenMember, String> {
+    let address = vm.address.ok_or("its address is not known: give it one in nodes.…assignments[].ip")?;
+    let told = |error: &TalosError| {
+        let mut text = error.to_string();
+        let mut next = std::error::Error::source(error);
+        while let Some(cause) = next {
+            text = cause.to_string();
+            next = cause.source();
+        }
+        text
+    };
+    let machine = Machine::new(connector, &address.to_string(), access, PATIENCE).map_err(|error| told(&error))?;
+    let release = machine.release().await.map_err(|error| told(&error))?;
+    let extensions = machine.extensions().await.map_err(|error| told(&error))?;
+    Ok(SeenMember {
+        member: Member { name: MachineName::new(&vm.name), role: vm.role, address },
+        version: release.version,
+        schematic: extensions.schematic,
+        extensions: extensions.installed.into_iter().map(|extension| extension.name).collect::<BTreeSet<_>>(),
+        platform: release.platform,
+        kubelet: None,
+        cordoned: false,
+    })
+}
+
+/// Fills in what the nodes show; a cluster whose API does not answer is found unhealthy elsewhere.
+async fn nodes(connector: &Connector, access: &Access, members: &mut [SeenMember]) {
+    let control = members.iter().filter(|seen| seen.member.role == Role::ControlPlane);
+    let mut nodes = Vec::new();
+    for address in control.map(|seen| seen.member.address.to_string()).collect::<Vec<_>>() {
+        let Ok(machine) = Machine::new(connector, &address, access, PATIENCE) else { continue };
+        let Ok(kubeconfig) = machine.kubeconfig().await else { continue };
+        let Ok(client) = k8s::Client::new(connector, &kubeconfig) else { continue };
+        if let Ok(found) = client.nodes().await {
+            nodes = found;
+            break;
+        }
+    }
+    for seen in members {
+        let Some(node) = nodes.iter().find(|node| node.name == seen.member.name.as_str()) else { continue };
+        seen.kubelet = node.kubelet.parse().ok();
+        seen.cordoned = node.unschedulable;
+    }
+}

@@ -1,0 +1,109 @@
+//! Rules for plans that reboot the cluster's own machines: quorum survives, the proof comes first, nothing goes twice.
+
+use std::collections::BTreeSet;
+
+use super::{Note, note};
+use crate::plan::data::Purpose;
+use crate::plan::upgrade::{Member, Release};
+use crate::plan::{Plan, Planned, Step};
+use crate::types::{MachineName, Role, StepId, Version};
+
+/// What a step reboots, and into what.
+struct Goes<'p> {
+    machine: &'p Member,
+    release: Option<&'p Release>,
+}
+
+fn goes(step: &Step) -> Option<Goes<'_>> {
+    match step {
+        Step::UpgradeMachine { machine, release, .. } => Some(Goes { machine, release: Some(release) }),
+        Step::RollBackMachine { machine, release, .. } => Some(Goes { machine, release: release.as_ref() }),
+        _ => None,
+    }
+}
+
+pub(super) fn rules(plan: &Plan, notes: &mut Vec<Note>) {
+    if !plan.verb.reboots() {
+        for planned in plan.steps().filter(|planned| goes(&planned.step).is_some()) {
+            note(notes, &planned.id, format!("a {} reboots no machine of the cluster", plan.verb));
+        }
+        return;
+    }
+    if plan.steps().any(|planned| matches!(planned.step, Step::RetireVm { .. } | Step::CloneVm { .. })) {
+        notes.push(Note { about: "plan".to_owned(), what: format!("a {} makes or deletes no VM", plan.verb) });
+    }
+    before(plan, notes);
+    one_by_one(plan, notes);
+    once(plan, notes);
+}
+
+/// A proof of backup is there, and the machine was looked at, before the first one goes down.
+fn before(plan: &Plan, notes: &mut Vec<Note>) {
+    let mut proved = false;
+    let mut pulled: BTreeSet<(&MachineName, &Version)> = BTreeSet::new();
+    let mut watched: BTreeSet<&StepId> = BTreeSet::new();
+    for phase in &plan.phases {
+        for Planned { id, step, .. } in &phase.steps {
+            match step {
+                Step::MeetMachine { .. } => drop(watched.insert(id)),
+                Step::PullInstaller { machine, release } => {
+                    pulled.insert((&machine.name, &release.version));
+                }
+                Step::UpgradeMachine { machine, before, release, .. } => {
+                    if !pulled.contains(&(&machine.name, &release.version)) {
+                        note(notes, id, "its installer is not pulled before it goes down");
+                    }
+                    if !watched.contains(before) {
+                        note(notes, id, format!("{before} does not say which boot it was in"));
+                    }
+                    watched.insert(id);
+                }
+                Step::RollBackMachine { .. } => drop(watched.insert(id)),
+                _ => {}
+            }
+            if goes(step).is_some() && !proved {
+                note(notes, id, "it goes down before the proof of backup");
+            }
+        }
+        let proves = |planned: &Planned| matches!(planned.step, Step::SaveSnapshot { purpose: Purpose::Before, .. });
+        proved |= phase.steps.iter().any(proves);
+    }
+}
+
+/// Never two control planes at once, and no worker beside one; each is steady before the next goes down.
+fn one_by_one(plan: &Plan, notes: &mut Vec<Note>) {
+    for phase in &plan.phases {
+        let roles: BTreeSet<Role> =
+            phase.steps.iter().filter_map(|planned| goes(&planned.step)).map(|goes| goes.machine.role).collect();
+        if roles.contains(&Role::ControlPlane) && (phase.width != 1 || roles.len() > 1) {
+            let what = "control planes go down one at a time, and with nothing else".to_owned();
+            notes.push(Note { about: phase.name.clone(), what });
+        }
+        let mut down: Option<&StepId> = None;
+        for Planned { id, step, .. } in &phase.steps {
+            if let Some(goes) = goes(step) {
+                if let Some(other) = down.filter(|_| goes.machine.role == Role::ControlPlane) {
+                    note(notes, id, format!("it goes down before the machine of {other} is steady again"));
+                }
+                down = Some(id);
+            }
+            if let Step::AwaitUpgraded { upgraded, .. } = step
+                && down == Some(upgraded)
+            {
+                down = None;
+            }
+        }
+    }
+}
+
+/// No machine goes to the same release twice.
+fn once(plan: &Plan, notes: &mut Vec<Note>) {
+    let mut seen = BTreeSet::new();
+    for planned in plan.steps() {
+        let Some(Goes { machine, release }) = goes(&planned.step) else { continue };
+        let to = release.map(|release| (release.version.clone(), release.schematic.clone()));
+        if !seen.insert((&machine.name, to)) {
+            note(notes, &planned.id, format!("{} goes there twice", machine.name));
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The phases of an upgrade in place: check, backup, per hop of Talos pull, control planes, workers; then verify and finish.
+
+use std::collections::BTreeMap;
+
+use crate::plan::errands::Git;
+use crate::plan::kubernetes::{Hop as KubernetesHop, Leftover};
+use crate::plan::make::planned;
+use crate::plan::path::Hop;
+use crate::plan::step::{Contexts, ExpectedMachine, Moment};
+use crate::plan::upgrade::back::Before;
+use crate::plan::upgrade::make::{Riser, Stretch};
+use crate::plan::upgrade::{Asked, Manner, Member, SeenCluster, SeenMember, Way};
+use crate::plan::{Phase, Planned, Step, Versions};
+use crate::types::{MachineName, Role, StepId};
+
+use super::{backup, kubernetes};
+
+/// The step that looked at a machine before anything was done to it.
+pub(super) fn met(member: &Member) -> StepId {
+    StepId::new(format!("check/{}", member.name))
+}
+
+/// All phases in order.
+pub(in crate::plan) fn all(
+    asked: &Asked,
+    seen: &SeenCluster,
+    stretches: &[Stretch],
+    after: &Versions,
+) -> Vec<Phase> {
+    let mut phases = vec![check(seen), backup::of(&asked.keep, &seen.machines)];
+    // The step that last saw which boot each machine is in.
+    let mut boots: BTreeMap<MachineName, StepId> =
+        seen.members.iter().map(|seen| (seen.member.name.clone(), met(&seen.member))).collect();
+    for stretch in stretches {
+        match stretch {
+            Stretch::Os(hop, risers) if !risers.is_empty() => {
+                phases.extend(os(asked, seen, hop, risers, &mut boots));
+            }
+            Stretch::Os(..) => {}
+            Stretch::Kubernetes(hop, talos) => {
+                let (from, to, steady) = (&hop.from, &hop.to, asked.limits.steady);
+                phases.extend(kubernetes::phases(&KubernetesHop { seen: &seen.components, from, to, talos, steady }));
+            }
+        }
+    }
+    phases.push(verify(asked, seen, stretches));
+    phases.push(finish(asked, seen, stretches, after));
+    phases
+}
+
+/// The plan's facts, credentials, and each machine as it is.
+fn check(seen: &SeenCluster) -> Phase {
+    let facts = planned("check/facts", Step::ConfirmFacts, &[]);
+    let controlplanes = members(seen, Some(Role::ControlPlane));
+    let access = planned("check/access", Step::OpenAccess { controlplanes }, &[&facts.id]);
+    let meet = seen.members.iter().map(|seen| {
+        let step = Step::MeetMachine { machine: seen.member.clone(), version: seen.version.clone() };
+        planned(met(&seen.member).as_str(), step, &[&facts.id])
+    });
+    let meet: Vec<Planned> = meet.collect();
+    let health = health(seen, "check/health", &meet.iter().map(|planned| &planned.id).collect::<Vec<_>>());
+    let steps = [facts, access].into_iter().chain(meet).chain([health]).collect();
+    Phase { name: "check".to_owned(), steps, width: 8 }
+}
+
+/// Talos' own health checks of the whole cluster.
+fn health(seen: &SeenCluster, id: &str, after: &[&StepId]) -> Planned {
+    let of = |role: Role| members(seen, Some(role)).iter().map(met).collect();
+    planned(id, Step::AwaitHealthy { controlplanes: of(Role::ControlPlane), workers: of(Role::Worker) }, after)
+}
+
+fn members(seen: &SeenCluster, role: Option<Role>) -> Vec<Member> {
+    let of = seen.members.iter().filter(|seen| role.is_none_or(|role| seen.member.role == role));
+    of.map(|seen| seen.member.clone()).collect()
+}
+
+/// One hop of Talos: the installer on every machine that rises, before the first of them goes down; then control planes
+/// one by one, then workers.
+fn os(
+    asked: &Asked,
+    seen: &SeenCluster,
+    hop: &Hop,
+    risers: &[Riser],
+    boots: &mut BTreeMap<MachineName, StepId>,
+) -> Vec<Phase> {
+    let label = &hop.to;
+    let pulls = risers.iter().map(|riser| {
+        let step = Step::PullInstaller { machine: riser.member.clone(), release: riser.to.clone() };
+        planned(format!("pull-{label}/{}", riser.member.name), step, &[])
+    });
+    let pull = Phase { name: format!("pull-{label}"), steps: pulls.collect(), width: 8 };
+    let mut phases = vec![pull];
+    for (name, role) in [("controlplanes", Role::ControlPlane), ("workers", Role::Worker)] {
+        let of: Vec<&Riser> = risers.iter().filter(|riser| riser.member.role == role).collect();
+        if of.is_empty() {
+            continue;
+        }
+        let name = format!("{name}-{label}");
+        let width = match role {
+            Role::ControlPlane => 1,
+            Role::Worker => {
+                asked.parallel.of(seen.members.iter().filter(|seen| seen.member.role == Role::Worker).count())
+            }
+        };
+        let steps = of.into_iter().flat_map(|riser| rise(asked, seen, &name, riser, boots)).collect();
+        phases.push(Phase { name, steps, width });
+    }
+    phases
+}
+
+/// One machine, from the release on its disk to its node that is steady again. Each step stands on the one before.
+fn rise(
+    asked: &Asked,
+    seen: &SeenCluster,
+    phase: &str,
+    riser: &Riser,
+    boots: &mut BTreeMap<MachineName, StepId>,
+) -> Vec<Planned> {
+    let Riser { member, from, leaves, to } = riser;
+    let manner =
+        Manner { way: Way::of(from, asked.stage), reboot: asked.reboot, kernel_log: asked.kernel_log };
+    let id = |what: &str| format!("{phase}/{}/{what}", member.name);
+    let mut steps: Vec<Planned> = Vec::new();
+    let mut push = |what: &str, step: Step| {
+        let after: Vec<StepId> = steps.last().map(|planned| planned.id.clone()).into_iter().collect();
+        steps.push(planned(id(what), step, &after.iter().collect::<Vec<_>>()));
+    };
+    if manner.way == Way::Written {
+        push("write", Step::WriteRelease { machine: member.clone(), release: to.clone() });
+    }
+    let drain = drains(asked, seen);
+    for step in emptied(asked, seen, member, &id) {
+        push(step.id.as_str().rsplit('/').next().unwrap_or_default(), step.step);
+    }
+    let upgrade = Step::UpgradeMachine {
+        machine: member.clone(),
+        before: boots.get(&member.name).cloned().unwrap_or_else(|| met(member)),
+        from: from.clone(),
+        leaves: leaves.clone(),
+        release: to.clone(),
+        manner,
+        control: seen.control(),
+        drain,
+    };
+    push("upgrade", upgrade);
+    let upgraded = StepId::new(id("upgrade"));
+    boots.insert(member.name.clone(), upgraded.clone());
+    if let Some(last) = steps.pop() {
+        steps.extend(settled(asked, seen, member, &id, last));
+    }
+    steps
+}
+
+/// Its pods leave, where another machine could take them.
+fn emptied(asked: &Asked, seen: &SeenCluster, member: &Member, id: &dyn Fn(&str) -> String) -> Vec<Planned> {
+    let Some(within) = drains(asked, seen) else { return Vec::new() };
+    let cordon = planned(id("cordon"), Step::CordonNode { machine: member.clone() }, &[]);
+    let drain = Step::DrainNode { machine: member.clone(), within, leftover: Leftover::Stay };
+    let drain = planned(id("drain"), drain, &[&cordon.id]);
+    vec![cordon, drain]
+}
+
+/// The reboot, and what follows it: pods may come again, and the node stays Ready.
+fn settled(
+    asked: &Asked,
+    seen: &SeenCluster,
+    member: &Member,
+    id: &dyn Fn(&str) -> String,
+    reboot: Planned,
+) -> Vec<Planned> {
+    let steady = Step::AwaitUpgraded {
+        machine: member.clone(),
+        upgraded: reboot.id.clone(),
+        control: seen.control(),
+        steady: asked.limits.steady,
+    };
+    if drains(asked, seen).is_none() {
+        let steady = planned(id("steady"), steady, &[&reboot.id]);
+        return vec![reboot, steady];
+    }
+    let uncordon = planned(id("uncordon"), Step::UncordonNode { machine: member.clone() }, &[&reboot.id]);
+    let steady = planned(id("steady"), steady, &[&uncordon.id]);
+    vec![reboot, uncordon, steady]
+}
+
+/// How long a drain may take; none where no other machine could take the pods.
+fn drains(asked: &Asked, seen: &SeenCluster) -> Option<u64> {
+    (seen.members.len() > 1).then_some(asked.limits.drain)
+}
+
+/// What the machines say of themselves, Talos' health checks, and what ran before.
+fn verify(asked: &Asked, seen: &SeenCluster, stretches: &[Stretch]) -> Phase {
+    let health = health(seen, "verify/health", &[]);
+    let mut last = BTreeMap::new();
+    for stretch in stretches {
+        if let Stretch::Os(_, risers) = stretch {
+            last.extend(risers.iter().map(|riser| (riser.member.name.clone(), riser)));
+        }
+    }
+    let machines: Vec<ExpectedMachine> = seen
+        .members
+        .iter()
+        .filter_map(|seen| last.get(&seen.member.name))
+        .map(|riser| ExpectedMachine {
+            machine: riser.member.name.clone(),
+            at: met(&riser.member),
+            version: riser.to.version.clone(),
+            schematic: riser.to.schematic.clone(),
+        })
+        .collect();
+    let _ = asked;
+    let machines = planned("verify/machines", Step::ConfirmMachines { machines }, &[&health.id]);
+    let workloads = planned("verify/workloads", Step::CompareWorkloads, &[&machines.id]);
+    Phase { name: "verify".to_owned(), steps: vec![health, machines, workloads], width: 1 }
+}
+
+/// Profile, lock and talosconfig say what runs now.
+fn finish(asked: &Asked, seen: &SeenCluster, stretches: &[Stretch], after: &Versions) -> Phase {
+    let mut steps: Vec<Planned> = Vec::new();
+    let mut push = |id: &str, step: Step| {
+        let before: Vec<StepId> = steps.last().map(|planned| planned.id.clone()).into_iter().collect();
+        steps.push(planned(id, step, &before.iter().collect::<Vec<_>>()));
+    };
+    let mut set = BTreeMap::new();
+    // A cluster of which only a part was upgraded is not what the profile would say.
+    if asked.nodes.is_none() {
+        set.insert("talos.version".to_owned(), after.talos.to_string());
+        set.insert("talos.kubernetes_version".to_owned(), after.kubernetes.to_string());
+    }
+    if !set.is_empty() {
+        push("finish/profile", Step::EditProfile { set });
+    }
+    let rises = stretches.iter().any(|stretch| matches!(stretch, Stretch::Os(..)));
+    if let Some(first) = members(seen, Some(Role::ControlPlane)).first() {
+        push("finish/access", Step::SaveAccess { machine: first.name.clone(), at: met(first) });
+    }
+    push("finish/contexts", Step::CleanContexts { which: Contexts::Superseded });
+    if let Some(git) = asked.errands.git.filter(|_| asked.nodes.is_none()) {
+        let message = if rises {
+            format!("feat(talos): upgrade to Talos {}", after.talos.tag())
+        } else {
+            format!("feat(talos): upgrade to Kubernetes {}", after.kubernetes.tag())
+        };
+        push("finish/commit", Step::CommitFiles { message, push: git == Git::Push });
+    }
+    push("finish/talosctl", Step::CompareTalosctl { version: after.talos.clone() });
+    if let Some(command) = asked.errands.hooks.get(&Moment::Finished) {
+        push("finish/hook", Step::RunHook { moment: Moment::Finished, command: command.clone() });
+    }
+    Phase { name: "finish".to_owned(), steps, width: 1 }
+}
+
+/// The phases of a way back: the same as of a hop, but with what lies on the machines' own disks.
+pub(in crate::plan) fn back(
+    asked: &Asked,
+    seen: &SeenCluster,
+    chosen: &[&SeenMember],
+    before: &Before,
+    after: Option<&Versions>,
+) -> Vec<Phase> {
+    let mut phases = vec![check(seen), backup::of(&asked.keep, &seen.machines)];
+    for (name, role) in [("controlplanes-back", Role::ControlPlane), ("workers-back", Role::Worker)] {
+        let of: Vec<&&SeenMember> = chosen.iter().filter(|seen| seen.member.role == role).collect();
+        if of.is_empty() {
+            continue;
+        }
+        let width = if role == Role::ControlPlane { 1 } else { asked.parallel.of(of.len()) };
+        let steps = of.into_iter().flat_map(|one| fall(asked, seen, name, one, before));
+        phases.push(Phase { name: name.to_owned(), steps: steps.collect(), width });
+    }
+    let health = health(seen, "verify/health", &[]);
+    let workloads = planned("verify/workloads", Step::CompareWorkloads, &[&health.id]);
+    phases.push(Phase { name: "verify".to_owned(), steps: vec![health, workloads], width: 1 });
+    let mut steps = Vec::new();
+    if let Some(after) = after.filter(|_| chosen.len() == seen.members.len()) {
+        let set = [("talos.version".to_owned(), after.talos.to_string())].into();
+        steps.push(planned("finish/profile", Step::EditProfile { set }, &[]));
+    }
+    phases.push(Phase { name: "finish".to_owned(), steps, width: 1 });
+    phases
+}
+
+/// One machine, back and steady.
+fn fall(asked: &Asked, seen: &SeenCluster, phase: &str, one: &SeenMember, before: &Before) -> Vec<Planned> {
+    let member = &one.member;
+    let manner = Manner {
+        way: Way::of(&one.version, asked.stage),
+        reboot: asked.reboot,
+        kernel_log: asked.kernel_log,
+    };
+    let id = |what: &str| format!("{phase}/{}/{what}", member.name);
+    let mut steps = emptied(asked, seen, member, &id);
+    let step = Step::RollBackMachine {
+        machine: member.clone(),
+        before: met(member),
+        from: one.version.clone(),
+        release: before.get(&member.name).cloned(),
+        manner,
+        control: seen.control(),
+        drain: drains(asked, seen),
+    };
+    let last: Vec<&StepId> = steps.last().map(|planned: &Planned| &planned.id).into_iter().collect();
+    let back = planned(id("back"), step, &last);
+    steps.extend(settled(asked, seen, member, &id, back));
+    steps
+}

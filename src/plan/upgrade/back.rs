@@ -1,0 +1,100 @@
+//! The plan of a way back: machines reboot into the release that they ran before, with the same gates as on the way up.
+//!
+//! Talos keeps two releases on a disk, so one step back needs nothing from anywhere. What that other release is, the machine
+//! tells nobody; where a run of recast brought the present one, its plan knows, and the result is compared with it.
+
+use std::collections::BTreeMap;
+
+use super::{Asked, Release, SeenCluster, SeenMember};
+use crate::plan::compatibility::{Table, etcd};
+use crate::plan::observed::Finding;
+use crate::plan::phases::upgrade as phases;
+use crate::plan::{Data, FORMAT, Facts, Plan, Verb, Versions};
+use crate::types::{MachineName, Role};
+
+/// What machines ran before, as far as a run of this program knows.
+pub type Before = BTreeMap<MachineName, Release>;
+
+/// What stands against it, beside what stands against any reboot.
+pub fn findings(asked: &Asked, seen: &SeenCluster, before: &Before, table: &Table) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for seen in seen.chosen(asked.nodes.as_deref()) {
+        let name = &seen.member.name;
+        let Some(release) = before.get(name) else {
+            found.push(Finding::warning(
+                format!("no run of recast knows what {name} ran before Talos {}", seen.version),
+                "the machine itself knows; what it runs afterwards is only looked at, not compared",
+            ));
+            continue;
+        };
+        data(seen, release, &mut found);
+        if let Some(kubernetes) = &asked_kubernetes(asked)
+            && table.runs(kubernetes, &release.version) == Some(false)
+        {
+            found.push(Finding::refusal(
+                format!("{name} ran Talos {} before, which does not run Kubernetes {kubernetes}", release.version),
+                "Kubernetes never goes back by a minor: restore a snapshot with `recast rebuild --restore FILE` instead",
+            ));
+        }
+    }
+    found
+}
+
+fn asked_kubernetes(asked: &Asked) -> Option<crate::types::Version> {
+    Some(asked.wanted.kubernetes.clone())
+}
+
+/// etcd's data go up with it, and an older etcd can't read them.
+fn data(seen: &SeenMember, release: &Release, found: &mut Vec<Finding>) {
+    if seen.member.role != Role::ControlPlane {
+        return;
+    }
+    let (Some(now), Some(then)) = (etcd(&seen.version), etcd(&release.version)) else { return };
+    if then < now {
+        found.push(Finding::refusal(
+            format!(
+                "{} ran Talos {} before, whose etcd {}.{} can't read the data of etcd {}.{}",
+                seen.member.name, release.version, then.0, then.1, now.0, now.1
+            ),
+            "go back with `recast rebuild --to` and the snapshot that the upgrade's run took: --restore FILE",
+        ));
+    }
+}
+
+/// Makes the plan.
+pub fn make(asked: &Asked, seen: &SeenCluster, before: &Before) -> Option<Plan> {
+    let now = seen.versions(None)?;
+    let chosen: Vec<&SeenMember> = seen.chosen(asked.nodes.as_deref()).collect();
+    // What the cluster is afterwards: its oldest machine's release, as far as it is known.
+    let after = seen.members.iter().map(|other| match before.get(&other.member.name) {
+        Some(release) if chosen.iter().any(|seen| seen.member.name == other.member.name) => release.version.clone(),
+        _ => other.version.clone(),
+    });
+    let known = chosen.iter().all(|seen| before.contains_key(&seen.member.name));
+    let after = after.min().filter(|_| known).map(|talos| Versions { talos, kubernetes: now.kubernetes.clone() });
+    let phases = phases::back(asked, seen, &chosen, before, after.as_ref());
+    Some(Plan {
+        format: FORMAT,
+        verb: Verb::GoBack,
+        run: asked.run.clone(),
+        cluster: asked.cluster.clone(),
+        profile: asked.profile,
+        secrets: asked.secrets,
+        cluster_config: None,
+        endpoint: Some(asked.endpoint.clone()),
+        facts: Facts { victims: seen.machines.iter().map(|old| old.vm.clone()).collect(), ..Facts::default() },
+        destroys: Vec::new(),
+        keeps: Vec::new(),
+        fates: Vec::new(),
+        changes: Vec::new(),
+        ways: Vec::new(),
+        hops: Vec::new(),
+        download_bytes: 0,
+        before: Some(now),
+        after,
+        limits: asked.limits,
+        data: Data::Keep(asked.keep.clone()),
+        vms: asked.vms.clone(),
+        phases,
+    })
+}

@@ -1,0 +1,362 @@
+//! Whether a machine that was told to reboot into another release has done so, and what happened if not.
+//!
+//! Purpose: success is another boot, the right version, the right schematic, and a machine that says it is ready. Whatever
+//! else is there is a cause with a name. Pure, so that every bad end is a row of a table. Must not know: clients, clocks.
+
+use crate::plan::upgrade::{Member, Release, Way};
+use crate::talos::client::upgrade::Refusal;
+use crate::talos::client::{MachineStatus, Stage as Life};
+use crate::types::{SchematicId, Version};
+
+/// A machine as it was just seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Glimpse {
+    pub(super) version: Version,
+    pub(super) schematic: Option<SchematicId>,
+    pub(super) boot: String,
+    /// None before its first status.
+    pub(super) status: Option<MachineStatus>,
+}
+
+impl Glimpse {
+    pub(super) fn is_up(&self) -> bool {
+        self.status.as_ref().is_some_and(MachineStatus::is_up)
+    }
+
+    /// Whether it is on its way down.
+    pub(super) fn goes_down(&self) -> bool {
+        let stage = self.status.as_ref().map(|status| status.stage);
+        matches!(stage, Some(Life::Upgrading | Life::Rebooting | Life::ShuttingDown))
+    }
+
+    fn missing(&self) -> String {
+        match &self.status {
+            None => "it has said nothing yet".to_owned(),
+            Some(status) if status.unmet.is_empty() => format!("it is {}", status.stage),
+            Some(status) => {
+                let unmet = status.unmet.iter().map(|unmet| format!("{}: {}", unmet.name, unmet.reason));
+                format!("it is {}; {}", status.stage, unmet.collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+}
+
+/// What the machine is to run.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Goal<'a> {
+    /// This.
+    Release(&'a Release),
+    /// Anything but what it ran.
+    Another,
+}
+
+/// What is asked about one machine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question<'a> {
+    /// What it was before it was told.
+    pub(super) before: &'a Glimpse,
+    /// What it is to run.
+    pub(super) goal: Goal<'a>,
+    /// What the machine itself told of its trouble.
+    pub(super) trouble: Option<&'a Told>,
+    /// Whether the time is over.
+    pub(super) late: bool,
+}
+
+/// What a machine told of its own trouble.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// A sequence failed: it goes back to what it ran.
+    Failed(String),
+    /// A sequence was not begun.
+    Refused(String),
+}
+
+/// How it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Not there yet.
+    Waiting(String),
+    /// All of it is as it should be.
+    Done,
+    /// It won't be.
+    Failed(Cause),
+}
+
+/// What went wrong, by its name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Cause {
+    /// The other release did not come up, and the machine fell back.
+    #[error("it fell back: it rebooted and runs Talos {running} again{}", because(reason.as_deref()))]
+    FellBack { running: Version, reason: Option<String> },
+    /// It never rebooted.
+    #[error("it did not reboot within {seconds} s{}", because(reason.as_deref()))]
+    NotRebooted { seconds: u64, reason: Option<String> },
+    /// It said no; it runs on as it was.
+    #[error("it refused: {0}")]
+    Refused(String),
+    /// It answers nobody any more.
+    #[error("it does not answer since it went down, for {seconds} s: {why}")]
+    Unreachable { seconds: u64, why: String },
+    /// The installer image is not there, or is none.
+    #[error("the installer image can't be used: {0}")]
+    Image(String),
+    /// Something holds the disk.
+    #[error("its disk is busy: {0}")]
+    Busy(String),
+    /// It runs what it should, and isn't ready.
+    #[error("it runs Talos {running}, and is not ready within {seconds} s: {missing}")]
+    NotReady { running: Version, seconds: u64, missing: String },
+    /// It runs the version, made from something else.
+    #[error("it runs Talos {running} made from schematic {}, not {wanted}", found.as_ref().map_or("none", SchematicId::as_str))]
+    OtherSchematic { running: Version, found: Option<SchematicId>, wanted: SchematicId },
+    /// It runs something that nobody asked for.
+    #[error("it runs Talos {running}, not {wanted}")]
+    OtherVersion { running: Version, wanted: Version },
+    /// There is nothing to go back to.
+    #[error("it has no other release to go back to")]
+    NothingBefore,
+}
+
+fn because(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| format!("; it said: {reason}"))
+}
+
+impl Cause {
+    /// The cause behind a machine's words.
+    pub(super) fn of(words: &str, meaning: Option<Refusal>) -> Self {
+        match meaning {
+            Some(Refusal::Image) => Self::Image(words.to_owned()),
+            Some(Refusal::Busy) => Self::Busy(words.to_owned()),
+            Some(Refusal::NothingBefore) => Self::NothingBefore,
+            Some(Refusal::Etcd | Refusal::Version | Refusal::Underway) | None => Self::Refused(words.to_owned()),
+        }
+    }
+
+    /// Whether nothing was changed on the machine: a gate's no rather than a failure.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Image(_) | Self::NothingBefore)
+    }
+
+    /// Whether the machine is there to take pods again.
+    pub(super) fn leaves_it_up(&self) -> bool {
+        !matches!(self, Self::Unreachable { .. } | Self::NotReady { .. })
+    }
+
+    /// What to do next.
+    pub(super) fn hint(&self, machine: &Member, way: Way) -> String {
+        let name = &machine.name;
+        match self {
+            Self::FellBack { .. } => format!(
+                "nothing is lost: {name} serves with its old release; look at its console or at `talosctl -n {} dmesg` for \
+                 why the new one did not come up, then resume, which tries it once more",
+                machine.address
+            ),
+            Self::NotRebooted { .. } => {
+                format!("look at {name}'s console; once it is free again, resume tries it once more")
+            }
+            Self::Refused(_) => format!("{name} was not changed: settle what it says, then resume"),
+            Self::Unreachable { .. } => format!(
+                "look at {name}'s console in Proxmox VE; when it is back, resume finds out what it runs and goes on from \
+                 there; no other machine goes down meanwhile"
+            ),
+            Self::Image(_) => format!(
+                "{name} was not changed: look whether it reaches the registry, and whether the image is there; then resume"
+            ),
+            Self::Busy(_) if matches!(way, Way::Whole { staged: true, .. }) => {
+                format!("look what holds {name}'s disk, then resume")
+            }
+            Self::Busy(_) => {
+                "`recast upgrade --stage` writes it early in the next boot, when nothing holds the disk".to_owned()
+            }
+            Self::NotReady { .. } => {
+                format!("{name} is up: see to what is missing, then resume; no other machine goes down meanwhile")
+            }
+            Self::OtherSchematic { .. } | Self::OtherVersion { .. } => {
+                format!("somebody else may be at work on {name}; find out, then make a new plan")
+            }
+            Self::NothingBefore => format!(
+                "{name} was not changed; its installer of the older release would have to be named: roll back the run that \
+                 upgraded it, `recast rollback RUN`"
+            ),
+        }
+    }
+}
+
+/// Judges one look; an error says why nobody answered.
+pub(super) fn judge(question: &Question<'_>, look: &Result<Glimpse, String>, seconds: u64) -> Standing {
+    let Question { before, goal, trouble, late } = question;
+    let now = match look {
+        Ok(now) => now,
+        Err(why) if *late => {
+            return Standing::Failed(Cause::Unreachable { seconds, why: why.clone() });
+        }
+        Err(why) => return Standing::Waiting(format!("it is down ({why})")),
+    };
+    let said = trouble.map(|told| match told {
+        Told::Failed(words) | Told::Refused(words) => words.clone(),
+    });
+    if now.boot == before.boot {
+        return match trouble {
+            Some(Told::Refused(words)) => Standing::Failed(Cause::of(words, None)),
+            _ if *late => Standing::Failed(Cause::NotRebooted { seconds, reason: said }),
+            Some(Told::Failed(words)) => Standing::Waiting(format!("it failed and goes back: {words}")),
+            None => Standing::Waiting(now.status.as_ref().map_or_else(
+                || "it has said nothing yet".to_owned(),
+                |status| format!("it is {}", status.stage),
+            )),
+        };
+    }
+    if !now.is_up() {
+        if !late {
+            return Standing::Waiting(format!("Talos {}: {}", now.version, now.missing()));
+        }
+        return Standing::Failed(Cause::NotReady { running: now.version.clone(), seconds, missing: now.missing() });
+    }
+    arrived(before, *goal, now, said)
+}
+
+/// It is up in another boot: with what?
+fn arrived(before: &Glimpse, goal: Goal<'_>, now: &Glimpse, said: Option<String>) -> Standing {
+    let same = (&now.version, &now.schematic) == (&before.version, &before.schematic);
+    let fell_back = |reason: String| match crate::talos::client::upgrade::refusal(&reason) {
+        Some(Refusal::Busy) => Cause::Busy(reason),
+        _ => Cause::FellBack { running: now.version.clone(), reason: Some(reason) },
+    };
+    match goal {
+        Goal::Another if same => Standing::Failed(Cause::NothingBefore),
+        Goal::Another => Standing::Done,
+        Goal::Release(release) if now.version == release.version && now.schematic.as_ref() == Some(&release.schematic) => {
+            Standing::Done
+        }
+        Goal::Release(_) if same => Standing::Failed(match said {
+            Some(reason) => fell_back(reason),
+            None => Cause::FellBack { running: now.version.clone(), reason: None },
+        }),
+        Goal::Release(release) if now.version == release.version => Standing::Failed(Cause::OtherSchematic {
+            running: now.version.clone(),
+            found: now.schematic.clone(),
+            wanted: release.schematic.clone(),
+        }),
+        Goal::Release(release) => Standing::Failed(Cause::OtherVersion {
+            running: now.version.clone(),
+            wanted: release.version.clone(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::talos::client::Unmet;
+
+    fn glimpse(version: &str, schematic: &str, boot: &str, stage: Life) -> Glimpse {
+        let unmet = match stage {
+            Life::Booting => vec![Unmet { name: "services".to_owned(), reason: "etcd not running".to_owned() }],
+            _ => Vec::new(),
+        };
+        let ready = stage == Life::Running;
+        Glimpse {
+            version: version.parse().unwrap(),
+            schematic: Some(schematic.into()),
+            boot: boot.to_owned(),
+            status: Some(MachineStatus { stage, ready, unmet }),
+        }
+    }
+
+    fn release() -> Release {
+        Release { version: "1.13.9".parse().unwrap(), schematic: "s".into(), image: "i".to_owned() }
+    }
+
+    fn standing(look: Result<Glimpse, String>, trouble: Option<Told>, late: bool) -> Standing {
+        let (before, release) = (glimpse("1.12.4", "s", "1", Life::Running), release());
+        let goal = Goal::Release(&release);
+        judge(&Question { before: &before, goal, trouble: trouble.as_ref(), late }, &look, 60)
+    }
+
+    fn cause(look: Result<Glimpse, String>, trouble: Option<Told>) -> String {
+        match standing(look, trouble, true) {
+            Standing::Failed(cause) => {
+                let member =
+                    Member { name: "a".into(), role: crate::types::Role::Worker, address: [10, 0, 0, 1].into() };
+                assert!(!cause.hint(&member, Way::Written).is_empty());
+                cause.to_string()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_another_boot_with_version_schematic_and_readiness_is_success() {
+        assert_eq!(standing(Ok(glimpse("1.13.9", "s", "2", Life::Running)), None, false), Standing::Done);
+        let waiting = |look| matches!(standing(look, None, false), Standing::Waiting(_));
+        assert!(waiting(Err("refused".to_owned())));
+        assert!(waiting(Ok(glimpse("1.12.4", "s", "1", Life::Upgrading))));
+        assert!(waiting(Ok(glimpse("1.13.9", "s", "2", Life::Booting))));
+        assert!(waiting(Ok(glimpse("1.13.9", "s", "1", Life::Running))), "no other boot");
+    }
+
+    #[test]
+    fn every_other_end_has_its_name() {
+        let failed = || Some(Told::Failed("sequence failed: no space".to_owned()));
+        assert_eq!(
+            cause(Ok(glimpse("1.12.4", "s", "2", Life::Running)), None),
+            "it fell back: it rebooted and runs Talos 1.12.4 again"
+        );
+        assert_eq!(
+            cause(Ok(glimpse("1.12.4", "s", "2", Life::Running)), failed()),
+            "it fell back: it rebooted and runs Talos 1.12.4 again; it said: sequence failed: no space"
+        );
+        assert_eq!(cause(Ok(glimpse("1.12.4", "s", "1", Life::Running)), None), "it did not reboot within 60 s");
+        let busy = Some(Told::Failed("umount: device or resource busy".to_owned()));
+        assert_eq!(
+            cause(Ok(glimpse("1.12.4", "s", "2", Life::Running)), busy),
+            "its disk is busy: umount: device or resource busy"
+        );
+        assert_eq!(
+            cause(Err("connection refused".to_owned()), None),
+            "it does not answer since it went down, for 60 s: connection refused"
+        );
+        assert_eq!(
+            cause(Ok(glimpse("1.13.9", "s", "2", Life::Booting)), None),
+            "it runs Talos 1.13.9, and is not ready within 60 s: it is booting; services: etcd not running"
+        );
+        assert_eq!(
+            cause(Ok(glimpse("1.13.9", "t", "2", Life::Running)), None),
+            "it runs Talos 1.13.9 made from schematic t, not s"
+        );
+        assert_eq!(cause(Ok(glimpse("1.13.0", "s", "2", Life::Running)), None), "it runs Talos 1.13.0, not 1.13.9");
+        let refused = Some(Told::Refused("locked".to_owned()));
+        assert_eq!(cause(Ok(glimpse("1.12.4", "s", "1", Life::Running)), refused), "it refused: locked");
+    }
+
+    #[test]
+    fn a_refusal_is_told_at_once_and_a_fallback_as_soon_as_it_is_up() {
+        let refused = Some(Told::Refused("locked".to_owned()));
+        let now = standing(Ok(glimpse("1.12.4", "s", "1", Life::Running)), refused, false);
+        assert_eq!(now, Standing::Failed(Cause::Refused("locked".to_owned())));
+        let now = standing(Ok(glimpse("1.12.4", "s", "2", Life::Running)), None, false);
+        assert!(matches!(now, Standing::Failed(Cause::FellBack { .. })));
+    }
+
+    #[test]
+    fn going_back_wants_anything_but_what_ran() {
+        let before = glimpse("1.13.9", "s", "1", Life::Running);
+        let of = |version: &str, schematic: &str| {
+            let look = Ok(glimpse(version, schematic, "2", Life::Running));
+            judge(&Question { before: &before, goal: Goal::Another, trouble: None, late: false }, &look, 60)
+        };
+        assert_eq!((of("1.12.4", "s"), of("1.13.9", "t")), (Standing::Done, Standing::Done));
+        assert_eq!(of("1.13.9", "s"), Standing::Failed(Cause::NothingBefore));
+    }
+
+    #[test]
+    fn a_machines_words_lead_to_the_cause() {
+        use crate::talos::client::upgrade::refusal;
+        let of = |words: &str| Cause::of(words, refusal(words));
+        assert!(matches!(of("error validating installer image \"x\": not found"), Cause::Image(_)));
+        assert!(matches!(of("pre-flight checks failed: too old"), Cause::Refused(_)));
+        assert!(matches!(of("device or resource busy"), Cause::Busy(_)));
+        assert!(matches!(of("cannot rollback"), Cause::NothingBefore));
+    }
+}
