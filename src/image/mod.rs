@@ -29,7 +29,7 @@ mod xz_blocks;
 
 pub use cache::{Cache, Cached};
 pub use extensions::{UnknownExtension, check_extensions};
-pub use factory::{Arch, Boot, Build, Extension, Factory, FactoryError, ImageHead, InstallerHead, Submitted};
+pub use factory::{Arch, Boot, Build, Extension, Factory, FactoryError, ImageHead, InstallerHead, Submitted, installer_name};
 pub use inspect::{ClusterMap, Inspected, inspect};
 pub use qcow2::{Qcow2, Qcow2Error, Qcow2Stream};
 pub use schematic::{
