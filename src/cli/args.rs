@@ -126,10 +126,12 @@ pub enum Verb {
     Template(Template),
     /// Do any verb but resume and apply against a double of the whole site; touches nothing real
     Rehearse(Rehearse),
-    /// Generate, patch or validate machine configurations, with the flags of talosctl: generate, patch, validate
-    Config(Dropin),
-    /// Generate a cluster's secrets, with the flags of talosctl: generate
-    Secrets(Dropin),
+    /// Machine configurations: render, diff and check the profile's; generate, patch and validate with talosctl's flags
+    #[command(subcommand)]
+    Config(Config),
+    /// The cluster's secrets: import and fingerprint; generate with talosctl's flags
+    #[command(subcommand)]
+    Secrets(Secrets),
     /// Compute the ID of an Image Factory schematic, or make the schematic known there
     Schematic(Schematic),
     /// Print the JSON Schema of a file or document
@@ -488,12 +490,80 @@ pub struct Rehearse {
     pub verb: Vec<String>,
 }
 
-/// What `dropin` would have parsed, had it stood first.
+/// `recast config`; the verbs with talosctl's flags are parsed by `dropin`, before these.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Write the configuration of every machine of the profile, and a talosconfig
+    Render(Render),
+    /// Compare what would be rendered with what the machines have; secrets are masked; exit 2 when they differ
+    Diff(Migrate),
+    /// Check the configurations as a machine would, and what the version means for the patches
+    Check(CheckConfig),
+    /// What `dropin` would have parsed, had it stood first.
+    #[command(external_subcommand)]
+    Other(Vec<String>),
+}
+
+/// Old keys in patches.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Migrate {
+    /// Write keys that moved to documents as those documents, instead of refusing the patches that have them
+    #[arg(long)]
+    pub migrate: bool,
+}
+
+/// `recast config render`.
 #[derive(Debug, Args)]
-pub struct Dropin {
-    /// The verb with talosctl's flags
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "VERB")]
-    pub words: Vec<String>,
+pub struct Render {
+    /// Where to [default: `clusterconfig` in the profile's config_dir]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// What becomes of old keys.
+    #[command(flatten)]
+    pub migrate: Migrate,
+}
+
+/// `recast config check`.
+#[derive(Debug, Args)]
+pub struct CheckConfig {
+    /// The Talos version that runs [default: that of the lock's templates]
+    #[arg(long, value_name = "VERSION")]
+    pub from: Option<crate::types::Version>,
+}
+
+/// `recast secrets`; `generate` is parsed by `dropin`, before these.
+#[derive(Debug, Subcommand)]
+pub enum Secrets {
+    /// Take the secrets over from where they are; never overwrites
+    Import(Import),
+    /// Show what tells one cluster's secrets from another's, and nothing secret
+    Fingerprint {
+        /// The secrets [default: the profile's]
+        file: Option<PathBuf>,
+    },
+    /// What `dropin` would have parsed, had it stood first.
+    #[command(external_subcommand)]
+    Other(Vec<String>),
+}
+
+/// `recast secrets import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// secrets.yaml, talsecret.yaml (also encrypted with SOPS), a control plane's configuration, or a Kubernetes PKI folder
+    #[arg(required_unless_present = "node", conflicts_with = "node")]
+    pub from: Option<PathBuf>,
+    /// Take them from this running control plane
+    #[arg(long, value_name = "ADDRESS")]
+    pub node: Option<String>,
+    /// The talosconfig to enter it with [default: TALOSCONFIG, else ~/.talos/config]
+    #[arg(long, value_name = "FILE", requires = "node")]
+    pub talosconfig: Option<PathBuf>,
+    /// Its context [default: the current one]
+    #[arg(long, value_name = "NAME", requires = "node")]
+    pub context: Option<String>,
+    /// Where to [default: the profile's secrets_file, else secrets.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 /// `recast schematic`.

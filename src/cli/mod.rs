@@ -7,6 +7,7 @@
 pub mod args;
 pub mod carry_out;
 pub mod check;
+pub mod config;
 pub mod confirm;
 pub mod console;
 pub mod create;
@@ -16,12 +17,14 @@ pub mod here;
 pub mod inventory;
 pub mod log;
 pub mod offline;
+pub mod patches;
 pub mod prepare;
 pub mod rebuild;
 pub mod rehearse;
 pub mod resume;
 pub mod rollback;
 pub mod runs;
+pub mod secrets;
 pub mod session;
 pub mod snapshot;
 pub mod ssh;
@@ -170,8 +173,8 @@ pub async fn dispatch(cli: Cli, surroundings: &Surroundings) -> Answer {
         Verb::Runs(asked) => runs::runs(&global, &asked, surroundings),
         Verb::Template(asked) => Box::pin(template::template(&global, &asked, surroundings)).await,
         Verb::Rehearse(asked) => Box::pin(rehearse::rehearse(&global, asked, surroundings)).await,
-        Verb::Config(asked) => Err(dropin::misplaced("config", &asked.words)),
-        Verb::Secrets(asked) => Err(dropin::misplaced("secrets", &asked.words)),
+        Verb::Config(asked) => Box::pin(config::config(&global, &asked, surroundings)).await,
+        Verb::Secrets(asked) => Box::pin(secrets::secrets(&global, &asked, surroundings)).await,
         Verb::Schematic(asked) => Box::pin(offline::schematic(&global, &asked, surroundings)).await,
         Verb::Schema { of } => Ok(offline::schema(of)),
         Verb::Completions { shell } => Ok(offline::completions(shell)),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::args::Wishes;
 use super::carry_out::access;
 use super::here;
+use super::patches::Patches;
 use super::session::Session;
 use super::stop::Stop;
 use super::way_back::Before;
@@ -23,11 +24,11 @@ use crate::plan::errands::Errands;
 use crate::plan::gates::{self, Snapshot, Source};
 use crate::plan::make::inherit;
 use crate::plan::observed::{Finding, Observed};
-use crate::plan::step::{Discovery, Hardware, Image, MachineSpec, PatchAt};
+use crate::plan::step::{Discovery, Hardware, Image, MachineSpec};
 use crate::plan::wanted::OtherImage;
 use crate::plan::{ClusterConfig, Data, Limits, Plan, PlannedVm, Verb, Versions, Wanted, check, lint, make, sources};
 use crate::profile::expand::{Taken, WantedVm, expand};
-use crate::profile::{self, CopyTarget, DiscoveryMode, Inherit, PatchSource, Talos, Transport};
+use crate::profile::{self, CopyTarget, DiscoveryMode, Inherit, Talos, Transport};
 use crate::pve::PveError;
 use crate::pve::vm::{Guest, GuestKind};
 use crate::steps::config;
@@ -735,15 +736,11 @@ fn machines(
     secrets: &Secrets,
 ) -> Result<BTreeMap<MachineName, MachineSpec>, Stop> {
     let network = &session.profile.value.network;
-    let patches = talos.patches_dir_in(&session.folder());
+    let folder = session.folder();
+    let patches = Patches { talos, profile: &session.profile_path, folder: &folder };
     let mut machines = BTreeMap::new();
     for vm in vms {
-        let own: Vec<PatchAt> = patches
-            .iter()
-            .map(|dir| dir.join(format!("{}.yaml", vm.name)))
-            .filter(|path| path.is_file())
-            .map(PatchAt::File)
-            .collect();
+        let own = patches.own(&vm.name);
         let address = match (vm.address, network.prefix.or_else(|| network.subnet().map(|subnet| subnet.prefix_len())))
         {
             (Some(address), Some(prefix)) => Some(format!("{address}/{prefix}")),
@@ -763,7 +760,7 @@ fn machines(
             nameservers: network.nameservers.clone(),
             address,
             installer: shared.installers.get(&vm.role).cloned(),
-            patches: common(session, talos, vm.role).chain(own).collect(),
+            patches: patches.shared(vm.role).into_iter().chain(own).collect(),
             whole: back.and_then(|before| before.config(&vm.name)),
             digest: Sha256::of(b""),
         };
@@ -775,15 +772,6 @@ fn machines(
         machines.insert(spec.name.clone(), spec);
     }
     Ok(machines)
-}
-
-/// The patches of all machines of a role.
-fn common<'a>(session: &'a Session, talos: &'a Talos, role: Role) -> impl Iterator<Item = PatchAt> + 'a {
-    let patches = talos.config_patches.iter().enumerate().filter(move |(_, patch)| patch.target.covers(role));
-    patches.map(|(index, patch)| match &patch.source {
-        PatchSource::File(path) => PatchAt::File(talos.config_dir_in(&session.folder()).join(path)),
-        PatchSource::Inline(_) => PatchAt::Profile { profile: session.profile_path.clone(), index },
-    })
 }
 
 fn nic(session: &Session) -> String {

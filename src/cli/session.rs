@@ -189,26 +189,7 @@ impl Session {
 
     /// The cluster's secrets, read and checked.
     pub fn secrets(&self, now: jiff::Timestamp) -> Result<Secrets, Stop> {
-        let (name, text) = match &self.talos()?.secrets_file {
-            SecretsFile::Command(command) => {
-                let printed = from_command(command, &self.folder(), "the cluster's secrets")?;
-                (format!("what `{command}` prints"), printed)
-            }
-            SecretsFile::Path(path) => {
-                let path = self.talos()?.config_dir_in(&self.folder()).join(path);
-                let name = format!("the secrets file {}", path.display());
-                let text = fs::read_to_string(&path).map_err(|error| {
-                    Stop::because(ExitCode::Invalid, format!("{name} can't be read"), &error)
-                        .hinted("a rebuild never makes new secrets: use the secrets.yaml the cluster was made with")
-                })?;
-                (name, SecretString::from(text))
-            }
-        };
-        Secrets::load(text.expose_secret(), now).map_err(|error| {
-            Stop::because(ExitCode::Invalid, format!("{name} is not valid"), &error).hinted(
-                "take the file the cluster was made with from where it is kept safe, and correct nothing by hand",
-            )
-        })
+        secrets_of(self.talos()?, &self.folder(), now)
     }
 }
 
@@ -225,6 +206,35 @@ pub fn factory(place: &Place, global: &Global) -> Result<Factory, Stop> {
     let config = tls::client_config(&Trust::SystemRoots, None).map_err(|error| wrong(&error))?;
     let public = crate::profile::SiteFactory::default();
     Factory::new(Client::new(&connector, config, Versions::Both), &public.url, None).map_err(|error| wrong(&error))
+}
+
+/// The site of those who have no site file: its defaults.
+pub fn bare_site() -> Result<Site, Stop> {
+    Ok(load::site("the site's defaults", "{}\n")?.value)
+}
+
+/// The secrets that a profile in `folder` names, read and checked.
+pub fn secrets_of(talos: &Talos, folder: &Path, now: jiff::Timestamp) -> Result<Secrets, Stop> {
+    let (name, text) = match &talos.secrets_file {
+        SecretsFile::Command(command) => {
+            let printed = from_command(command, folder, "the cluster's secrets")?;
+            (format!("what `{command}` prints"), printed)
+        }
+        SecretsFile::Path(path) => {
+            let path = talos.config_dir_in(folder).join(path);
+            let name = format!("the secrets file {}", path.display());
+            let text = fs::read_to_string(&path).map_err(|error| {
+                Stop::because(ExitCode::Invalid, format!("{name} can't be read"), &error)
+                    .hinted("a rebuild never makes new secrets: use the secrets.yaml the cluster was made with")
+            })?;
+            (name, SecretString::from(text))
+        }
+    };
+    Secrets::load(text.expose_secret(), now).map_err(|error| {
+        Stop::because(ExitCode::Invalid, format!("{name} is not valid"), &error).hinted(
+            "take the file the cluster was made with from where it is kept safe, and correct nothing by hand",
+        )
+    })
 }
 
 /// The profile that is named, with its path.
@@ -246,18 +256,20 @@ pub fn state_root(place: &Place, global: &Global) -> PathBuf {
 }
 
 /// The Talos half of a profile; a generic cluster has none.
-fn talos(profile: &Profile) -> Result<&Talos, Stop> {
+pub fn talos(profile: &Profile) -> Result<&Talos, Stop> {
     profile.talos.as_ref().ok_or_else(|| {
         Stop::new(ExitCode::Invalid, format!("{} is a generic cluster, which can't be rebuilt", profile.name))
             .hinted("only a profile with `type: talos` can")
     })
 }
 
-fn parent(path: &Path) -> PathBuf {
+/// A path's folder.
+pub fn parent(path: &Path) -> PathBuf {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
-fn connector(place: &Place, site: &Site) -> Result<Connector, Stop> {
+/// The one way out of a place.
+pub fn connector(place: &Place, site: &Site) -> Result<Connector, Stop> {
     let mut dial = DialMap::default();
     for map in &site.dial {
         dial.push(map.from, map.to)

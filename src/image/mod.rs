@@ -35,7 +35,9 @@ mod zstd_frames;
 
 pub use cache::{Cache, Cached, Kept, Meters};
 pub use extensions::{UnknownExtension, check_extensions};
-pub use factory::{Arch, Boot, Build, Encoding, Extension, Factory, FactoryError, ImageHead, InstallerHead, Submitted};
+pub use factory::{
+    Arch, Boot, Build, Encoding, Extension, Factory, FactoryError, ImageHead, InstallerHead, Submitted, installer_name,
+};
 pub use fanout::{Chunks, Fanout, GivenUp};
 pub use inspect::{ClusterMap, Inspected, inspect};
 pub use qcow2::{Qcow2, Qcow2Error, Qcow2Stream};

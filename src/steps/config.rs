@@ -63,6 +63,19 @@ pub fn render(
         let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
         return Ok(Rendered { digest: Sha256::of(text.as_bytes()), text: text.into() });
     }
+    let patches = machine.patches.iter().map(patch).collect::<Result<Vec<_>, _>>()?;
+    render_with(secrets, cluster, config, versions, machine, &patches)
+}
+
+/// The same with patches that were read before.
+pub fn render_with(
+    secrets: &Secrets,
+    cluster: &str,
+    config: &ClusterConfig,
+    versions: &Versions,
+    machine: &MachineSpec,
+    patches: &[Patch],
+) -> Result<Rendered, ConfigError> {
     let contract = Contract::of(&versions.talos)?;
     let mut input = Input::new(cluster, &config.endpoint, contract, &versions.kubernetes.to_string())?;
     input.install_disk = Some(config.install_disk.clone());
@@ -71,11 +84,6 @@ pub fn render(
     input.service_subnets = vec![config.service_cidr.clone()];
     // These profiles keep cluster discovery off: it would tell a public service about the cluster.
     input.discovery = Switch::Off;
-    let mut patches = Vec::new();
-    for patch in &machine.patches {
-        let (text, name) = read(patch)?;
-        patches.push(Patch::parse(&text, &name)?);
-    }
     let address = |text: &String| text.parse::<ipnet::IpNet>().map_err(|_| ConfigError::Address(text.clone()));
     let addresses = machine.address.iter().map(address).collect::<Result<Vec<_>, _>>()?;
     let network = Network {
@@ -89,7 +97,13 @@ pub fn render(
     // A patch of the user's that sets up links knows better than the profile.
     let network = (!patches.iter().any(Patch::sets_links)).then_some(network);
     let machine = Machine { name: machine.name.clone(), role: machine.role, network };
-    Ok(crate::talos::config::render(secrets, &input, &machine, &patches)?)
+    Ok(crate::talos::config::render(secrets, &input, &machine, patches)?)
+}
+
+/// A patch of a machine, read.
+pub fn patch(at: &PatchAt) -> Result<Patch, ConfigError> {
+    let (text, name) = read(at)?;
+    Ok(Patch::parse(&text, &name)?)
 }
 
 /// A patch's text, and what messages call it.

@@ -119,7 +119,9 @@ impl Generate {
         let config = |role: Role, own: &[crate::talos::config::Patch]| {
             let mut config = generate(&secrets, &input, role);
             apply(&mut config, all.iter().chain(own))?;
-            Ok::<_, Stop>(config.to_yaml())
+            config.settled().map_err(|error| {
+                Stop::because(ExitCode::Invalid, format!("the {role} configuration is none after its patches"), &error)
+            })
         };
         // Made whether asked for or not: a patch that doesn't fit is told before anything is written.
         let (plane, worker) = (config(Role::ControlPlane, &planes)?, config(Role::Worker, &workers)?);

@@ -9,7 +9,7 @@
 mod generate;
 mod output;
 mod patch;
-mod secrets;
+pub(super) mod secrets;
 mod validate;
 
 use std::ffi::OsString;
@@ -77,11 +77,12 @@ pub fn of(args: &[OsString]) -> Option<Result<Done, Stop>> {
 
 /// Why a command line that is none of these was not taken: an unknown verb, or flags before the group.
 pub fn misplaced(group: &str, words: &[String]) -> Stop {
-    let verbs = VERBS.iter().find(|(name, _)| *name == group).map(|(_, verbs)| verbs.join("|")).unwrap_or_default();
+    let mut verbs = VERBS.iter().find(|(name, _)| *name == group).map(|(_, verbs)| verbs.join("|")).unwrap_or_default();
+    verbs.push_str(if group == "config" { "|render|diff|check" } else { "|import|fingerprint" });
     let given =
         words.first().map_or_else(|| "no verb is named".to_owned(), |word| format!("'{word}' can't follow here"));
     Stop::new(ExitCode::Invalid, format!("recast {group}: {given}"))
-        .hinted(format!("it is `recast {group} {verbs}`, with talosctl's flags behind and none before"))
+        .hinted(format!("it is `recast {group} {verbs}`; those with talosctl's flags have none before"))
 }
 
 fn run(args: &[OsString]) -> Result<Done, Stop> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Done;
 use super::output::{Existing, apply, patch, read, write};
@@ -27,14 +27,24 @@ pub struct Patch {
 
 impl Patch {
     pub(super) fn run(self) -> Result<Done, Stop> {
-        let mut config = Config::parse(&read(&self.file)?).map_err(|error| {
-            Stop::because(ExitCode::Invalid, format!("{} is no configuration", self.file.display()), &error)
-        })?;
+        let given = read(&self.file)?;
         let patches = self.given.iter().map(|given| patch(given)).collect::<Result<Vec<_>, _>>()?;
-        apply(&mut config, &patches)?;
-        // The real tool's JSON patches go through JSON, which sorts.
-        let sorted = patches.last().is_some_and(crate::talos::config::Patch::is_json);
-        let text = if sorted { config.to_sorted_yaml() } else { config.to_yaml() };
+        let unfit = |error: &(dyn std::error::Error + 'static)| {
+            Stop::because(ExitCode::Invalid, format!("{} is no configuration", self.file.display()), error)
+        };
+        // The real tool's JSON patches work on the text, which need be no configuration, and sort it.
+        let is_json = crate::talos::config::Patch::is_json;
+        let text = if patches.is_empty() {
+            SecretString::from(given)
+        } else {
+            let mut config = if patches.first().is_some_and(is_json) {
+                Config::parse(&given).map_err(|error| unfit(&error))?
+            } else {
+                Config::read(&given).map_err(|error| unfit(&error))?
+            };
+            apply(&mut config, &patches)?;
+            if patches.last().is_some_and(is_json) { config.to_sorted_yaml() } else { config.to_yaml() }
+        };
         match &self.output {
             Some(path) if path != Path::new("-") => {
                 write(path, &text, Existing::Replace)?;

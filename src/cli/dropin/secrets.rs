@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Done;
 use super::output::{Existing, read, write};
 use crate::cli::stop::Stop;
 use crate::exit::ExitCode;
 use crate::talos::config::Contract;
-use crate::talos::secrets::Secrets;
+use crate::talos::secrets::{PKI_FILES, Secrets};
 
 /// Flags of `recast secrets generate`.
 #[derive(Debug, Args)]
@@ -19,6 +19,12 @@ pub struct Generate {
     /// Take them from a control plane's machine configuration
     #[arg(long, value_name = "FILE")]
     from_controlplane_config: Option<PathBuf>,
+    /// Take the authorities from a Kubernetes PKI folder such as /etc/kubernetes/pki
+    #[arg(short = 'p', long, value_name = "DIR")]
+    from_kubernetes_pki: Option<PathBuf>,
+    /// The bootstrap token to go on with, beside --from-kubernetes-pki
+    #[arg(short = 't', long, value_name = "TOKEN")]
+    kubernetes_bootstrap_token: Option<SecretString>,
     /// Where they go, or - for stdout
     #[arg(short, long, value_name = "FILE", default_value = "secrets.yaml")]
     output_file: PathBuf,
@@ -36,11 +42,12 @@ impl Generate {
         let contract = self.talos_version.as_deref().map_or(Ok(Contract::NEWEST), str::parse).map_err(
             |error: crate::types::Malformed| Stop::because(ExitCode::Invalid, "--talos-version is no version", &error),
         )?;
-        let secrets = match &self.from_controlplane_config {
-            Some(path) => Secrets::from_machine_config(&read(path)?, now).map_err(|error| {
+        let secrets = match (&self.from_kubernetes_pki, &self.from_controlplane_config) {
+            (Some(dir), _) => from_pki(dir, self.kubernetes_bootstrap_token.as_ref(), contract, now)?,
+            (None, Some(path)) => Secrets::from_machine_config(&read(path)?, now).map_err(|error| {
                 Stop::because(ExitCode::Invalid, format!("no secrets can be taken from {}", path.display()), &error)
             })?,
-            None => Secrets::generate(contract, now)
+            (None, None) => Secrets::generate(contract, now)
                 .map_err(|error| Stop::because(ExitCode::Failed, "no secrets can be made", &error))?,
         };
         let text = secrets.to_yaml();
@@ -50,4 +57,20 @@ impl Generate {
         write(&self.output_file, &text, Existing::by(self.force))?;
         Ok(Done { data: String::new(), told: format!("Created {}\n", self.output_file.display()) })
     }
+}
+
+/// A bundle around the authorities in a folder such as `/etc/kubernetes/pki`.
+pub(in crate::cli) fn from_pki(
+    dir: &Path,
+    token: Option<&SecretString>,
+    contract: Contract,
+    now: Timestamp,
+) -> Result<Secrets, Stop> {
+    let mut texts = Vec::new();
+    for (file, _) in PKI_FILES {
+        texts.push(SecretString::from(read(&dir.join(file))?));
+    }
+    Secrets::from_kubernetes_pki(&texts, token, contract, now).map_err(|error| {
+        Stop::because(ExitCode::Invalid, format!("no secrets can be made around {}", dir.display()), &error)
+    })
 }

@@ -10,7 +10,7 @@
 mod client;
 mod error;
 
-pub use client::Factory;
+pub use client::{Factory, installer_name};
 pub use error::FactoryError;
 
 use serde::Deserialize;

@@ -97,6 +97,11 @@ impl AdminCertificate {
         &self.key
     }
 
+    /// When the certificate ends; nothing when it can't be read.
+    pub fn not_after(&self) -> Option<Timestamp> {
+        crate::talos::secrets::not_after(&self.certificate)
+    }
+
     /// Certificate and key as rustls takes them.
     ///
     /// # Errors

@@ -87,6 +87,11 @@ impl Contract {
         version.tag().parse()
     }
 
+    /// The contract of a minor version of Talos 1.
+    pub const fn minor(minor: u32) -> Self {
+        Self { major: 1, minor }
+    }
+
     /// The first release of it.
     pub fn first(self) -> Version {
         Version::new(self.major.into(), self.minor.into(), 0)

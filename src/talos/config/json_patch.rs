@@ -118,6 +118,13 @@ fn parse_one(operation: &Value) -> Result<Operation, &'static str> {
     Ok(Operation { verb, path })
 }
 
+impl Operation {
+    /// Where it changes something.
+    pub(super) fn path(&self) -> &str {
+        &self.path.text
+    }
+}
+
 /// Carries out all operations, in order.
 pub(super) fn apply(root: &mut Value, operations: &[Operation]) -> Result<(), OperationError> {
     for Operation { verb, path } in operations {

@@ -1,71 +1,14 @@
-//! Merges a patch's document into a configuration's, by the rules of the real tool.
+//! Strategic merge: a patch looks like the part of a configuration that it changes.
 //!
-//! Maps merge key by key, lists are appended to, scalars are replaced; what departs from that is the table [`RULES`]
-//! (siderolabs/talos pkg/machinery/config/merge/merge.go and the types' own `Merge`, v1.14.0-rc.1). Merging is not
-//! idempotent: a list patched twice has its entries twice. Must not know: where patches come from.
+//! Rules of siderolabs/talos pkg/machinery/config/merge/merge.go (v1.13.9): mappings merge, lists append, scalars replace,
+//! an absent or empty plain value changes nothing; some lists and objects have rules of their own, which stand in the table
+//! of shapes. Both sides were read by their types before.
+//!
+//! Applying a patch twice is not idempotent: a list patched twice has its entries twice. Must not know: where patches come
+//! from.
 
+use super::schema::shapes::{Elements, Entries, Field, Scalar, Type, fields};
 use super::yaml::{Map, Value};
-
-/// How one place departs from the general rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rule {
-    /// The patch's value takes the place of the old one as a whole.
-    Replace,
-    /// Elements are matched by the first of these keys that the patch's element has, and merged.
-    MergeBy(&'static [&'static str]),
-    /// Elements are matched by this key, and replaced as a whole.
-    ReplaceBy(&'static str),
-}
-
-/// Places with rules of their own. A place is `kind:path` (`v1alpha1:` for the main document); `[]` steps into a list,
-/// `*` stands for any path before the last key.
-const RULES: &[(&str, Rule)] = &[
-    ("v1alpha1:cluster.network.podSubnets", Rule::Replace),
-    ("v1alpha1:cluster.network.serviceSubnets", Rule::Replace),
-    ("v1alpha1:cluster.apiServer.auditPolicy", Rule::Replace),
-    ("v1alpha1:cluster.apiServer.admissionControl", Rule::MergeBy(&["name"])),
-    ("v1alpha1:machine.network.interfaces", Rule::MergeBy(&["interface", "deviceSelector"])),
-    ("v1alpha1:machine.network.interfaces[].vlans", Rule::MergeBy(&["vlanId"])),
-    ("KubeNetworkConfig:podSubnets", Rule::Replace),
-    ("KubeNetworkConfig:serviceSubnets", Rule::Replace),
-    ("KubeAuditPolicyConfig:configuration", Rule::Replace),
-    ("KubeAuthenticationConfig:configuration", Rule::Replace),
-    ("KubeCredentialProviderConfig:configuration", Rule::Replace),
-    ("KubeStaticPodConfig:pod", Rule::Replace),
-    ("CRIBaseRuntimeSpecConfig:overrides", Rule::Replace),
-    ("NetworkRuleConfig:ingress", Rule::Replace),
-    ("NetworkRuleConfig:portSelector.ports", Rule::Replace),
-    ("ExtensionServiceConfig:configFiles", Rule::MergeBy(&["mountPath"])),
-    ("ImageVerificationConfig:rules", Rule::ReplaceBy("image")),
-    ("*.advertise", Rule::Replace),
-    ("*.importRoutes", Rule::Replace),
-    ("*.neighbors", Rule::Replace),
-    ("*.extraArgs[]", Rule::Replace),
-];
-
-/// Values of the document kinds that the real tool takes over even from a patch that does not have them: a patch of
-/// anything else in such a document blanks them there. (Their types merge as a unit, and an absent unit is an empty one:
-/// siderolabs/talos pkg/machinery/cel/cel.go, `block/byte_size.go`.)
-const TAKEN_EVEN_IF_ABSENT: &[(&str, &[&str])] = &[
-    ("UnattendedInstallConfig", &["provisioning", "diskSelector", "match"]),
-    ("VolumeConfig", &["provisioning", "diskSelector", "match"]),
-    ("VolumeConfig", &["provisioning", "minSize"]),
-    ("VolumeConfig", &["provisioning", "maxSize"]),
-    ("UserVolumeConfig", &["provisioning", "diskSelector", "match"]),
-    ("UserVolumeConfig", &["provisioning", "minSize"]),
-    ("UserVolumeConfig", &["provisioning", "maxSize"]),
-    ("RawVolumeConfig", &["provisioning", "diskSelector", "match"]),
-    ("RawVolumeConfig", &["provisioning", "minSize"]),
-    ("RawVolumeConfig", &["provisioning", "maxSize"]),
-    ("SwapVolumeConfig", &["provisioning", "diskSelector", "match"]),
-    ("SwapVolumeConfig", &["provisioning", "minSize"]),
-    ("SwapVolumeConfig", &["provisioning", "maxSize"]),
-    ("ExistingVolumeConfig", &["discovery", "volumeSelector", "match"]),
-    ("LinkAliasConfig", &["selector", "match"]),
-];
-
-/// The key that deletes instead of merging.
-pub(super) const DIRECTIVE: &str = "$patch";
 
 /// A patch that does not fit its target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,244 +43,264 @@ pub enum MergeError {
     },
 }
 
-/// Whether a node of a patch deletes what it stands for.
-pub(super) fn deletes(value: &Value) -> bool {
-    value.at(&[DIRECTIVE]).is_some()
+/// Merges a patch's document into the configuration's document of this shape.
+pub(super) fn apply(target: &mut Map, patch: Map, shape: &'static str) -> Result<(), MergeError> {
+    merge_shape(target, patch, shape, "")
 }
 
-/// Applies the patch's document `patch` to the configuration's document `target` of this kind: deletes, then merge.
-pub(super) fn apply(target: &mut Map, patch: &Map, kind: &str) -> Result<(), MergeError> {
-    for (_, path) in TAKEN_EVEN_IF_ABSENT.iter().filter(|(of, _)| *of == kind) {
-        if Value::Map(patch.clone()).at(path).is_none() {
-            blank(target, path);
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+fn merge_shape(target: &mut Map, mut patch: Map, shape: &'static str, path: &str) -> Result<(), MergeError> {
+    for of in fields(shape) {
+        match patch.remove(of.key) {
+            Some(value) => merge_field(target, value, of, &join(path, of.key))?,
+            None => blank(target, of),
         }
     }
-    let mut patch = patch.clone();
-    delete(target, &mut patch, "")?;
-    map(target, patch, &Place { rule: format!("{kind}:"), shown: String::new() })
+    // What the table does not know was refused before.
+    Ok(())
 }
 
-/// Removes the value at `path`, and what that leaves empty.
-fn blank(target: &mut Map, path: &[&str]) {
-    let Some((key, rest)) = path.split_first() else { return };
-    if rest.is_empty() {
-        target.remove(key);
-    } else if let Some(Value::Map(inner)) = target.get_mut(key) {
-        blank(inner, rest);
-        if inner.is_empty() {
-            target.remove(key);
+/// Some scalars merge together with their absence: a patch of anything beside them takes them away.
+/// (siderolabs/talos pkg/machinery/cel/cel.go, config/types/block/byte_size.go)
+fn blank(target: &mut Map, of: &Field) {
+    match &of.of {
+        Type::Unit(_) | Type::Scalar(Scalar::Bool) => {
+            target.remove(of.key);
         }
-    }
-}
-
-/// A position for the rules and for people.
-struct Place {
-    rule: String,
-    shown: String,
-}
-
-impl Place {
-    fn key(&self, key: &str) -> Self {
-        let dot = |path: &str| if path.is_empty() || path.ends_with(':') { "" } else { "." };
-        Self {
-            rule: format!("{}{}{key}", self.rule, dot(&self.rule)),
-            shown: format!("{}{}{key}", self.shown, dot(&self.shown)),
-        }
-    }
-
-    fn element(&self) -> Self {
-        Self { rule: format!("{}[]", self.rule), shown: format!("{}[]", self.shown) }
-    }
-
-    fn find(&self) -> Option<Rule> {
-        let fits = |pattern: &str| match pattern.strip_prefix('*') {
-            Some(end) if end.ends_with("[]") => {
-                let end = end.trim_end_matches("[]");
-                self.rule.rsplit_once('.').is_some_and(|(parent, _)| parent.ends_with(end))
+        Type::Shape(name) => {
+            if let Some(Value::Map(inner)) = target.get_mut(of.key) {
+                fields(name).iter().for_each(|field| blank(inner, field));
             }
-            Some(end) => self.rule.ends_with(end),
-            None => self.rule == pattern,
-        };
-        RULES.iter().find(|(pattern, _)| fits(pattern)).map(|(_, rule)| *rule)
+        }
+        _ => {}
     }
 }
 
-fn map(target: &mut Map, patch: Map, place: &Place) -> Result<(), MergeError> {
-    for (key, value) in patch {
-        if value == Value::Null {
-            continue;
+fn merge_field(target: &mut Map, value: Value, of: &'static Field, path: &str) -> Result<(), MergeError> {
+    match target.get_mut(of.key) {
+        Some(old) if *old != Value::Null => {
+            if of.replace {
+                if !says_nothing(&value, &of.of) {
+                    *old = value;
+                }
+                return Ok(());
+            }
+            node(old, value, &of.of, Absent::Keeps, path)
         }
-        let place = place.key(&key);
-        match target.get_mut(&key) {
-            Some(Value::Null) | None => target.set(&key, value.without_nulls()),
-            Some(old) => node(old, value, &place)?,
+        _ => {
+            target.set(of.key, value);
+            Ok(())
+        }
+    }
+}
+
+/// Whether an empty value changes something.
+#[derive(Clone, Copy, PartialEq)]
+enum Absent {
+    /// Empty is absent.
+    Keeps,
+    /// The value may be absent, so that an empty one is meant.
+    IsMeant,
+}
+
+fn says_nothing(value: &Value, of: &Type) -> bool {
+    matches!(of, Type::Free | Type::Shape(_)) && value.as_map().is_some_and(Map::is_empty)
+}
+
+fn node(target: &mut Value, patch: Value, of: &'static Type, absent: Absent, path: &str) -> Result<(), MergeError> {
+    match (of, target, patch) {
+        (_, target, patch) if *target == Value::Null => {
+            *target = patch;
+            Ok(())
+        }
+        (Type::Optional(inner), target, patch) => node(target, patch, inner, Absent::IsMeant, path),
+        (Type::Scalar(Scalar::Url), Value::Text(old), Value::Text(new)) => {
+            *old = merge_url(old, &new);
+            Ok(())
+        }
+        (Type::Scalar(scalar), target, patch) => {
+            if absent == Absent::IsMeant || *scalar == Scalar::Bool || !is_zero(&patch) {
+                *target = patch;
+            }
+            Ok(())
+        }
+        (Type::Unit(_) | Type::Argument | Type::Pem(_), target, patch) => {
+            *target = patch;
+            Ok(())
+        }
+        (Type::Free, Value::Map(old), Value::Map(new)) => free_map(old, new, path),
+        (Type::List(inner, elements), Value::List(old), Value::List(new)) => list(old, new, inner, elements, path),
+        (Type::Map(inner, entries), Value::Map(old), Value::Map(new)) => {
+            for (key, value) in new {
+                match old.get_mut(&key) {
+                    Some(place) if *entries == Entries::Merge => {
+                        node(place, value, inner, Absent::Keeps, &join(path, &key))?;
+                    }
+                    _ => old.set(&key, value),
+                }
+            }
+            Ok(())
+        }
+        (Type::Shape(name), Value::Map(old), Value::Map(new)) => merge_shape(old, new, name, path),
+        (_, target, patch) => {
+            Err(MergeError::Mismatch { path: path.to_owned(), ours: target.kind(), theirs: patch.kind() })
+        }
+    }
+}
+
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Text(text) => text.is_empty(),
+        Value::Number(number) => matches!(number.normal(), "0" | "0o0" | "-0"),
+        Value::Bool(value) => !value,
+        Value::List(list) => list.is_empty(),
+        Value::Map(map) => map.is_empty(),
+    }
+}
+
+/// URLs merge by their parts: a path of the old one stays when the new one has none.
+fn merge_url(old: &str, new: &str) -> String {
+    let split = |text: &str| {
+        let at = text.find("://").map_or(0, |at| at + 3);
+        let end = text[at..].find(['/', '?', '#']).map_or(text.len(), |end| at + end);
+        (text[..end].to_owned(), text[end..].to_owned())
+    };
+    let ((_, old_path), (new_host, new_path)) = (split(old), split(new));
+    if new.is_empty() {
+        old.to_owned()
+    } else if new_path.is_empty() {
+        new_host + &old_path
+    } else {
+        new_host + &new_path
+    }
+}
+
+fn list(
+    target: &mut Vec<Value>,
+    patch: Vec<Value>,
+    inner: &'static Type,
+    elements: &Elements,
+    path: &str,
+) -> Result<(), MergeError> {
+    let inner = if let Type::Optional(inner) = inner { inner } else { inner };
+    for new in patch {
+        match elements {
+            Elements::Append => target.push(new),
+            Elements::ReplaceBy(key) => match target.iter_mut().find(|old| old.at(&[key]) == new.at(&[key])) {
+                Some(old) => *old = new,
+                None => target.push(new),
+            },
+            Elements::MergeBy(keys) => {
+                // With one key only, an element without it matches one without it; with a choice the next one counts.
+                let set = |key: &&&str| keys.len() == 1 || new.at(&[key]).is_some_and(|value| !is_blank(value));
+                let old = keys
+                    .iter()
+                    .find(set)
+                    .and_then(|key| target.iter_mut().find(|old| old.at(&[key]) == new.at(&[key])));
+                match old {
+                    Some(old) => node(old, new, inner, Absent::Keeps, &format!("{path}[]"))?,
+                    None => target.push(new),
+                }
+            }
         }
     }
     Ok(())
 }
 
-fn node(target: &mut Value, patch: Value, place: &Place) -> Result<(), MergeError> {
-    if place.find() == Some(Rule::Replace) {
-        if !is_empty_list(&patch) {
-            *target = patch.without_nulls();
+fn is_blank(value: &Value) -> bool {
+    matches!(value, Value::Null) || value.as_text() == Some("")
+}
+
+/// Content without a type: mappings merge, lists append, scalars of the same type replace.
+fn free_map(target: &mut Map, patch: Map, path: &str) -> Result<(), MergeError> {
+    for (key, value) in patch {
+        match target.get_mut(&key) {
+            Some(old) if *old != Value::Null => free(old, value, &join(path, &key))?,
+            _ => target.set(&key, value),
         }
-        return Ok(());
     }
+    Ok(())
+}
+
+fn free(target: &mut Value, patch: Value, path: &str) -> Result<(), MergeError> {
+    let is_whole = |value: &Value| matches!(value, Value::Number(number) if number.normal().parse::<i128>().is_ok());
     match (target, patch) {
-        (Value::Map(old), Value::Map(new)) => map(old, new, place),
-        (Value::List(old), Value::List(new)) => list(old, new, place),
-        (_, Value::Text(new)) if new.is_empty() => Ok(()),
-        (old @ (Value::Text(_) | Value::Number(_) | Value::Bool(_)), new)
-            if !matches!(new, Value::Map(_) | Value::List(_)) =>
-        {
+        (Value::Map(old), Value::Map(new)) => free_map(old, new, path),
+        (Value::List(old), Value::List(new)) => {
+            old.extend(new);
+            Ok(())
+        }
+        (Value::Text(old), Value::Text(new)) => {
+            if !new.is_empty() {
+                *old = new;
+            }
+            Ok(())
+        }
+        (Value::Bool(old), Value::Bool(new)) => {
             *old = new;
             Ok(())
         }
-        (old, new) => Err(MergeError::Mismatch { path: place.shown.clone(), ours: old.kind(), theirs: new.kind() }),
-    }
-}
-
-fn is_empty_list(value: &Value) -> bool {
-    value.as_list().is_some_and(<[Value]>::is_empty)
-}
-
-fn list(target: &mut Vec<Value>, patch: Vec<Value>, place: &Place) -> Result<(), MergeError> {
-    let rule = place.find();
-    for new in patch {
-        let old = match rule {
-            Some(Rule::MergeBy(keys)) => keys
-                .iter()
-                .find(|key| new.at(&[key]).is_some_and(|value| value.as_text() != Some("")))
-                .and_then(|key| target.iter_mut().find(|old| old.at(&[key]) == new.at(&[key]))),
-            Some(Rule::ReplaceBy(key)) => target.iter_mut().find(|old| old.at(&[key]) == new.at(&[key])),
-            Some(Rule::Replace) | None => None,
-        };
-        match (old, rule) {
-            (Some(old), Some(Rule::MergeBy(_))) => {
-                if let (Value::Map(old), Value::Map(new)) = (old, new) {
-                    map(old, new, &place.element())?;
-                }
+        (old @ Value::Number(_), new @ Value::Number(_)) if is_whole(old) == is_whole(&new) => {
+            if !is_zero(&new) {
+                *old = new;
             }
-            (Some(old), _) => *old = new.without_nulls(),
-            (None, _) => target.push(new.without_nulls()),
+            Ok(())
+        }
+        (old, new) => {
+            Err(MergeError::Mismatch { path: path.to_owned(), ours: old.kind(), theirs: new.kind() })
         }
     }
-    Ok(())
 }
 
-/// Takes the deletes out of `patch` and carries them out. What they leave empty goes too, as the real tool writes no
-/// empty lists and maps.
-fn delete(target: &mut Map, patch: &mut Map, within: &str) -> Result<(), MergeError> {
-    let keys: Vec<String> = patch.keys().map(str::to_owned).collect();
-    for key in keys {
-        let here = if within.is_empty() { key.clone() } else { format!("{within}.{key}") };
-        let Some(value) = patch.get_mut(&key) else { continue };
-        if deletes(value) {
-            directive(value, &here)?;
-            target.remove(&key).ok_or(MergeError::NothingToDelete { path: here })?;
-            patch.remove(&key);
-            continue;
-        }
-        if !holds_delete(value) {
-            continue;
-        }
-        match value {
-            Value::Map(inner) => {
-                let mut nowhere = Map::new();
-                let under = match target.get_mut(&key) {
-                    Some(Value::Map(map)) => map,
-                    _ => &mut nowhere,
-                };
-                delete(under, inner, &here)?;
-                if inner.is_empty() {
-                    patch.remove(&key);
-                }
-            }
-            Value::List(list) => {
-                for element in std::mem::take(list) {
-                    if deletes(&element) {
-                        delete_element(target, &key, &element, &here)?;
-                    } else if holds_delete(&element) {
-                        return Err(MergeError::Undeletable { path: here });
-                    } else {
-                        list.push(element);
-                    }
-                }
-                if list.is_empty() {
-                    patch.remove(&key);
-                }
-            }
-            _ => {}
-        }
-        if target.get(&key).is_some_and(is_empty) {
-            target.remove(&key);
-        }
-    }
-    Ok(())
-}
-
-fn is_empty(value: &Value) -> bool {
-    is_empty_list(value) || value.as_map().is_some_and(Map::is_empty)
-}
-
-/// Removes the first element whose first other key has the patch's value.
-fn delete_element(target: &mut Map, key: &str, element: &Value, path: &str) -> Result<(), MergeError> {
-    directive(element, path)?;
-    let selector = element.as_map().and_then(|map| map.iter().find(|(key, _)| *key != DIRECTIVE));
-    let Some((selector, wanted)) = selector else { return Err(MergeError::Undeletable { path: path.into() }) };
-    let path = format!("{path}[{selector}]");
-    let Some(Value::List(list)) = target.get_mut(key) else { return Err(MergeError::NothingToDelete { path }) };
-    let at =
-        list.iter().position(|value| value.at(&[selector]).is_some_and(|value| as_shown(value) == as_shown(wanted)));
-    list.remove(at.ok_or(MergeError::NothingToDelete { path })?);
-    Ok(())
-}
-
-/// Selectors compare as text.
-fn as_shown(value: &Value) -> String {
-    match value {
-        Value::Number(number) => number.normal().to_owned(),
-        Value::Bool(value) => value.to_string(),
-        Value::Text(text) => text.clone(),
-        Value::Null | Value::List(_) | Value::Map(_) => String::new(),
-    }
-}
-
-fn directive(value: &Value, path: &str) -> Result<(), MergeError> {
-    let said = value.at(&[DIRECTIVE]).and_then(Value::as_text);
-    if said == Some("delete") { Ok(()) } else { Err(MergeError::Directive { path: path.into() }) }
-}
-
-fn holds_delete(value: &Value) -> bool {
-    match value {
-        Value::Map(map) => map.get(DIRECTIVE).is_some() || map.iter().any(|(_, value)| holds_delete(value)),
-        Value::List(list) => list.iter().any(holds_delete),
-        _ => false,
-    }
-}
 
 #[cfg(test)]
 mod tests {
+    use super::super::schema;
     use super::super::yaml::{document, one};
     use super::*;
 
     fn merged(target: &str, patch: &str) -> Result<String, MergeError> {
-        let mut target = one(target).unwrap().root;
-        let patch = one(patch).unwrap().root;
-        apply(target.as_map_mut().unwrap(), patch.as_map().unwrap(), "v1alpha1")?;
-        Ok(document(&target))
+        let read = |text: &str| {
+            let Value::Map(map) = one(text).unwrap().root else { panic!("{text}") };
+            schema::read_document("v1alpha1", map).unwrap()
+        };
+        let mut target = read(target);
+        apply(&mut target, read(patch), "v1alpha1.Config")?;
+        Ok(document(&Value::Map(target)))
     }
 
     #[test]
     fn each_rule_holds() {
         let cases = [
-            ("a: 1\n", "a: 2\n", "a: 2\n"),
-            ("a: x\n", "a: \"\"\n", "a: x\n"),
-            ("a: x\n", "a: null\n", "a: x\n"),
-            ("a: true\n", "a: false\n", "a: false\n"),
-            ("a: [1]\n", "a: [1, 2]\n", "a:\n    - 1\n    - 1\n    - 2\n"),
-            ("a: [1]\n", "a: []\n", "a:\n    - 1\n"),
-            ("a: {b: 1}\n", "a: {c: 2}\n", "a:\n    b: 1\n    c: 2\n"),
+            ("machine: {token: a}\n", "machine: {token: b}\n", "machine:\n    token: b\n"),
+            ("machine: {token: a}\n", "machine: {token: \"\"}\n", "machine:\n    token: a\n"),
+            ("machine: {token: a}\n", "machine: {token: null}\n", "machine:\n    token: a\n"),
+            ("debug: true\n", "debug: false\n", "debug: false\n"),
+            (
+                "machine: {features: {kubePrism: {port: 7445, enabled: true}}}\n",
+                "machine: {features: {kubePrism: {port: 0}}}\n",
+                "machine:\n    features:\n        kubePrism:\n            port: 7445\n            enabled: true\n",
+            ),
+            (
+                "machine: {certSANs: [a]}\n",
+                "machine: {certSANs: [a, 1]}\n",
+                "machine:\n    certSANs:\n        - a\n        - a\n        - \"1\"\n",
+            ),
+            ("machine: {certSANs: [a]}\n", "machine: {certSANs: []}\n", "machine:\n    certSANs:\n        - a\n"),
+            (
+                "machine: {sysctls: {a: x}}\n",
+                "machine: {sysctls: {a: \"\", b: 1}}\n",
+                "machine:\n    sysctls:\n        a: x\n        b: \"1\"\n",
+            ),
+            (
+                "machine: {kubelet: {extraArgs: {a: x, b: [y]}}}\n",
+                "machine: {kubelet: {extraArgs: {a: \"\", b: z}}}\n",
+                "machine:\n    kubelet:\n        extraArgs:\n            a: \"\"\n            b: z\n",
+            ),
             (
                 "cluster: {network: {podSubnets: [a]}}\n",
                 "cluster: {network: {podSubnets: [b]}}\n",
@@ -348,9 +311,21 @@ mod tests {
                 "machine: {network: {interfaces: [{interface: eth0, dhcp: true}, {interface: eth1}]}}\n",
                 "machine:\n    network:\n        interfaces:\n            - interface: eth0\n              mtu: 1\n              dhcp: true\n            - interface: eth1\n",
             ),
-            ("a: {b: 1, c: 2}\n", "a: {b: {$patch: delete}}\n", "a:\n    c: 2\n"),
-            ("a: [{k: 1}, {k: 2}]\n", "a: [{k: 1, $patch: delete}]\n", "a:\n    - k: 2\n"),
-            ("a: {b: {c: 1}, d: 1}\n", "a: {b: {c: {$patch: delete}}}\n", "a:\n    d: 1\n"),
+            (
+                "machine: {network: {interfaces: [{deviceSelector: {driver: a, physical: true}, mtu: 1}]}}\n",
+                "machine: {network: {interfaces: [{deviceSelector: {driver: a, physical: true}, mtu: 2}]}}\n",
+                "machine:\n    network:\n        interfaces:\n            - deviceSelector:\n                driver: a\n                physical: true\n              mtu: 2\n",
+            ),
+            (
+                "cluster: {controlPlane: {endpoint: \"https://a:6443/x\"}}\n",
+                "cluster: {controlPlane: {endpoint: \"https://b:6443\"}}\n",
+                "cluster:\n    controlPlane:\n        endpoint: https://b:6443/x\n",
+            ),
+            (
+                "machine: {ca: {crt: YQ==, key: Yg==}}\n",
+                "machine: {ca: {crt: Yw==}}\n",
+                "machine:\n    ca:\n        crt: Yw==\n        key: \"\"\n",
+            ),
         ];
         for (target, patch, expected) in cases {
             assert_eq!(merged(target, patch).unwrap(), expected, "{target} + {patch}");
@@ -358,14 +333,12 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_with_its_path() {
-        let error = |target, patch| merged(target, patch).unwrap_err().to_string();
-        assert_eq!(error("a: {b: [1]}\n", "a: {b: {c: 1}}\n"), "a.b is a list and the patch gives a mapping");
-        assert_eq!(error("a: {b: 1}\n", "a: {c: {$patch: delete}}\n"), "a.c is to be deleted and is not there");
-        assert_eq!(error("a: {b: 1}\n", "a: {b: {$patch: keep}}\n"), "a.b: $patch must be delete");
-        assert_eq!(
-            error("a: [{b: 1, c: 2}]\n", "a: [{b: 1, c: {$patch: delete}}]\n"),
-            "a cannot be deleted by a patch"
-        );
+    fn free_content_of_two_kinds_does_not_merge() {
+        let config = |inner: &str| format!("machine: {{kubelet: {{extraConfig: {{a: {inner}}}}}}}\n");
+        for (ours, theirs) in [("1", "x"), ("1", "1.5"), ("[1]", "{b: 1}"), ("x", "true"), ("x", "null")] {
+            assert!(merged(&config(ours), &config(theirs)).is_err(), "{ours} + {theirs}");
+        }
+        let error = merged(&config("[1]"), &config("{b: 1}")).unwrap_err().to_string();
+        assert_eq!(error, "machine.kubelet.extraConfig.a is a list and the patch gives a mapping");
     }
 }

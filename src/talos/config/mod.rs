@@ -4,12 +4,16 @@
 //! Must not know: profiles, plans or how a configuration is applied. Start with [`render`], which is [`generate`] with patches.
 
 mod contract;
+mod decode;
+mod delete;
+mod diff;
 mod documents;
 mod generate;
 mod images;
 mod input;
 mod json_patch;
 mod merge;
+pub mod migrate;
 mod network;
 mod patch;
 mod render;
@@ -22,6 +26,8 @@ use std::fmt;
 use secrecy::SecretString;
 
 pub use contract::{Contract, Feature};
+pub use decode::{ConfigError, Wrong};
+pub use diff::{Difference, differences};
 pub use generate::generate;
 pub use input::{Cni, Input, InputError, LegacyEncryption, Mirror, Switch};
 pub use json_patch::OperationError;

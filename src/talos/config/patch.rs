@@ -3,9 +3,12 @@
 //! Also lists of JSON patch operations, for configurations of one document. Must not know: files; the caller reads them
 //! and says where the text came from.
 
+use super::decode::{self, Unfit, Wrong};
+use super::delete::{self, Delete};
 use super::json_patch::{self, Operation, OperationError};
 use super::merge::{self, MergeError};
-use super::yaml::{Document, Map, Value, YamlError, read};
+use super::schema::shapes::Kind;
+use super::yaml::{Document, Map, Marks, Value, YamlError, read};
 use super::{Config, kind_of, schema};
 
 /// A patch that cannot be read or applied.
@@ -38,47 +41,29 @@ pub enum PatchError {
         #[source]
         source: OperationError,
     },
-    /// A kind that no Talos knows.
-    #[error("patch {origin}, line {line}: unknown kind '{kind}'{}", hint(.nearest.as_deref()))]
-    UnknownKind {
+    /// Documents that no configuration could have.
+    #[error("patch {origin}, {}", decode::shown(.wrong))]
+    Documents {
         /// Where the patch came from.
         origin: String,
-        /// Its line.
-        line: usize,
-        /// The kind.
-        kind: String,
-        /// The kind that was probably meant.
-        nearest: Option<String>,
+        /// Everything that is wrong with them.
+        wrong: Vec<Wrong>,
     },
-    /// A document that is no mapping.
-    #[error("patch {origin}, line {line}: a patch must be a mapping, this is {found}")]
-    Shape {
+    /// What a JSON patch made of the configuration is none any more.
+    #[error("after patch {origin} the configuration is none any more: {}", decode::shown(.wrong))]
+    Result {
         /// Where the patch came from.
         origin: String,
-        /// The line.
-        line: usize,
-        /// What stands there.
-        found: &'static str,
+        /// Everything that is wrong with it.
+        wrong: Vec<Wrong>,
     },
-    /// A key that the main document does not have.
-    #[error("patch {origin}, line {line}: unknown key {key}{}", hint(.nearest.as_deref()))]
-    UnknownKey {
+    /// Documents that exclude each other.
+    #[error("with patch {origin} the configuration has {what}")]
+    Conflict {
         /// Where the patch came from.
         origin: String,
-        /// Its line.
-        line: usize,
-        /// The key, with the path to it.
-        key: String,
-        /// The key that was probably meant.
-        nearest: Option<String>,
-    },
-    /// A document with an `apiVersion` and no `kind`.
-    #[error("patch {origin}, line {line}: a document with apiVersion needs a kind")]
-    NoKind {
-        /// Where the patch came from.
-        origin: String,
-        /// Its line.
-        line: usize,
+        /// Which ones.
+        what: String,
     },
     /// The patch does not fit what it patches.
     #[error("patch {origin} does not fit document {document} at line {line}")]
@@ -95,10 +80,6 @@ pub enum PatchError {
     },
 }
 
-fn hint(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |nearest| format!(", did you mean '{nearest}'?"))
-}
-
 /// A patch: one or more documents, or a list of operations.
 #[derive(Clone, Debug)]
 pub struct Patch {
@@ -108,15 +89,51 @@ pub struct Patch {
 
 #[derive(Clone, Debug)]
 enum Content {
-    Merge(Vec<Document>),
+    Merge(Vec<Part>),
     Json(Vec<Operation>),
+}
+
+/// A document of a patch.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) kind: &'static Kind,
+    /// What documents are matched by, beside their kind.
+    name: Option<String>,
+    deletes: Vec<Delete>,
+    /// What is merged after the deletes; its values are in the form they are written.
+    content: Option<Map>,
+    pub(super) line: usize,
+    marks: Marks,
+}
+
+impl Part {
+    /// One made by this program; its content is what the types say.
+    pub(super) fn made(kind: &'static Kind, name: Option<String>, deletes: Vec<Delete>, content: Option<Map>) -> Self {
+        let name = kind.named.then(|| name.unwrap_or_default());
+        Self { kind, name, deletes, content, line: 1, marks: Marks::default() }
+    }
+
+    /// This one with another content.
+    pub(super) fn with_content(&self, content: Option<Map>) -> Self {
+        Self { content, ..self.clone() }
+    }
+
+    /// What is merged, if anything.
+    pub(super) fn content(&self) -> Option<&Map> {
+        self.content.as_ref()
+    }
+
+    /// The line of what stands at a dotted path.
+    pub(super) fn line_of(&self, path: &str) -> usize {
+        self.marks.line(path).unwrap_or(self.line)
+    }
 }
 
 impl Patch {
     /// Reads a patch; `origin` names it in errors (a file, a key of the profile).
     ///
     /// # Errors
-    /// When the text is no YAML and no patch, or has a kind or a key that no configuration has.
+    /// When the text is no YAML and no patch, or has a kind, a key or a value that no configuration has.
     pub fn parse(text: &str, origin: &str) -> Result<Self, PatchError> {
         let origin = origin.to_owned();
         let documents = match read(text) {
@@ -132,25 +149,58 @@ impl Patch {
                 Err(source) => Err(PatchError::Operation { origin, source }),
             };
         }
-        for document in &documents {
-            check(document, &origin)?;
+        if documents.is_empty() {
+            let wrong = vec![Wrong::at(1, "", "there is nothing in it")];
+            return Err(PatchError::Documents { origin, wrong });
         }
-        Ok(Self { origin, content: Content::Merge(documents) })
+        let (mut parts, mut wrong) = (Vec::new(), Vec::new());
+        for document in documents {
+            match part(document, &origin)? {
+                Ok(part) => parts.push(part),
+                Err(flaws) => wrong.extend(flaws),
+            }
+        }
+        if wrong.is_empty() {
+            Ok(Self { origin, content: Content::Merge(parts) })
+        } else {
+            Err(PatchError::Documents { origin, wrong })
+        }
     }
 
-    /// A patch made by this program.
+    /// A patch made by this program: its documents are what the types say.
     pub(super) fn made(origin: &str, documents: Vec<Map>) -> Self {
-        let documents = documents
+        let parts = documents
             .into_iter()
-            .map(|map| Document { root: Value::Map(map), line: 1, marks: super::yaml::Marks::default() })
+            .filter_map(|map| {
+                let root = Value::Map(map);
+                let kind = decode::kind(&root).ok()?;
+                let name = name(&root, kind);
+                let Value::Map(content) = root else { return None };
+                let content = Some(content);
+                Some(Part { kind, name, deletes: Vec::new(), content, line: 1, marks: Marks::default() })
+            })
             .collect();
-        Self { origin: origin.to_owned(), content: Content::Merge(documents) }
+        Self { origin: origin.to_owned(), content: Content::Merge(parts) }
     }
 
-    fn documents(&self) -> &[Document] {
+    /// This patch with other documents.
+    pub(super) fn with_parts(&self, parts: Vec<Part>) -> Self {
+        Self { origin: self.origin.clone(), content: Content::Merge(parts) }
+    }
+
+    /// Its documents; none for a JSON patch.
+    pub(super) fn parts(&self) -> &[Part] {
         match &self.content {
-            Content::Merge(documents) => documents,
+            Content::Merge(parts) => parts,
             Content::Json(_) => &[],
+        }
+    }
+
+    /// The paths that a JSON patch changes, with `/` between keys; none for other patches.
+    pub(super) fn pointers(&self) -> Vec<&str> {
+        match &self.content {
+            Content::Merge(_) => Vec::new(),
+            Content::Json(operations) => operations.iter().map(Operation::path).collect(),
         }
     }
 
@@ -166,64 +216,77 @@ impl Patch {
 
     /// Whether the patch gives machines a host name of the user's choice.
     pub fn sets_hostname(&self) -> bool {
-        self.documents().iter().any(|document| {
-            document.root.at(&["machine", "network", "hostname"]).is_some()
-                || kind_of(&document.root) == "HostnameConfig"
+        self.parts().iter().any(|part| {
+            part.kind.name == "HostnameConfig" || part.says(&["machine", "network", "hostname"])
         })
     }
 
     /// Whether the patch configures network links itself: then none should be generated beside it.
     pub fn sets_links(&self) -> bool {
-        let kinds = ["LinkConfig", "DHCPv4Config", "DHCPv6Config", "BondConfig", "BridgeConfig", "VLANConfig"];
-        self.documents().iter().any(|document| {
-            document.root.at(&["machine", "network", "interfaces"]).is_some()
-                || kinds.contains(&kind_of(&document.root))
+        self.parts().iter().any(|part| {
+            part.kind.link
+                || matches!(part.kind.name, "DHCPv4Config" | "DHCPv6Config")
+                || part.says(&["machine", "network", "interfaces"])
         })
     }
 }
 
-/// Whether a document could belong to a configuration.
-fn check(document: &Document, origin: &str) -> Result<(), PatchError> {
-    let (origin, line) = (origin.to_owned(), document.line);
-    let Value::Map(map) = &document.root else {
-        return Err(PatchError::Shape { origin, line, found: document.root.kind() });
-    };
-    let at = |key: &str| document.marks.line(key).unwrap_or(line);
-    match map.get("kind").and_then(Value::as_text) {
-        Some(kind) if schema::knows_kind(kind) => Ok(()),
-        Some(kind) => Err(PatchError::UnknownKind {
-            origin,
-            line: at("kind"),
-            kind: kind.to_owned(),
-            nearest: schema::nearest_kind(kind),
-        }),
-        None if map.get("apiVersion").is_some() => Err(PatchError::NoKind { origin, line }),
-        None => match schema::unknown_key(map) {
-            Some(unknown) => Err(PatchError::UnknownKey {
-                origin,
-                line: at(&unknown.path),
-                key: unknown.path,
-                nearest: unknown.nearest,
-            }),
-            None => Ok(()),
-        },
+impl Part {
+    /// Whether something is said at a path.
+    pub(super) fn says(&self, path: &[&str]) -> bool {
+        self.at(path).is_some()
+    }
+
+    /// What is said at a path.
+    pub(super) fn at(&self, path: &[&str]) -> Option<&Value> {
+        let (first, rest) = path.split_first()?;
+        self.content.as_ref()?.get(first)?.at(rest)
     }
 }
 
-/// What documents are matched by.
-fn identity(document: &Value) -> (Option<&str>, &str, Option<&str>) {
-    let text = |key| document.at(&[key]).and_then(Value::as_text);
-    (text("apiVersion"), kind_of(document), text("name"))
+/// A document's name, where documents of its kind have one.
+fn name(root: &Value, kind: &Kind) -> Option<String> {
+    let text = root.at(&["name"]).and_then(Value::as_text).unwrap_or_default();
+    kind.named.then(|| text.to_owned())
 }
 
-/// A document's kind, with its name.
-fn shown(document: &Value) -> String {
-    let (_, kind, name) = identity(document);
-    name.map_or_else(|| kind.to_owned(), |name| format!("{kind}/{name}"))
+/// Reads a document of a patch: what it deletes, and what it merges.
+fn part(document: Document, origin: &str) -> Result<Result<Part, Vec<Wrong>>, PatchError> {
+    let Document { root, line, marks } = document;
+    let kind = match decode::kind(&root) {
+        Ok(kind) => kind,
+        // A document that only deletes may leave out what it is.
+        Err(Unfit { key: "kind", .. }) if root.at(&["kind"]).is_none() && root.at(&["apiVersion"]).is_none() => {
+            match schema::shapes::document("v1alpha1") {
+                Some(kind) if root.as_map().is_some_and(|map| !map.is_empty()) => kind,
+                _ => return Ok(Err(vec![Wrong::at(line, "", "there is nothing in it")])),
+            }
+        }
+        Err(unfit) => return Ok(Err(vec![unfit.wrong(line, &marks)])),
+    };
+    let name = name(&root, kind);
+    let (deletes, content) = delete::extract(root).map_err(|source| PatchError::Merge {
+        origin: origin.to_owned(),
+        document: decode::title(kind, name.as_deref()),
+        line,
+        source,
+    })?;
+    let content = match content {
+        Some(Value::Map(map)) => match schema::read_document(kind.name, map) {
+            Ok(map) if kind.name == "v1alpha1" && !decode::is_main(&map) => {
+                let what = "a part of the main document has machine or cluster in it";
+                return Ok(Err(vec![Wrong::at(line, "", what)]));
+            }
+            Ok(map) => Some(map),
+            Err(flaws) => return Ok(Err(decode::wrong(flaws, line, &marks))),
+        },
+        _ => None,
+    };
+    Ok(Ok(Part { kind, name, deletes, content, line, marks }))
 }
 
 impl Config {
-    /// Reads the documents of a configuration.
+    /// Reads the documents of a configuration as they stand.
     pub fn parse(text: &str) -> Result<Self, YamlError> {
         Ok(Self { documents: read(text)?.into_iter().map(|document| document.root).collect() })
     }
@@ -234,66 +297,72 @@ impl Config {
     /// When one does not fit; the configuration is then half patched and must be thrown away.
     pub fn apply(&mut self, patch: &Patch) -> Result<(), PatchError> {
         let origin = || patch.origin.clone();
-        match &patch.content {
+        let parts = match &patch.content {
             Content::Json(operations) => {
                 let [only] = &mut self.documents[..] else {
                     return Err(PatchError::JsonPatch { origin: origin() });
                 };
-                json_patch::apply(only, operations)
-                    .map_err(|source| PatchError::Operation { origin: origin(), source })?;
+                return json_patch::apply(only, operations)
+                    .map_err(|source| PatchError::Operation { origin: origin(), source });
             }
-            Content::Merge(documents) => {
-                for document in documents {
-                    self.apply_document(document).map_err(|source| PatchError::Merge {
-                        origin: origin(),
-                        document: shown(&document.root),
-                        line: document.line,
-                        source,
-                    })?;
-                }
-            }
+            Content::Merge(parts) => parts,
+        };
+        self.settle().map_err(|wrong| PatchError::Result { origin: origin(), wrong })?;
+        for part in parts {
+            self.apply_part(part).map_err(|source| PatchError::Merge {
+                origin: origin(),
+                document: decode::title(part.kind, part.name.as_deref()),
+                line: part.line,
+                source,
+            })?;
         }
-        for document in &mut self.documents {
-            let kind = kind_of(document).to_owned();
-            if let Value::Map(map) = document {
-                schema::arrange(&kind, map);
-            }
+        self.arrange();
+        match decode::clashes(&self.documents).into_iter().next() {
+            Some((_, what)) => Err(PatchError::Conflict { origin: origin(), what }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    fn apply_document(&mut self, patch: &Document) -> Result<(), MergeError> {
-        let Value::Map(map) = &patch.root else { return Ok(()) };
-        let kind = kind_of(&patch.root);
-        let at = self.documents.iter().position(|document| identity(document) == identity(&patch.root));
-        if merge::deletes(&patch.root) {
-            return self.delete_document(at, map, kind);
+    fn apply_part(&mut self, part: &Part) -> Result<(), MergeError> {
+        let matches = |document: &Value| {
+            kind_of(document) == part.kind.name && part.name == name(document, part.kind)
+        };
+        for delete in &part.deletes {
+            let at = self.documents.iter().position(matches);
+            if delete.is_whole() && part.kind.name != "v1alpha1" {
+                self.delete_document(at, part)?;
+                continue;
+            }
+            let forgives = self.forgives();
+            match at.and_then(|at| self.documents[at].as_map_mut()) {
+                Some(target) => delete.apply(target, part.kind.shape)?,
+                None if forgives => {}
+                None => return Err(MergeError::NothingToDelete { path: part.kind.name.into() }),
+            }
         }
-        if let Some(target) = at.and_then(|at| self.documents[at].as_map_mut()) {
-            return merge::apply(target, map, kind);
+        let Some(content) = part.content.clone() else { return Ok(()) };
+        match self.documents.iter().position(matches).and_then(|at| self.documents[at].as_map_mut()) {
+            Some(target) => merge::apply(target, content, part.kind.shape),
+            None => {
+                self.documents.push(Value::Map(content));
+                Ok(())
+            }
         }
-        let mut target = Map::new();
-        merge::apply(&mut target, map, kind)?;
-        self.documents.push(Value::Map(target));
-        Ok(())
     }
 
-    fn delete_document(&mut self, at: Option<usize>, patch: &Map, kind: &str) -> Result<(), MergeError> {
-        if patch.get(merge::DIRECTIVE).and_then(Value::as_text) != Some("delete") {
-            return Err(MergeError::Directive { path: kind.into() });
-        }
-        if kind == "v1alpha1" {
-            return Err(MergeError::Undeletable { path: kind.into() });
-        }
-        // The generator of 1.14 goes on when there is no such document, older ones do not.
-        let tolerant = self.documents.iter().any(|document| kind_of(document) == "KubeClusterConfig");
+    fn delete_document(&mut self, at: Option<usize>, part: &Part) -> Result<(), MergeError> {
         match at {
             Some(at) => {
                 self.documents.remove(at);
                 Ok(())
             }
-            None if tolerant => Ok(()),
-            None => Err(MergeError::NothingToDelete { path: kind.into() }),
+            None if self.forgives() => Ok(()),
+            None => Err(MergeError::NothingToDelete { path: part.kind.name.into() }),
         }
+    }
+
+    /// The generator of 1.14 goes on when a document to delete is not there, older ones do not.
+    fn forgives(&self) -> bool {
+        self.documents.iter().any(|document| kind_of(document) == "KubeClusterConfig")
     }
 }

@@ -146,9 +146,12 @@ mod tests {
     fn a_patch_that_does_not_fit_is_named_with_its_place() {
         let contract = Contract::NEWEST;
         let input = Input::new("lab", "https://10.20.0.10:6443", contract, "1.35.0").unwrap();
-        let patch = Patch::parse("---\nmachine:\n  token: {a: b}\n", "patches/x.yaml").unwrap();
-        let error = render(&secrets(), &input, &machine(Role::Worker), &[patch]).unwrap_err();
-        assert_eq!(error.to_string(), "patch patches/x.yaml does not fit document v1alpha1 at line 2");
+        let error = Patch::parse("---\nmachine:\n  token: {a: b}\n  type: 1\n  certSANs: x\n", "patches/x.yaml").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "patch patches/x.yaml, line 3: machine.token must be a string, this is a mapping; \
+             line 5: machine.certSANs must be a list, this is a string"
+        );
         for (text, expected) in [
             ("machne: {}\n", "patch p, line 1: unknown key machne, did you mean 'machine'?"),
             (
@@ -157,7 +160,7 @@ mod tests {
             ),
             ("kind: HostConfigg\n", "patch p, line 1: unknown kind 'HostConfigg', did you mean 'HostnameConfig'?"),
             ("apiVersion: v1alpha1\n", "patch p, line 1: a document with apiVersion needs a kind"),
-            ("text\n", "patch p, line 1: a patch must be a mapping, this is a string"),
+            ("text\n", "patch p, line 1: a document must be a mapping, this is a string"),
         ] {
             assert_eq!(Patch::parse(text, "p").unwrap_err().to_string(), expected);
         }

@@ -111,6 +111,12 @@ impl Secrets {
     }
 }
 
+/// A bundle of these values by their place, if they are sound.
+pub(super) fn checked(values: Vec<(&'static str, String)>, now: Timestamp) -> Result<Secrets, SecretsError> {
+    let found = values.into_iter().map(|(place, text)| (place, None, Value::Text(text))).collect();
+    Draft { found, ..Draft::default() }.check(now)
+}
+
 impl Draft {
     fn take(&mut self, place: &'static str, document: &Document, path: &str) {
         let keys: Vec<&str> = path.split('.').collect();

@@ -10,6 +10,7 @@ mod draft;
 mod key;
 mod make;
 mod pem;
+mod pki;
 mod write;
 
 use std::fmt;
@@ -20,6 +21,8 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::types::Sha256;
+
+pub use pki::PKI_FILES;
 
 pub(crate) use certificate::{Authority, client};
 pub(crate) use key::{PrivateKey, key_der};
@@ -142,6 +145,16 @@ pub struct KeyPair {
 }
 
 impl KeyPair {
+    /// The SHA-256 of the certificate, as browsers and openssl show it.
+    pub fn fingerprint(&self) -> Option<Sha256> {
+        pem::decode(&self.certificate_pem()).ok().map(|block| Sha256::of(&block.der))
+    }
+
+    /// When the certificate ends.
+    pub fn not_after(&self) -> Option<Timestamp> {
+        not_after(&self.certificate_pem())
+    }
+
     /// The certificate as the bundle spells it: base64 of PEM.
     pub fn certificate(&self) -> &str {
         &self.crt
@@ -161,6 +174,11 @@ impl KeyPair {
     pub fn key_pem(&self) -> SecretString {
         decoded(self.key.expose_secret()).into()
     }
+}
+
+/// When a certificate in PEM ends.
+pub(crate) fn not_after(pem: &str) -> Option<Timestamp> {
+    certificate::Facts::of(pem).ok().map(|facts| facts.not_after)
 }
 
 /// Base64 of PEM text; the bundle was checked when it was read, so there is nothing left that can fail.
@@ -320,6 +338,23 @@ impl Secrets {
         let values = self.values();
         let lines: Vec<String> = values.iter().map(|(path, _, value)| format!("{path} {}", digest(value))).collect();
         Sha256::of(lines.join("\n").as_bytes())
+    }
+
+    /// What of it may be shown: the digests of its authorities' certificates, in the order of the file.
+    pub fn authorities(&self) -> [(Part, &KeyPair); 4] {
+        [
+            (Part::TalosAuthority, &self.talos),
+            (Part::KubernetesAuthority, &self.kubernetes),
+            (Part::EtcdAuthority, &self.etcd),
+            (Part::AggregatorAuthority, &self.aggregator),
+        ]
+    }
+
+    /// Whether a text holds a secret of this bundle, in the form of the file or in that of PEM.
+    pub fn is_in(&self, text: &str) -> bool {
+        let secret = |(place, _, value): &(&str, Part, &str)| !place.ends_with(".crt") && !value.is_empty() && text.contains(value);
+        let values = self.values();
+        values.iter().any(secret) || text.contains("PRIVATE KEY-----")
     }
 
     /// What differs between this bundle and `other`, each part once.

@@ -1,8 +1,7 @@
 //! What holds between documents: none twice, none that says what another one says, each where it belongs.
 
-use std::collections::BTreeMap;
-
 use super::{Check, Findings, Mode};
+use crate::talos::config::decode::clashes;
 use crate::talos::config::kind_of;
 use crate::talos::config::yaml::{Document, Map, Value};
 
@@ -58,17 +57,12 @@ const CONTROL_PLANE_ONLY: &[&str] = &[
     "KubeTalosAPIAccessConfig",
 ];
 
-/// No two documents of one kind and name.
+/// No two documents of one kind and name, and none that exclude each other.
 pub(super) fn duplicates(documents: &[Document], found: &mut Findings) {
-    let mut seen: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for document in documents {
-        let kind = kind_of(&document.root);
-        let name = document.root.at(&["name"]).and_then(Value::as_text).unwrap_or_default();
-        if let Some(first) = seen.insert((kind, name), document.line) {
-            let named = if name.is_empty() { String::new() } else { format!(" '{name}'") };
-            let mut check = Check { document, kind, found };
-            check.error("", format!("a document of this kind{named} is there already, at line {first}"));
-        }
+    let roots: Vec<Value> = documents.iter().map(|document| document.root.clone()).collect();
+    for (at, what) in clashes(&roots) {
+        let document = &documents[at];
+        Check { document, kind: kind_of(&document.root), found }.error("", format!("there are {what}"));
     }
 }
 

@@ -12,8 +12,8 @@ mod machine;
 mod names;
 mod network;
 
+use super::decode::{self, Wrong};
 use super::kind_of;
-use super::schema;
 use super::yaml::{Document, Value, YamlError, read};
 
 /// Where a configuration will be used: a disk to install to is needed on metal only.
@@ -110,9 +110,13 @@ impl<'a> Check<'a> {
 /// # Errors
 /// When the text is no YAML: then nothing else can be said.
 pub fn validate(text: &str, mode: Mode) -> Result<Findings, YamlError> {
-    let documents = read(text)?;
+    let mut documents = read(text)?;
     let mut found = Findings::default();
-    for document in &documents {
+    if documents.is_empty() {
+        let what = "there is nothing in it".to_owned();
+        found.errors.push(Finding { line: 1, document: "v1alpha1".to_owned(), path: String::new(), what });
+    }
+    for document in &mut documents {
         shape(document, &mut found);
     }
     if found.errors.is_empty() {
@@ -132,26 +136,16 @@ pub fn validate(text: &str, mode: Mode) -> Result<Findings, YamlError> {
     Ok(found)
 }
 
-/// Whether a document can be decoded: its kind and its keys are known.
-fn shape(document: &Document, found: &mut Findings) {
-    let kind = kind_of(&document.root);
-    let mut check = Check { document, kind, found };
-    let Value::Map(map) = &document.root else {
-        let what = format!("a document must be a mapping, this is {}", document.root.kind());
-        return check.error("", what);
-    };
-    let given = map.get("kind").and_then(Value::as_text);
-    let hint =
-        |nearest: Option<String>| nearest.map_or_else(String::new, |nearest| format!(", did you mean '{nearest}'?"));
-    match (given, map.get("apiVersion")) {
-        (Some(kind), Some(_)) if schema::knows_kind(kind) => {}
-        (Some(kind), Some(_)) => check.error("kind", format!("unknown kind{}", hint(schema::nearest_kind(kind)))),
-        (Some(_), None) => check.error("kind", "a document with a kind needs apiVersion: v1alpha1"),
-        (None, Some(_)) => check.error("apiVersion", "a document with apiVersion needs a kind"),
-        (None, None) => {
-            if let Some(unknown) = schema::unknown_key(map) {
-                check.error(&unknown.path, format!("unknown key{}", hint(unknown.nearest)));
-            }
-        }
+/// Whether a document can be decoded: its kind and its keys are known, and its values fit. It is then in the form that
+/// the types give it.
+fn shape(document: &mut Document, found: &mut Findings) {
+    match decode::decode(document.clone()) {
+        Ok(root) => document.root = root,
+        Err(wrong) => found.errors.extend(wrong.into_iter().map(|Wrong { line, path, what }| Finding {
+            line,
+            document: kind_of(&document.root).to_owned(),
+            path,
+            what,
+        })),
     }
 }

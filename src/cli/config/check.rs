@@ -1,0 +1,86 @@
+//! `recast config check`: what a machine would say to its configuration, and what the version means for the patches.
+
+use jiff::Timestamp;
+use secrecy::ExposeSecret as _;
+
+use super::ground::{Ground, OldKeys, add};
+use crate::cli::args::{CheckConfig, Global};
+use crate::cli::stop::Stop;
+use crate::cli::{Answer, Surroundings};
+use crate::event::Failure;
+use crate::exit::ExitCode;
+use crate::report::Document;
+use crate::report::document::{Ending, Kind, Problem};
+use crate::steps::files::read_lock;
+use crate::talos::config::migrate::{Finding, Weight};
+use crate::talos::config::validate::{Mode, validate};
+use crate::types::Version;
+
+/// `recast config check`.
+pub(super) async fn check(global: &Global, asked: &CheckConfig, surroundings: &Surroundings) -> Result<Answer, Stop> {
+    let ground = Ground::read(global, Timestamp::now())?;
+    let running = asked.from.clone().or_else(|| locked(&ground));
+    let machines = ground.machines(global, surroundings).await?;
+    let mut stop: Option<Stop> = None;
+    let mut warnings: Vec<Failure> = Vec::new();
+    let mut findings: Vec<Finding> = Vec::new();
+    for machine in &machines {
+        let name = &machine.spec.name;
+        findings.extend(ground.findings(running.as_ref(), &machine.patches));
+        let rendered = match ground.render(machine, OldKeys::Refuse) {
+            Ok(rendered) => rendered,
+            Err(more) => {
+                add(&mut stop, more);
+                continue;
+            }
+        };
+        let found = validate(rendered.text.expose_secret(), Mode::Cloud)
+            .map_err(|error| Stop::because(ExitCode::Invalid, format!("{name} has no configuration"), &error))?;
+        for error in &found.errors {
+            add(&mut stop, Stop::new(ExitCode::Invalid, format!("{name} would be refused by its machine: {error}")));
+        }
+        warnings.extend(found.warnings.iter().map(|warning| failure(format!("{name}: {warning}"), None)));
+    }
+    findings.sort_by(|a, b| b.weight.cmp(&a.weight).then_with(|| (&a.origin, a.line).cmp(&(&b.origin, b.line))));
+    let mut seen: Vec<Finding> = Vec::new();
+    for finding in findings {
+        if finding.weight != Weight::Breaks && !seen.contains(&finding) {
+            seen.push(finding);
+        }
+    }
+    warnings.extend(seen.iter().map(|finding| failure(finding.to_string(), Some(finding.instead.clone()))));
+    for warning in &warnings {
+        surroundings.console.tell(&format!("warning: {}\n", warning.what));
+    }
+    if let Some(mut stop) = stop {
+        let mut told = Vec::new();
+        stop.problems.retain(|problem| {
+            let new = !told.contains(problem);
+            told.push(problem.clone());
+            new
+        });
+        return Err(stop);
+    }
+    let (name, versions) = (&ground.profile.value.name, &ground.versions);
+    let from = running.map_or_else(String::new, |running| format!(", coming from {running}"));
+    let text = format!(
+        "{name}: {} configuration(s) for Talos {}{from} and Kubernetes {} would be accepted, {} warning(s)\n",
+        machines.len(),
+        versions.talos,
+        versions.kubernetes,
+        warnings.len(),
+    );
+    let problems = warnings.iter().map(|warning| Problem::new(Kind::Warning, warning));
+    let document = Document::of_verb("config check", Some(name), Ending::Done).with_problems(problems);
+    Ok(Answer { code: ExitCode::Done, document, text })
+}
+
+fn failure(what: String, hint: Option<String>) -> Failure {
+    Failure { what, causes: Vec::new(), hints: hint.into_iter().collect() }
+}
+
+/// The newest version among the templates of the lock: what the last rebuild installed.
+fn locked(ground: &Ground) -> Option<Version> {
+    let lock = read_lock(&ground.path.with_extension("lock")).ok()?;
+    lock.templates.values().flatten().map(|template| template.version.clone()).max()
+}

@@ -1,0 +1,108 @@
+//! Which of the user's patches a machine gets, and in which order.
+//!
+//! The order is all → role → node, and within each the profile before the patch folder. The folder may be flat, a file
+//! `<node>.yaml` for each machine, or have the folders that other tools use: `all/`, `control-plane/` (or
+//! `controlplane/`), `worker/` and `node/<node>/`, files by name. Must not know: what patches say.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::plan::step::PatchAt;
+use crate::profile::{PatchSource, PatchTarget, Talos};
+use crate::types::Role;
+
+/// Where a profile's patches are.
+#[derive(Clone, Copy, Debug)]
+pub struct Patches<'a> {
+    /// The Talos half of the profile.
+    pub talos: &'a Talos,
+    /// The profile's file.
+    pub profile: &'a Path,
+    /// Its folder.
+    pub folder: &'a Path,
+}
+
+impl Patches<'_> {
+    /// The patches of a machine that every machine of its role gets as well.
+    pub fn shared(&self, role: Role) -> Vec<PatchAt> {
+        let roles: &[&str] = match role {
+            Role::ControlPlane => &["control-plane", "controlplane"],
+            Role::Worker => &["worker", "workers"],
+        };
+        let mut patches: Vec<PatchAt> = self.in_profile(|target| target == PatchTarget::All).collect();
+        patches.extend(self.in_folders(&["all"]));
+        patches.extend(self.in_profile(|target| target != PatchTarget::All && target.covers(role)));
+        patches.extend(self.in_folders(roles));
+        patches
+    }
+
+    /// The patches of one machine.
+    pub fn own(&self, machine: &str) -> Vec<PatchAt> {
+        let Some(dir) = self.talos.patches_dir_in(self.folder) else { return Vec::new() };
+        let mut patches: Vec<PatchAt> =
+            Some(dir.join(format!("{machine}.yaml"))).filter(|path| path.is_file()).map(PatchAt::File).into_iter().collect();
+        patches.extend(self.in_folders(&[&format!("node/{machine}"), &format!("nodes/{machine}")]));
+        patches
+    }
+
+    fn in_profile(&self, of: impl Fn(PatchTarget) -> bool) -> impl Iterator<Item = PatchAt> {
+        let patches = self.talos.config_patches.iter().enumerate().filter(move |(_, patch)| of(patch.target));
+        patches.map(|(index, patch)| match &patch.source {
+            PatchSource::File(path) => PatchAt::File(self.talos.config_dir_in(self.folder).join(path)),
+            PatchSource::Inline(_) => PatchAt::Profile { profile: self.profile.to_owned(), index },
+        })
+    }
+
+    /// The patch files in these folders of the patch folder, by name.
+    fn in_folders(&self, names: &[&str]) -> Vec<PatchAt> {
+        let Some(dir) = self.talos.patches_dir_in(self.folder) else { return Vec::new() };
+        let mut found = Vec::new();
+        for name in names {
+            let mut files: Vec<PathBuf> = fs::read_dir(dir.join(name))
+                .map(|entries| entries.filter_map(Result::ok).map(|entry| entry.path()).collect())
+                .unwrap_or_default();
+            files.retain(|path| {
+                let extension = path.extension().and_then(|extension| extension.to_str());
+                path.is_file() && matches!(extension, Some("yaml" | "yml" | "json"))
+            });
+            files.sort();
+            found.extend(files.into_iter().map(PatchAt::File));
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::load;
+
+    #[test]
+    fn the_order_is_all_then_role_then_node_and_the_profile_before_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = include_str!("../../profiles/lab.yaml");
+        let added = "talos:\n  config_patches:\n    - {for: worker, inline: \"machine: {}\"}\n    - inline: \"machine: {}\"\n  patches_dir: patches\n";
+        let text = text.replacen("talos:\n", added, 1);
+        let path = folder.path().join("lab.yaml");
+        fs::write(&path, text).unwrap();
+        let profile = load::profile_file(&path).map_err(|error| error.to_string()).unwrap().value;
+        let talos = profile.talos.unwrap();
+        let dir = talos.patches_dir_in(folder.path()).unwrap();
+        for file in ["all/10-b.yaml", "all/01-a.yaml", "all/README.md", "worker/x.yml", "control-plane/y.yaml", "node/w1/z.yaml", "w1.yaml"] {
+            let file = dir.join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "").unwrap();
+        }
+        let patches = Patches { talos: &talos, profile: &path, folder: folder.path() };
+        let shown = |patches: Vec<PatchAt>| -> Vec<String> {
+            let one = |patch: &PatchAt| match patch {
+                PatchAt::File(path) => path.strip_prefix(&dir).unwrap().display().to_string(),
+                PatchAt::Profile { index, .. } => index.to_string(),
+            };
+            patches.iter().map(one).collect()
+        };
+        assert_eq!(shown(patches.shared(Role::Worker)), ["1", "all/01-a.yaml", "all/10-b.yaml", "0", "worker/x.yml"]);
+        assert_eq!(shown(patches.own("w1")), ["w1.yaml", "node/w1/z.yaml"]);
+        assert_eq!(shown(patches.own("w2")), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,191 @@
+//! `recast secrets import` and `fingerprint`: a cluster's secrets brought to where the profile wants them.
+//!
+//! Values are taken over as they are and never encoded again. Nothing that is there is overwritten. Must not know: what is
+//! in a bundle.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::args::{Global, Import, Secrets as Asked};
+use super::dropin::{self, secrets::from_pki};
+use super::session::{self, bare_site, connector};
+use super::stop::Stop;
+use super::{Answer, Surroundings};
+use crate::command::Mode;
+use crate::exit::ExitCode;
+use crate::profile::SecretsFile;
+use crate::report::Document;
+use crate::report::document::Ending;
+use crate::talos::access::{talosconfig, write_private};
+use crate::talos::client::{Access, Machine};
+use crate::talos::config::Contract;
+use crate::talos::config::yaml::{self, Value};
+use crate::talos::secrets::Secrets;
+
+/// How long a machine may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// `recast secrets`.
+pub async fn secrets(global: &Global, asked: &Asked, surroundings: &Surroundings) -> Result<Answer, Stop> {
+    let now = Timestamp::now();
+    match asked {
+        Asked::Import(asked) => import(global, asked, surroundings, now).await,
+        Asked::Fingerprint { file } => fingerprint(global, file.as_deref(), surroundings, now),
+        Asked::Other(words) => Err(dropin::misplaced("secrets", words)),
+    }
+}
+
+async fn import(global: &Global, asked: &Import, surroundings: &Surroundings, now: Timestamp) -> Result<Answer, Stop> {
+    let out = match &asked.out {
+        Some(out) => out.clone(),
+        None => of_profile(global)?.unwrap_or_else(|| PathBuf::from("secrets.yaml")),
+    };
+    let (secrets, from) = match (&asked.node, &asked.from) {
+        (Some(node), _) => (live(node, asked, surroundings, now).await?, format!("the machine {node}")),
+        (None, Some(path)) => (stored(path, surroundings, now)?, path.display().to_string()),
+        (None, None) => return Err(Stop::new(ExitCode::Invalid, "it is not said where the secrets are")),
+    };
+    let print = secrets.fingerprint();
+    let told = if out.exists() {
+        let there = load(&out, surroundings, now)?;
+        let parts = there.differences(&secrets);
+        if !parts.is_empty() {
+            let parts = parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            return Err(Stop::new(ExitCode::Refused, format!("{} is there already and has another {parts}", out.display()))
+                .hinted("nothing was written; name another file with --out, or move that one away"));
+        }
+        format!("{} has the secrets of {from} already: {print}\n", out.display())
+    } else {
+        write_private(&out, &secrets.to_yaml())
+            .map_err(|error| Stop::because(ExitCode::Failed, "the secrets can't be written", &error))?;
+        format!("{} has the secrets of {from} now: {print}\n", out.display())
+    };
+    Ok(answer("secrets import", global, told, &secrets))
+}
+
+/// The file that the profile names, if there is a profile that names one.
+fn of_profile(global: &Global) -> Result<Option<PathBuf>, Stop> {
+    if global.profile.is_none() {
+        return Ok(None);
+    }
+    let (path, profile) = session::profile(global)?;
+    let folder = session::parent(&path);
+    let talos = profile.value.talos.as_ref();
+    match talos.map(|talos| &talos.secrets_file) {
+        Some(SecretsFile::Command(_)) => {
+            Err(Stop::new(ExitCode::Invalid, "the profile's secrets come from a command").hinted("name a file with --out"))
+        }
+        Some(SecretsFile::Path(_)) => Ok(talos.and_then(|talos| talos.secrets_file_in(&folder))),
+        None => Ok(None),
+    }
+}
+
+fn fingerprint(global: &Global, file: Option<&Path>, surroundings: &Surroundings, now: Timestamp) -> Result<Answer, Stop> {
+    let secrets = match file {
+        Some(file) => load(file, surroundings, now)?,
+        None => {
+            let (path, profile) = session::profile(global)?;
+            session::secrets_of(session::talos(&profile.value)?, &session::parent(&path), now)?
+        }
+    };
+    let mut text = format!("{:<15}{}\n", "bundle", secrets.fingerprint());
+    for (part, pair) in secrets.authorities() {
+        let print = pair.fingerprint().map(|print| print.to_string()).unwrap_or_default();
+        let until = pair.not_after().map(|at| at.strftime("%Y-%m-%d").to_string()).unwrap_or_default();
+        let _ = writeln!(text, "{part:<15}{print}  until {until}");
+    }
+    Ok(answer("secrets fingerprint", global, text, &secrets))
+}
+
+fn answer(verb: &str, global: &Global, text: String, secrets: &Secrets) -> Answer {
+    let cluster = global.profile.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
+    let mut document = Document::of_verb(verb, cluster.as_deref(), Ending::Done);
+    document.extra.insert("fingerprint".to_owned(), secrets.fingerprint().to_string().into());
+    Answer { code: ExitCode::Done, document, text }
+}
+
+/// Reads a bundle, a control plane's configuration or a PKI folder.
+fn stored(path: &Path, surroundings: &Surroundings, now: Timestamp) -> Result<Secrets, Stop> {
+    if path.is_dir() {
+        return from_pki(path, None, Contract::NEWEST, now);
+    }
+    load(path, surroundings, now)
+}
+
+fn load(path: &Path, surroundings: &Surroundings, now: Timestamp) -> Result<Secrets, Stop> {
+    let text = fs::read_to_string(path)
+        .map(SecretString::from)
+        .map_err(|error| Stop::because(ExitCode::Invalid, format!("{} can't be read", path.display()), &error))?;
+    let text = if is_encrypted(&text) { decrypted(path, surroundings)? } else { text };
+    let is_config = text.expose_secret().lines().any(|line| line.starts_with("machine:"));
+    let secrets = if is_config {
+        Secrets::from_machine_config(text.expose_secret(), now)
+    } else {
+        Secrets::load(text.expose_secret(), now)
+    };
+    secrets.map_err(|error| {
+        let stop = Stop::because(ExitCode::Invalid, format!("no secrets can be taken from {}", path.display()), &error);
+        if is_config { stop.hinted("only a control plane's configuration has them all, and only when it is not redacted") } else { stop }
+    })
+}
+
+/// Whether SOPS has encrypted a file: it then keeps its own section in it.
+fn is_encrypted(text: &SecretString) -> bool {
+    yaml::one(text.expose_secret()).is_ok_and(|document| document.root.at(&["sops", "mac"]).is_some_and(|mac| *mac != Value::Null))
+}
+
+fn decrypted(path: &Path, surroundings: &Surroundings) -> Result<SecretString, Stop> {
+    let failed = |why: String| {
+        Stop::new(ExitCode::Invalid, format!("{} is encrypted with SOPS and can't be read: {why}", path.display()))
+    };
+    if surroundings.place.commands == Mode::Record {
+        return Err(failed("a rehearsal runs no programs".to_owned()));
+    }
+    let output = Command::new("sops").arg("--decrypt").arg(path).output().map_err(|error| {
+        failed(format!("the program sops can't be run ({error})"))
+            .hinted("install it (getsops/sops), or decrypt the file yourself and import the result")
+    })?;
+    if !output.status.success() {
+        // What it says names keys and files, never values.
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it says nothing");
+        return Err(failed(format!("sops ends with {}: {said}", output.status))
+            .hinted("give it the key, as in SOPS_AGE_KEY_FILE=…"));
+    }
+    String::from_utf8(output.stdout).map(SecretString::from).map_err(|_| failed("what it prints is not text".to_owned()))
+}
+
+/// The secrets in the configuration of a running control plane.
+async fn live(node: &str, asked: &Import, surroundings: &Surroundings, now: Timestamp) -> Result<Secrets, Stop> {
+    let env = &surroundings.place.env;
+    let home = || env.get("HOME").map(|home| Path::new(home).join(".talos/config"));
+    let path = asked.talosconfig.clone().or_else(|| env.get("TALOSCONFIG").map(PathBuf::from)).or_else(home);
+    let path = path.ok_or_else(|| Stop::new(ExitCode::Invalid, "no talosconfig is named").hinted("give --talosconfig FILE"))?;
+    let text = fs::read_to_string(&path)
+        .map_err(|error| Stop::because(ExitCode::Invalid, format!("{} can't be read", path.display()), &error))?;
+    let unusable = |error: &(dyn std::error::Error + 'static)| {
+        Stop::because(ExitCode::Invalid, format!("{} can't be used", path.display()), error)
+    };
+    let context = talosconfig::find(&text, asked.context.as_deref()).map_err(|error| unusable(&error))?;
+    let context = context.ok_or_else(|| Stop::new(ExitCode::Invalid, format!("{} has no such context", path.display())))?;
+    let admin = &context.certificate;
+    let access = Access::from_pem(admin.authority_pem().as_bytes(), admin.certificate_pem().as_bytes(), admin.key_pem())
+        .map_err(|error| unusable(&error))?;
+    let connector = connector(&surroundings.place, &bare_site()?)?;
+    let unanswered = |error: &(dyn std::error::Error + 'static)| {
+        Stop::because(ExitCode::Failed, format!("the configuration of {node} can't be read"), error)
+    };
+    let machine = Machine::new(&connector, node, &access, PATIENCE).map_err(|error| unanswered(&error))?;
+    let config = machine.config().await.map_err(|error| unanswered(&error))?;
+    let config = config.ok_or_else(|| Stop::new(ExitCode::Failed, format!("{node} has no configuration")))?;
+    Secrets::from_machine_config(config.expose_secret(), now).map_err(|error| {
+        Stop::because(ExitCode::Invalid, format!("no secrets can be taken from {node}"), &error)
+            .hinted("it must be a control plane, and the certificate an administrator's (os:admin)")
+    })
+}

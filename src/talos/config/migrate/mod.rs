@@ -1,0 +1,272 @@
+//! What a change of version means for a user's patches and configurations.
+//!
+//! Purpose: every deprecation and change of behaviour between the running and the target Talos version that touches what
+//! this user wrote, each with what to write instead, as data that `config check`, a plan's warnings and an upgrade show.
+//! Pure. Must not know: profiles, plans, nodes. Start with [`findings`]; the facts are in `rules`.
+
+mod rules;
+mod translate;
+
+use std::fmt;
+
+use super::patch::{Part, Patch};
+use super::yaml::Value;
+use super::{Config, Contract, kind_of};
+use crate::types::Version;
+use rules::{Effect, RULES, Rule};
+pub use translate::translate;
+
+/// How much a finding weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// Good to know: it works as before.
+    Notice,
+    /// It works, and does something else than before, or nothing any more.
+    Changes,
+    /// The target version, or a configuration of its contract, refuses it.
+    Breaks,
+}
+
+/// Something of the user's that a change of version touches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// A short fixed name, for scripts.
+    pub rule: &'static str,
+    /// How much it weighs.
+    pub weight: Weight,
+    /// The patch or the configuration it stands in; empty for what is the cluster's.
+    pub origin: String,
+    /// Its line there, from 1; 0 when there is none.
+    pub line: usize,
+    /// The kind of its document.
+    pub document: String,
+    /// The path in it.
+    pub path: String,
+    /// The Talos version that changed it.
+    pub since: Version,
+    /// What happens, a lower-case fragment.
+    pub what: String,
+    /// What to write or do instead.
+    pub instead: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { origin, line, path, since, what, instead, .. } = self;
+        match (origin.is_empty(), *line) {
+            (true, _) => {}
+            (false, 0) => write!(f, "{origin}: ")?,
+            (false, line) => write!(f, "{origin}, line {line}: ")?,
+        }
+        if !path.is_empty() {
+            write!(f, "{path}: ")?;
+        }
+        write!(f, "since Talos {}.{} {what}; {}", since.major(), since.minor(), instead.lines().next().unwrap_or_default())
+    }
+}
+
+/// What the user wrote.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Subjects<'a> {
+    /// Patches, in any order.
+    pub patches: &'a [&'a Patch],
+    /// Whole configurations, with what to call them.
+    pub configs: &'a [(&'a str, &'a Config)],
+    /// Whether the machines boot the nocloud image, as those on Proxmox VE do.
+    pub nocloud: bool,
+    /// Whether the extensions change with the version.
+    pub extensions_change: bool,
+}
+
+/// Everything that a change from `running` to `target` means for `subjects`, the gravest first. Without a running version
+/// only what the target refuses or ignores is told.
+pub fn findings(running: Option<&Version>, target: &Version, subjects: &Subjects<'_>) -> Vec<Finding> {
+    let Ok(contract) = Contract::of(target) else { return Vec::new() };
+    let running = running.and_then(|version| Contract::of(version).ok());
+    let mut found = Vec::new();
+    for patch in subjects.patches {
+        if let Some(pointer) = patch.pointers().first()
+            && contract.has(super::Feature::HostnameDocument)
+        {
+            found.push(json_patch(patch.origin(), pointer, contract));
+        }
+        for part in patch.parts() {
+            let place = Place::of_part(patch.origin(), part);
+            of_document(&place, contract, running, subjects, &mut found);
+        }
+    }
+    for (origin, config) in subjects.configs {
+        for document in config.documents() {
+            let Value::Map(map) = document else { continue };
+            let place = Place { origin, kind: kind_of(document), root: map, part: None };
+            of_document(&place, contract, running, subjects, &mut found);
+        }
+    }
+    if let Some(running) = running.filter(|running| *running < contract) {
+        found.extend(of_cluster(running, contract, subjects));
+    }
+    found.sort_by(|a, b| {
+        (b.weight, &a.origin, a.line, &a.path, a.rule).cmp(&(a.weight, &b.origin, b.line, &b.path, b.rule))
+    });
+    found.dedup();
+    found
+}
+
+/// A document and where it stands.
+struct Place<'a> {
+    origin: &'a str,
+    kind: &'a str,
+    root: &'a super::yaml::Map,
+    part: Option<&'a Part>,
+}
+
+impl<'a> Place<'a> {
+    fn of_part(origin: &'a str, part: &'a Part) -> Self {
+        static NOTHING: std::sync::LazyLock<super::yaml::Map> = std::sync::LazyLock::new(super::yaml::Map::new);
+        Self { origin, kind: part.kind.name, root: part.content().unwrap_or(&NOTHING), part: Some(part) }
+    }
+
+    fn line(&self, path: &str) -> usize {
+        self.part.map_or(0, |part| part.line_of(path))
+    }
+
+    /// The places that a path with `[]` for every element leads to, with their values.
+    fn find(&self, path: &str) -> Vec<(String, &'a Value)> {
+        let mut places: Vec<(String, &Value)> = Vec::new();
+        for (at, key) in path.split('.').enumerate() {
+            let (key, each) = key.strip_suffix("[]").map_or((key, false), |key| (key, true));
+            let step = |value: Option<&'a Value>, path: String, next: &mut Vec<(String, &'a Value)>| match value {
+                Some(Value::List(list)) if each => {
+                    next.extend(list.iter().enumerate().map(|(at, value)| (format!("{path}[{at}]"), value)));
+                }
+                Some(Value::Null) | None => {}
+                Some(value) => next.push((path, value)),
+            };
+            let mut next = Vec::new();
+            if at == 0 {
+                step(self.root.get(key), key.to_owned(), &mut next);
+            } else {
+                for (path, value) in places {
+                    step(value.at(&[key]), format!("{path}.{key}"), &mut next);
+                }
+            }
+            places = next;
+        }
+        places
+    }
+
+    fn finding(&self, rule: &Rule, path: String) -> Finding {
+        Finding {
+            rule: rule.name,
+            weight: rule.effect.weight(),
+            origin: self.origin.to_owned(),
+            line: self.line(&path),
+            document: self.kind.to_owned(),
+            path,
+            since: Version::new(1, rule.since.into(), 0),
+            what: rule.what.to_owned(),
+            instead: rule.instead.to_owned(),
+        }
+    }
+}
+
+fn of_document(
+    place: &Place<'_>,
+    contract: Contract,
+    running: Option<Contract>,
+    subjects: &Subjects<'_>,
+    found: &mut Vec<Finding>,
+) {
+    let generated = place.part.is_some();
+    for rule in RULES.iter().filter(|rule| contract >= Contract::minor(rule.since) && rule.document == place.kind) {
+        // What a node does otherwise is news only once; what it refuses stays refused.
+        let news = running.is_none_or(|running| running < Contract::minor(rule.since));
+        let applies = match rule.effect {
+            // A configuration of an older contract goes on; a patch meets what is generated now.
+            Effect::Moved => generated,
+            Effect::Refused | Effect::Ignored => true,
+            Effect::Deprecated | Effect::Behaves => news,
+        };
+        if !applies || (rule.nocloud && !subjects.nocloud) {
+            continue;
+        }
+        for (path, value) in place.find(rule.path) {
+            if rule.when.holds(value) {
+                found.push(place.finding(rule, path));
+            }
+        }
+    }
+    if generated && let Some(since) = rules::kind_since(place.kind).filter(|since| contract < Contract::minor(*since)) {
+        found.push(Finding {
+            rule: "document-too-new",
+            weight: Weight::Breaks,
+            origin: place.origin.to_owned(),
+            line: place.line(""),
+            document: place.kind.to_owned(),
+            path: String::new(),
+            since: Version::new(1, since.into(), 0),
+            what: format!("there are documents {}, and Talos {contract} does not read them", place.kind),
+            instead: "leave it out until the machines run that version, or use the keys of the main document".to_owned(),
+        });
+    }
+}
+
+fn json_patch(origin: &str, pointer: &str, contract: Contract) -> Finding {
+    Finding {
+        rule: "json-patch",
+        weight: Weight::Breaks,
+        origin: origin.to_owned(),
+        line: 0,
+        document: "v1alpha1".to_owned(),
+        path: pointer.to_owned(),
+        since: Version::new(1, 12, 0),
+        what: format!("a configuration has several documents, and a JSON patch changes one only (contract {contract})"),
+        instead: "write it as a strategic merge patch: the part of the configuration as it should be".to_owned(),
+    }
+}
+
+/// What changes for every cluster, whatever its patches say.
+fn of_cluster(running: Contract, target: Contract, subjects: &Subjects<'_>) -> Vec<Finding> {
+    let mut found: Vec<Finding> = rules::CHANGES
+        .iter()
+        .filter(|change| running < Contract::minor(change.since) && Contract::minor(change.since) <= target)
+        .map(|change| cluster_finding(change.name, change.since, change.what, change.instead))
+        .collect();
+    if subjects.extensions_change {
+        let by_name = subjects.patches.iter().any(|patch| {
+            patch.parts().iter().any(|part| {
+                let place = Place::of_part("", part);
+                part.kind.link || !place.find("machine.network.interfaces[].interface").is_empty()
+            })
+        });
+        if by_name {
+            found.push(Finding {
+                weight: Weight::Changes,
+                ..cluster_finding(
+                    "nic-rename",
+                    5,
+                    "network links can change their names with the extensions (eth0, ens18), and patches choose them by name",
+                    "choose links by their hardware address: deviceSelector, or a LinkAliasConfig",
+                )
+            });
+        }
+    }
+    found
+}
+
+fn cluster_finding(name: &'static str, since: u32, what: &str, instead: &str) -> Finding {
+    Finding {
+        rule: name,
+        weight: Weight::Notice,
+        origin: String::new(),
+        line: 0,
+        document: String::new(),
+        path: String::new(),
+        since: Version::new(1, since.into(), 0),
+        what: what.to_owned(),
+        instead: instead.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+use super::*;
+
+fn version(text: &str) -> Version {
+    text.parse().unwrap()
+}
+
+fn of_patch(running: &str, target: &str, patch: &str) -> Vec<Finding> {
+    let patch = Patch::parse(patch, "p.yaml").unwrap();
+    let subjects = Subjects { patches: &[&patch], nocloud: true, ..Subjects::default() };
+    findings(Some(&version(running)), &version(target), &subjects)
+        .into_iter()
+        .filter(|finding| !finding.origin.is_empty())
+        .collect()
+}
+
+#[test]
+fn each_key_that_moved_is_named_with_its_line_and_what_to_write() {
+    let patch = "machine:\n  network:\n    hostname: a\n  install:\n    extensions:\n      - image: x\n";
+    let found = of_patch("1.9.0", "1.13.0", patch);
+    let rules: Vec<(&str, usize, Weight)> = found.iter().map(|f| (f.rule, f.line, f.weight)).collect();
+    assert_eq!(rules, [("hostname", 3, Weight::Breaks), ("install-extensions", 5, Weight::Changes)]);
+    assert_eq!(
+        found[0].to_string(),
+        "p.yaml, line 3: machine.network.hostname: since Talos 1.12 a document says this, and the old key conflicts \
+         with it; write the document"
+    );
+    assert!(found[0].instead.contains("kind: HostnameConfig"));
+}
+
+#[test]
+fn what_changed_before_is_no_news_and_what_breaks_stays() {
+    assert_eq!(of_patch("1.12.0", "1.13.0", "machine: {disks: [{device: /dev/sdb}]}\n"), []);
+    assert_eq!(of_patch("1.9.0", "1.13.0", "machine: {disks: [{device: /dev/sdb}]}\n").len(), 1);
+    assert_eq!(of_patch("1.13.0", "1.13.9", "machine: {network: {hostname: a}}\n").len(), 1);
+    assert_eq!(of_patch("1.10.0", "1.11.0", "machine: {network: {hostname: a}}\n"), []);
+}
+
+#[test]
+fn json_patches_end_with_1_12_and_documents_begin_with_their_version() {
+    let json = "[{op: add, path: /machine/sysctls, value: {}}]";
+    assert_eq!(of_patch("1.11.0", "1.12.0", json)[0].rule, "json-patch");
+    assert_eq!(of_patch("1.10.0", "1.11.0", json), []);
+    let document = "apiVersion: v1alpha1\nkind: HostnameConfig\nhostname: a\nauto: off\n";
+    assert_eq!(of_patch("1.10.0", "1.11.0", document)[0].rule, "document-too-new");
+    assert_eq!(of_patch("1.11.0", "1.12.0", document), []);
+}
+
+#[test]
+fn a_metal_installer_on_nocloud_and_links_by_name_are_found() {
+    let patch = "machine: {install: {image: factory.talos.dev/metal-installer/abc:v1.13.0}}\n";
+    assert!(of_patch("1.12.0", "1.13.0", patch).is_empty(), "an old story");
+    assert_eq!(of_patch("1.9.0", "1.13.0", patch)[0].rule, "metal-installer");
+    let patch = Patch::parse("machine: {network: {interfaces: [{interface: eth0}]}}\n", "p.yaml").unwrap();
+    let subjects = Subjects { patches: &[&patch], extensions_change: true, ..Subjects::default() };
+    let found = findings(Some(&version("1.12.0")), &version("1.13.0"), &subjects);
+    assert!(found.iter().any(|finding| finding.rule == "nic-rename"), "{found:?}");
+}
+
+#[test]
+fn every_rule_is_about_a_key_that_there_is() {
+    for rule in RULES {
+        let mut shape = crate::talos::config::schema::shapes::document(rule.document).unwrap().shape;
+        let keys: Vec<&str> = rule.path.split('.').map(|key| key.trim_end_matches("[]")).collect();
+        for key in keys {
+            use crate::talos::config::schema::shapes::{Type, field};
+            let Some(found) = field(shape, key) else { panic!("{}: {key} of {}", rule.name, rule.path) };
+            let mut of = &found.of;
+            while let Type::Optional(inner) | Type::List(inner, _) = of {
+                of = inner;
+            }
+            match of {
+                Type::Shape(name) => shape = name,
+                _ => break,
+            }
+        }
+    }
+}

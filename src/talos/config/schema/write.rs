@@ -1,0 +1,92 @@
+//! Brings a document into the form the real tool writes: keys in order, what is empty left out or written as its type
+//! wants it.
+//!
+//! Must not know: whether the content makes sense.
+
+use super::shapes::{Type, fields};
+use crate::talos::config::yaml::{Map, Value};
+
+/// The mapping of this shape as it is written.
+pub(super) fn shape(map: &mut Map, name: &str) {
+    let mut old = std::mem::take(map);
+    for field in fields(name) {
+        let mut value = old.remove(field.key);
+        if let Some(value) = &mut value {
+            arrange(value, &field.of);
+        }
+        let given = value.as_ref().is_some_and(|value| *value != Value::Null);
+        match value {
+            Some(value) if field.always || (field.if_given && given) || !leaves_out(&value, &field.of) => {
+                map.set(field.key, value);
+            }
+            None if field.always => map.set(field.key, absent(&field.of)),
+            Some(_) | None => {}
+        }
+    }
+    for (key, value) in old {
+        map.set(&key, value);
+    }
+}
+
+fn arrange(value: &mut Value, of: &Type) {
+    match (of, value) {
+        (Type::Optional(inner), value) => arrange(value, inner),
+        (Type::List(inner, _), Value::List(list)) => list.iter_mut().for_each(|value| arrange(value, inner)),
+        (Type::Map(inner, _), Value::Map(map)) => {
+            map.sort();
+            map.iter_mut().for_each(|(_, value)| arrange(value, inner));
+        }
+        (Type::Free, value) => super::sort_value(value),
+        (Type::Argument, value) if value.as_text() == Some("") => *value = Value::Null,
+        (Type::Shape(name), Value::Map(map)) => shape(map, name),
+        _ => {}
+    }
+}
+
+/// Whether an optional key with this value is left out.
+fn leaves_out(value: &Value, of: &Type) -> bool {
+    match of {
+        // What may be absent is written when it is there, even if it is empty.
+        Type::Optional(_) => *value == Value::Null,
+        Type::List(..) | Type::Map(..) => is_empty(value),
+        // A shape is left out when nothing at all was said in it.
+        Type::Shape(name) => value.as_map().is_some_and(|map| fields(name).iter().all(|field| is_unset(map, field))),
+        Type::Free => is_empty(value),
+        Type::Scalar(scalar) | Type::Unit(scalar) => {
+            is_empty(value) || *value == scalar.empty() || *value == Value::Null
+        }
+        Type::Argument | Type::Pem(_) => false,
+    }
+}
+
+fn is_unset(map: &Map, field: &super::shapes::Field) -> bool {
+    map.get(field.key).is_none_or(|value| match &field.of {
+        Type::List(..) => false,
+        of => leaves_out(value, of),
+    })
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Text(text) => text.is_empty(),
+        Value::List(list) => list.is_empty(),
+        Value::Map(map) => map.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// What is written for a key that nobody set.
+fn absent(of: &Type) -> Value {
+    match of {
+        Type::Scalar(scalar) | Type::Unit(scalar) => scalar.empty(),
+        Type::List(..) => Value::List(Vec::new()),
+        Type::Optional(_) => Value::Null,
+        Type::Shape(name) => {
+            let mut map = Map::new();
+            shape(&mut map, name);
+            Value::Map(map)
+        }
+        Type::Free | Type::Argument | Type::Pem(_) | Type::Map(..) => Value::Map(Map::new()),
+    }
+}
