@@ -82,6 +82,8 @@ impl Node {
             time_scale: 100_000.0,
             rng_seed: 1,
             pve: PveVersion::V8,
+            scenario: None,
+            log: None,
         };
         let running = runtime.block_on(serve::start(options))?;
         Ok(Self {

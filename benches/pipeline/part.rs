@@ -104,7 +104,8 @@ async fn ssh(given: &Given) -> Result<u64, Failure> {
             let to = Destination { path: volume, name, unwritten: Unwritten::Zeros, from: 0 };
             let answer = Collected::default();
             let stream = ExtentStream::of(fanout, 0)?;
-            let ran = ssh.run(&receiver(to, &content), Some(Box::new(stream)), Some(Box::new(answer.clone())), &Silent);
+            let command = receiver(to, &content);
+            let ran = ssh.run(&command, Some(Box::new(stream)), Some(Box::new(answer.clone())), &Silent);
             let done = ran.await?;
             let stored = Stored::parse(&answer.text()).ok_or_else(|| done.why())?;
             if stored.is(&content) { Ok(()) } else { Err::<(), Failure>("the volume holds something else".into()) }

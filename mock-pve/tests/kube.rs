@@ -38,7 +38,8 @@ tags: [talos, lab]
 /// Where kubectl is, if it is anywhere.
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn kubectl() -> Option<PathBuf> {
-    let found = std::env::var_os("RECAST_TEST_CLIENTS").map(|dir| Path::new(&dir).join("kubectl")).filter(|path| path.exists());
+    let found =
+        std::env::var_os("RECAST_TEST_CLIENTS").map(|dir| Path::new(&dir).join("kubectl")).filter(|path| path.exists());
     if found.is_none() {
         eprintln!("skipped: RECAST_TEST_CLIENTS names no folder with kubectl in it");
         assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "kubectl is required and not here");
@@ -72,7 +73,8 @@ impl Lab {
         let text = std::fs::read_to_string(&secrets).unwrap();
         std::fs::copy(secrets, folder.path().join("lab/secrets.yaml")).unwrap();
         std::fs::write(folder.path().join("lab.yaml"), PROFILE).unwrap();
-        let Profiled { seed, networks } = Profiled::load(&folder.path().join("lab.yaml"), &std::env::temp_dir()).unwrap();
+        let Profiled { seed, networks } =
+            Profiled::load(&folder.path().join("lab.yaml"), &std::env::temp_dir()).unwrap();
         let options = Options { seed, time_scale: 20.0, rng_seed: 7, ..Options::default() };
         let running = serve::start(options).await.unwrap();
         let machine = running.ready.machines.iter().find(|machine| machine.name == "cp-01").unwrap();
@@ -83,7 +85,8 @@ impl Lab {
             String::from_utf8(base64::engine::general_purpose::STANDARD.decode(text).unwrap()).unwrap()
         };
         let authority = Authority { certificate: decode("/certs/k8s/crt"), key: decode("/certs/k8s/key") };
-        let lab = Self { running: Some(running), folder, program: program.into(), address, authority, _networks: networks };
+        let lab =
+            Self { running: Some(running), folder, program: program.into(), address, authority, _networks: networks };
         lab.identity("admin", &["system:masters"]);
         lab.identity("jane", &["developers"]);
         let began = Instant::now();
@@ -261,22 +264,53 @@ async fn kubectl_reads_what_runs() {
     assert_has(&described, &["KubeletReady", "Non-terminated Pods:", "Allocated resources"]);
     let pod = lab.says(&["get", "pods", "-n", "kube-system", "-l", "k8s-app=kube-dns", "-o", "name"]);
     let pod = pod.lines().next().unwrap().to_owned();
-    assert_has(&lab.says(&["describe", "-n", "kube-system", &pod]), &["Controlled By:  ReplicaSet/coredns-", "Running"]);
+    assert_has(
+        &lab.says(&["describe", "-n", "kube-system", &pod]),
+        &["Controlled By:  ReplicaSet/coredns-", "Running"],
+    );
     assert_has(&lab.says(&["logs", "-n", "kube-system", &pod]), &["coredns"]);
     let kinds = lab.says(&["api-resources"]);
     assert_has(&kinds, &["deployments", "poddisruptionbudgets", "pdb", "policy/v1", "selfsubjectaccessreviews"]);
     assert_has(&lab.says(&["api-versions"]), &["apps/v1", "storage.k8s.io/v1"]);
     for kind in [
-        "all", "cm", "secrets", "sa", "ep", "endpointslices", "leases", "events", "ds", "rs", "sts", "jobs", "pdb", "pv", "pvc",
-        "volumeattachments", "sc", "roles", "rolebindings", "clusterroles", "clusterrolebindings", "crd", "apiservices",
-        "priorityclasses", "mutatingwebhookconfigurations", "validatingwebhookconfigurations", "csr", "ns",
+        "all",
+        "cm",
+        "secrets",
+        "sa",
+        "ep",
+        "endpointslices",
+        "leases",
+        "events",
+        "ds",
+        "rs",
+        "sts",
+        "jobs",
+        "pdb",
+        "pv",
+        "pvc",
+        "volumeattachments",
+        "sc",
+        "roles",
+        "rolebindings",
+        "clusterroles",
+        "clusterrolebindings",
+        "crd",
+        "apiservices",
+        "priorityclasses",
+        "mutatingwebhookconfigurations",
+        "validatingwebhookconfigurations",
+        "csr",
+        "ns",
     ] {
         lab.says(&["get", kind, "-A"]);
     }
     assert_has(&lab.refuses(&["get", "unicorns"]), &["the server doesn't have a resource type \"unicorns\""]);
     assert_has(&lab.refuses(&["get", "pod", "nobody"]), &["Error from server (NotFound): pods \"nobody\" not found"]);
     assert_has(&lab.refuses(&["top", "nodes"]), &["Metrics API not available"]);
-    assert_has(&lab.refuses(&["get", "pods", "--field-selector", "spec.colour=red"]), &["field label not supported: spec.colour"]);
+    assert_has(
+        &lab.refuses(&["get", "pods", "--field-selector", "spec.colour=red"]),
+        &["field label not supported: spec.colour"],
+    );
     assert_eq!(lab.says(&["get", "--raw", "/readyz"]), "ok");
     assert_has(&lab.says(&["get", "--raw", "/livez?verbose"]), &["[+]etcd ok", "livez check passed"]);
     assert_eq!(lab.says(&["auth", "can-i", "delete", "nodes"]).trim(), "yes");
@@ -284,7 +318,8 @@ async fn kubectl_reads_what_runs() {
     // Somebody who may nothing, until he is bound.
     let who = |args: &[&str]| lab.run_as("jane", args);
     let refused = who(&["get", "pods"]).err;
-    let wanted = "pods is forbidden: User \"jane\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\"";
+    let wanted =
+        "pods is forbidden: User \"jane\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\"";
     assert_has(&refused, &["Error from server (Forbidden)", wanted]);
     assert_eq!(who(&["auth", "can-i", "get", "pods"]).out.trim(), "no");
     lab.says(&["create", "rolebinding", "readers", "--clusterrole=view", "--group=developers"]);
@@ -302,7 +337,10 @@ async fn kubectl_changes_what_runs() {
     let lab = Lab::begin(program).await;
     lab.file("app.yaml", APP);
     assert_has(&lab.refuses(&["diff", "-f", "app.yaml"]), &[]);
-    assert_has(&lab.says(&["apply", "-f", "app.yaml"]), &["configmap/settings created", "deployment.apps/shop created"]);
+    assert_has(
+        &lab.says(&["apply", "-f", "app.yaml"]),
+        &["configmap/settings created", "deployment.apps/shop created"],
+    );
     lab.says(&["rollout", "status", "deployment/shop", "--timeout=30s"]);
     assert_has(&lab.says(&["apply", "-f", "app.yaml"]), &["deployment.apps/shop unchanged", "service/shop unchanged"]);
     assert_eq!(lab.says(&["diff", "-f", "app.yaml"]), "");
@@ -313,7 +351,10 @@ async fn kubectl_changes_what_runs() {
     assert_has(&lab.says(&["apply", "-f", "app.yaml"]), &["deployment.apps/shop configured", "service/shop unchanged"]);
     lab.says(&["rollout", "status", "deployment/shop", "--timeout=30s"]);
     assert_has(&lab.says(&["rollout", "history", "deployment/shop"]), &["1 ", "2 "]);
-    assert_has(&lab.says(&["get", "pods", "-l", "app=shop", "-o", "jsonpath={.items[*].spec.containers[0].image}"]), &["shop:2"]);
+    assert_has(
+        &lab.says(&["get", "pods", "-l", "app=shop", "-o", "jsonpath={.items[*].spec.containers[0].image}"]),
+        &["shop:2"],
+    );
     lab.says(&["rollout", "undo", "deployment/shop"]);
     lab.says(&["rollout", "status", "deployment/shop", "--timeout=30s"]);
     lab.says(&["scale", "deployment/shop", "--replicas=3"]);
@@ -325,7 +366,10 @@ async fn kubectl_changes_what_runs() {
     assert_eq!(lab.says(&["get", "cm", "settings", "-o", "jsonpath={.data}"]), r#"{"colour":"blue"}"#);
     lab.says(&["set", "image", "deployment/shop", "shop=registry.example/shop:3"]);
     lab.says(&["rollout", "status", "deployment/shop", "--timeout=30s"]);
-    assert_has(&lab.refuses(&["create", "cm", "settings"]), &["(AlreadyExists): configmaps \"settings\" already exists"]);
+    assert_has(
+        &lab.refuses(&["create", "cm", "settings"]),
+        &["(AlreadyExists): configmaps \"settings\" already exists"],
+    );
     // Server side: fields have owners.
     lab.file("mine.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {colour: green}\n");
     let conflict = lab.refuses(&["apply", "--server-side", "-f", "mine.yaml"]);
@@ -334,12 +378,21 @@ async fn kubectl_changes_what_runs() {
     assert_has(&lab.says(&["apply", "--server-side", "--force-conflicts", "-f", "mine.yaml"]), &["serverside-applied"]);
     let fields = lab.says(&["get", "cm", "settings", "-o", "yaml", "--show-managed-fields"]);
     assert_has(&fields, &["manager: kubectl", "operation: Apply", "colour: green"]);
-    assert_has(&lab.says(&["apply", "--server-side", "--dry-run=server", "-f", "app.yaml", "--force-conflicts"]), &["(server dry run)"]);
+    assert_has(
+        &lab.says(&["apply", "--server-side", "--dry-run=server", "-f", "app.yaml", "--force-conflicts"]),
+        &["(server dry run)"],
+    );
     assert_eq!(lab.says(&["get", "cm", "settings", "-o", "jsonpath={.data.colour}"]), "green");
     // What can't be right is refused with the reasons.
     lab.file("bad.yaml", &APP.replace("image: registry.example/shop:1", "imag: x"));
-    assert_has(&lab.refuses(&["apply", "-f", "bad.yaml"]), &["unknown field \"spec.template.spec.containers[0].imag\""]);
-    lab.file("bad.yaml", &APP.replace("matchLabels: {app: shop}", "matchLabels: {app: other}").replace("name: shop,", "name: bad,"));
+    assert_has(
+        &lab.refuses(&["apply", "-f", "bad.yaml"]),
+        &["unknown field \"spec.template.spec.containers[0].imag\""],
+    );
+    lab.file(
+        "bad.yaml",
+        &APP.replace("matchLabels: {app: shop}", "matchLabels: {app: other}").replace("name: shop,", "name: bad,"),
+    );
     assert_has(&lab.refuses(&["apply", "-f", "bad.yaml"]), &["`selector` does not match template `labels`"]);
     assert_has(&lab.refuses(&["create", "cm", "Not_A_Name"]), &["a lowercase RFC 1123 subdomain must consist of"]);
     // A kind of its own, and its instances.
@@ -377,9 +430,15 @@ async fn kubectl_drains_a_node_as_far_as_budgets_allow() {
     let name = nodes.split(' ').next().unwrap().to_owned();
     let drain = ["drain", name.as_str(), "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=4s"];
     let blocked = lab.refuses(&drain);
-    assert_has(&blocked, &["Cannot evict pod as it would violate the pod's disruption budget", "global timeout reached"]);
+    assert_has(
+        &blocked,
+        &["Cannot evict pod as it would violate the pod's disruption budget", "global timeout reached"],
+    );
     assert_has(&lab.says(&["get", "nodes"]), &["Ready,SchedulingDisabled"]);
-    assert_has(&lab.says(&["get", "node", &name, "-o", "jsonpath={.spec.taints}"]), &["node.kubernetes.io/unschedulable"]);
+    assert_has(
+        &lab.says(&["get", "node", &name, "-o", "jsonpath={.spec.taints}"]),
+        &["node.kubernetes.io/unschedulable"],
+    );
     // One may go now, and comes up elsewhere before the next.
     lab.says(&["patch", "pdb", "web", "-p", r#"{"spec":{"minAvailable":1}}"#]);
     let drain = ["drain", name.as_str(), "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=60s"];
@@ -409,21 +468,91 @@ async fn requests_that_make_no_sense_get_an_answer_that_says_so() {
         ("GET", "/%ff%fe", json, "", 404, "the server could not find the requested resource"),
         ("POST", maps, json, "{", 400, "json parse error"),
         ("POST", maps, json, "[1]", 400, "the body is no object"),
-        ("POST", maps, json, r#"{"metadata":7}"#, 400, "cannot unmarshal number into Go struct field ConfigMap.metadata"),
+        (
+            "POST",
+            maps,
+            json,
+            r#"{"metadata":7}"#,
+            400,
+            "cannot unmarshal number into Go struct field ConfigMap.metadata",
+        ),
         ("POST", maps, json, r#"{"kind":"Pod","apiVersion":"v1"}"#, 400, "cannot be handled as a ConfigMap"),
         ("POST", maps, json, r#"{"metadata":{"name":"a","namespace":"b"}}"#, 400, "does not match the namespace sent"),
-        ("POST", maps, json, r#"{"metadata":{}}"#, 422, "metadata.name: Required value: name or generateName is required"),
+        (
+            "POST",
+            maps,
+            json,
+            r#"{"metadata":{}}"#,
+            422,
+            "metadata.name: Required value: name or generateName is required",
+        ),
         ("POST", maps, "text/plain", "a", 415, "the body of the request was in an unknown format"),
-        ("POST", "/api/v1/namespaces/none/configmaps", json, r#"{"metadata":{"name":"a"}}"#, 404, "namespaces \"none\" not found"),
-        ("POST", "/api/v1/configmaps", json, r#"{"metadata":{"name":"a"}}"#, 405, "the server does not allow this method"),
+        (
+            "POST",
+            "/api/v1/namespaces/none/configmaps",
+            json,
+            r#"{"metadata":{"name":"a"}}"#,
+            404,
+            "namespaces \"none\" not found",
+        ),
+        (
+            "POST",
+            "/api/v1/configmaps",
+            json,
+            r#"{"metadata":{"name":"a"}}"#,
+            405,
+            "the server does not allow this method",
+        ),
         ("PATCH", "/api/v1/nodes/cp-01", json, "{}", 415, "accepted media types include: application/json-patch+json"),
-        ("PATCH", "/api/v1/nodes/cp-01", "application/json-patch+json", r#"[{"op":"fly"}]"#, 422, "unexpected kind: fly"),
+        (
+            "PATCH",
+            "/api/v1/nodes/cp-01",
+            "application/json-patch+json",
+            r#"[{"op":"fly"}]"#,
+            422,
+            "unexpected kind: fly",
+        ),
         ("PATCH", "/api/v1/nodes/cp-01", "application/apply-patch+yaml", "a: b", 422, "fieldManager: Required value"),
-        ("PATCH", "/api/v1/nodes/cp-01?fieldManager=x", "application/apply-patch+yaml", "a: [", 400, "error decoding YAML"),
-        ("PATCH", "/api/v1/nodes/cp-01", "application/merge-patch+json", r#"{"spec":[1]}"#, 400, "cannot unmarshal array"),
-        ("PUT", "/api/v1/nodes/cp-01", json, r#"{"metadata":{"name":"other"}}"#, 400, "does not match the name on the URL"),
-        ("DELETE", "/api/v1/nodes/cp-01", json, r#"{"propagationPolicy":"Maybe"}"#, 422, "supported values: \"Background\""),
-        ("DELETE", "/api/v1/nodes/cp-01", json, r#"{"preconditions":{"uid":"x"}}"#, 409, "Precondition failed: UID in precondition: x"),
+        (
+            "PATCH",
+            "/api/v1/nodes/cp-01?fieldManager=x",
+            "application/apply-patch+yaml",
+            "a: [",
+            400,
+            "error decoding YAML",
+        ),
+        (
+            "PATCH",
+            "/api/v1/nodes/cp-01",
+            "application/merge-patch+json",
+            r#"{"spec":[1]}"#,
+            400,
+            "cannot unmarshal array",
+        ),
+        (
+            "PUT",
+            "/api/v1/nodes/cp-01",
+            json,
+            r#"{"metadata":{"name":"other"}}"#,
+            400,
+            "does not match the name on the URL",
+        ),
+        (
+            "DELETE",
+            "/api/v1/nodes/cp-01",
+            json,
+            r#"{"propagationPolicy":"Maybe"}"#,
+            422,
+            "supported values: \"Background\"",
+        ),
+        (
+            "DELETE",
+            "/api/v1/nodes/cp-01",
+            json,
+            r#"{"preconditions":{"uid":"x"}}"#,
+            409,
+            "Precondition failed: UID in precondition: x",
+        ),
         ("DELETE", "/api/v1/namespaces/kube-system", json, "", 403, "this namespace may not be deleted"),
         ("GET", "/api/v1/pods?limit=many", json, "", 400, "strconv.ParseInt"),
         ("GET", "/api/v1/pods?continue=!!", json, "", 400, "continue key is not valid"),
@@ -436,7 +565,10 @@ async fn requests_that_make_no_sense_get_an_answer_that_says_so() {
     ] {
         let (found, answer) = lab.ask(method, path, kind, body).await;
         assert_eq!(found, status, "{method} {path} {body}: {answer}");
-        assert_eq!((&answer["kind"], &answer["status"], &answer["code"]), (&json!("Status"), &json!("Failure"), &json!(status)));
+        assert_eq!(
+            (&answer["kind"], &answer["status"], &answer["code"]),
+            (&json!("Status"), &json!("Failure"), &json!(status))
+        );
         assert_has(answer["message"].as_str().unwrap(), &[part]);
     }
     let big = format!(r#"{{"metadata":{{"name":"a"}},"data":{{"a":"{}"}}}}"#, "x".repeat(4 << 20));

@@ -75,7 +75,10 @@ async fn bad_http_gets_the_originals_errors() {
             "HTTP/1.1 501 chunked transfer encoding not supported",
         ),
         (put("Content-Type: text/xml\r\n", "<a/>"), "HTTP/1.1 506 upload 'Content-Type 'text/xml' not implemented"),
-        (put("Content-Type: application/json\r\n", "[1]"), "HTTP/1.1 500 Not a HASH reference at /usr/share/perl5/PVE/APIServer/AnyEvent.pm line 957."),
+        (
+            put("Content-Type: application/json\r\n", "[1]"),
+            "HTTP/1.1 500 Not a HASH reference at /usr/share/perl5/PVE/APIServer/AnyEvent.pm line 957.",
+        ),
         (put("", &"a=b&".repeat(200_000)), "HTTP/1.1 501 for data too large"),
         (put("", "cores=%zz%"), "HTTP/1.1 400 Parameter verification failed."),
     ] {

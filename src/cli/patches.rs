@@ -39,8 +39,11 @@ impl Patches<'_> {
     /// The patches of one machine.
     pub fn own(&self, machine: &str) -> Vec<PatchAt> {
         let Some(dir) = self.talos.patches_dir_in(self.folder) else { return Vec::new() };
-        let mut patches: Vec<PatchAt> =
-            Some(dir.join(format!("{machine}.yaml"))).filter(|path| path.is_file()).map(PatchAt::File).into_iter().collect();
+        let mut patches: Vec<PatchAt> = Some(dir.join(format!("{machine}.yaml")))
+            .filter(|path| path.is_file())
+            .map(PatchAt::File)
+            .into_iter()
+            .collect();
         patches.extend(self.in_folders(&[&format!("node/{machine}"), &format!("nodes/{machine}")]));
         patches
     }
@@ -88,7 +91,15 @@ mod tests {
         let profile = load::profile_file(&path).map_err(|error| error.to_string()).unwrap().value;
         let talos = profile.talos.unwrap();
         let dir = talos.patches_dir_in(folder.path()).unwrap();
-        for file in ["all/10-b.yaml", "all/01-a.yaml", "all/README.md", "worker/x.yml", "control-plane/y.yaml", "node/w1/z.yaml", "w1.yaml"] {
+        for file in [
+            "all/10-b.yaml",
+            "all/01-a.yaml",
+            "all/README.md",
+            "worker/x.yml",
+            "control-plane/y.yaml",
+            "node/w1/z.yaml",
+            "w1.yaml",
+        ] {
             let file = dir.join(file);
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(file, "").unwrap();

@@ -446,7 +446,11 @@ async fn release(
 }
 
 /// The factory of a group that names another one than the cluster's.
-pub(super) fn own_server(session: &Session, talos: &Talos, own: &profile::Factory) -> Result<Option<image::Factory>, Stop> {
+pub(super) fn own_server(
+    session: &Session,
+    talos: &Talos,
+    own: &profile::Factory,
+) -> Result<Option<image::Factory>, Stop> {
     let Some(url) = own.url.as_ref().filter(|_| own.url != talos.factory.url) else { return Ok(None) };
     let made = image::Factory::new(session.http.clone(), url, session.site.factory.registry.as_deref());
     made.map(Some)

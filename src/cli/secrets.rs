@@ -57,8 +57,11 @@ async fn import(global: &Global, asked: &Import, surroundings: &Surroundings, no
         let parts = there.differences(&secrets);
         if !parts.is_empty() {
             let parts = parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            return Err(Stop::new(ExitCode::Refused, format!("{} is there already and has another {parts}", out.display()))
-                .hinted("nothing was written; name another file with --out, or move that one away"));
+            return Err(Stop::new(
+                ExitCode::Refused,
+                format!("{} is there already and has another {parts}", out.display()),
+            )
+            .hinted("nothing was written; name another file with --out, or move that one away"));
         }
         format!("{} has the secrets of {from} already: {print}\n", out.display())
     } else {
@@ -79,14 +82,20 @@ fn of_profile(global: &Global) -> Result<Option<PathBuf>, Stop> {
     let talos = profile.value.talos.as_ref();
     match talos.map(|talos| &talos.secrets_file) {
         Some(SecretsFile::Command(_)) => {
-            Err(Stop::new(ExitCode::Invalid, "the profile's secrets come from a command").hinted("name a file with --out"))
+            Err(Stop::new(ExitCode::Invalid, "the profile's secrets come from a command")
+                .hinted("name a file with --out"))
         }
         Some(SecretsFile::Path(_)) => Ok(talos.and_then(|talos| talos.secrets_file_in(&folder))),
         None => Ok(None),
     }
 }
 
-fn fingerprint(global: &Global, file: Option<&Path>, surroundings: &Surroundings, now: Timestamp) -> Result<Answer, Stop> {
+fn fingerprint(
+    global: &Global,
+    file: Option<&Path>,
+    surroundings: &Surroundings,
+    now: Timestamp,
+) -> Result<Answer, Stop> {
     let secrets = match file {
         Some(file) => load(file, surroundings, now)?,
         None => {
@@ -131,13 +140,18 @@ fn load(path: &Path, surroundings: &Surroundings, now: Timestamp) -> Result<Secr
     };
     secrets.map_err(|error| {
         let stop = Stop::because(ExitCode::Invalid, format!("no secrets can be taken from {}", path.display()), &error);
-        if is_config { stop.hinted("only a control plane's configuration has them all, and only when it is not redacted") } else { stop }
+        if is_config {
+            stop.hinted("only a control plane's configuration has them all, and only when it is not redacted")
+        } else {
+            stop
+        }
     })
 }
 
 /// Whether SOPS has encrypted a file: it then keeps its own section in it.
 fn is_encrypted(text: &SecretString) -> bool {
-    yaml::one(text.expose_secret()).is_ok_and(|document| document.root.at(&["sops", "mac"]).is_some_and(|mac| *mac != Value::Null))
+    yaml::one(text.expose_secret())
+        .is_ok_and(|document| document.root.at(&["sops", "mac"]).is_some_and(|mac| *mac != Value::Null))
 }
 
 fn decrypted(path: &Path, surroundings: &Surroundings) -> Result<SecretString, Stop> {
@@ -158,7 +172,9 @@ fn decrypted(path: &Path, surroundings: &Surroundings) -> Result<SecretString, S
         return Err(failed(format!("sops ends with {}: {said}", output.status))
             .hinted("give it the key, as in SOPS_AGE_KEY_FILE=…"));
     }
-    String::from_utf8(output.stdout).map(SecretString::from).map_err(|_| failed("what it prints is not text".to_owned()))
+    String::from_utf8(output.stdout)
+        .map(SecretString::from)
+        .map_err(|_| failed("what it prints is not text".to_owned()))
 }
 
 /// The secrets in the configuration of a running control plane.
@@ -166,17 +182,20 @@ async fn live(node: &str, asked: &Import, surroundings: &Surroundings, now: Time
     let env = &surroundings.place.env;
     let home = || env.get("HOME").map(|home| Path::new(home).join(".talos/config"));
     let path = asked.talosconfig.clone().or_else(|| env.get("TALOSCONFIG").map(PathBuf::from)).or_else(home);
-    let path = path.ok_or_else(|| Stop::new(ExitCode::Invalid, "no talosconfig is named").hinted("give --talosconfig FILE"))?;
+    let path =
+        path.ok_or_else(|| Stop::new(ExitCode::Invalid, "no talosconfig is named").hinted("give --talosconfig FILE"))?;
     let text = fs::read_to_string(&path)
         .map_err(|error| Stop::because(ExitCode::Invalid, format!("{} can't be read", path.display()), &error))?;
     let unusable = |error: &(dyn std::error::Error + 'static)| {
         Stop::because(ExitCode::Invalid, format!("{} can't be used", path.display()), error)
     };
     let context = talosconfig::find(&text, asked.context.as_deref()).map_err(|error| unusable(&error))?;
-    let context = context.ok_or_else(|| Stop::new(ExitCode::Invalid, format!("{} has no such context", path.display())))?;
+    let context =
+        context.ok_or_else(|| Stop::new(ExitCode::Invalid, format!("{} has no such context", path.display())))?;
     let admin = &context.certificate;
-    let access = Access::from_pem(admin.authority_pem().as_bytes(), admin.certificate_pem().as_bytes(), admin.key_pem())
-        .map_err(|error| unusable(&error))?;
+    let access =
+        Access::from_pem(admin.authority_pem().as_bytes(), admin.certificate_pem().as_bytes(), admin.key_pem())
+            .map_err(|error| unusable(&error))?;
     let connector = connector(&surroundings.place, &bare_site()?)?;
     let unanswered = |error: &(dyn std::error::Error + 'static)| {
         Stop::because(ExitCode::Failed, format!("the configuration of {node} can't be read"), error)

@@ -231,9 +231,8 @@ pub fn secrets_of(talos: &Talos, folder: &Path, now: jiff::Timestamp) -> Result<
         }
     };
     Secrets::load(text.expose_secret(), now).map_err(|error| {
-        Stop::because(ExitCode::Invalid, format!("{name} is not valid"), &error).hinted(
-            "take the file the cluster was made with from where it is kept safe, and correct nothing by hand",
-        )
+        Stop::because(ExitCode::Invalid, format!("{name} is not valid"), &error)
+            .hinted("take the file the cluster was made with from where it is kept safe, and correct nothing by hand")
     })
 }
 

@@ -133,15 +133,12 @@ impl Table {
 
     /// Reads a table: JSON or YAML.
     pub fn read(text: &str) -> Result<Self, TableError> {
-        let table: Self =
-            serde_saphyr::from_str(text).map_err(|error| TableError::Malformed(Box::new(error)))?;
+        let table: Self = serde_saphyr::from_str(text).map_err(|error| TableError::Malformed(Box::new(error)))?;
         if table.format > FORMAT {
             return Err(TableError::Newer { found: table.format });
         }
         for (minor, release) in &table.talos {
-            for (key, (first, last)) in
-                [("kubernetes", release.kubernetes), ("upgrades_from", release.upgrades_from)]
-            {
+            for (key, (first, last)) in [("kubernetes", release.kubernetes), ("upgrades_from", release.upgrades_from)] {
                 if last < first {
                     return Err(TableError::Backwards { key, minor: *minor, first, last });
                 }

@@ -85,7 +85,13 @@ pub fn text(plan: &Plan) -> String {
     }
     for (number, hop) in plan.hops.iter().enumerate() {
         let (what, from, to) = (hop.what, &hop.from, &hop.to);
-        let _ = writeln!(out, "{}Hop {}: {what} {from} -> {to} ({})", if number == 0 { "\n" } else { "" }, number + 1, hop.because);
+        let _ = writeln!(
+            out,
+            "{}Hop {}: {what} {from} -> {to} ({})",
+            if number == 0 { "\n" } else { "" },
+            number + 1,
+            hop.because
+        );
     }
     destroyed(plan, &mut out);
     for way in &plan.ways {

@@ -22,4 +22,4 @@ mod screen;
 mod table;
 
 pub use self::http::{Api, ApiError, Pages};
-pub use self::record::{Failure, Request};
+pub use self::record::Failure;

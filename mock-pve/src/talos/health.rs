@@ -189,7 +189,8 @@ impl Nodes {
     fn workload(&self, kind: &str, app: &str) -> Verdict {
         let membership = self.here.see(|state| state.membership.clone().filter(|_| state.kubernetes));
         let membership = membership.ok_or("Get \"/api/v1/pods\": dial tcp: connect: connection refused")?;
-        let labelled = |object: &serde_json::Value| object.pointer("/metadata/labels/k8s-app").is_some_and(|label| label == app);
+        let labelled =
+            |object: &serde_json::Value| object.pointer("/metadata/labels/k8s-app").is_some_and(|label| label == app);
         let sets = cluster::list(&membership, &format!("/registry/{kind}/kube-system/")).0;
         if !sets.iter().any(|set| labelled(&set.value)) {
             return Ok(false);
@@ -278,7 +279,8 @@ fn checks(minor: u32) -> Vec<Check> {
     if minor < 8 {
         all.retain(|(what, _)| *what != "no diagnostics");
         let place = |all: &[Check], wanted: &str| all.iter().position(|(what, _)| *what == wanted);
-        let (from, to) = (place(&all, "all k8s nodes to report ready"), place(&all, "all control plane static pods to be running"));
+        let (from, to) =
+            (place(&all, "all k8s nodes to report ready"), place(&all, "all control plane static pods to be running"));
         if let (Some(from), Some(to)) = (from, to) {
             let moved = all.remove(from);
             all.insert(to, moved);

@@ -370,7 +370,7 @@ async fn call(machine: &Machine, path: &str, body: Vec<u8>) -> Option<String> {
 
     let (here, there) = tokio::io::duplex(1 << 16);
     let (served, peer) = (machine.clone(), Peer::with_role("os:admin"));
-    tokio::spawn(async move { listener::answer(there, &served, peer).await });
+    tokio::spawn(async move { listener::answer(there, &served, peer, crate::scenario::Cut::default()).await });
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(here)).await;
     let (mut sender, connection) = handshake.unwrap();
     tokio::spawn(connection);

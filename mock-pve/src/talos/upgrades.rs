@@ -65,7 +65,10 @@ async fn an_upgrade_boots_the_other_slot_and_a_rollback_the_first() {
     assert!(phases > 0);
     lab.until_up(1210, "v1.13.9").await;
     assert_ne!(boot(&worker), before);
-    assert_eq!(worker.see(|state| (state.slot, state.recipe.clone().unwrap().schematic)), (Slot::B, SCHEMATIC.to_owned()));
+    assert_eq!(
+        worker.see(|state| (state.slot, state.recipe.clone().unwrap().schematic)),
+        (Slot::B, SCHEMATIC.to_owned())
+    );
     lab.until("the way back by itself is gone", || !worker.see(|state| state.unproven)).await;
     let client = lab.client(1200).unwrap();
     let node = || cluster::get(&client, &objects::key("minions", None, "lab-worker-01")).unwrap().value;
@@ -122,7 +125,10 @@ async fn what_goes_wrong_in_an_upgrade_ends_as_in_life() {
     // Too far down; the installer knows.
     let older = lab.world.registry().installer(&ask("v1.9.6").image).unwrap();
     let refused = lab.machine(1200).install(&older, |_| ()).await.unwrap_err();
-    assert_eq!(refused.to_string(), "pre-flight checks failed: host version 1.12.4 is too new to downgrade to Talos 1.9.6");
+    assert_eq!(
+        refused.to_string(),
+        "pre-flight checks failed: host version 1.12.4 is too new to downgrade to Talos 1.9.6"
+    );
     assert_eq!(lab.world.machine_faults(), []);
     assert_eq!(lab.world.quorum_losses(), []);
 }
@@ -136,9 +142,15 @@ async fn etcd_is_asked_before_a_control_plane_upgrades() {
     let (second, third) = (others.next().unwrap(), others.next().unwrap());
     lab.shut_down(third).await;
     let refused = life::upgrade(lab.machine(first), ask("v1.13.9")).await.unwrap_err();
-    assert!(refused.message().starts_with("error validating etcd for upgrade: failed to validate etcd member"), "{refused}");
+    assert!(
+        refused.message().starts_with("error validating etcd for upgrade: failed to validate etcd member"),
+        "{refused}"
+    );
     let client = lab.client(first).unwrap();
-    let gone = client.members().into_iter().find(|member| member.id != client.id && Some(member.id) != lab.client(second).map(|one| one.id));
+    let gone = client
+        .members()
+        .into_iter()
+        .find(|member| member.id != client.id && Some(member.id) != lab.client(second).map(|one| one.id));
     client.change(Change::Remove(gone.unwrap().id)).await.unwrap();
     let refused = life::upgrade(lab.machine(first), ask("v1.13.9")).await.unwrap_err();
     assert!(refused.message().contains("etcd member count(2) is insufficient to maintain quorum"), "{refused}");
@@ -170,9 +182,11 @@ async fn a_new_image_in_the_configuration_is_a_new_pod_and_a_new_kubelet() {
     assert_eq!((done.mode, done.mode_details.as_str()), (2, "Applied configuration without a reboot"));
     lab.until("it was rendered", || version() == Some(2)).await;
     lab.until("the API server is away", || !machine.see(|state| state.kubernetes)).await;
-    lab.until("and back", || machine.see(|state| state.kubernetes && state.static_pods.values().all(|pod| pod.ready))).await;
+    lab.until("and back", || machine.see(|state| state.kubernetes && state.static_pods.values().all(|pod| pod.ready)))
+        .await;
     let client = lab.client(1200).unwrap();
-    let pod = || cluster::get(&client, &objects::key("pods", Some("kube-system"), "kube-apiserver-lab-cp-02")).unwrap().value;
+    let pod =
+        || cluster::get(&client, &objects::key("pods", Some("kube-system"), "kube-apiserver-lab-cp-02")).unwrap().value;
     lab.until("its pod says so", || {
         let pod = pod();
         pod["metadata"]["annotations"]["talos.dev/config-version"] == "2"
@@ -189,7 +203,8 @@ async fn a_new_image_in_the_configuration_is_a_new_pod_and_a_new_kubelet() {
     })
     .await;
     assert_eq!(boot(&machine), boots, "nothing rebooted");
-    let states: Vec<ServiceState> = machine.see(|state| state.services["kubelet"].events.iter().map(|one| one.0).collect());
+    let states: Vec<ServiceState> =
+        machine.see(|state| state.services["kubelet"].events.iter().map(|one| one.0).collect());
     assert!(states.contains(&ServiceState::Finished), "{states:?}");
 
     // What can't be pulled isn't rendered ready; what is wrong isn't taken.

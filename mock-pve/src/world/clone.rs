@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::World;
 use super::disks::{Copy, CopyOf, Place, drive_keys};
 use super::drive;
-use super::keys::normal_nic;
+use super::keys::stored;
 use super::property::{Properties, print_size};
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;

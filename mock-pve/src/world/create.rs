@@ -2,18 +2,16 @@
 //!
 //! Purpose: how VMs come to be. Must not know: requests. Rules after Proxmox VE 8.4 (PVE/API2/Qemu.pm).
 
-use std::collections::BTreeSet;
-
 use super::World;
-use super::disks::{Copy, CopyOf, Place, Planned, drive_keys};
+use super::disks::{Planned, drive_keys};
 use super::drive;
 use super::keys::{Change, normal_nic, stored};
-use super::property::{Properties, print_size};
+use super::property::Properties;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
-use super::state::{Config, State, Vm, Volume, VolumeKey};
+use super::state::{Config, State, Vm, VolumeKey};
 use super::update::{check_lock, no_config};
-use super::volume::{Family, parse_name};
+use super::volume::parse_name;
 use super::work::{Mode, Work};
 
 /// A VM that is to be made.
@@ -34,7 +32,7 @@ pub struct NewVm {
 }
 
 impl State {
-    fn check_pool(&self, caller: &Caller, pool: Option<&str>) -> Rule<()> {
+    pub(super) fn check_pool(&self, caller: &Caller, pool: Option<&str>) -> Rule<()> {
         let Some(pool) = pool else { return Ok(()) };
         if !self.pools.contains_key(pool) {
             return Err(Refusal::forbidden(format!("pool '{pool}' does not exist")));

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::World;
 use super::drive;
-use super::node_files::NodeFile;
-use super::property::{Properties, parse_size, print_size};
+use super::property::{Properties, parse_size};
 use super::qcow2;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
@@ -399,7 +398,7 @@ impl World {
                     (state.file_of(self.dir(), key), volume, formats, state.path_of(key), key.volid())
                 }
                 CopyOf::File { real, shown } => {
-                    (real.to_owned(), found_file(real), formats, shown.to_owned(), shown.to_owned())
+                    (real.to_owned(), super::make_disk::found_file(real), formats, shown.to_owned(), shown.to_owned())
                 }
             }
         };

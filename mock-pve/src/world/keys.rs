@@ -233,7 +233,8 @@ impl State {
             None => text.get(key).map(str::to_owned),
         };
         TagStyle {
-            case_sensitive: part("case-sensitive").is_some_and(|flag| matches!(flag.as_str(), "1" | "on" | "yes" | "true")),
+            case_sensitive: part("case-sensitive")
+                .is_some_and(|flag| matches!(flag.as_str(), "1" | "on" | "yes" | "true")),
             as_given: part("ordering").as_deref() == Some("config"),
         }
     }

@@ -7,13 +7,13 @@
 use std::path::{Path, PathBuf};
 
 use super::World;
-use super::disks::{Copy, CopyOf, Place, Planned, Source};
+use super::disks::{Copy, CopyOf, Place, Planned, Source, formatting};
 use super::drive;
 use super::node_files::NodeFile;
 use super::property::{Properties, print_size};
 use super::refusal::{Refusal, Rule};
 use super::state::{Volume, VolumeKey};
-use super::volume::{Family, parse_name};
+use super::volume::Family;
 use super::work::Work;
 
 impl World {
@@ -167,7 +167,7 @@ enum Found {
 }
 
 /// A file as if it were an uploaded volume: its format is what its first bytes say.
-fn found_file(real: &Path) -> Option<Volume> {
+pub(super) fn found_file(real: &Path) -> Option<Volume> {
     use std::io::Read as _;
     let size = std::fs::metadata(real).ok()?.len();
     let mut magic = [0; 4];

@@ -5,7 +5,7 @@
 
 use super::World;
 use super::config::{digest, keep_as_unused, volid};
-use super::disks::{Copy, CopyOf, Place, blocking, drive_keys, snapshots_of};
+use super::disks::{Copy, CopyOf, Place};
 use super::drive;
 use super::property::{Properties, parse_size, print_size};
 use super::refusal::{Refusal, Rule};

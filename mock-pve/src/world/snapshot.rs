@@ -10,7 +10,7 @@ use super::drive;
 use super::property::Properties;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
-use super::state::{Config, State, VolumeKey};
+use super::state::{Config, VolumeKey};
 use super::update::check_lock;
 use super::volume::Family;
 use super::work::Mode;

@@ -41,14 +41,18 @@ pub(super) async fn diff(global: &Global, asked: Migrate, surroundings: &Surroun
         };
         let live = async {
             let address = source.address.ok_or_else(|| "its address is not in the profile".to_owned())?;
-            let machine = Machine::new(&connector, &address.to_string(), &access, PATIENCE).map_err(|e| e.to_string())?;
+            let machine =
+                Machine::new(&connector, &address.to_string(), &access, PATIENCE).map_err(|e| e.to_string())?;
             let config = machine.config().await.map_err(|error| error.to_string())?;
             config.ok_or_else(|| "it has no configuration".to_owned())
         };
         let live = match live.await {
             Ok(live) => live,
             Err(why) => {
-                add(&mut stop, Stop::new(ExitCode::Failed, format!("the configuration of {name} can't be read: {why}")));
+                add(
+                    &mut stop,
+                    Stop::new(ExitCode::Failed, format!("the configuration of {name} can't be read: {why}")),
+                );
                 continue;
             }
         };

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
+use crate::cli::Surroundings;
 use crate::cli::args::Global;
 use crate::cli::patches::Patches;
 use crate::cli::session::{self, Session};
 use crate::cli::stop::Stop;
-use crate::cli::Surroundings;
 use crate::exit::ExitCode;
 use crate::image::{Arch, Boot, Build, Schematic, installer_name};
 use crate::plan::step::{MachineSpec, PatchAt};
@@ -69,7 +69,8 @@ impl Ground {
             kubernetes: exact(&talos.kubernetes_version, "talos.kubernetes_version")?,
         };
         let endpoint = profile.value.network.api_endpoint.as_ref();
-        let endpoint = endpoint.ok_or_else(|| Stop::new(ExitCode::Invalid, "the profile has no network.api_endpoint"))?;
+        let endpoint =
+            endpoint.ok_or_else(|| Stop::new(ExitCode::Invalid, "the profile has no network.api_endpoint"))?;
         let (schematic, installer) = installer(&talos.factory, talos, &site, &versions.talos)?;
         let config = ClusterConfig {
             endpoint: endpoint.url(),
@@ -134,6 +135,7 @@ impl Ground {
                 address,
                 installer: self.own_installer(row.role)?,
                 patches: at,
+                whole: None,
                 digest: Sha256::of(b""),
             };
             sources.push(Source { spec, patches, address: row.address });
@@ -149,7 +151,9 @@ impl Ground {
         };
         let session = session.ok_or_else(unknown)?;
         let guests = session.pve.guests().await.map_err(|error| crate::cli::prepare::unreachable(&error))?;
-        let guest = guests.iter().find(|guest| guest.name.as_deref() == Some(row.name.as_str()) && guest.template != Some(true));
+        let guest = guests
+            .iter()
+            .find(|guest| guest.name.as_deref() == Some(row.name.as_str()) && guest.template != Some(true));
         let guest = guest.ok_or_else(unknown)?;
         let vm = VmRef { node: guest.node.clone(), vmid: guest.vmid };
         let config = session.pve.vm_config(&vm).await.map_err(|error| crate::cli::prepare::unreachable(&error))?;
@@ -229,11 +233,17 @@ fn exact(wish: &VersionWish, key: &str) -> Result<Version, Stop> {
 }
 
 /// The schematic and the installer of what a factory section says, both computed here.
-fn installer(own: &profile::Factory, talos: &Talos, site: &Site, version: &Version) -> Result<(SchematicId, String), Stop> {
+fn installer(
+    own: &profile::Factory,
+    talos: &Talos,
+    site: &Site,
+    version: &Version,
+) -> Result<(SchematicId, String), Stop> {
     let computed = || Schematic::with_extensions(own.extensions.iter().cloned()).id();
     let schematic = match &own.schematic_id {
         Some(id) => id.clone(),
-        None => computed().map_err(|error| Stop::because(ExitCode::Failed, "the schematic's ID can't be computed", &error))?,
+        None => computed()
+            .map_err(|error| Stop::because(ExitCode::Failed, "the schematic's ID can't be computed", &error))?,
     };
     let arch = match own.arch {
         profile::Arch::Amd64 => Arch::Amd64,

@@ -96,8 +96,9 @@ fn access(
         let of = |machine: &&Source| role.is_none_or(|role| machine.spec.role == role);
         machines.iter().filter(of).filter_map(|machine| machine.address).map(|address| address.to_string()).collect()
     };
-    let failed =
-        |error: &(dyn std::error::Error + 'static)| Stop::because(ExitCode::Failed, "no talosconfig can be made", error);
+    let failed = |error: &(dyn std::error::Error + 'static)| {
+        Stop::because(ExitCode::Failed, "no talosconfig can be made", error)
+    };
     let there = fs::read_to_string(path).ok().and_then(|text| talosconfig::find(&text, Some(name)).ok().flatten());
     let lasting = there.map(|context| context.certificate).filter(|certificate| {
         let until = now + jiff::SignedDuration::from_hours(KEPT_HOURS);

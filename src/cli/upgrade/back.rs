@@ -34,12 +34,7 @@ pub enum Then {
 }
 
 /// The machines with these names.
-pub async fn nodes(
-    global: &Global,
-    nodes: &[String],
-    then: Then,
-    surroundings: &Surroundings,
-) -> Result<Answer, Stop> {
+pub async fn nodes(global: &Global, nodes: &[String], then: Then, surroundings: &Surroundings) -> Result<Answer, Stop> {
     let session = Session::open(&surroundings.place, global)?;
     tell_warnings(&session, surroundings);
     Box::pin(go_back(&session, nodes.to_vec(), then, surroundings)).await
@@ -57,7 +52,10 @@ pub async fn run(
     let done = |id: &crate::types::StepId| matches!(state.step(id), Some(StepState::Succeeded { .. }));
     let moved = plan.steps().find(|planned| {
         let kubernetes = matches!(planned.step, Step::UpgradeMachine { .. } | Step::MeetMachine { .. });
-        !kubernetes && done(&planned.id) && planned.id.as_str().starts_with("kubernetes-") && !planned.id.as_str().contains("-images/")
+        !kubernetes
+            && done(&planned.id)
+            && planned.id.as_str().starts_with("kubernetes-")
+            && !planned.id.as_str().contains("-images/")
     });
     if let Some(moved) = moved {
         let mut stop = Stop::new(
@@ -82,20 +80,25 @@ pub async fn run(
             ExitCode::Refused,
             format!("run {} took {name} through {times} releases, and a machine keeps only the last before", plan.run),
         )
-        .hinted("`recast rollback --nodes A,B` goes back by one; `recast rebuild --to` makes machines of any release"));
+        .hinted(
+            "`recast rollback --nodes A,B` goes back by one; `recast rebuild --to` makes machines of any release",
+        ));
     }
     if times.is_empty() {
-        return Err(Stop::new(ExitCode::Refused, format!("run {} rebooted no machine: nothing is to be taken back", plan.run))
-            .hinted("`recast status` shows what runs"));
+        return Err(Stop::new(
+            ExitCode::Refused,
+            format!("run {} rebooted no machine: nothing is to be taken back", plan.run),
+        )
+        .hinted("`recast status` shows what runs"));
     }
     let names = times.into_keys().map(ToString::to_string).collect();
     Box::pin(go_back(session, names, then, surroundings)).await
 }
 
 fn state_of(dir: &RunDir, plan: &Plan) -> Result<RunState, Stop> {
-    let records = dir.records().map_err(|error| {
-        Stop::because(ExitCode::Failed, format!("run {} can't be read", dir.id()), &error)
-    })?;
+    let records = dir
+        .records()
+        .map_err(|error| Stop::because(ExitCode::Failed, format!("run {} can't be read", dir.id()), &error))?;
     let mut state = RunState::new(&plan.phases);
     for record in records {
         // A journal that makes no sense is refused when it is opened.

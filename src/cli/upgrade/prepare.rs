@@ -64,13 +64,11 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
     let mut found = Vec::new();
     let mut here = here::look(session, &errands, None).await;
     here.out_of_reach = out_of_reach;
-    here.backup =
-        Some(here::backup(session, seen.cluster.as_ref().and_then(|cluster| cluster.database_bytes)));
+    here.backup = Some(here::backup(session, seen.cluster.as_ref().and_then(|cluster| cluster.database_bytes)));
     let released = session.factory.versions().await;
     let released = released.unwrap_or_else(|error| {
-        seen.problems.push(
-            Finding::refusal("the list of Talos releases could not be read", "try again later").because(&error),
-        );
+        seen.problems
+            .push(Finding::refusal("the list of Talos releases could not be read", "try again later").because(&error));
         Vec::new()
     });
     let wanted = versions(session, order, &running, &released, &mut seen)?;
@@ -209,8 +207,7 @@ async fn sources(
         let (chosen, extensions) = match runs.filter(|_| says_nothing || order.only == Only::Kubernetes) {
             Some(runs) => (Some(runs.clone()), None),
             None => {
-                let (chosen, extensions) =
-                    schematic(&factory, own, &wishes, &asked.wanted.talos, seen, found).await?;
+                let (chosen, extensions) = schematic(&factory, own, &wishes, &asked.wanted.talos, seen, found).await?;
                 (chosen, Some(extensions))
             }
         };
@@ -218,7 +215,9 @@ async fn sources(
         if let Some(extensions) = extensions {
             asked.extensions.insert(chosen.clone(), extensions.into_iter().collect());
         }
-        for schematic in running.members.iter().filter(|seen| seen.member.role == role).filter_map(|seen| seen.schematic.clone()) {
+        for schematic in
+            running.members.iter().filter(|seen| seen.member.role == role).filter_map(|seen| seen.schematic.clone())
+        {
             servers.entry(schematic).or_insert_with(|| (factory.clone(), own.clone()));
         }
         servers.insert(chosen.clone(), (factory.clone(), own.clone()));
@@ -240,8 +239,7 @@ async fn installer(
     seen: &mut Observed,
 ) {
     let Some((factory, own)) = servers.get(schematic) else { return };
-    let build =
-        Build { schematic: schematic.clone(), version: version.clone(), arch: arch(own), boot: boot(own) };
+    let build = Build { schematic: schematic.clone(), version: version.clone(), arch: arch(own), boot: boot(own) };
     match factory.head_installer(&build).await {
         Ok(_) => {
             let (schematic, version) = (schematic.clone(), version.clone());

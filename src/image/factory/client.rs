@@ -307,7 +307,7 @@ fn secure_suffix(build: &Build) -> &'static str {
 
 /// The name of the installer of a build, without registry and tag; before Talos 1.10 there was one for all platforms.
 pub fn installer_name(build: &Build) -> String {
-    let platform = if (build.version.major(), build.version.minor()) < (1, 10) { "" } else { "nocloud-" };
+    let platform = if build.version.minor() < (1, 10) { "" } else { "nocloud-" };
     format!("{platform}installer{}/{}", secure_suffix(build), build.schematic)
 }
 

@@ -88,9 +88,12 @@ pub fn find(question: &Question<'_>) -> Result<Vec<Hop>, NoPath> {
         let kubernetes = next_kubernetes(question, &at);
         let talos = next_talos(question, &at);
         let hop = match (&kubernetes, &talos) {
-            (Some(Ok(to)), _) if question.table.runs(to, &at.talos) == Some(true) => {
-                Hop { what: What::Kubernetes, from: at.kubernetes.clone(), because: why_kubernetes(question, &at, to), to: to.clone() }
-            }
+            (Some(Ok(to)), _) if question.table.runs(to, &at.talos) == Some(true) => Hop {
+                what: What::Kubernetes,
+                from: at.kubernetes.clone(),
+                because: why_kubernetes(question, &at, to),
+                to: to.clone(),
+            },
             (_, Some(Ok(to))) if fits(question, &at, to) => {
                 Hop { what: What::Os, from: at.talos.clone(), because: why_talos(question, &at, to), to: to.clone() }
             }
@@ -165,7 +168,10 @@ fn why_talos(question: &Question<'_>, at: &Versions, to: &Version) -> String {
         "as asked for".to_owned()
     } else {
         let minor = Minor::from(to);
-        format!("the last release of {minor}, on the way to {}: Talos goes up one minor at a time", question.wanted.talos)
+        format!(
+            "the last release of {minor}, on the way to {}: Talos goes up one minor at a time",
+            question.wanted.talos
+        )
     };
     if at.kubernetes != question.wanted.kubernetes {
         let last = last_kubernetes(question, &at.talos);

@@ -3,8 +3,21 @@
 use super::*;
 
 const RELEASED: &[&str] = &[
-    "1.5.5", "1.6.7", "1.6.8", "1.7.7", "1.8.4", "1.9.6", "1.10.8", "1.10.9", "1.11.6", "1.12.4", "1.12.11", "1.13.0",
-    "1.13.9", "1.14.0-rc.1", "1.14.0",
+    "1.5.5",
+    "1.6.7",
+    "1.6.8",
+    "1.7.7",
+    "1.8.4",
+    "1.9.6",
+    "1.10.8",
+    "1.10.9",
+    "1.11.6",
+    "1.12.4",
+    "1.12.11",
+    "1.13.0",
+    "1.13.9",
+    "1.14.0-rc.1",
+    "1.14.0",
 ];
 
 fn version(text: &str) -> Version {
@@ -38,7 +51,11 @@ fn every_adjacent_minor_is_one_hop_of_each_and_kubernetes_goes_first_where_it_ca
         let table = Table::built_in();
         let range = |minor: u64| table.talos[&Minor(1, minor)].kubernetes;
         let last = |minor: u64| {
-            released().into_iter().filter(|version| version.minor() == (1, minor) && !version.is_prerelease()).max().unwrap()
+            released()
+                .into_iter()
+                .filter(|version| version.minor() == (1, minor) && !version.is_prerelease())
+                .max()
+                .unwrap()
         };
         let (now, next) = (last(minor).to_string(), last(minor + 1).to_string());
         // From the newest Kubernetes of the old Talos to the newest of the new: only the new one runs that.
@@ -71,7 +88,13 @@ fn several_minors_go_through_the_last_patch_of_each_between_and_stay_in_every_ra
             ("1.9.6", "1.29.4"),
             ("1.12.11", "1.34.1"),
             &[
-                "k8s 1.30.14", "k8s 1.31.14", "k8s 1.32.10", "os 1.10.9", "k8s 1.33.6", "os 1.11.6", "k8s 1.34.1",
+                "k8s 1.30.14",
+                "k8s 1.31.14",
+                "k8s 1.32.10",
+                "os 1.10.9",
+                "k8s 1.33.6",
+                "os 1.11.6",
+                "k8s 1.34.1",
                 "os 1.12.11",
             ],
         ),
@@ -120,10 +143,26 @@ fn after_every_hop_the_kubernetes_that_runs_is_one_that_the_talos_takes() {
 fn what_blocks_is_named_with_a_way_round() {
     let cases: &[((&str, &str), (&str, &str), &str)] = &[
         (("1.13.9", "1.35.0"), ("1.12.11", "1.35.0"), "Talos 1.13.9 runs, and 1.12.11 is older"),
-        (("1.13.9", "1.35.0"), ("1.13.9", "1.34.1"), "Kubernetes 1.35.0 runs, and 1.34.1 is older: its data never go back"),
-        (("1.13.9", "1.35.0"), ("1.15.0", "1.35.0"), "the compatibility table does not know Talos 1.15.0: it goes up to 1.14"),
-        (("1.13.9", "1.35.0"), ("1.13.9", "1.37.0"), "Talos 1.13.9 runs Kubernetes 1.31 to 1.36, and 1.37.0 would run on it"),
-        (("1.12.4", "1.30.2"), ("1.13.9", "1.30.2"), "Talos 1.13.9 runs Kubernetes 1.31 to 1.36, and 1.30.2 would run on it"),
+        (
+            ("1.13.9", "1.35.0"),
+            ("1.13.9", "1.34.1"),
+            "Kubernetes 1.35.0 runs, and 1.34.1 is older: its data never go back",
+        ),
+        (
+            ("1.13.9", "1.35.0"),
+            ("1.15.0", "1.35.0"),
+            "the compatibility table does not know Talos 1.15.0: it goes up to 1.14",
+        ),
+        (
+            ("1.13.9", "1.35.0"),
+            ("1.13.9", "1.37.0"),
+            "Talos 1.13.9 runs Kubernetes 1.31 to 1.36, and 1.37.0 would run on it",
+        ),
+        (
+            ("1.12.4", "1.30.2"),
+            ("1.13.9", "1.30.2"),
+            "Talos 1.13.9 runs Kubernetes 1.31 to 1.36, and 1.30.2 would run on it",
+        ),
         (
             ("1.14.0", "1.36.0"),
             ("1.14.0", "1.39.0"),

@@ -21,12 +21,7 @@ pub(super) fn met(member: &Member) -> StepId {
 }
 
 /// All phases in order.
-pub(in crate::plan) fn all(
-    asked: &Asked,
-    seen: &SeenCluster,
-    stretches: &[Stretch],
-    after: &Versions,
-) -> Vec<Phase> {
+pub(in crate::plan) fn all(asked: &Asked, seen: &SeenCluster, stretches: &[Stretch], after: &Versions) -> Vec<Phase> {
     let mut phases = vec![check(seen), backup::of(&asked.keep, &seen.machines)];
     // The step that last saw which boot each machine is in.
     let mut boots: BTreeMap<MachineName, StepId> =
@@ -117,8 +112,7 @@ fn rise(
     boots: &mut BTreeMap<MachineName, StepId>,
 ) -> Vec<Planned> {
     let Riser { member, from, leaves, to } = riser;
-    let manner =
-        Manner { way: Way::of(from, asked.stage), reboot: asked.reboot, kernel_log: asked.kernel_log };
+    let manner = Manner { way: Way::of(from, asked.stage), reboot: asked.reboot, kernel_log: asked.kernel_log };
     let id = |what: &str| format!("{phase}/{}/{what}", member.name);
     let mut steps: Vec<Planned> = Vec::new();
     let mut push = |what: &str, step: Step| {
@@ -283,11 +277,7 @@ pub(in crate::plan) fn back(
 /// One machine, back and steady.
 fn fall(asked: &Asked, seen: &SeenCluster, phase: &str, one: &SeenMember, before: &Before) -> Vec<Planned> {
     let member = &one.member;
-    let manner = Manner {
-        way: Way::of(&one.version, asked.stage),
-        reboot: asked.reboot,
-        kernel_log: asked.kernel_log,
-    };
+    let manner = Manner { way: Way::of(&one.version, asked.stage), reboot: asked.reboot, kernel_log: asked.kernel_log };
     let id = |what: &str| format!("{phase}/{}/{what}", member.name);
     let mut steps = emptied(asked, seen, member, &id);
     let step = Step::RollBackMachine {

@@ -114,7 +114,10 @@ fn members(asked: &Asked, running: &SeenCluster, found: &mut Vec<Finding>) {
             "add a third control plane, or remove one; with one the API is away while it reboots, and nothing is lost",
         )),
         1 if reboots => found.push(Finding::warning(
-            format!("{} is the only control plane: the Kubernetes API is away while it reboots", control[0].member.name),
+            format!(
+                "{} is the only control plane: the Kubernetes API is away while it reboots",
+                control[0].member.name
+            ),
             "three control planes go up without that",
         )),
         _ => {}
@@ -146,7 +149,10 @@ fn extensions(asked: &Asked, running: &SeenCluster, found: &mut Vec<Finding>) {
 fn platforms(asked: &Asked, running: &SeenCluster, found: &mut Vec<Finding>) {
     for seen in running.chosen(asked.nodes.as_deref()).filter(|seen| seen.platform != PLATFORM) {
         found.push(Finding::refusal(
-            format!("{} runs Talos for the platform {}, and recast asks for installers for {PLATFORM}", seen.member.name, seen.platform),
+            format!(
+                "{} runs Talos for the platform {}, and recast asks for installers for {PLATFORM}",
+                seen.member.name, seen.platform
+            ),
             "`recast rebuild` makes machines of the right platform; or upgrade this one with talosctl",
         ));
     }
@@ -214,7 +220,9 @@ fn left_behind(asked: &Asked, running: &SeenCluster, last: &Version, found: &mut
     let left: Vec<String> = running
         .members
         .iter()
-        .filter(|seen| !nodes.iter().any(|node| node == seen.member.name.as_str()) && seen.version.minor() < last.minor())
+        .filter(|seen| {
+            !nodes.iter().any(|node| node == seen.member.name.as_str()) && seen.version.minor() < last.minor()
+        })
         .map(|seen| format!("{} ({})", seen.member.name, seen.version))
         .collect();
     if !left.is_empty() {

@@ -73,10 +73,17 @@ pub fn way(asked: &Asked, seen: &SeenCluster, table: &Table, released: &[Version
     let question = Question { table, released, now: now.clone(), wanted: wanted.clone(), hops: asked.hops };
     let mut hops = path::find(&question)?;
     let rises = hops.iter().any(|hop| hop.what == What::Os);
-    let other = |seen: &SeenMember| seen.version <= wanted.talos && asked.schematic_of(seen.member.role) != seen.schematic.as_ref();
+    let other = |seen: &SeenMember| {
+        seen.version <= wanted.talos && asked.schematic_of(seen.member.role) != seen.schematic.as_ref()
+    };
     if !rises && asked.only != Only::Kubernetes && seen.chosen(nodes).any(other) {
         let to = wanted.talos;
-        hops.push(Hop { what: What::Os, from: to.clone(), to, because: "the schematic changes, not the version".to_owned() });
+        hops.push(Hop {
+            what: What::Os,
+            from: to.clone(),
+            to,
+            because: "the schematic changes, not the version".to_owned(),
+        });
     }
     Ok(hops)
 }

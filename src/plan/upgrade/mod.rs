@@ -140,9 +140,8 @@ impl FromStr for Parallel {
         let malformed = || Malformed::new(text, "a number of workers such as 2, or a part of them such as 25%");
         let number = |text: &str| text.parse::<u32>().ok().filter(|number| *number > 0).ok_or_else(malformed);
         match text.strip_suffix('%') {
-            Some(percent) => {
-                number(percent).and_then(|percent| if percent <= 100 { Ok(Self::Percent(percent)) } else { Err(malformed()) })
-            }
+            Some(percent) => number(percent)
+                .and_then(|percent| if percent <= 100 { Ok(Self::Percent(percent)) } else { Err(malformed()) }),
             None => number(text).map(Self::Count),
         }
     }

@@ -28,7 +28,11 @@ fn released() -> Vec<Version> {
 fn member(number: u8, role: Role, talos: &str) -> SeenMember {
     let kind = if role == Role::ControlPlane { "cp" } else { "worker" };
     SeenMember {
-        member: Member { name: format!("{kind}-{number:02}").as_str().into(), role, address: [10, 0, 0, number].into() },
+        member: Member {
+            name: format!("{kind}-{number:02}").as_str().into(),
+            role,
+            address: [10, 0, 0, number].into(),
+        },
         version: version(talos),
         schematic: Some(OLD.into()),
         extensions: BTreeSet::new(),
@@ -172,7 +176,11 @@ fn a_machine_that_is_further_already_is_left_alone() {
 
 #[test]
 fn another_schematic_alone_is_a_hop_of_its_own_and_comes_with_the_last_one_otherwise() {
-    let other = Asked { schematics: [(Role::ControlPlane, NEW.into()), (Role::Worker, OLD.into())].into(), only: Only::Os, ..asked("1.12.4", "1.34.1") };
+    let other = Asked {
+        schematics: [(Role::ControlPlane, NEW.into()), (Role::Worker, OLD.into())].into(),
+        only: Only::Os,
+        ..asked("1.12.4", "1.34.1")
+    };
     let plan = planned(&other, &cluster(3, 1, "1.12.4"));
     assert_eq!(reboots(&plan), ["cp-01 1.12.4 -> 1.12.4", "cp-02 1.12.4 -> 1.12.4", "cp-03 1.12.4 -> 1.12.4"]);
     assert_eq!(plan.hops[0].because, "the schematic changes, not the version");

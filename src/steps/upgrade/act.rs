@@ -50,7 +50,7 @@ impl World {
         let events = machine.events(Tail::New).await.map_err(|error| by_talos(&doing, error))?;
         // Once more, right before: what follows is measured against this boot.
         let before = glimpse(&machine.waiting(SAY)).await.map_err(|error| by_talos(&doing, error))?;
-        let sent = self.send(job, &machine, &doing).await?;
+        let sent = self.call(job, &machine, &doing).await?;
         let ended = match sent {
             Sent::Refused(cause) => Err(cause),
             Sent::Taken(actor) => self.see_through(job, &machine, &before, events, actor, cx).await,
@@ -84,7 +84,7 @@ impl World {
     }
 
     /// The call itself. From the moment that it may have arrived on, nothing is repeated.
-    async fn send(&self, job: &Job<'_>, machine: &Machine, doing: &str) -> Result<Sent, StepError> {
+    async fn call(&self, job: &Job<'_>, machine: &Machine, doing: &str) -> Result<Sent, StepError> {
         let reboot = match job.manner.reboot {
             Reboot::Default => RebootMode::Default,
             Reboot::Powercycle => RebootMode::PowerCycle,

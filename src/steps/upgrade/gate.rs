@@ -47,7 +47,8 @@ impl World {
     /// Every member has applied what the leader had committed when this began.
     async fn caught_up(&self, doing: &str, control: &[OldMachine], cx: &StepCx<'_>) -> Result<(), StepError> {
         let machines = control.iter().map(|old| {
-            let address = old.address.ok_or_else(|| wrong(doing, format!("the address of {} is not known", old.vm.name)))?;
+            let address =
+                old.address.ok_or_else(|| wrong(doing, format!("the address of {} is not known", old.vm.name)))?;
             Ok((old.vm.name.as_str(), self.machine(doing, address)?))
         });
         let machines: Vec<(&str, Machine)> = machines.collect::<Result<_, StepError>>()?;

@@ -201,10 +201,11 @@ pub(super) fn judge(question: &Question<'_>, look: &Result<Glimpse, String>, sec
             Some(Told::Refused(words)) => Standing::Failed(Cause::of(words, None)),
             _ if *late => Standing::Failed(Cause::NotRebooted { seconds, reason: said }),
             Some(Told::Failed(words)) => Standing::Waiting(format!("it failed and goes back: {words}")),
-            None => Standing::Waiting(now.status.as_ref().map_or_else(
-                || "it has said nothing yet".to_owned(),
-                |status| format!("it is {}", status.stage),
-            )),
+            None => Standing::Waiting(
+                now.status
+                    .as_ref()
+                    .map_or_else(|| "it has said nothing yet".to_owned(), |status| format!("it is {}", status.stage)),
+            ),
         };
     }
     if !now.is_up() {
@@ -226,7 +227,9 @@ fn arrived(before: &Glimpse, goal: Goal<'_>, now: &Glimpse, said: Option<String>
     match goal {
         Goal::Another if same => Standing::Failed(Cause::NothingBefore),
         Goal::Another => Standing::Done,
-        Goal::Release(release) if now.version == release.version && now.schematic.as_ref() == Some(&release.schematic) => {
+        Goal::Release(release)
+            if now.version == release.version && now.schematic.as_ref() == Some(&release.schematic) =>
+        {
             Standing::Done
         }
         Goal::Release(_) if same => Standing::Failed(match said {
@@ -238,10 +241,9 @@ fn arrived(before: &Glimpse, goal: Goal<'_>, now: &Glimpse, said: Option<String>
             found: now.schematic.clone(),
             wanted: release.schematic.clone(),
         }),
-        Goal::Release(release) => Standing::Failed(Cause::OtherVersion {
-            running: now.version.clone(),
-            wanted: release.version.clone(),
-        }),
+        Goal::Release(release) => {
+            Standing::Failed(Cause::OtherVersion { running: now.version.clone(), wanted: release.version.clone() })
+        }
     }
 }
 

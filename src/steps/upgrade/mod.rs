@@ -19,9 +19,9 @@ use super::classify::{by_kubernetes, by_talos, refused, wrong};
 use super::freeze::in_short;
 use crate::engine::{Seen, StepCx, StepError};
 use crate::k8s;
-use crate::plan::{Output, Step};
 use crate::plan::data::OldMachine;
 use crate::plan::upgrade::{Manner, Member, Release};
+use crate::plan::{Output, Step};
 use crate::types::{StepId, Version};
 
 /// Between two looks.
@@ -134,8 +134,10 @@ impl World {
                 Err(error) => in_short(&error),
             };
             if cx.elapsed().saturating_sub(since) >= limit {
-                return Err(wrong(&doing, format!("not up within {} s: {why}", limit.as_secs()))
-                    .hinted(format!("look at {}'s console; when it is up, resume goes on from there", job.machine.name)));
+                return Err(wrong(&doing, format!("not up within {} s: {why}", limit.as_secs())).hinted(format!(
+                    "look at {}'s console; when it is up, resume goes on from there",
+                    job.machine.name
+                )));
             }
             cx.waiting(&format!("{} to come up", job.machine.name), Some(&why));
             cx.sleep(LOOK).await;
@@ -165,7 +167,8 @@ impl World {
                     let watch = watch.get_or_insert_with(|| {
                         // Its kubelet stays what it was: whichever that is.
                         let kubelet = node.map(|node| node.kubelet.clone()).unwrap_or_default();
-                        let expected = k8s::Expected { name: member.name.to_string(), boot_id: boot_id.clone(), kubelet };
+                        let expected =
+                            k8s::Expected { name: member.name.to_string(), boot_id: boot_id.clone(), kubelet };
                         k8s::Steady::new(vec![expected], Duration::from_secs(steady))
                     });
                     match watch.sample(cx.elapsed(), &nodes) {

@@ -109,7 +109,8 @@ pub(super) fn kind(root: &Value) -> Result<&'static Kind, Unfit> {
         (Some(kind), None | Some("v1alpha1")) => match shapes::document(kind).filter(|_| schema::knows_kind(kind)) {
             Some(kind) => Ok(kind),
             None => {
-                let near = schema::nearest_kind(kind).map_or_else(String::new, |near| format!(", did you mean '{near}'?"));
+                let near =
+                    schema::nearest_kind(kind).map_or_else(String::new, |near| format!(", did you mean '{near}'?"));
                 unfit("kind", format!("unknown kind '{kind}'{near}"))
             }
         },

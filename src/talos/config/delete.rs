@@ -118,7 +118,8 @@ fn walk(
     match value {
         Value::Map(map) => {
             let keys: Vec<String> = map.keys().map(str::to_owned).collect();
-            let element = map.iter().find(|(key, _)| *key != DIRECTIVE).map(|(key, value)| (key.to_owned(), text(value)));
+            let element =
+                map.iter().find(|(key, _)| *key != DIRECTIVE).map(|(key, value)| (key.to_owned(), text(value)));
             for key in keys {
                 if key == DIRECTIVE {
                     match map.get(&key).and_then(Value::as_text) {
@@ -160,11 +161,7 @@ fn walk(
     }
 }
 
-fn push(
-    path: &[String],
-    element: Option<Option<(String, String)>>,
-    found: &mut Vec<Delete>,
-) -> Result<(), MergeError> {
+fn push(path: &[String], element: Option<Option<(String, String)>>, found: &mut Vec<Delete>) -> Result<(), MergeError> {
     let mut path = path.to_vec();
     let undeletable = |path: &[String]| MergeError::Undeletable { path: path.join(".") };
     let element = match element {
@@ -234,7 +231,10 @@ mod tests {
     #[test]
     fn what_is_not_there_or_cannot_go_is_told() {
         let error = |patch| deleted("machine: {sysctls: {a: b}, udev: {}}\n", patch).unwrap_err().to_string();
-        assert_eq!(error("machine: {sysctls: {c: {$patch: delete}}}\n"), "machine.sysctls.c is to be deleted and is not there");
+        assert_eq!(
+            error("machine: {sysctls: {c: {$patch: delete}}}\n"),
+            "machine.sysctls.c is to be deleted and is not there"
+        );
         assert_eq!(
             error("machine: {network: {hostname: {$patch: delete}}}\n"),
             "machine.network.hostname is to be deleted and is not there"

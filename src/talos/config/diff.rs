@@ -72,12 +72,22 @@ pub fn differences(has: &Config, wanted: &Config, is_secret: impl Fn(&str) -> bo
     for (title, document) in titled(has) {
         match titled(wanted).find(|(other, _)| *other == title) {
             Some((_, other)) => mask.compare(&title, "", (document, other), &mut found),
-            None => found.push(Difference { document: title, path: String::new(), old: Some("the document".into()), new: None }),
+            None => found.push(Difference {
+                document: title,
+                path: String::new(),
+                old: Some("the document".into()),
+                new: None,
+            }),
         }
     }
     for (title, _) in titled(wanted) {
         if !titled(has).any(|(other, _)| other == title) {
-            found.push(Difference { document: title, path: String::new(), old: None, new: Some("the document".into()) });
+            found.push(Difference {
+                document: title,
+                path: String::new(),
+                old: None,
+                new: Some("the document".into()),
+            });
         }
     }
     found
@@ -86,7 +96,8 @@ pub fn differences(has: &Config, wanted: &Config, is_secret: impl Fn(&str) -> bo
 fn titled(config: &Config) -> impl Iterator<Item = (String, &Value)> {
     config.documents().iter().map(|document| {
         let name = document.at(&["name"]).and_then(Value::as_text).unwrap_or_default();
-        let title = if name.is_empty() { kind_of(document).to_owned() } else { format!("{}/{name}", kind_of(document)) };
+        let title =
+            if name.is_empty() { kind_of(document).to_owned() } else { format!("{}/{name}", kind_of(document)) };
         (title, document)
     })
 }
@@ -120,7 +131,12 @@ impl Mask<'_> {
             return;
         }
         let shown = |value: &Value| (*value != Value::Null).then(|| self.shown(path, value));
-        found.push(Difference { document: document.to_owned(), path: path.to_owned(), old: shown(old), new: shown(new) });
+        found.push(Difference {
+            document: document.to_owned(),
+            path: path.to_owned(),
+            old: shown(old),
+            new: shown(new),
+        });
     }
 
     fn shown(&self, path: &str, value: &Value) -> String {
@@ -140,7 +156,9 @@ impl Mask<'_> {
             }
             _ if secret_key => "(masked)".to_owned(),
             Value::Text(text) if (self.is_secret)(text) || text.contains("PRIVATE KEY") => "(masked)".to_owned(),
-            Value::Text(text) if text.contains('\n') || text.len() > 120 => format!("({} characters)", text.chars().count()),
+            Value::Text(text) if text.contains('\n') || text.len() > 120 => {
+                format!("({} characters)", text.chars().count())
+            }
             Value::Text(text) => text.clone(),
             Value::Number(number) => Number::normal(number).to_owned(),
             Value::Bool(value) => value.to_string(),
@@ -158,7 +176,9 @@ mod tests {
             "machine: {token: hush, type: worker, certSANs: [a], sysctls: {x: hush}}\n---\napiVersion: v1alpha1\nkind: HostnameConfig\nauto: stable\n",
         )
         .unwrap();
-        let wanted = Config::parse("machine: {token: other, type: worker, certSANs: [a, b], sysctls: {x: y}, debug: true}\n").unwrap();
+        let wanted =
+            Config::parse("machine: {token: other, type: worker, certSANs: [a, b], sysctls: {x: y}, debug: true}\n")
+                .unwrap();
         let shown: Vec<String> =
             differences(&has, &wanted, |text| text == "hush").iter().map(ToString::to_string).collect();
         assert_eq!(

@@ -250,12 +250,9 @@ fn free(target: &mut Value, patch: Value, path: &str) -> Result<(), MergeError> 
             }
             Ok(())
         }
-        (old, new) => {
-            Err(MergeError::Mismatch { path: path.to_owned(), ours: old.kind(), theirs: new.kind() })
-        }
+        (old, new) => Err(MergeError::Mismatch { path: path.to_owned(), ours: old.kind(), theirs: new.kind() }),
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -216,9 +216,9 @@ impl Patch {
 
     /// Whether the patch gives machines a host name of the user's choice.
     pub fn sets_hostname(&self) -> bool {
-        self.parts().iter().any(|part| {
-            part.kind.name == "HostnameConfig" || part.says(&["machine", "network", "hostname"])
-        })
+        self.parts()
+            .iter()
+            .any(|part| part.kind.name == "HostnameConfig" || part.says(&["machine", "network", "hostname"]))
     }
 
     /// Whether the patch configures network links itself: then none should be generated beside it.
@@ -324,9 +324,7 @@ impl Config {
     }
 
     fn apply_part(&mut self, part: &Part) -> Result<(), MergeError> {
-        let matches = |document: &Value| {
-            kind_of(document) == part.kind.name && part.name == name(document, part.kind)
-        };
+        let matches = |document: &Value| kind_of(document) == part.kind.name && part.name == name(document, part.kind);
         for delete in &part.deletes {
             let at = self.documents.iter().position(matches);
             if delete.is_whole() && part.kind.name != "v1alpha1" {

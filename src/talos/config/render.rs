@@ -146,7 +146,8 @@ mod tests {
     fn a_patch_that_does_not_fit_is_named_with_its_place() {
         let contract = Contract::NEWEST;
         let input = Input::new("lab", "https://10.20.0.10:6443", contract, "1.35.0").unwrap();
-        let error = Patch::parse("---\nmachine:\n  token: {a: b}\n  type: 1\n  certSANs: x\n", "patches/x.yaml").unwrap_err();
+        let error =
+            Patch::parse("---\nmachine:\n  token: {a: b}\n  type: 1\n  certSANs: x\n", "patches/x.yaml").unwrap_err();
         assert_eq!(
             error.to_string(),
             "patch patches/x.yaml, line 3: machine.token must be a string, this is a mapping; \

@@ -352,7 +352,9 @@ impl Secrets {
 
     /// Whether a text holds a secret of this bundle, in the form of the file or in that of PEM.
     pub fn is_in(&self, text: &str) -> bool {
-        let secret = |(place, _, value): &(&str, Part, &str)| !place.ends_with(".crt") && !value.is_empty() && text.contains(value);
+        let secret = |(place, _, value): &(&str, Part, &str)| {
+            !place.ends_with(".crt") && !value.is_empty() && text.contains(value)
+        };
         let values = self.values();
         values.iter().any(secret) || text.contains("PRIVATE KEY-----")
     }

@@ -38,7 +38,8 @@ impl Secrets {
         let made = Self::generate(contract, now)?;
         let mut values: Vec<(&'static str, String)> =
             made.values().into_iter().map(|(place, _, value)| (place, value.to_owned())).collect();
-        let given = PKI_FILES.iter().zip(texts).map(|((_, place), text)| (*place, STANDARD.encode(text.expose_secret())));
+        let given =
+            PKI_FILES.iter().zip(texts).map(|((_, place), text)| (*place, STANDARD.encode(text.expose_secret())));
         let token = bootstrap_token.map(|token| ("secrets.bootstraptoken", token.expose_secret().to_owned()));
         for (place, text) in given.chain(token) {
             if let Some((_, value)) = values.iter_mut().find(|(name, _)| *name == place) {

@@ -219,7 +219,9 @@ fn option(key: &str, text: &str) -> Value {
         let parts = Properties::parse(text, default).parts.into_iter().map(|(name, value)| {
             let value = match name.as_str() {
                 "user-allow-list" => json!(value.split(';').collect::<Vec<_>>()),
-                "case-sensitive" | "ha-rebalance-on-start" => json!(u8::from(matches!(value.as_str(), "1" | "on" | "yes" | "true"))),
+                "case-sensitive" | "ha-rebalance-on-start" => {
+                    json!(u8::from(matches!(value.as_str(), "1" | "on" | "yes" | "true")))
+                }
                 _ => json!(value),
             };
             (name, value)
@@ -275,7 +277,8 @@ pub(in crate::pve) fn tasks(call: &Call) -> Result {
 pub(in crate::pve) fn log(call: &Call) -> Result {
     let state = call.world.state();
     let all = state.may(&call.caller, "/", &["Sys.Syslog"]);
-    let mut tasks: Vec<_> = state.tasks.by_upid.iter().filter(|(_, task)| all || task.user == call.caller.identity).collect();
+    let mut tasks: Vec<_> =
+        state.tasks.by_upid.iter().filter(|(_, task)| all || task.user == call.caller.identity).collect();
     tasks.sort_by_key(|(_, task)| std::cmp::Reverse(task.order));
     let most = call.params.number::<usize>("max").unwrap_or(50);
     let list: Vec<Value> = tasks
@@ -389,9 +392,7 @@ pub(in crate::pve) fn node_zones(call: &Call) -> Result {
     let state = call.world.state();
     let zones = state.sections.get("sdn/zones").into_iter().flatten();
     let list = zones
-        .filter(|(zone, _)| {
-            state.may_any(&call.caller, &format!("/sdn/zones/{zone}"), &["SDN.Audit", "SDN.Allocate"])
-        })
+        .filter(|(zone, _)| state.may_any(&call.caller, &format!("/sdn/zones/{zone}"), &["SDN.Audit", "SDN.Allocate"]))
         .map(|(zone, _)| json!({"zone": zone, "status": "available"}));
     Ok(list.collect::<Vec<_>>().into())
 }
@@ -404,11 +405,7 @@ pub(in crate::pve) fn zone_content(call: &Call) -> Result {
     let list = vnets
         .filter(|(_, vnet)| vnet.get("zone").and_then(Value::as_str) == Some(zone))
         .filter(|(vnet, _)| {
-            state.may_any(
-                &call.caller,
-                &format!("/sdn/zones/{zone}/{vnet}"),
-                &["SDN.Audit", "SDN.Use", "SDN.Allocate"],
-            )
+            state.may_any(&call.caller, &format!("/sdn/zones/{zone}/{vnet}"), &["SDN.Audit", "SDN.Use", "SDN.Allocate"])
         })
         .map(|(vnet, _)| json!({"vnet": vnet, "status": "available"}));
     Ok(list.collect::<Vec<_>>().into())

@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::pve::call::{Call, Result};
-use crate::world::{PveVersion, State};
 use crate::world::config::digest_of;
 use crate::world::refusal::{Refusal, Rule};
+use crate::world::{PveVersion, State};
 
 type Object = Map<String, Value>;
 
@@ -92,8 +92,9 @@ fn check_group(call: &Call, state: &State) -> Rule<()> {
             Err(Refusal::failed("invalid parameter 'group': ha groups have been migrated to rules\n"))
         }
         // A new resource may name a group that is yet to come.
-        Some(group) if call.params.text("sid").is_some_and(|sid| state.ha.contains_key(sid))
-            && !state.ha_groups.contains_key(group) =>
+        Some(group)
+            if call.params.text("sid").is_some_and(|sid| state.ha.contains_key(sid))
+                && !state.ha_groups.contains_key(group) =>
         {
             Err(Refusal::failed(format!("HA group '{group}' does not exist\n")))
         }

@@ -62,11 +62,7 @@ const ZONE: Kind = Kind {
     id: "zone",
     path: "/sdn/zones/",
     see: &["SDN.Audit", "SDN.Allocate"],
-    failed: [
-        "create sdn zone object failed",
-        "update sdn zone object failed",
-        "delete sdn zone object failed",
-    ],
+    failed: ["create sdn zone object failed", "update sdn zone object failed", "delete sdn zone object failed"],
     noun: "sdn zone object ID",
     kind: None,
     numbers: &[
@@ -85,11 +81,7 @@ const VNET: Kind = Kind {
     file: "sdn/vnets",
     id: "vnet",
     path: "",
-    failed: [
-        "create sdn vnet object failed",
-        "update sdn vnet object failed",
-        "delete sdn vnet object failed",
-    ],
+    failed: ["create sdn vnet object failed", "update sdn vnet object failed", "delete sdn vnet object failed"],
     noun: "sdn vnet object ID",
     kind: Some("vnet"),
     numbers: &["tag", "vlanaware", "isolate-ports"],
@@ -112,11 +104,7 @@ const IPAM: Kind = Kind {
     file: "sdn/ipams",
     id: "ipam",
     path: "/sdn/ipams/",
-    failed: [
-        "create sdn ipam object failed",
-        "update sdn ipam object failed",
-        "delete sdn zone object failed",
-    ],
+    failed: ["create sdn ipam object failed", "update sdn ipam object failed", "delete sdn zone object failed"],
     noun: "sdn ipam object ID",
     numbers: &["section"],
     ..ZONE
@@ -224,9 +212,7 @@ impl Kind {
         let wanted = call.params.text("type");
         let list = self
             .entries(&state)
-            .filter(|(id, entry)| {
-                self.right(entry, id).is_none_or(|path| state.may_any(&call.caller, &path, self.see))
-            })
+            .filter(|(id, entry)| self.right(entry, id).is_none_or(|path| state.may_any(&call.caller, &path, self.see)))
             .filter(|(_, entry)| wanted.is_none() || entry.get("type").and_then(Value::as_str) == wanted)
             .map(|(id, entry)| self.shown(&state, id, entry));
         Ok(list.collect::<Vec<_>>().into())

@@ -210,9 +210,8 @@ fn bootstrap_manifests(config: &NodeConfig, version: Version, maker: &Maker) -> 
     all.extend(inline.map(|(name, objects)| (format!("99-inline-manifest-{name}"), objects)));
     all.into_iter()
         .map(|(id, items)| {
-            let proto = items
-                .iter()
-                .fold(Proto::default(), |proto, item| proto.message(1, &Proto::default().object(1, item)));
+            let proto =
+                items.iter().fold(Proto::default(), |proto, item| proto.message(1, &Proto::default().object(1, item)));
             maker.typed(&id, &json!(items), proto)
         })
         .collect()

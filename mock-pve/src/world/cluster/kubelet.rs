@@ -43,7 +43,12 @@ pub struct Kubelet {
 impl Kubelet {
     /// A node's kubelet.
     pub fn new(node: &str) -> Self {
-        Self { view: View::new(Eyes::Node(node.to_owned())), since: BTreeMap::new(), asked: BTreeSet::new(), next: None }
+        Self {
+            view: View::new(Eyes::Node(node.to_owned())),
+            since: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            next: None,
+        }
     }
 
     /// What it writes now.

@@ -96,8 +96,7 @@ async fn a_running_guest_keeps_its_disk_open_while_it_moves() {
     let refused = world.migrate_vm(&root, "pve1", 100, to("pve2")).unwrap_err();
     assert_eq!(refused.text(), "can't migrate running VM without --online");
     let (status, log) =
-        finish(&world, &world.migrate_vm(&root, "pve1", 100, Migrate { online: true, ..to("pve2") }).unwrap())
-            .await;
+        finish(&world, &world.migrate_vm(&root, "pve1", 100, Migrate { online: true, ..to("pve2") }).unwrap()).await;
     assert_eq!(status, "migration aborted");
     assert!(log.contains("without with-local-disks option"), "{log}");
     let ask = Migrate { online: true, local_disks: true, ..to("pve2") };

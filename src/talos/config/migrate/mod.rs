@@ -61,7 +61,13 @@ impl fmt::Display for Finding {
         if !path.is_empty() {
             write!(f, "{path}: ")?;
         }
-        write!(f, "since Talos {}.{} {what}; {}", since.major(), since.minor(), instead.lines().next().unwrap_or_default())
+        write!(
+            f,
+            "since Talos {}.{} {what}; {}",
+            since.minor().0,
+            since.minor().1,
+            instead.lines().next().unwrap_or_default()
+        )
     }
 }
 
@@ -206,7 +212,8 @@ fn of_document(
             path: String::new(),
             since: Version::new(1, since.into(), 0),
             what: format!("there are documents {}, and Talos {contract} does not read them", place.kind),
-            instead: "leave it out until the machines run that version, or use the keys of the main document".to_owned(),
+            instead: "leave it out until the machines run that version, or use the keys of the main document"
+                .to_owned(),
         });
     }
 }

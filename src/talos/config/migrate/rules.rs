@@ -86,7 +86,12 @@ const fn moved(name: &'static str, since: u32, path: &'static str, instead: &'st
 }
 
 pub(super) const RULES: &[Rule] = &[
-    moved("hostname", 12, "machine.network.hostname", "write the document\napiVersion: v1alpha1\nkind: HostnameConfig\nauto: off\nhostname: NAME"),
+    moved(
+        "hostname",
+        12,
+        "machine.network.hostname",
+        "write the document\napiVersion: v1alpha1\nkind: HostnameConfig\nauto: off\nhostname: NAME",
+    ),
     moved(
         "stable-hostname",
         12,
@@ -117,8 +122,18 @@ pub(super) const RULES: &[Rule] = &[
         "the key is deprecated",
         "write documents RegistryTLSConfig and RegistryAuthConfig for each host",
     ),
-    moved("nameservers", 14, "machine.network.nameservers", "write the document ResolverConfig with nameservers: [{address: …}]"),
-    moved("search-domains", 14, "machine.network.searchDomains", "write the document ResolverConfig with searchDomains: {domains: […]}"),
+    moved(
+        "nameservers",
+        14,
+        "machine.network.nameservers",
+        "write the document ResolverConfig with nameservers: [{address: …}]",
+    ),
+    moved(
+        "search-domains",
+        14,
+        "machine.network.searchDomains",
+        "write the document ResolverConfig with searchDomains: {domains: […]}",
+    ),
     moved(
         "disable-search-domain",
         14,
@@ -138,7 +153,12 @@ pub(super) const RULES: &[Rule] = &[
         "machine.install",
         "write the document UnattendedInstallConfig: installer.image, provisioning.diskSelector.match, provisioning.wipe",
     ),
-    moved("kubelet", 14, "machine.kubelet", "write the document KubeletConfig: image, config, extraArgs, clusterDNS; and KubeNodeConfig: nodeIP, registerWithFQDN"),
+    moved(
+        "kubelet",
+        14,
+        "machine.kubelet",
+        "write the document KubeletConfig: image, config, extraArgs, clusterDNS; and KubeNodeConfig: nodeIP, registerWithFQDN",
+    ),
     moved("node-labels", 14, "machine.nodeLabels", "write the document KubeNodeConfig with labels"),
     moved("node-annotations", 14, "machine.nodeAnnotations", "write the document KubeNodeConfig with annotations"),
     moved("node-taints", 14, "machine.nodeTaints", "write the document KubeNodeConfig with taints"),
@@ -148,7 +168,12 @@ pub(super) const RULES: &[Rule] = &[
         "cluster.allowSchedulingOnControlPlanes",
         "write the document KubeNodeConfig with taints: {node-role.kubernetes.io/control-plane: {$patch: delete}}",
     ),
-    moved("pod-subnets", 14, "cluster.network", "write the document KubeNetworkConfig; for no CNI delete KubeFlannelCNIConfig ($patch: delete)"),
+    moved(
+        "pod-subnets",
+        14,
+        "cluster.network",
+        "write the document KubeNetworkConfig; for no CNI delete KubeFlannelCNIConfig ($patch: delete)",
+    ),
     moved("proxy", 14, "cluster.proxy", "write the document KubeProxyConfig (enabled: false turns it off)"),
     moved(
         "api-server",
@@ -159,7 +184,12 @@ pub(super) const RULES: &[Rule] = &[
     moved("controller-manager", 14, "cluster.controllerManager", "write the document KubeControllerManagerConfig"),
     moved("scheduler", 14, "cluster.scheduler", "write the document KubeSchedulerConfig"),
     moved("coredns", 14, "cluster.coreDNS", "write the document KubeCoreDNSConfig (enabled: false turns it off)"),
-    moved("discovery", 14, "cluster.discovery", "write the document DiscoveryServiceConfig, or delete it ($patch: delete)"),
+    moved(
+        "discovery",
+        14,
+        "cluster.discovery",
+        "write the document DiscoveryServiceConfig, or delete it ($patch: delete)",
+    ),
     moved("endpoint", 14, "cluster.controlPlane", "write the document KubeClusterConfig with endpoint"),
     moved("cluster-name", 14, "cluster.clusterName", "write the document KubeClusterConfig with clusterName"),
     Rule {
@@ -242,7 +272,14 @@ pub(super) const RULES: &[Rule] = &[
         "a selector chooses all links that fit, not only the first",
         "make it fit one link: hardwareAddr, or physical: true beside the driver",
     ),
-    main("cidr", 1, "machine.network.interfaces[].cidr", Effect::Deprecated, "cidr is deprecated", "write addresses: […]"),
+    main(
+        "cidr",
+        1,
+        "machine.network.interfaces[].cidr",
+        Effect::Deprecated,
+        "cidr is deprecated",
+        "write addresses: […]",
+    ),
     main(
         "mirror-fallback",
         9,
@@ -287,7 +324,14 @@ pub(super) const RULES: &[Rule] = &[
         when: When::False,
         ..main("rbac", 12, "machine.features.rbac", Effect::Ignored, "RBAC can't be turned off", "leave it out")
     },
-    main("ext-key-usage", 12, "machine.features.apidCheckExtKeyUsage", Effect::Ignored, "the key is ignored", "leave it out"),
+    main(
+        "ext-key-usage",
+        12,
+        "machine.features.apidCheckExtKeyUsage",
+        Effect::Ignored,
+        "the key is ignored",
+        "leave it out",
+    ),
     main(
         "env",
         13,
@@ -296,7 +340,14 @@ pub(super) const RULES: &[Rule] = &[
         "the key is deprecated",
         "write the document EnvironmentConfig with variables",
     ),
-    main("files", 14, "machine.files", Effect::Deprecated, "the key warns", "write documents EtcFileConfig for files below /etc, or an extension"),
+    main(
+        "files",
+        14,
+        "machine.files",
+        Effect::Deprecated,
+        "the key warns",
+        "write documents EtcFileConfig for files below /etc, or an extension",
+    ),
     main(
         "authorization",
         9,
@@ -305,7 +356,14 @@ pub(super) const RULES: &[Rule] = &[
         "the API server has an authorization file, unless flags of old are in extraArgs",
         "write cluster.apiServer.authorizationConfig",
     ),
-    main("etcd-metrics", 14, "cluster.etcd.extraArgs.listen-metrics-urls", Effect::Behaves, "etcd serves metrics and health on port 2383", "check what reads them"),
+    main(
+        "etcd-metrics",
+        14,
+        "cluster.etcd.extraArgs.listen-metrics-urls",
+        Effect::Behaves,
+        "etcd serves metrics and health on port 2383",
+        "check what reads them",
+    ),
     main(
         "inline-manifests",
         13,
@@ -345,12 +403,7 @@ pub(super) const CHANGES: &[Change] = &[
         instead: "delete the label by a patch where load balancers must reach control planes: \
                   machine.nodeLabels.node.kubernetes.io/exclude-from-external-load-balancers",
     },
-    Change {
-        name: "tun",
-        since: 8,
-        what: "pods have no /dev/net/tun",
-        instead: "mount it into those that need it",
-    },
+    Change { name: "tun", since: 8, what: "pods have no /dev/net/tun", instead: "mount it into those that need it" },
     Change {
         name: "gpu-drivers",
         since: 9,
@@ -392,18 +445,55 @@ pub(super) fn kind_since(kind: &str) -> Option<u32> {
         "VolumeConfig" | "KubeSpanEndpointsConfig" | "TrustedRootsConfig" => 8,
         "EthernetConfig" | "UserVolumeConfig" | "PCIDriverRebindConfig" => 10,
         "RawVolumeConfig" | "SwapVolumeConfig" | "ZswapConfig" | "ExistingVolumeConfig" => 11,
-        "HostnameConfig" | "ResolverConfig" | "TimeSyncConfig" | "LinkConfig" | "LinkAliasConfig" | "BondConfig"
-        | "BridgeConfig" | "VLANConfig" | "DHCPv4Config" | "DHCPv6Config" | "DummyLinkConfig" | "WireguardConfig"
-        | "Layer2VIPConfig" | "HCloudVIPConfig" | "StaticHostConfig" | "RegistryMirrorConfig" | "RegistryAuthConfig"
-        | "RegistryTLSConfig" | "OOMConfig" => 12,
-        "KubeSpanConfig" | "EnvironmentConfig" | "ImageVerificationConfig" | "ExternalVolumeConfig"
-        | "TCPProbeConfig" | "BlackholeRouteConfig" | "RoutingRuleConfig" | "VRFConfig" => 13,
+        "HostnameConfig"
+        | "ResolverConfig"
+        | "TimeSyncConfig"
+        | "LinkConfig"
+        | "LinkAliasConfig"
+        | "BondConfig"
+        | "BridgeConfig"
+        | "VLANConfig"
+        | "DHCPv4Config"
+        | "DHCPv6Config"
+        | "DummyLinkConfig"
+        | "WireguardConfig"
+        | "Layer2VIPConfig"
+        | "HCloudVIPConfig"
+        | "StaticHostConfig"
+        | "RegistryMirrorConfig"
+        | "RegistryAuthConfig"
+        | "RegistryTLSConfig"
+        | "OOMConfig" => 12,
+        "KubeSpanConfig"
+        | "EnvironmentConfig"
+        | "ImageVerificationConfig"
+        | "ExternalVolumeConfig"
+        | "TCPProbeConfig"
+        | "BlackholeRouteConfig"
+        | "RoutingRuleConfig"
+        | "VRFConfig" => 13,
         kind if kind.starts_with("Kube") => 14,
-        "BGPInstanceConfig" | "HTTPProbeConfig" | "CRIBaseRuntimeSpecConfig" | "ContainerConfig" | "CRICustomizationConfig" | "DiscoveryIdentityConfig"
-        | "DiscoveryServiceConfig" | "EtcFileConfig" | "FilesystemScrubConfig" | "FilesystemTrimConfig"
-        | "ImageCacheConfig" | "KernelModuleConfig" | "LVMLogicalVolumeConfig" | "LVMVolumeGroupConfig"
-        | "RAIDArrayConfig" | "SecurityProfileConfig" | "SysctlConfig" | "SysfsConfig" | "UdevRulesConfig"
-        | "UnattendedInstallConfig" | "VethConfig" => 14,
+        "BGPInstanceConfig"
+        | "HTTPProbeConfig"
+        | "CRIBaseRuntimeSpecConfig"
+        | "ContainerConfig"
+        | "CRICustomizationConfig"
+        | "DiscoveryIdentityConfig"
+        | "DiscoveryServiceConfig"
+        | "EtcFileConfig"
+        | "FilesystemScrubConfig"
+        | "FilesystemTrimConfig"
+        | "ImageCacheConfig"
+        | "KernelModuleConfig"
+        | "LVMLogicalVolumeConfig"
+        | "LVMVolumeGroupConfig"
+        | "RAIDArrayConfig"
+        | "SecurityProfileConfig"
+        | "SysctlConfig"
+        | "SysfsConfig"
+        | "UdevRulesConfig"
+        | "UnattendedInstallConfig"
+        | "VethConfig" => 14,
         _ => return None,
     })
 }

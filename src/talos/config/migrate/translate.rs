@@ -22,12 +22,7 @@ const MOVES: &[(u32, &str, &str, &str)] = &[
     (14, "machine.kubelet.extraArgs", "KubeletConfig", "extraArgs"),
     (14, "machine.kubelet.extraConfig", "KubeletConfig", "config"),
     (14, "machine.kubelet.clusterDNS", "KubeletConfig", "clusterDNS"),
-    (
-        14,
-        "machine.kubelet.defaultRuntimeSeccompProfileEnabled",
-        "KubeletConfig",
-        "defaultRuntimeSeccompProfileEnabled",
-    ),
+    (14, "machine.kubelet.defaultRuntimeSeccompProfileEnabled", "KubeletConfig", "defaultRuntimeSeccompProfileEnabled"),
     (14, "machine.kubelet.nodeIP", "KubeNodeConfig", "nodeIP"),
     (14, "machine.kubelet.registerWithFQDN", "KubeNodeConfig", "registerWithFQDN"),
     (14, "machine.kubelet.skipNodeRegistration", "KubeNodeConfig", "skipNodeRegistration"),
@@ -145,10 +140,14 @@ impl Work {
         for key in ["cluster.allowSchedulingOnControlPlanes", "cluster.allowSchedulingOnMasters"] {
             if self.take(key) == Some(Value::Bool(true)) && self.role == Role::ControlPlane {
                 let path = vec!["taints".to_owned(), CONTROL_PLANE.to_owned()];
-                self.made.extend(document("KubeNodeConfig").map(|kind| Part::made(kind, None, vec![Delete::of(path)], None)));
+                self.made.extend(
+                    document("KubeNodeConfig").map(|kind| Part::made(kind, None, vec![Delete::of(path)], None)),
+                );
             }
         }
-        for (from, kind) in [("cluster.proxy.disabled", "KubeProxyConfig"), ("cluster.coreDNS.disabled", "KubeCoreDNSConfig")] {
+        for (from, kind) in
+            [("cluster.proxy.disabled", "KubeProxyConfig"), ("cluster.coreDNS.disabled", "KubeCoreDNSConfig")]
+        {
             if let Some(Value::Bool(disabled)) = self.take(from) {
                 self.put(kind, None, &[("enabled", (!disabled).into())]);
             }

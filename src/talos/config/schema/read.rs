@@ -59,9 +59,7 @@ fn read(value: Value, of: &'static Type, path: &str, flaws: &mut Vec<Flaw>) -> O
         (Type::List(inner, _), Value::List(list)) => Some(Value::List(
             list.into_iter()
                 .enumerate()
-                .map(|(at, value)| {
-                    read(value, inner, &format!("{path}[{at}]"), flaws).unwrap_or_else(|| empty(inner))
-                })
+                .map(|(at, value)| read(value, inner, &format!("{path}[{at}]"), flaws).unwrap_or_else(|| empty(inner)))
                 .collect(),
         )),
         (Type::Map(inner, _), Value::Map(map)) => Some(Value::Map(

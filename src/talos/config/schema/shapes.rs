@@ -75,7 +75,10 @@ pub(in crate::talos::config) enum Scalar {
     /// Text without leading blank lines.
     Trimmed,
     Bool,
-    Integer { least: i128, most: i128 },
+    Integer {
+        least: i128,
+        most: i128,
+    },
     Duration,
     Address,
     AddressPort,
