@@ -186,7 +186,7 @@ fn once(way: &Way, disk: &Disk, server: &Server, node: &Node) -> Result<Run, Fai
         let said = String::from_utf8(done.stdout)?;
         let mut numbers = said.split_whitespace().filter_map(|number| number.parse::<u64>().ok());
         run.shipped = if way.name == "walk" { 0 } else { numbers.next().unwrap_or_default() };
-        run.peak_kib = numbers.last().unwrap_or_default();
+        run.peak_kib = numbers.next_back().unwrap_or_default();
     } else {
         shell(&command).map_err(|error| format!("{}: {error}", way.name))?;
     }

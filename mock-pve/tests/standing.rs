@@ -86,7 +86,7 @@ impl Served {
     }
 
     fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             let seen = self.inspect();
             if holds(&seen) {
@@ -185,7 +185,7 @@ fn five_hundred_vms_on_32_nodes_begin_at_once_and_cost_only_their_real_bytes() {
     let vm = |number: u32| VmSeed {
         vmid: 1000 + number,
         node: Some(format!("pve{}", number % 32 + 1)),
-        status: Some(if number % 2 == 0 { "running" } else { "stopped" }.to_owned()),
+        status: Some(if number.is_multiple_of(2) { "running" } else { "stopped" }.to_owned()),
         name: Some(format!("vm-{number}")),
         config: [
             ("scsi0".to_owned(), json!(format!("local-lvm:vm-{}-disk-0,size=4352M", 1000 + number))),

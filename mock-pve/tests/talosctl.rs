@@ -321,7 +321,7 @@ async fn what_changes_configurations() {
     assert_ne!(changed, config);
     std::fs::write(&file, &changed).unwrap();
     let out = lab.on(21, &["apply-config", "-f", &file, "--dry-run"]).await;
-    assert!(out.contains("+") && out.contains("kubelet:v1.35.2") && out.contains("skipped in dry-run"), "{out}");
+    assert!(out.contains('+') && out.contains("kubelet:v1.35.2") && out.contains("skipped in dry-run"), "{out}");
     let out = lab.on(21, &["apply-config", "-f", &file, "--mode", "staged"]).await;
     assert!(out.contains("Staged configuration"), "{out}");
     let out = lab.on(21, &["get", "machineconfig", "v1alpha1", "-o", "yaml"]).await;

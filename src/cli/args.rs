@@ -515,7 +515,7 @@ pub struct Migrate {
 /// `recast config render`.
 #[derive(Debug, Args)]
 pub struct Render {
-    /// Where to [default: `clusterconfig` in the profile's config_dir]
+    /// Where to [default: `clusterconfig` in the profile's `config_dir`]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// What becomes of old keys.
@@ -561,7 +561,7 @@ pub struct Import {
     /// Its context [default: the current one]
     #[arg(long, value_name = "NAME", requires = "node")]
     pub context: Option<String>,
-    /// Where to [default: the profile's secrets_file, else secrets.yaml]
+    /// Where to [default: the profile's `secrets_file`, else secrets.yaml]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }

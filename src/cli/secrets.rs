@@ -96,12 +96,11 @@ fn fingerprint(
     surroundings: &Surroundings,
     now: Timestamp,
 ) -> Result<Answer, Stop> {
-    let secrets = match file {
-        Some(file) => load(file, surroundings, now)?,
-        None => {
-            let (path, profile) = session::profile(global)?;
-            session::secrets_of(session::talos(&profile.value)?, &session::parent(&path), now)?
-        }
+    let secrets = if let Some(file) = file {
+        load(file, surroundings, now)?
+    } else {
+        let (path, profile) = session::profile(global)?;
+        session::secrets_of(session::talos(&profile.value)?, &session::parent(&path), now)?
     };
     let mut text = format!("{:<15}{}\n", "bundle", secrets.fingerprint());
     for (part, pair) in secrets.authorities() {

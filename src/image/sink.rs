@@ -94,11 +94,11 @@ impl Settled {
     pub fn parse(answer: &str) -> Self {
         // A line that was cut off is none.
         let whole = answer.rfind('\n').map_or("", |end| &answer[..end]);
-        let told = whole.lines().filter_map(|line| {
+        let mut told = whole.lines().filter_map(|line| {
             let (offset, bytes) = line.strip_prefix("recast-receive 2 at ")?.split_once(' ')?;
             Some(Self { offset: offset.parse().ok()?, bytes: bytes.parse().ok()? })
         });
-        told.last().unwrap_or_default()
+        told.next_back().unwrap_or_default()
     }
 }
 

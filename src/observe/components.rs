@@ -59,7 +59,7 @@ pub async fn observe(
         match left_manifests(connector, access, &first, client).await {
             Ok(keys) => seen.left_manifests = keys,
             Err(error) => {
-                seen.unseen.push(format!("the bootstrap manifests can't be compared: {}", innermost(&*error)))
+                seen.unseen.push(format!("the bootstrap manifests can't be compared: {}", innermost(&*error)));
             }
         }
     }

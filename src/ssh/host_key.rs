@@ -253,6 +253,7 @@ mod tests {
             agent: None,
             host_keys: Vec::new(),
             known_hosts: None,
+            program: None,
         }
     }
 

@@ -307,6 +307,7 @@ async fn who_does_not_speak_ssh_is_told_from_who_is_not_there() {
         agent: None,
         host_keys: Vec::new(),
         known_hosts: None,
+        program: None,
     };
     std::thread::spawn(move || {
         let (mut peer, _) = listener.accept().unwrap();

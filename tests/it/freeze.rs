@@ -499,11 +499,10 @@ async fn a_machine_that_the_ha_manager_starts_again_loses_nothing() {
 async fn a_follower_that_lags_is_never_the_one_whose_data_are_kept() {
     let scene = Scene::new().await;
     let ended = scene.rebuild(Trouble::Lags("freeze/majority", 60.0)).await;
-    match ended.outcome {
-        Outcome::Done => scene.assert_rebuilt(&ended).await,
-        _ => {
-            scene.assert_given_back().await;
-            scene.assert_nothing_lost().await;
-        }
+    if ended.outcome == Outcome::Done {
+        scene.assert_rebuilt(&ended).await
+    } else {
+        scene.assert_given_back().await;
+        scene.assert_nothing_lost().await;
     }
 }

@@ -159,9 +159,8 @@ impl Found<'_> {
                     self.clean(value, item, &format!("{path}[{number}]"));
                 }
             }
-            (Shape::Text(_), Value::String(_))
+            (Shape::Text(_) | Shape::NumberOrText | Shape::Quantity, Value::String(_))
             | (Shape::Number | Shape::NumberOrText | Shape::Quantity, Value::Number(_))
-            | (Shape::NumberOrText | Shape::Quantity, Value::String(_))
             | (Shape::Truth, Value::Bool(_)) => {
                 if let (Shape::Quantity, Value::Number(number)) = (shape, &*value) {
                     *value = Value::from(number.to_string());

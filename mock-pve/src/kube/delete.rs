@@ -217,15 +217,16 @@ pub(super) async fn evict(client: &Client, ask: &Ask, name: &str, body: &[u8]) -
         let entry = find(client, ask, name)?;
         let pod = &entry.value;
         let free = pods::is_over(pod) || pods::is_going(pod) || pods::text(pod, "/status/phase") == "Pending";
-        if !free && let Some((budget, status)) = allowed(client, &entry)? {
-            if !dry {
-                let written = cluster::put(client, &budget.key, &status, Some(budget.modified)).await;
-                if matches!(written, Err(EtcdError::Conflict(_))) {
-                    client.catch_up().await.map_err(|error| refuse(&error))?;
-                    continue;
-                }
-                written.map_err(|error| refuse(&error))?;
+        if !free
+            && let Some((budget, status)) = allowed(client, &entry)?
+            && !dry
+        {
+            let written = cluster::put(client, &budget.key, &status, Some(budget.modified)).await;
+            if matches!(written, Err(EtcdError::Conflict(_))) {
+                client.catch_up().await.map_err(|error| refuse(&error))?;
+                continue;
             }
+            written.map_err(|error| refuse(&error))?;
         }
         let plain = Ask { subresource: None, ..ask.clone() };
         match remove(client, &plain, &entry, &options).await {

@@ -1,4 +1,4 @@
-//! What there is: groups, versions and kinds, in both forms of discovery, and as OpenAPI documents.
+//! What there is: groups, versions and kinds, in both forms of discovery, and as `OpenAPI` documents.
 
 use std::sync::Arc;
 

@@ -43,10 +43,10 @@ pub(super) fn check(kind: &Kind, object: &Value, old: Option<&Value>) -> Result<
         }
         ("", "ConfigMap" | "Secret") => data(object, old, &mut causes),
         ("", "Service") => service(spec, old, &mut causes),
-        ("policy", "PodDisruptionBudget") => {
-            if spec.get("minAvailable").is_some() && spec.get("maxUnavailable").is_some() {
-                causes.push(Cause::invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set"));
-            }
+        ("policy", "PodDisruptionBudget")
+            if spec.get("minAvailable").is_some() && spec.get("maxUnavailable").is_some() =>
+        {
+            causes.push(Cause::invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set"));
         }
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
             if object["roleRef"]["name"].as_str().unwrap_or_default().is_empty() {

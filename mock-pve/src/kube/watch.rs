@@ -15,7 +15,7 @@ use crate::etcd::{Client, Event, EventKind, Kv};
 use crate::world::cluster::{self, Entry};
 
 /// Seconds between two bookmarks.
-const BOOKMARKS: Duration = Duration::from_secs(60);
+const BOOKMARKS: Duration = Duration::from_mins(1);
 
 /// One line for each change, from the asked revision on, until the asked time is over or nobody listens.
 pub(super) fn watch(client: &Client, ask: &Ask) -> Result<Answer, Refusal> {

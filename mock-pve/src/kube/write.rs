@@ -157,10 +157,11 @@ fn exists(kind: &Kind, name: &str) -> Refusal {
 
 /// What a new object of a kind begins with.
 fn begin(object: &mut Value, kind: &Kind) {
-    if kind.has("status") && kind.custom.is_none() {
-        if let Some(map) = object.as_object_mut() {
-            map.remove("status");
-        }
+    if kind.has("status")
+        && kind.custom.is_none()
+        && let Some(map) = object.as_object_mut()
+    {
+        map.remove("status");
     }
     match kind.kind.as_str() {
         "Namespace" => {
@@ -405,10 +406,11 @@ fn inherit(new: &mut Value, old: &Value, kind: &Kind) {
             new["spec"][field] = kept.clone();
         }
     }
-    if kind.kind == "ServiceAccount" && new.get("secrets").is_none() {
-        if let Some(secrets) = old.get("secrets") {
-            new["secrets"] = secrets.clone();
-        }
+    if kind.kind == "ServiceAccount"
+        && new.get("secrets").is_none()
+        && let Some(secrets) = old.get("secrets")
+    {
+        new["secrets"] = secrets.clone();
     }
 }
 
@@ -489,10 +491,11 @@ async fn apply(
     let decoded = decode::object(config.clone(), &ask.kind, ask.strictness())?;
     let mut config = decoded.object;
     placed(ask, &mut config)?;
-    if ask.subresource.is_none() && ask.kind.has("status") {
-        if let Some(map) = config.as_object_mut() {
-            map.remove("status");
-        }
+    if ask.subresource.is_none()
+        && ask.kind.has("status")
+        && let Some(map) = config.as_object_mut()
+    {
+        map.remove("status");
     }
     let by = ask.manager(Operation::Apply);
     let force = if ask.is("force") { Force::Yes } else { Force::No };

@@ -235,17 +235,14 @@ impl Api {
         if met.breaks_before() {
             return cut.instead_of_an_answer().await;
         }
-        let (format, reply) = match met.status.take() {
-            Some((code, reason)) => {
-                drain(body).await;
-                (Format::Json, Reply::error(code, &reason, None))
-            }
-            None => {
-                coming.corrupt = met.corrupt;
-                let answered = self.dispatch(&mut coming, body).await;
-                met.corrupt = coming.corrupt;
-                answered
-            }
+        let (format, reply) = if let Some((code, reason)) = met.status.take() {
+            drain(body).await;
+            (Format::Json, Reply::error(code, &reason, None))
+        } else {
+            coming.corrupt = met.corrupt;
+            let answered = self.dispatch(&mut coming, body).await;
+            met.corrupt = coming.corrupt;
+            answered
         };
         let reply = if format == Format::Extjs { extjs(reply) } else { reply };
         self.0.count.fetch_add(1, Ordering::Relaxed);

@@ -53,7 +53,7 @@ pub(super) fn reset(machine: &Machine, request: &api::ResetRequest) -> Result<ap
             return failed("invalid input, wipe mode SYSTEM_DISK doesn't support UserDisksToWipe parameter");
         }
         let system = super::storage::device(machine);
-        for disk in &request.user_disks_to_wipe {
+        if let Some(disk) = request.user_disks_to_wipe.first() {
             let why = if *disk == system { "is the system disk" } else { "wasn't found" };
             return Err(Status::unknown(format!("reset user disk failed: device {disk} {why}")));
         }

@@ -50,7 +50,7 @@ impl StorageService for Node {
                 return Err(Status::unimplemented("unknown method BlockDeviceWipe for service storage.StorageService"));
             }
             let own = device(machine).trim_start_matches("/dev/").to_owned();
-            for wanted in devices {
+            if let Some(wanted) = devices.iter().next() {
                 let name = &wanted.device;
                 if !name.starts_with(&own) {
                     return Err(Status::not_found(format!("blockdevice \"{name}\" not found")));

@@ -333,7 +333,7 @@ impl<'a> Run<'a> {
         let began = Instant::now();
         let mut refusals = 0;
         let mut status = Value::Null;
-        while began.elapsed() < Duration::from_secs(120) && refusals < 10 {
+        while began.elapsed() < Duration::from_mins(2) && refusals < 10 {
             status = self.send(&ask("status", json!({}))).await;
             if look_up(&status["body"], "data.status") == "stopped" {
                 break;

@@ -204,12 +204,11 @@ async fn sources(
             && wishes.extensions.is_none()
             && own.schematic_id.is_none()
             && own.extensions.is_empty();
-        let (chosen, extensions) = match runs.filter(|_| says_nothing || order.only == Only::Kubernetes) {
-            Some(runs) => (Some(runs.clone()), None),
-            None => {
-                let (chosen, extensions) = schematic(&factory, own, &wishes, &asked.wanted.talos, seen, found).await?;
-                (chosen, Some(extensions))
-            }
+        let (chosen, extensions) = if let Some(runs) = runs.filter(|_| says_nothing || order.only == Only::Kubernetes) {
+            (Some(runs.clone()), None)
+        } else {
+            let (chosen, extensions) = schematic(&factory, own, &wishes, &asked.wanted.talos, seen, found).await?;
+            (chosen, Some(extensions))
         };
         let Some(chosen) = chosen else { continue };
         if let Some(extensions) = extensions {

@@ -336,7 +336,7 @@ fn what_was_used_last_is_kept_longest() {
     let all = cache.list().unwrap();
     assert_eq!(bytes(&all), [100, 200, 300]);
     assert_eq!(all[0].url.as_deref(), Some("https://factory.example/1"));
-    assert_eq!(bytes(&cache.beyond(600).unwrap()), []);
+    assert!(cache.beyond(600).unwrap().is_empty());
     assert_eq!(bytes(&cache.beyond(350).unwrap()), [300]);
     // Nothing older stays than what went.
     assert_eq!(bytes(&cache.beyond(150).unwrap()), [200, 300]);

@@ -122,11 +122,13 @@ async fn image_and_installer_are_found() {
 #[tokio::test]
 async fn a_refused_head_is_explained() {
     let (_server, factory) = start(factory).await;
-    let unknown = factory.head_image(&build(AGENT, Version::new(1, 13, 9))).await.unwrap_err();
+    let unknown = factory.head_image(&build(AGENT, Version::new(1, 13, 9)), Encoding::RawXz).await.unwrap_err();
     assert!(matches!(unknown, FactoryError::UnknownSchematic { ref id } if id.as_str() == AGENT), "{unknown}");
     let unknown = factory.head_installer(&build(EMPTY, Version::new(1, 13, 8))).await.unwrap_err();
     assert!(matches!(unknown, FactoryError::UnknownVersion { broken: true, .. }), "{unknown}");
-    let refused = factory.head_image(&Build { boot: Boot::Secure, ..build(EMPTY, Version::new(1, 13, 9)) }).await;
+    let refused = factory
+        .head_image(&Build { boot: Boot::Secure, ..build(EMPTY, Version::new(1, 13, 9)) }, Encoding::RawXz)
+        .await;
     let refused = refused.unwrap_err();
     assert!(refused.to_string().ends_with("Secure Boot is not enabled (400, request echoed)"), "{refused}");
     assert!(!refused.is_transient());

@@ -104,18 +104,15 @@ impl World {
                 Err(error) => Some(error.to_string()),
             };
             let now = cx.elapsed();
-            let told = match trouble {
-                Some(trouble) => {
-                    since = None;
-                    trouble
+            let told = if let Some(trouble) = trouble {
+                since = None;
+                trouble
+            } else {
+                let held = now.saturating_sub(*since.get_or_insert(now));
+                if held >= hold {
+                    return Ok(Output::Nothing);
                 }
-                None => {
-                    let held = now.saturating_sub(*since.get_or_insert(now));
-                    if held >= hold {
-                        return Ok(Output::Nothing);
-                    }
-                    format!("all Ready for {} of {steady} s", held.as_secs())
-                }
+                format!("all Ready for {} of {steady} s", held.as_secs())
             };
             if now.saturating_sub(begun) >= limit {
                 return Err(wrong(&doing, told).hinted("look at these nodes, then resume"));

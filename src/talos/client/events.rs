@@ -4,7 +4,7 @@
 //!
 //! The buffer is a ring in the machine's memory and is gone with the boot. An event's `Any` carries the type URL
 //! `talos/runtime/<message>`, and the first item of every stream is an empty greeting (Talos 1.14,
-//! internal/app/machined/pkg/runtime/v1alpha1/v1alpha1_events.go).
+//! `internal/app/machined/pkg/runtime/v1alpha1/v1alpha1_events.go`).
 
 use prost::Message as _;
 use tokio::time::timeout;

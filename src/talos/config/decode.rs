@@ -106,14 +106,15 @@ pub(super) fn kind(root: &Value) -> Result<&'static Kind, Unfit> {
         (Some(kind), None) if schema::knows_kind(kind) => {
             unfit("kind", "a document with a kind needs apiVersion: v1alpha1".to_owned())
         }
-        (Some(kind), None | Some("v1alpha1")) => match shapes::document(kind).filter(|_| schema::knows_kind(kind)) {
-            Some(kind) => Ok(kind),
-            None => {
+        (Some(kind), None | Some("v1alpha1")) => {
+            if let Some(kind) = shapes::document(kind).filter(|_| schema::knows_kind(kind)) {
+                Ok(kind)
+            } else {
                 let near =
                     schema::nearest_kind(kind).map_or_else(String::new, |near| format!(", did you mean '{near}'?"));
                 unfit("kind", format!("unknown kind '{kind}'{near}"))
             }
-        },
+        }
         (Some(_), Some(_)) => unfit("apiVersion", "apiVersion must be v1alpha1".to_owned()),
     }
 }

@@ -64,7 +64,7 @@ fn merge_shape(target: &mut Map, mut patch: Map, shape: &'static str, path: &str
 }
 
 /// Some scalars merge together with their absence: a patch of anything beside them takes them away.
-/// (siderolabs/talos pkg/machinery/cel/cel.go, config/types/block/byte_size.go)
+/// (siderolabs/talos pkg/machinery/cel/cel.go, `config/types/block/byte_size.go`)
 fn blank(target: &mut Map, of: &Field) {
     match &of.of {
         Type::Unit(_) | Type::Scalar(Scalar::Bool) => {

@@ -339,12 +339,11 @@ impl Config {
             }
         }
         let Some(content) = part.content.clone() else { return Ok(()) };
-        match self.documents.iter().position(matches).and_then(|at| self.documents[at].as_map_mut()) {
-            Some(target) => merge::apply(target, content, part.kind.shape),
-            None => {
-                self.documents.push(Value::Map(content));
-                Ok(())
-            }
+        if let Some(target) = self.documents.iter().position(matches).and_then(|at| self.documents[at].as_map_mut()) {
+            merge::apply(target, content, part.kind.shape)
+        } else {
+            self.documents.push(Value::Map(content));
+            Ok(())
         }
     }
 

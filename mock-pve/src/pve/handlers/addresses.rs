@@ -186,19 +186,18 @@ fn describe(call: &Call, entry: &mut Object) {
 /// `POST …/firewall/ipset/{name}`
 pub(in crate::pve) fn add_address(call: &Call) -> Result {
     let given = call.text("cidr");
-    let cidr = match clean_cidr(given) {
-        Some((cidr, _)) => cidr,
-        None => {
-            with_set(call, |_| Ok(()))?;
-            let state = call.world.state();
-            let (cluster, local) = (load(&state, ""), load(&state, &file(call)));
-            let local = (level(call) == Level::Vm).then_some(&local);
-            if (Known { cluster: &cluster, local }).alias(given).is_none() {
-                let name = given.rsplit('/').next().unwrap_or_default();
-                return Err(Refusal::failed(format!("no such alias '{name}'\n")));
-            }
-            given.to_owned()
+    let cidr = if let Some((cidr, _)) = clean_cidr(given) {
+        cidr
+    } else {
+        with_set(call, |_| Ok(()))?;
+        let state = call.world.state();
+        let (cluster, local) = (load(&state, ""), load(&state, &file(call)));
+        let local = (level(call) == Level::Vm).then_some(&local);
+        if (Known { cluster: &cluster, local }).alias(given).is_none() {
+            let name = given.rsplit('/').next().unwrap_or_default();
+            return Err(Refusal::failed(format!("no such alias '{name}'\n")));
         }
+        given.to_owned()
     };
     with_set(call, |set| {
         if set.entries.iter().any(|entry| is(entry, &cidr)) {

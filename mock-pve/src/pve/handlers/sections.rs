@@ -178,13 +178,12 @@ impl Kind {
         let control = [self.id, "digest", "delete", "lock-token", "force"];
         let keys = call.params.0.iter().filter(|(key, _)| !control.contains(&key.as_str()));
         keys.map(|(key, value)| {
-            let value = match value {
-                Given::List(list) => json!(list),
-                _ => {
-                    let text = call.text(key);
-                    let number = self.numbers.contains(&key.as_str()).then(|| text.parse::<i64>().ok()).flatten();
-                    number.map_or_else(|| json!(text), |number| json!(number))
-                }
+            let value = if let Given::List(list) = value {
+                json!(list)
+            } else {
+                let text = call.text(key);
+                let number = self.numbers.contains(&key.as_str()).then(|| text.parse::<i64>().ok()).flatten();
+                number.map_or_else(|| json!(text), |number| json!(number))
             };
             (key.clone(), value)
         })

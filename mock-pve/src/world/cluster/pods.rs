@@ -92,7 +92,7 @@ pub fn reference(owner: &Value) -> Value {
 }
 
 /// What becomes of a pod when it is deleted: what is to be written, or `None` when it goes at once
-/// (Kubernetes, pkg/registry/core/pod/strategy.go, CheckGracefulDelete).
+/// (Kubernetes, pkg/registry/core/pod/strategy.go, `CheckGracefulDelete`).
 pub fn terminated(pod: &Value, grace: Option<u64>) -> Option<Value> {
     let usual = pod.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_u64).unwrap_or(30);
     let bound = !node_of(pod).is_empty();
@@ -134,7 +134,7 @@ pub fn from_template(owner: &Value, template: &Value, name: &str, uid: &str) -> 
 }
 
 /// What admission adds to every pod: its account, its priority, and how long it stays on a node that fails
-/// (DefaultTolerationSeconds).
+/// (`DefaultTolerationSeconds`).
 pub fn admitted(pod: &mut Value) {
     let Some(spec) = pod.get_mut("spec").filter(|spec| spec.is_object()) else { return };
     if spec.get("serviceAccountName").is_none() {

@@ -1,5 +1,5 @@
 //! The ways down: what a machine does step by step before it reboots, switches off, forgets or becomes another version
-//! (Talos, internal/app/machined/pkg/runtime/v1alpha1/v1alpha1_sequencer.go).
+//! (Talos, `internal/app/machined/pkg/runtime/v1alpha1/v1alpha1_sequencer.go`).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

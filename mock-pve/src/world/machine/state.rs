@@ -584,15 +584,13 @@ impl State {
             if !down.is_empty() {
                 unmet.push(("services", down.join(", ")));
             }
-            if control_plane {
-                if !self.kubernetes || self.static_pods.values().any(|pod| !pod.ready) {
-                    let down: Vec<String> = COMPONENTS
-                        .iter()
-                        .filter(|name| !self.kubernetes || self.static_pods.get(*name).is_some_and(|pod| !pod.ready))
-                        .map(|name| format!("kube-system/{name}-{} not ready", self.hostname()))
-                        .collect();
-                    unmet.push(("staticPods", down.join(", ")));
-                }
+            if control_plane && (!self.kubernetes || self.static_pods.values().any(|pod| !pod.ready)) {
+                let down: Vec<String> = COMPONENTS
+                    .iter()
+                    .filter(|name| !self.kubernetes || self.static_pods.get(*name).is_some_and(|pod| !pod.ready))
+                    .map(|name| format!("kube-system/{name}-{} not ready", self.hostname()))
+                    .collect();
+                unmet.push(("staticPods", down.join(", ")));
             }
             if !self.node_ready {
                 unmet.push(("nodeReady", format!("node \"{}\" status is not available yet", self.hostname())));

@@ -92,9 +92,8 @@ impl Work {
             if let Some(name) = self.take("machine.network.hostname") {
                 self.put("HostnameConfig", None, &[("auto", "off".into()), ("hostname", name)]);
             }
-            match self.take("machine.features.stableHostname") {
-                Some(Value::Bool(false)) => self.put("HostnameConfig", None, &[("auto", "off".into())]),
-                Some(_) | None => {}
+            if let Some(Value::Bool(false)) = self.take("machine.features.stableHostname") {
+                self.put("HostnameConfig", None, &[("auto", "off".into())])
             }
             self.mirrors();
         }

@@ -255,7 +255,7 @@ fn bytes(text: &str) -> Option<u64> {
 /// Bytes in a unit of thousands where that says exactly the same, else their number.
 fn disk_size(bytes_wanted: u64) -> Value {
     let number = || Number::parse(&bytes_wanted.to_string()).map_or(Value::Null, Value::Number);
-    if bytes_wanted == 0 || bytes_wanted % 1000 != 0 {
+    if bytes_wanted == 0 || !bytes_wanted.is_multiple_of(1000) {
         return number();
     }
     let units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
@@ -274,7 +274,7 @@ fn disk_size(bytes_wanted: u64) -> Value {
 
 /// A URL as Go takes and writes it: nearly anything without control characters and spaces in its host.
 fn url(text: String) -> Option<String> {
-    if text.chars().any(|c| c.is_control()) {
+    if text.chars().any(char::is_control) {
         return None;
     }
     let Some((scheme, rest)) = text.split_once("://") else {

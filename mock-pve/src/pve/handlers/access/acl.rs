@@ -75,13 +75,11 @@ fn acl_path(path: &str) -> bool {
             ["access" | "nodes" | "pool" | "sdn" | "storage" | "vms" | "mapping"]
             | ["access", "groups" | "realm"]
             | ["access", "groups" | "realm", _]
-            | ["nodes" | "storage" | "mapping", _]
-            | ["mapping", _, _]
+            | ["nodes" | "storage" | "mapping" | "pool", _]
+            | ["mapping" | "pool", _, _]
             | ["sdn", "controllers" | "dns" | "ipams" | "zones"]
             | ["sdn", "zones", _]
             | ["sdn", "zones", _, _]
-            | ["pool", _]
-            | ["pool", _, _]
             | ["pool", _, _, _] => true,
             ["vms", vmid] => number(vmid, 3, usize::MAX),
             ["sdn", "controllers", id] => dashes(id),

@@ -41,7 +41,7 @@ impl Desk<'_> {
             let mut value = node.value.clone();
             if let Time::Runs(clock) = self.time
                 && condition(&value) != "Unknown"
-                && condition(&value) != ""
+                && !condition(&value).is_empty()
             {
                 let silent = self.time.waited(known.1, clock.scaled(GRACE).max(LEAST_GRACE));
                 if self.round.due(silent) {
@@ -84,7 +84,7 @@ impl Desk<'_> {
         }
     }
 
-    /// Pods that are bound to a node that isn't there go (PodGC).
+    /// Pods that are bound to a node that isn't there go (`PodGC`).
     fn orphans(&mut self, nodes: &[std::sync::Arc<super::Entry>]) {
         let lost: Vec<_> = self
             .view

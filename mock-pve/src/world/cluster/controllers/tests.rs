@@ -99,7 +99,7 @@ fn daemons_run_on_cordoned_nodes_and_stateful_pods_keep_their_numbers() {
     lab.change("/registry/minions/b", |node| node["spec"]["unschedulable"] = json!(true));
     assert_eq!(lab.pods("agent").len(), 2);
     lab.change("/registry/daemonsets/default/agent", |set| {
-        set["spec"]["template"]["spec"]["containers"][0]["image"] = json!("x:2")
+        set["spec"]["template"]["spec"]["containers"][0]["image"] = json!("x:2");
     });
     assert_eq!(lab.pods("agent"), [("a".to_owned(), "x:2".to_owned()), ("b".to_owned(), "x:2".to_owned())]);
     let status = lab.get("/registry/daemonsets/default/agent")["status"].clone();
