@@ -20,6 +20,7 @@ mod readme;
 mod refusals;
 mod rehearsal;
 mod report;
+mod scenarios;
 mod site;
 mod snapshot;
 mod template;
