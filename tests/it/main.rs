@@ -23,5 +23,6 @@ mod report;
 mod site;
 mod snapshot;
 mod template;
+mod upgrade;
 mod verbs;
 mod way_back;
