@@ -3,7 +3,12 @@
 //! [`Scene`] is a running cluster of any size and version. What must hold after every upgrade is in [`Scene::assert_runs`];
 //! that quorum was never lost is the double's own word.
 
+mod back;
+mod cuts;
+mod faults;
 mod hop;
+mod matrix;
+mod refused;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,10 +18,14 @@ use std::time::{Duration, Instant};
 
 use mock_pve::world::machine::Stage;
 use mock_pve::world::seed::Seed;
-use recast::k8s::Client;
+use recast::k8s::apply::Applier;
+use recast::k8s::{Client, manifest};
+use recast::pve::vm::{VmRef, WaitingShutdown};
 use recast::talos::client::Machine;
+use recast::types::VmId;
 use serde_json::Value;
 
+use crate::kill::{Recast, told};
 use crate::site::{Cluster, Double, End, Folder};
 
 /// How much faster than life the doubles are.
@@ -79,6 +88,13 @@ struct Inside {
     boot: String,
 }
 
+/// A VM's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plug {
+    Out,
+    In,
+}
+
 /// A running cluster.
 struct Scene {
     folder: Folder,
@@ -117,10 +133,51 @@ impl Scene {
         }
     }
 
+    async fn until_async(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+        let since = Instant::now();
+        while !holds().await {
+            assert!(since.elapsed() < Duration::from_secs(30), "{what}: not within 30 s");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// What a person does in Proxmox VE: pulls a VM's plug, and starts it again.
+    async fn plug(&self, vmid: u32, plug: Plug) {
+        let session = self.folder.session(self.double.site());
+        let node = session.pve.guests().await.unwrap().into_iter().find(|guest| guest.vmid.0 == vmid).unwrap().node;
+        let vm = VmRef::new(node, VmId(vmid));
+        match plug {
+            Plug::Out => session.pve.stop_vm(&vm, WaitingShutdown::Overrule).await.unwrap(),
+            Plug::In => session.pve.start_vm(&vm).await.unwrap(),
+        };
+        let is_there = || self.double.room().machine(vmid).is_some();
+        self.until("the plug", || is_there() == (plug == Plug::In)).await;
+    }
+
+    /// Makes Kubernetes objects.
+    async fn apply(&self, manifests: &[&str]) {
+        let client = self.api().await;
+        for text in manifests {
+            let object = manifest::parse(text).unwrap().remove(0);
+            Applier::new(&client).apply(&object).await.unwrap();
+        }
+    }
+
     /// Runs recast, in a process of its own.
     async fn run(&self, args: &[&str]) -> Output {
         let mut command = self.folder.recast(self.double.site(), args);
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+
+    /// Begins to run it, and goes on once it said that in an event.
+    fn started(&self, args: &[&str], said: &str) -> Recast {
+        let mut recast = Recast::start(self.folder.recast(self.double.site(), args), &self.folder);
+        while let Some(event) = recast.wait_for(0) {
+            if event.contains(said) {
+                return recast;
+            }
+        }
+        panic!("it ended before it said {said}: {}", told(&self.folder));
     }
 
     /// The same, with the document that it prints.
