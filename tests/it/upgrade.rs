@@ -122,7 +122,12 @@ impl Scene {
     fn is_up(&self, shape: Shape) -> bool {
         let all = usize::try_from(shape.control + shape.workers).unwrap();
         let machines = self.double.room().machines();
-        machines.len() == all && machines.iter().all(|machine| machine.see(|state| state.status().ready))
+        machines.len() == all
+            && machines.iter().all(|machine| {
+                machine.see(|state| {
+                    state.stage == Stage::Running && state.status().ready && state.hostname().starts_with("lab-")
+                })
+            })
     }
 
     async fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
