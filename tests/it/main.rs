@@ -24,5 +24,6 @@ mod scenarios;
 mod site;
 mod snapshot;
 mod template;
+mod upgrade;
 mod verbs;
 mod way_back;

@@ -133,6 +133,17 @@ fn the_readmes_first_command_rebuilds_the_lab_and_every_acknowledged_write_is_th
 }
 
 #[test]
+fn an_upgrade_of_the_lab_is_rehearsed_and_serves_writes_all_the_while() {
+    let line = "rehearse --profile profiles/lab.yaml -- upgrade --to 1.13.9 --kubernetes 1.35.4 --confirm lab";
+    let document = rehearse(line, "lab");
+    assert_eq!((&document["outcome"], &document["verb"]), (&"done".into(), &"upgrade".into()), "{document:#}");
+    assert_eq!(document["versions"]["after"]["talos"], "1.13.9");
+    assert_eq!(document["versions"]["after"]["kubernetes"], "1.35.4");
+    assert_eq!((numbers(&document["destroyed"]), &document["writes"]["missing"]), (Vec::new(), &0.into()));
+    assert!(document["writes"]["acknowledged"].as_u64().unwrap() > 50, "{document:#}");
+}
+
+#[test]
 fn a_fresh_rebuild_of_one_machine_is_rehearsed_and_touches_nothing_real() {
     let line =
         "rehearse --profile profiles/single.yaml -- rebuild --to 1.13.9 --kubernetes 1.35.0 --fresh --confirm single";

@@ -293,6 +293,14 @@ impl Double {
         }
     }
 
+    /// The machines that are up, as only a double can see them.
+    pub(crate) fn room(&self) -> &mock_pve::world::machine::Room {
+        match &self.way {
+            Way::Here(running, _) => running.room(),
+            Way::Program(_) => panic!("another process's machines can't be reached into"),
+        }
+    }
+
     /// Every destructive act so far.
     pub(crate) fn deeds(&self) -> Vec<Deed> {
         match &self.way {
