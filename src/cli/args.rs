@@ -197,6 +197,7 @@ pub struct Rebuild {
 
 /// `recast upgrade`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Upgrade {
     /// Talos version: 1.13.9, 1.13 or latest [default: the profile's, or what runs if that is newer]
     #[arg(long, value_name = "VERSION", env = "RECAST_TO")]

@@ -222,6 +222,7 @@ fn subjects(object: &Value, kind: &str) -> Value {
     json!(all.join(", "))
 }
 
+#[expect(clippy::too_many_lines, reason = "one table: what kubectl shows of each kind")]
 pub(super) fn columns(kind: &Kind) -> Vec<Column> {
     let age_column = || column("Age", "string", 0, age);
     let mut all: Vec<Column> = match kind.plural.as_str() {

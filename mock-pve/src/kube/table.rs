@@ -15,7 +15,7 @@ fn cell(column: &Column, object: &Value) -> Value {
     }
 }
 
-fn table(objects: &[Value], kind: &Kind, metadata: Value, include: &str) -> Value {
+fn table(objects: &[Value], kind: &Kind, metadata: &Value, include: &str) -> Value {
     let columns = columns(kind);
     let mut definitions =
         vec![json!({ "name": "Name", "type": "string", "format": "name", "description": "Name must be unique within \
@@ -39,7 +39,7 @@ fn table(objects: &[Value], kind: &Kind, metadata: Value, include: &str) -> Valu
     json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": definitions, "rows": rows })
 }
 
-pub(super) fn of_list(objects: &[Value], kind: &Kind, metadata: Value, include: &str) -> Value {
+pub(super) fn of_list(objects: &[Value], kind: &Kind, metadata: &Value, include: &str) -> Value {
     table(objects, kind, metadata, include)
 }
 
@@ -47,7 +47,7 @@ pub(super) fn of_one(object: &Value, kind: &Kind, include: &str) -> Value {
     let metadata = json!({ "resourceVersion": object["metadata"]["resourceVersion"] });
     if object["metadata"].get("uid").is_none() {
         // A bookmark has no line.
-        return table(&[], kind, metadata, include);
+        return table(&[], kind, &metadata, include);
     }
-    table(std::slice::from_ref(object), kind, metadata, include)
+    table(std::slice::from_ref(object), kind, &metadata, include)
 }

@@ -13,6 +13,7 @@ pub mod ready;
 mod rooms;
 pub mod view;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -188,6 +189,17 @@ fn write_private(path: &Path, text: &str) -> Result<(), StartError> {
         .map_err(|source| StartError::File { path: path.to_owned(), source })
 }
 
+/// The secrets of all tokens, by their whole names.
+fn tokens(world: &World) -> BTreeMap<String, String> {
+    let state = world.state();
+    let users = state.access.users.iter();
+    users
+        .flat_map(|(user, known)| {
+            known.tokens.iter().map(move |(name, token)| (format!("{user}!{name}"), token.secret.clone()))
+        })
+        .collect()
+}
+
 /// Makes the world of the options and serves its API. Answers once all sockets listen.
 pub async fn start(options: Options) -> Result<Running, StartError> {
     let Options { seed, state, listen, time_scale, rng_seed, pve, scenario, log } = options;
@@ -237,15 +249,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         apis.push(api);
         nodes.push(ReadyNode { name, api: bound.to_string(), fingerprint: leaf.fingerprint, ssh });
     }
-    let tokens = {
-        let state = world.state();
-        let users = state.access.users.iter();
-        users
-            .flat_map(|(user, known)| {
-                known.tokens.iter().map(move |(name, token)| (format!("{user}!{name}"), token.secret.clone()))
-            })
-            .collect()
-    };
+    let tokens = tokens(&world);
     let machines = world
         .seed()
         .machines
@@ -259,7 +263,9 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let factory = rooms::factory(&world, &authority, listen.ip(), &mut tasks).await?;
     let room = rooms::machines(&world, &mut tasks)?;
     let viewed = page::Viewed { world: world.downgrade(), room, engine: engine.clone(), audit: audit.clone() };
-    apis.iter().for_each(|api| api.show(viewed.pages()));
+    for api in &apis {
+        api.show(viewed.pages());
+    }
     if let (Some(engine), Some(api)) = (&engine, apis.first()) {
         tasks.spawn(scenario::play(engine.clone(), world.downgrade(), rooms::Root(api.clone())));
     }
