@@ -457,6 +457,7 @@ async fn kubectl_drains_a_node_as_far_as_budgets_allow() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "a list of requests")]
 async fn requests_that_make_no_sense_get_an_answer_that_says_so() {
     let lab = Lab::begin("").await;
     let json = "application/json";

@@ -187,6 +187,7 @@ impl Lab {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "a list of commands")]
 async fn what_looks() {
     let Some(lab) = Lab::begin("1.13.8", "1.36.1", 3, 1).await else { return };
     let said = lab.on(11, &["version"]).await;

@@ -197,6 +197,7 @@ pub struct Rebuild {
 
 /// `recast upgrade`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Upgrade {
     /// Talos version: 1.13.9, 1.13 or latest [default: the profile's, or what runs if that is newer]
     #[arg(long, value_name = "VERSION", env = "RECAST_TO")]
@@ -434,7 +435,7 @@ pub enum Snapshot {
     },
     /// List those in the profile's backup folder
     List,
-    /// Delete old ones, but never what an unfinished run needs
+    /// Delete old ones, but never what an unfinished run needs, or the way back from the last one
     Prune {
         /// How many of each purpose are kept [default: the profile's backup.keep]
         #[arg(long, value_name = "N", env = "RECAST_KEEP")]

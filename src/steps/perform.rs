@@ -98,6 +98,7 @@ impl Perform for World {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one table: which step does what")]
     async fn apply(&self, planned: &Planned, cx: &StepCx<'_>) -> Result<Output, StepError> {
         match &planned.step {
             Step::ConfirmFacts => self.confirm_facts().await,

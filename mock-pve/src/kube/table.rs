@@ -221,6 +221,7 @@ fn subjects(object: &Value, kind: &str) -> Value {
     json!(all.join(", "))
 }
 
+#[expect(clippy::too_many_lines, reason = "one table: what kubectl shows of each kind")]
 fn columns(kind: &Kind) -> Vec<Column> {
     let age_column = || column("Age", "string", 0, age);
     let mut all: Vec<Column> = match kind.plural.as_str() {
@@ -480,7 +481,7 @@ fn cell(column: &Column, object: &Value) -> Value {
     }
 }
 
-fn table(objects: &[Value], kind: &Kind, metadata: Value, include: &str) -> Value {
+fn table(objects: &[Value], kind: &Kind, metadata: &Value, include: &str) -> Value {
     let columns = columns(kind);
     let mut definitions =
         vec![json!({ "name": "Name", "type": "string", "format": "name", "description": "Name must be unique within \
@@ -504,7 +505,7 @@ fn table(objects: &[Value], kind: &Kind, metadata: Value, include: &str) -> Valu
     json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": definitions, "rows": rows })
 }
 
-pub(super) fn of_list(objects: &[Value], kind: &Kind, metadata: Value, include: &str) -> Value {
+pub(super) fn of_list(objects: &[Value], kind: &Kind, metadata: &Value, include: &str) -> Value {
     table(objects, kind, metadata, include)
 }
 
@@ -512,7 +513,7 @@ pub(super) fn of_one(object: &Value, kind: &Kind, include: &str) -> Value {
     let metadata = json!({ "resourceVersion": object["metadata"]["resourceVersion"] });
     if object["metadata"].get("uid").is_none() {
         // A bookmark has no line.
-        return table(&[], kind, metadata, include);
+        return table(&[], kind, &metadata, include);
     }
-    table(std::slice::from_ref(object), kind, metadata, include)
+    table(std::slice::from_ref(object), kind, &metadata, include)
 }

@@ -13,10 +13,9 @@ use crate::world::machine::{
     Command, Happened, Machine, Namespace, Restart, ServiceState, Stage, Stopped, Upgrade, What, Wipe,
 };
 
-pub(super) fn reboot(machine: &Machine, request: &api::RebootRequest) -> Result<api::Reboot, Status> {
+pub(super) fn reboot(machine: &Machine, request: api::RebootRequest) -> api::Reboot {
     use api::reboot_request::Mode;
     let restart = match Mode::try_from(request.mode) {
-        Ok(Mode::Default) => Restart::Kexec,
         Ok(Mode::Powercycle) => Restart::PowerCycle,
         // Before 1.12 the number means nothing.
         Ok(Mode::Force) if machine.see(|state| state.version().minor >= 12) => Restart::Force,
@@ -25,7 +24,7 @@ pub(super) fn reboot(machine: &Machine, request: &api::RebootRequest) -> Result<
     let actor = machine.world().random_uuid();
     machine.says(&format!("[talos] reboot via API received. actor id: {actor}"));
     machine.command(Command::Reboot { actor: actor.clone(), restart });
-    Ok(api::Reboot { metadata: None, actor_id: actor })
+    api::Reboot { metadata: None, actor_id: actor }
 }
 
 pub(super) fn shutdown(machine: &Machine, request: api::ShutdownRequest) -> api::Shutdown {

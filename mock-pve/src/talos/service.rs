@@ -196,7 +196,7 @@ impl MachineService for Node {
     }
 
     async fn reboot(&self, request: Request<api::RebootRequest>) -> Result<Response<api::RebootResponse>, Status> {
-        let messages = self.each(&request, Need::Operate, |machine| life::reboot(machine, request.get_ref()))?;
+        let messages = self.each(&request, Need::Operate, |machine| Ok(life::reboot(machine, *request.get_ref())))?;
         Ok(Response::new(api::RebootResponse { messages }))
     }
 

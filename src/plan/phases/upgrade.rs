@@ -228,6 +228,9 @@ fn finish(asked: &Asked, seen: &SeenCluster, stretches: &[Stretch], after: &Vers
         push("finish/profile", Step::EditProfile { set });
     }
     let rises = stretches.iter().any(|stretch| matches!(stretch, Stretch::Os(..)));
+    if rises && !asked.recipes.is_empty() {
+        push("finish/lock", Step::LockSchematics { schematics: asked.recipes.clone() });
+    }
     if let Some(first) = members(seen, Some(Role::ControlPlane)).first() {
         push("finish/access", Step::SaveAccess { machine: first.name.clone(), at: met(first) });
     }

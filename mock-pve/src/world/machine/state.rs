@@ -319,6 +319,7 @@ pub enum Wipe {
 
 /// All that is true of a machine now.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own that a machine reports")]
 pub struct State {
     /// The stage.
     pub stage: Stage,
