@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::World;
 use super::config::volid;
-use super::plan_disk::parse_drive;
 use super::drive;
 use super::keys::AT_ONCE;
 use super::pending::{clean_up, forget_used};
+use super::plan_disk::parse_drive;
 use super::property::Properties;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
@@ -39,13 +39,7 @@ impl Features {
             Some(text) => text,
         };
         let has = |name: &str| text.split([',', ';', ' ']).any(|part| part == name);
-        Self {
-            network: has("network"),
-            disk: has("disk"),
-            cpu: has("cpu"),
-            memory: has("memory"),
-            usb: has("usb"),
-        }
+        Self { network: has("network"), disk: has("disk"), cpu: has("cpu"), memory: has("memory"), usb: has("usb") }
     }
 }
 
@@ -198,13 +192,7 @@ fn device(config: &Config, key: &str) -> Option<String> {
 
 impl World {
     /// Applies what a running VM can take of the touched keys; the rest stays pending. Says what failed.
-    pub(super) async fn hot_plug(
-        &self,
-        caller: &Caller,
-        node: &str,
-        vmid: u32,
-        touched: &BTreeSet<String>,
-    ) -> Errors {
+    pub(super) async fn hot_plug(&self, caller: &Caller, node: &str, vmid: u32, touched: &BTreeSet<String>) -> Errors {
         let mut errors = Errors::new();
         let (deletions, values, can) = {
             let mut state = self.state();
@@ -231,7 +219,9 @@ impl World {
             let Some(config) = self.config_of(node, vmid) else { return errors };
             let fate = self.let_go(vmid, &config, &key, fate_of_deletion(&config, &key, can)).await;
             let done = match fate {
-                Fate::Done | Fate::Unplug => self.drop_key(caller, node, vmid, &key, force).map_err(|no| full_text(&no)),
+                Fate::Done | Fate::Unplug => {
+                    self.drop_key(caller, node, vmid, &key, force).map_err(|no| full_text(&no))
+                }
                 Fate::Waits => continue,
                 Fate::Failed(text) => Err(text),
             };
