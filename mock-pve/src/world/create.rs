@@ -72,7 +72,9 @@ impl State {
         for (_, value) in new.set.iter().filter(|(key, _)| super::update::is_net(key)) {
             self.check_nic(caller, value)?;
         }
-        drives().map(|(key, value)| Ok(self.clean_drive(&new.node, key, value)?.or_on(new.storage.as_deref()))).collect()
+        drives()
+            .map(|(key, value)| Ok(self.clean_drive(&new.node, key, value)?.or_on(new.storage.as_deref())))
+            .collect()
     }
 }
 
@@ -122,8 +124,7 @@ impl World {
             self.state().check_second_cloudinit(&config, plan)?;
             match self.make_disk(Some(work), &new.node, new.vmid, plan).await {
                 Ok(value) => {
-                    let is_new =
-                        !matches!(plan.source, Source::Existing(_) | Source::Empty);
+                    let is_new = !matches!(plan.source, Source::Existing(_) | Source::Empty);
                     if is_new {
                         made.push(value.clone());
                     }

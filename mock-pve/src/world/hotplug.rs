@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::World;
+use super::cloudinit::note_change;
 use super::config::volid;
-use super::plan_disk::parse_drive;
 use super::drive;
 use super::keys::AT_ONCE;
 use super::pending::{clean_up, forget_used};
+use super::plan_disk::parse_drive;
 use super::property::Properties;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
@@ -39,13 +40,7 @@ impl Features {
             Some(text) => text,
         };
         let has = |name: &str| text.split([',', ';', ' ']).any(|part| part == name);
-        Self {
-            network: has("network"),
-            disk: has("disk"),
-            cpu: has("cpu"),
-            memory: has("memory"),
-            usb: has("usb"),
-        }
+        Self { network: has("network"), disk: has("disk"), cpu: has("cpu"), memory: has("memory"), usb: has("usb") }
     }
 }
 
@@ -198,13 +193,7 @@ fn device(config: &Config, key: &str) -> Option<String> {
 
 impl World {
     /// Applies what a running VM can take of the touched keys; the rest stays pending. Says what failed.
-    pub(super) async fn hot_plug(
-        &self,
-        caller: &Caller,
-        node: &str,
-        vmid: u32,
-        touched: &BTreeSet<String>,
-    ) -> Errors {
+    pub(super) async fn hot_plug(&self, caller: &Caller, node: &str, vmid: u32, touched: &BTreeSet<String>) -> Errors {
         let mut errors = Errors::new();
         let (deletions, values, can) = {
             let mut state = self.state();
@@ -231,7 +220,9 @@ impl World {
             let Some(config) = self.config_of(node, vmid) else { return errors };
             let fate = self.let_go(vmid, &config, &key, fate_of_deletion(&config, &key, can)).await;
             let done = match fate {
-                Fate::Done | Fate::Unplug => self.drop_key(caller, node, vmid, &key, force).map_err(|no| full_text(&no)),
+                Fate::Done | Fate::Unplug => {
+                    self.drop_key(caller, node, vmid, &key, force).map_err(|no| full_text(&no))
+                }
                 Fate::Waits => continue,
                 Fate::Failed(text) => Err(text),
             };
@@ -266,7 +257,9 @@ impl World {
     /// Waits for the guest where a device is to be taken out: one that runs no system never answers.
     async fn let_go(&self, vmid: u32, config: &Config, key: &str, fate: Fate) -> Fate {
         let Some(device) = device(config, key).filter(|_| fate == Fate::Unplug) else { return fate };
-        if self.guest(vmid).is_some() {
+        let another =
+            || self.boot(vmid).and_then(|boot| boot.disk).is_some_and(|disk| super::guest::boots_another(&disk));
+        if self.guest(vmid).is_some() || another() {
             return fate;
         }
         self.clock().sleep(5.0).await;
@@ -296,9 +289,10 @@ impl World {
         let mut state = self.state();
         let vm = state.vm_mut(node, vmid)?;
         vm.pending_delete.remove(key);
-        vm.config.remove(key);
+        let old = vm.config.remove(key);
         if let Some(running) = &mut vm.running {
             running.config.remove(key);
+            note_change(vm, key, old.as_deref(), None);
         }
         Ok(())
     }
@@ -369,10 +363,11 @@ fn full_text(refusal: &Refusal) -> String {
 /// A pending value becomes the config's, and the running VM's.
 fn commit(vm: &mut Vm, key: &str) {
     let Some(value) = vm.pending.remove(key) else { return };
+    let old = vm.config.insert(key.to_owned(), value.clone());
     if let Some(running) = &mut vm.running {
         running.config.insert(key.to_owned(), value.clone());
+        note_change(vm, key, old.as_deref(), Some(&value));
     }
-    vm.config.insert(key.to_owned(), value);
 }
 
 /// The number of processors of old has become the number of sockets.

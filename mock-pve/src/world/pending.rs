@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 
 use super::World;
 use super::config::{keep_as_unused, volid};
-use super::plan_disk::{Planned, Source, parse_drive};
 use super::drive;
 use super::keys::{Change, normal_nic, normal_tags, stored};
+use super::plan_disk::{Planned, Source, parse_drive};
 use super::property::Properties;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
@@ -278,8 +278,7 @@ pub(super) fn pinned_machine(machine: &str) -> Option<String> {
 fn ordered(vm: &mut Vm, value: String, update: &Update) -> Rule<String> {
     let given = Properties::parse(&value, "legacy");
     let order = given.get("order").unwrap_or_default();
-    let order: Vec<String> =
-        order.split([';', ' ']).filter(|part| !part.is_empty()).map(str::to_owned).collect();
+    let order: Vec<String> = order.split([';', ' ']).filter(|part| !part.is_empty()).map(str::to_owned).collect();
     for device in &order {
         let there =
             vm.config.contains_key(device) || vm.pending.contains_key(device) || update.set.contains_key(device);

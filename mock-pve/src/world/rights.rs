@@ -148,9 +148,9 @@ impl State {
         let registered = Self::tag_list(self.options.get("registered-tags"));
         let access = self.options.get("user-tag-access");
         let part = |key: &str| match access {
-            Some(serde_json::Value::String(text)) => {
-                super::property::Properties::parse(text, "").get(key).map(|text| serde_json::Value::from(text.to_owned()))
-            }
+            Some(serde_json::Value::String(text)) => super::property::Properties::parse(text, "")
+                .get(key)
+                .map(|text| serde_json::Value::from(text.to_owned())),
             other => other.and_then(|access| access.get(key).cloned()),
         };
         let mode = part("user-allow").and_then(|mode| mode.as_str().map(str::to_owned)).unwrap_or("free".to_owned());

@@ -132,7 +132,8 @@ impl StorageType {
         let mounted = matches!(kind, "nfs" | "cifs" | "cephfs" | "glusterfs");
         let fixed = Self::of(kind).map_or(&[][..], |known| known.fixed);
         let esxi: &[&str] = if kind == "esxi" { &["server", "username"] } else { &[] };
-        let mut names: Vec<&str> = fixed.iter().chain(esxi).copied().filter(|name| !mounted || *name != "path").collect();
+        let mut names: Vec<&str> =
+            fixed.iter().chain(esxi).copied().filter(|name| !mounted || *name != "path").collect();
         names.sort_unstable();
         names
     }

@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 
 use super::World;
 use super::config::{digest, volid};
-use super::plan_disk::Planned;
 use super::drive;
 use super::keys::{Change, depends_on_value, is_integer};
+use super::plan_disk::Planned;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
 use super::state::{Config, State, Vm};
@@ -107,7 +107,7 @@ impl World {
             state.check_drive_access(caller, vmid, plan, None)?;
         }
         state.check_other_volumes(caller, vmid, &update.set)?;
-        for (key, value) in update.set.iter().filter(|(key, _)| is_net(key)) {
+        for (_, value) in update.set.iter().filter(|(key, _)| is_net(key)) {
             state.check_nic(caller, value)?;
         }
         let vm = state.vm(node, vmid)?;
@@ -151,7 +151,8 @@ impl World {
         }
         let mut touched = BTreeSet::new();
         let order = drive::named_order(&self.state().vm(node, vmid)?.config);
-        let mut record = super::pending::Recording { world: self, work, caller, node, vmid, order, touched: &mut touched };
+        let mut record =
+            super::pending::Recording { world: self, work, caller, node, vmid, order, touched: &mut touched };
         for key in &update.delete {
             record.delete(key, update.force)?;
         }

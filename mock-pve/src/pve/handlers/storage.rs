@@ -56,7 +56,9 @@ pub(in crate::pve) fn read(call: &Call) -> Result {
 
 fn options(call: &Call, kind: &str) -> Rule<Map<String, Value>> {
     let mut options = Map::new();
-    for key in call.params.0.keys().filter(|key| !["storage", "type", "delete", "digest", "nodes"].contains(&key.as_str())) {
+    for key in
+        call.params.0.keys().filter(|key| !["storage", "type", "delete", "digest", "nodes"].contains(&key.as_str()))
+    {
         if StorageType::usage(kind, key).is_none() {
             return Err(Refusal::failed(format!("unexpected property '{key}'\n")));
         }

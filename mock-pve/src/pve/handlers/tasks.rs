@@ -165,7 +165,9 @@ pub(in crate::pve) fn list(call: &Call) -> Result {
         })
         .filter(|task| call.params.text("vmid").is_none_or(|vmid| task.id == vmid))
         .filter(|task| call.params.text("typefilter").is_none_or(|kind| task.kind == kind))
-        .filter(|task| call.params.text("userfilter").is_none_or(|user| task.user.to_lowercase().contains(&user.to_lowercase())))
+        .filter(|task| {
+            call.params.text("userfilter").is_none_or(|user| task.user.to_lowercase().contains(&user.to_lowercase()))
+        })
         .filter(|task| since.is_none_or(|since| task.starttime >= since))
         .filter(|task| until.is_none_or(|until| task.starttime <= until))
         .filter(|task| {
