@@ -93,6 +93,7 @@ impl Rows {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one table: what each way runs")]
 fn once(way: &Way, disk: &Disk, server: &Server, node: &Node) -> Result<Run, Failure> {
     let (name, volumes) = (&disk.name, &node.volumes);
     if volumes.exists() {

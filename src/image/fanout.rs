@@ -198,7 +198,9 @@ fn hand_out(takers: &mut Vec<Taker>, chunk: &Bytes) {
             takers.retain(|taker| taker.has);
         }
         if takers.iter().all(|taker| taker.has) {
-            takers.iter_mut().for_each(|taker| taker.has = false);
+            for taker in &mut takers[..] {
+                taker.has = false;
+            }
             return;
         }
         std::thread::sleep(LOOK);
@@ -207,7 +209,7 @@ fn hand_out(takers: &mut Vec<Taker>, chunk: &Bytes) {
 
 impl Chunks {
     /// The next chunk; none at the end.
-    pub fn next(&mut self) -> io::Result<Option<Bytes>> {
+    pub fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             if self.over {
                 return Ok(None);
@@ -258,7 +260,7 @@ mod tests {
 
     fn all(mut chunks: Chunks) -> io::Result<Vec<u32>> {
         let mut numbers = Vec::new();
-        while let Some(chunk) = chunks.next()? {
+        while let Some(chunk) = chunks.next_chunk()? {
             numbers.push(u32::from_le_bytes(chunk[..].try_into().unwrap()));
         }
         Ok(numbers)
@@ -282,7 +284,7 @@ mod tests {
         let leaves = fanout.join().unwrap();
         let goes_on = fanout.join().unwrap();
         drop(leaves);
-        assert_eq!(stalls.next().unwrap().unwrap()[..], 0_u32.to_le_bytes());
+        assert_eq!(stalls.next_chunk().unwrap().unwrap()[..], 0_u32.to_le_bytes());
         // It takes nothing while the other takes all.
         assert_eq!(all(goes_on).unwrap().len(), 100);
         // And gets all the same, in order.
@@ -307,8 +309,8 @@ mod tests {
         });
         let (mut one, mut other) = (failing.join().unwrap(), failing.join().unwrap());
         for taker in [&mut one, &mut other] {
-            assert_eq!(taker.next().unwrap().unwrap()[..], *b"half");
-            assert!(taker.next().unwrap_err().to_string().contains("damaged"));
+            assert_eq!(taker.next_chunk().unwrap().unwrap()[..], *b"half");
+            assert!(taker.next_chunk().unwrap_err().to_string().contains("damaged"));
         }
         let made = Arc::new(AtomicUsize::new(0));
         let counted = made.clone();
@@ -322,7 +324,7 @@ mod tests {
         let (ended, wait) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let mut chunks = endless.join().unwrap();
-            let _some = ended.send(chunks.next().is_ok());
+            let _some = ended.send(chunks.next_chunk().is_ok());
         });
         assert!(wait.recv_timeout(Duration::from_secs(20)).unwrap());
     }

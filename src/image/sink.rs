@@ -215,7 +215,7 @@ fn emit(
 impl Read for ExtentStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.current.is_empty() {
-            match self.chunks.next()? {
+            match self.chunks.next_chunk()? {
                 Some(chunk) => self.current = self.cut(chunk),
                 None => return Ok(0),
             }

@@ -203,6 +203,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers make them on the spot")]
     fn budget(name: &str, spec: Value, status: Value) -> Budget {
         let mut object = json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec, "status": status});
         if object["spec"].get("selector").is_none() {

@@ -150,8 +150,7 @@ impl std::fmt::Display for Verb {
             Self::Teardown => "teardown",
             Self::TemplateBuild => "template build",
             Self::Upgrade => "upgrade",
-            Self::GoBack => "rollback",
-            Self::Rollback => "rollback",
+            Self::GoBack | Self::Rollback => "rollback",
         })
     }
 }

@@ -30,7 +30,7 @@ const COMPLAINTS: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Program {
     login: Arc<Login>,
-    program: PathBuf,
+    executable: PathBuf,
     /// Holds the socket and the pinned keys.
     folder: tempfile::TempDir,
     master: Mutex<Child>,
@@ -59,7 +59,7 @@ impl Program {
         let mut master = master.map_err(|source| SshError::Program { host: login.place(), source })?;
         let complaints = master.stderr.take().map(complaints);
         let since = Instant::now();
-        let mut made = Self { login: login.clone(), program, folder, master: Mutex::new(master) };
+        let mut made = Self { login: login.clone(), executable: program, folder, master: Mutex::new(master) };
         loop {
             // The socket is there once it is logged in.
             if made.socket().exists() {
@@ -94,7 +94,7 @@ impl Program {
     /// Runs a command and waits for its end. Blocking.
     pub(super) fn run(&self, session: Session) -> Result<Done, SshError> {
         let Session { command, stdin, stdout, moved, dropped } = session;
-        let mut asked = base(&self.login, &self.program, &self.folder);
+        let mut asked = base(&self.login, &self.executable, &self.folder);
         asked.args(["-T", "-o", "ControlMaster=no"]).arg(&self.login.host).arg("--").arg(command);
         asked.stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
         asked.stdout(if stdout.is_some() { Stdio::piped() } else { Stdio::null() }).stderr(Stdio::piped());
@@ -153,9 +153,8 @@ impl Program {
             giving.join().unwrap_or(Ok(())).map_err(SshError::Input)?;
         }
         match status.code() {
-            Some(OWN_FAILURE) => Err(failure(&self.login, &stderr)),
+            Some(OWN_FAILURE) | None => Err(failure(&self.login, &stderr)),
             Some(status) => Ok(Done { status, signal: None, stderr }),
-            None => Err(failure(&self.login, &stderr)),
         }
     }
 }

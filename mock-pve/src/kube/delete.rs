@@ -241,10 +241,10 @@ pub(super) async fn evict(client: &Client, ask: &Ask, name: &str, body: &[u8]) -
             }
         }
     }
-    Err(protected(AGAIN, format!("The disruption budget of {name} is still being processed by the server.")))
+    Err(protected(AGAIN, &format!("The disruption budget of {name} is still being processed by the server.")))
 }
 
-fn protected(seconds: u64, why: String) -> Refusal {
+fn protected(seconds: u64, why: &str) -> Refusal {
     let mut details = json!({ "causes": [{ "reason": "DisruptionBudget", "message": why }] });
     if seconds > 0 {
         details["retryAfterSeconds"] = json!(seconds);
@@ -277,7 +277,7 @@ fn allowed(client: &Client, pod: &Entry) -> Result<Option<(Entry, Value)>, Refus
         }
     }
     if count("/status/observedGeneration") < count("/metadata/generation") {
-        return Err(protected(AGAIN, format!("The disruption budget {name} is still being processed by the server.")));
+        return Err(protected(AGAIN, &format!("The disruption budget {name} is still being processed by the server.")));
     }
     if count("/status/disruptionsAllowed") == 0 {
         let why = format!(
@@ -285,7 +285,7 @@ fn allowed(client: &Client, pod: &Entry) -> Result<Option<(Entry, Value)>, Refus
             count("/status/desiredHealthy"),
             count("/status/currentHealthy")
         );
-        return Err(protected(0, why));
+        return Err(protected(0, &why));
     }
     let mut value = budget.value.clone();
     value["status"]["disruptionsAllowed"] = json!(count("/status/disruptionsAllowed") - 1);

@@ -147,7 +147,7 @@ pub(super) fn list(client: &Client, ask: &Ask) -> Result<Answer, Refusal> {
         }
     }
     let all = match ask.shape {
-        Show::Table => table::of_list(&items, &ask.kind, metadata, ask.flag("includeObject")),
+        Show::Table => table::of_list(&items, &ask.kind, &metadata, ask.flag("includeObject")),
         Show::Metadata => {
             json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
             "items": items.iter().map(metadata_of).collect::<Vec<_>>() })

@@ -218,9 +218,8 @@ impl Fetch {
                 .header("connection", "close")
                 .body(Empty::<Bytes>::new())
                 .map_err(|_| FetchError::Url(self.url.clone()))?;
-            let response = match tokio::time::timeout(SILENCE, sender.send_request(request)).await {
-                Ok(Ok(response)) => response,
-                _ => return Err(FetchError::Broken),
+            let Ok(Ok(response)) = tokio::time::timeout(SILENCE, sender.send_request(request)).await else {
+                return Err(FetchError::Broken);
             };
             let status = response.status();
             if status == http::StatusCode::OK {

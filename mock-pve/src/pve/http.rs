@@ -550,7 +550,9 @@ fn spoil(path: &std::path::Path, size: u64, bytes: u64) -> std::io::Result<()> {
     let at = (size - count as u64) / 2;
     let mut piece = vec![0; count];
     file.read_exact_at(&mut piece, at)?;
-    piece.iter_mut().for_each(|byte| *byte ^= 0xA5);
+    for byte in &mut piece {
+        *byte ^= 0xA5;
+    }
     file.write_all_at(&piece, at)
 }
 

@@ -114,6 +114,6 @@ mod tests {
         assert_eq!(judge(many.as_bytes()), Some(Screened::Nothing));
         let long = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(9000));
         assert_eq!(judge(long.as_bytes()), Some(Screened::Nothing));
-        assert_eq!(judge(&[0xff; 20_000]), Some(Screened::Nothing));
+        assert_eq!(judge(&vec![0xff; 20_000]), Some(Screened::Nothing));
     }
 }

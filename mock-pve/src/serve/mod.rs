@@ -13,6 +13,7 @@ pub mod ready;
 mod rooms;
 pub mod view;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::pve::auth::Auth;
 use crate::pve::{Api, ApiError};
 use crate::scenario::{self, Engine, Scenario, ScenarioError, Tally, Wire};
 use crate::ssh::{KeyError, Keys};
+use crate::world::machine::Room;
 use crate::world::script::Flow;
 use crate::world::seed::Seed;
 use crate::world::{PveVersion, SEED, Settings, World, WorldError};
@@ -125,6 +127,7 @@ pub struct Running {
     audit: Audit,
     apis: Vec<Api>,
     engine: Option<Engine>,
+    room: Room,
     tasks: JoinSet<()>,
     /// Removed when the mock stops.
     temporary: Option<tempfile::TempDir>,
@@ -134,6 +137,11 @@ impl Running {
     /// The world behind it.
     pub fn world(&self) -> &World {
         &self.world
+    }
+
+    /// The machines that are up.
+    pub fn room(&self) -> &Room {
+        &self.room
     }
 
     /// What was destroyed, and by whom.
@@ -188,6 +196,17 @@ fn write_private(path: &Path, text: &str) -> Result<(), StartError> {
         .map_err(|source| StartError::File { path: path.to_owned(), source })
 }
 
+/// The secrets of all tokens, by their whole names.
+fn tokens(world: &World) -> BTreeMap<String, String> {
+    let state = world.state();
+    let users = state.access.users.iter();
+    users
+        .flat_map(|(user, known)| {
+            known.tokens.iter().map(move |(name, token)| (format!("{user}!{name}"), token.secret.clone()))
+        })
+        .collect()
+}
+
 /// Makes the world of the options and serves its API. Answers once all sockets listen.
 pub async fn start(options: Options) -> Result<Running, StartError> {
     let Options { seed, state, listen, time_scale, rng_seed, pve, scenario, log } = options;
@@ -237,15 +256,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         apis.push(api);
         nodes.push(ReadyNode { name, api: bound.to_string(), fingerprint: leaf.fingerprint, ssh });
     }
-    let tokens = {
-        let state = world.state();
-        let users = state.access.users.iter();
-        users
-            .flat_map(|(user, known)| {
-                known.tokens.iter().map(move |(name, token)| (format!("{user}!{name}"), token.secret.clone()))
-            })
-            .collect()
-    };
+    let tokens = tokens(&world);
     let machines = world
         .seed()
         .machines
@@ -258,8 +269,11 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         .collect();
     let factory = rooms::factory(&world, &authority, listen.ip(), &mut tasks).await?;
     let room = rooms::machines(&world, &mut tasks)?;
-    let viewed = page::Viewed { world: world.downgrade(), room, engine: engine.clone(), audit: audit.clone() };
-    apis.iter().for_each(|api| api.show(viewed.pages()));
+    let viewed =
+        page::Viewed { world: world.downgrade(), room: room.clone(), engine: engine.clone(), audit: audit.clone() };
+    for api in &apis {
+        api.show(viewed.pages());
+    }
     if let (Some(engine), Some(api)) = (&engine, apis.first()) {
         tasks.spawn(scenario::play(engine.clone(), world.downgrade(), rooms::Root(api.clone())));
     }
@@ -284,7 +298,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     if !kept.exists() {
         write_private(&kept, &serde_json::to_string(world.seed()).unwrap_or_default())?;
     }
-    let running = Running { ready, world, audit, apis, engine, tasks, temporary };
+    let running = Running { ready, world, audit, apis, engine, room, tasks, temporary };
     running.write_site()?;
     running.write_ready(&dir.join("ready.json"))?;
     Ok(running)

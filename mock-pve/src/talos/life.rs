@@ -13,10 +13,9 @@ use crate::world::machine::{
     Command, Happened, Machine, Namespace, Restart, ServiceState, Stage, Stopped, Upgrade, What, Wipe,
 };
 
-pub(super) fn reboot(machine: &Machine, request: &api::RebootRequest) -> Result<api::Reboot, Status> {
+pub(super) fn reboot(machine: &Machine, request: api::RebootRequest) -> api::Reboot {
     use api::reboot_request::Mode;
     let restart = match Mode::try_from(request.mode) {
-        Ok(Mode::Default) => Restart::Kexec,
         Ok(Mode::Powercycle) => Restart::PowerCycle,
         // Before 1.12 the number means nothing.
         Ok(Mode::Force) if machine.see(|state| state.version().minor >= 12) => Restart::Force,
@@ -25,7 +24,7 @@ pub(super) fn reboot(machine: &Machine, request: &api::RebootRequest) -> Result<
     let actor = machine.world().random_uuid();
     machine.says(&format!("[talos] reboot via API received. actor id: {actor}"));
     machine.command(Command::Reboot { actor: actor.clone(), restart });
-    Ok(api::Reboot { metadata: None, actor_id: actor })
+    api::Reboot { metadata: None, actor_id: actor }
 }
 
 pub(super) fn shutdown(machine: &Machine, request: api::ShutdownRequest) -> api::Shutdown {
@@ -110,9 +109,14 @@ pub(super) async fn upgrade(machine: Machine, request: api::UpgradeRequest) -> R
 
 /// The hello, then what is buffered as far as asked for, then what happens.
 pub(super) fn events(machine: &Machine, request: &api::EventsRequest) -> Result<BoxStream<api::Event>, Status> {
-    let tails = [request.tail_events != 0, !request.tail_id.is_empty(), request.tail_seconds != 0];
-    if tails.iter().filter(|given| **given).count() > 1 {
-        return Err(Status::invalid_argument("only one of tail_events, tail_id and tail_seconds can be set"));
+    let (number, id, age) = (request.tail_events != 0, !request.tail_id.is_empty(), request.tail_seconds != 0);
+    let exclusive = |wanted: &str, others: &str| {
+        Err(Status::unknown(format!("{wanted} can't be specified at the same time with {others}")))
+    };
+    match (number, id, age) {
+        (_, true, true) | (true, false, true) => return exclusive("WithTailDuration", "WithTailEvents or WithTailID"),
+        (true, true, false) => return exclusive("WithTailID", "WithTailEvents or WithTailDuration"),
+        _ => {}
     }
     if request.tail_seconds < 0 {
         return Err(Status::invalid_argument("tail_seconds should be positive"));

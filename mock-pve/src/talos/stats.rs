@@ -34,7 +34,7 @@ pub(super) fn memory(machine: &Machine) -> api::Memory {
 }
 
 pub(super) fn load(machine: &Machine) -> api::LoadAvg {
-    let busy = machine.see(|state| state.services.len()) as f64 / 40.0;
+    let busy = f64::from(u32::try_from(machine.see(|state| state.services.len())).unwrap_or(u32::MAX)) / 40.0;
     api::LoadAvg { metadata: None, load1: busy, load5: busy * 0.9, load15: busy * 0.8 }
 }
 

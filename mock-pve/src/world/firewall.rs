@@ -261,7 +261,7 @@ fn verify_ports(rule: &Object) -> Rule<()> {
         if proto.is_empty() {
             return Err(wrong("proto", format!("missing property - '{key}' requires this property")));
         }
-        if !with_ports && !(icmp && key == "dport") {
+        if !(with_ports || icmp && key == "dport") {
             return Err(wrong(key, format!("protocol '{proto}' does not support ports")));
         }
     }

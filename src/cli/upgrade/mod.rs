@@ -2,6 +2,7 @@
 
 pub mod back;
 pub mod look;
+pub mod manifests;
 pub mod prepare;
 
 use std::fs;
@@ -30,7 +31,7 @@ pub async fn upgrade(global: &Global, asked: &Upgrade, surroundings: &Surroundin
     tell_warnings(&session, surroundings);
     let order = order(asked)?;
     let run = StateDir::new(&session.state_root(), &session.profile.value.name).new_run_id(jiff::Timestamp::now());
-    let prepared = unless_cancelled(surroundings, prepare(&session, &order, run)).await?;
+    let prepared = Box::pin(unless_cancelled(surroundings, prepare(&session, &order, run))).await?;
     let Prepared { seen, findings, plan, secrets } = prepared;
     let Some(plan) = plan else {
         let warnings: Vec<_> =

@@ -191,7 +191,7 @@ impl Qcow2Stream {
         let (send, chunks) = mpsc::channel(1);
         let work = move || {
             loop {
-                let next = taken.next();
+                let next = taken.next_chunk();
                 let over = !matches!(next, Ok(Some(_)));
                 let Some(next) = next.transpose() else { return };
                 // Nobody listens any more when the upload was given up.

@@ -45,7 +45,7 @@ fn before(plan: &Plan, notes: &mut Vec<Note>) {
     for phase in &plan.phases {
         for Planned { id, step, .. } in &phase.steps {
             match step {
-                Step::MeetMachine { .. } => drop(watched.insert(id)),
+                Step::MeetMachine { .. } | Step::RollBackMachine { .. } => drop(watched.insert(id)),
                 Step::PullInstaller { machine, release } => {
                     pulled.insert((&machine.name, &release.version));
                 }
@@ -58,7 +58,6 @@ fn before(plan: &Plan, notes: &mut Vec<Note>) {
                     }
                     watched.insert(id);
                 }
-                Step::RollBackMachine { .. } => drop(watched.insert(id)),
                 _ => {}
             }
             if goes(step).is_some() && !proved {

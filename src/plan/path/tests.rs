@@ -45,6 +45,9 @@ fn path(now: (&str, &str), wanted: (&str, &str)) -> Result<Vec<String>, NoPath> 
     Ok(hops.iter().map(short).collect())
 }
 
+/// Talos and Kubernetes.
+type Pair = (&'static str, &'static str);
+
 #[test]
 fn every_adjacent_minor_is_one_hop_of_each_and_kubernetes_goes_first_where_it_can() {
     for minor in 5..14_u64 {
@@ -80,7 +83,7 @@ fn every_adjacent_minor_is_one_hop_of_each_and_kubernetes_goes_first_where_it_ca
 
 #[test]
 fn several_minors_go_through_the_last_patch_of_each_between_and_stay_in_every_range() {
-    let cases: &[((&str, &str), (&str, &str), &[&str])] = &[
+    let cases: &[(Pair, Pair, &[&str])] = &[
         (("1.12.4", "1.34.1"), ("1.13.9", "1.35.0"), &["k8s 1.35.0", "os 1.13.9"]),
         (("1.12.4", "1.34.1"), ("1.13.9", "1.36.3"), &["k8s 1.35.4", "os 1.13.9", "k8s 1.36.3"]),
         (("1.11.6", "1.34.1"), ("1.13.9", "1.34.1"), &["os 1.12.11", "os 1.13.9"]),
@@ -141,7 +144,7 @@ fn after_every_hop_the_kubernetes_that_runs_is_one_that_the_talos_takes() {
 
 #[test]
 fn what_blocks_is_named_with_a_way_round() {
-    let cases: &[((&str, &str), (&str, &str), &str)] = &[
+    let cases: &[(Pair, Pair, &str)] = &[
         (("1.13.9", "1.35.0"), ("1.12.11", "1.35.0"), "Talos 1.13.9 runs, and 1.12.11 is older"),
         (
             ("1.13.9", "1.35.0"),

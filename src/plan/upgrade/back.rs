@@ -28,9 +28,8 @@ pub fn findings(asked: &Asked, seen: &SeenCluster, before: &Before, table: &Tabl
             continue;
         };
         data(seen, release, &mut found);
-        if let Some(kubernetes) = &asked_kubernetes(asked)
-            && table.runs(kubernetes, &release.version) == Some(false)
-        {
+        let kubernetes = &asked.wanted.kubernetes;
+        if table.runs(kubernetes, &release.version) == Some(false) {
             found.push(Finding::refusal(
                 format!("{name} ran Talos {} before, which does not run Kubernetes {kubernetes}", release.version),
                 "Kubernetes never goes back by a minor: restore a snapshot with `recast rebuild --restore FILE` instead",
@@ -38,10 +37,6 @@ pub fn findings(asked: &Asked, seen: &SeenCluster, before: &Before, table: &Tabl
         }
     }
     found
-}
-
-fn asked_kubernetes(asked: &Asked) -> Option<crate::types::Version> {
-    Some(asked.wanted.kubernetes.clone())
 }
 
 /// etcd's data go up with it, and an older etcd can't read them.

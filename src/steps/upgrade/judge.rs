@@ -270,6 +270,7 @@ mod tests {
         Release { version: "1.13.9".parse().unwrap(), schematic: "s".into(), image: "i".to_owned() }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers make them on the spot")]
     fn standing(look: Result<Glimpse, String>, trouble: Option<Told>, late: bool) -> Standing {
         let (before, release) = (glimpse("1.12.4", "s", "1", Life::Running), release());
         let goal = Goal::Release(&release);

@@ -126,8 +126,13 @@ fn walk(
                         Some("delete") => {}
                         _ => return Err(MergeError::Directive { path: path.join(".") }),
                     }
-                    let element = if inside == Inside::List { Some(element) } else { None };
-                    push(path, element, found)?;
+                    if inside == Inside::List {
+                        let list = &path[..path.len().saturating_sub(1)];
+                        let element = element.ok_or_else(|| undeletable(list))?;
+                        push(list, Some(element), found)?;
+                    } else {
+                        push(path, None, found)?;
+                    }
                     return Ok(true);
                 }
                 path.push(key.clone());
@@ -161,20 +166,15 @@ fn walk(
     }
 }
 
-fn push(path: &[String], element: Option<Option<(String, String)>>, found: &mut Vec<Delete>) -> Result<(), MergeError> {
-    let mut path = path.to_vec();
-    let undeletable = |path: &[String]| MergeError::Undeletable { path: path.join(".") };
-    let element = match element {
-        Some(element) => {
-            path.pop();
-            Some(element.ok_or_else(|| undeletable(&path))?)
-        }
-        None => None,
-    };
+fn undeletable(path: &[String]) -> MergeError {
+    MergeError::Undeletable { path: path.join(".") }
+}
+
+fn push(path: &[String], element: Option<(String, String)>, found: &mut Vec<Delete>) -> Result<(), MergeError> {
     if path.iter().any(|key| key.starts_with('[')) {
-        return Err(undeletable(&path));
+        return Err(undeletable(path));
     }
-    found.push(Delete { path, element });
+    found.push(Delete { path: path.to_vec(), element });
     Ok(())
 }
 

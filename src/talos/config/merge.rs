@@ -72,7 +72,9 @@ fn blank(target: &mut Map, of: &Field) {
         }
         Type::Shape(name) => {
             if let Some(Value::Map(inner)) = target.get_mut(of.key) {
-                fields(name).iter().for_each(|field| blank(inner, field));
+                for field in fields(name) {
+                    blank(inner, field);
+                }
             }
         }
         _ => {}

@@ -270,9 +270,8 @@ pub(in crate::pve) fn included(call: &Call) -> Result {
                 let options = Properties::parse(vm.config.get(key)?, "file");
                 let (reason, in_it) = match options.get("backup") {
                     _ if drive::is_cdrom(&options) => return None,
-                    None => ("enabled", 1),
                     Some("0" | "no" | "off") => ("disabled", 0),
-                    Some(_) => ("enabled", 1),
+                    None | Some(_) => ("enabled", 1),
                 };
                 Some(json!({"id": key, "name": options.get("file"), "included": in_it, "reason": reason}))
             })

@@ -28,7 +28,7 @@ struct Kind {
     /// What it is called where it is already there.
     noun: &'static str,
     /// The type of those that have only one.
-    kind: Option<&'static str>,
+    only: Option<&'static str>,
     /// Options that are numbers.
     numbers: &'static [&'static str],
 }
@@ -40,7 +40,7 @@ const PCI: Kind = Kind {
     see: &["Mapping.Modify", "Mapping.Use", "Mapping.Audit"],
     failed: ["create hardware mapping failed", "update hardware mapping failed", "delete pci mapping failed"],
     noun: "pci ID",
-    kind: None,
+    only: None,
     numbers: &["mdev", "live-migration-capable"],
 };
 const USB: Kind = Kind {
@@ -64,7 +64,7 @@ const ZONE: Kind = Kind {
     see: &["SDN.Audit", "SDN.Allocate"],
     failed: ["create sdn zone object failed", "update sdn zone object failed", "delete sdn zone object failed"],
     noun: "sdn zone object ID",
-    kind: None,
+    only: None,
     numbers: &[
         "mtu",
         "tag",
@@ -83,7 +83,7 @@ const VNET: Kind = Kind {
     path: "",
     failed: ["create sdn vnet object failed", "update sdn vnet object failed", "delete sdn vnet object failed"],
     noun: "sdn vnet object ID",
-    kind: Some("vnet"),
+    only: Some("vnet"),
     numbers: &["tag", "vlanaware", "isolate-ports"],
     ..ZONE
 };
@@ -125,7 +125,7 @@ const RULE: Kind = Kind {
     see: &[],
     failed: ["create ha rule failed", "update HA rules failed", "delete ha rule failed"],
     noun: "HA rule",
-    kind: None,
+    only: None,
     numbers: &["disable", "strict"],
 };
 
@@ -233,7 +233,7 @@ impl Kind {
         let id = call.text(self.id).to_owned();
         let mut state = call.world.state();
         let mut entry = self.given(call);
-        if let Some(kind) = self.kind {
+        if let Some(kind) = self.only {
             entry.insert("type".to_owned(), json!(kind));
         }
         if state.sections.get(self.file).is_some_and(|file| file.contains_key(&id)) {

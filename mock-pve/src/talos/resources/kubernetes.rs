@@ -110,10 +110,7 @@ fn control_plane_list(machine: &Machine, config: &NodeConfig, name: &str, maker:
         "APIServerConfigs.kubernetes.talos.dev" => configured("kube-apiserver"),
         "ControllerManagerConfigs.kubernetes.talos.dev" => configured("kube-controller-manager"),
         "SchedulerConfigs.kubernetes.talos.dev" => configured("kube-scheduler"),
-        "ConfigStatuses.kubernetes.talos.dev" => {
-            vec![maker.item("static-pods", &json!({ "ready": up, "version": "1" }))]
-        }
-        "SecretStatuses.kubernetes.talos.dev" => {
+        "ConfigStatuses.kubernetes.talos.dev" | "SecretStatuses.kubernetes.talos.dev" => {
             vec![maker.item("static-pods", &json!({ "ready": up, "version": "1" }))]
         }
         "BootstrapManifestsConfigs.kubernetes.talos.dev" => {

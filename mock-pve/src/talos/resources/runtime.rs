@@ -25,7 +25,9 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
         "Members.cluster.talos.dev" => members(machine, &maker),
         "Affiliates.cluster.talos.dev" => {
             let mut all = members(machine, &maker);
-            all.iter_mut().for_each(|item| item.proto.clear());
+            for item in &mut all {
+                item.proto.clear();
+            }
             all
         }
         "Identities.cluster.talos.dev" => {

@@ -52,8 +52,7 @@ impl Ingredients {
     /// `CoreDNS` as that Talos brings it.
     fn dns(&self) -> String {
         let version = match self.talos {
-            0..=6 => "v1.11.1",
-            7 => "v1.11.1",
+            0..=7 => "v1.11.1",
             8 => "v1.11.3",
             9 => "v1.12.0",
             10 => "v1.12.1",

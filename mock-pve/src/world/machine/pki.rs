@@ -90,7 +90,7 @@ pub fn issue_for(
     let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| invalid(&error))?;
     let key = KeyPair::try_from(&der).map_err(|error| invalid(&error))?;
     let issuer = Issuer::from_ca_cert_pem(&authority.certificate, key).map_err(|error| invalid(&error))?;
-    leaf(&issuer, kind, subject, time.min(Duration::from_hours(876000)))
+    leaf(&issuer, kind, subject, time.min(Duration::from_hours(876_000)))
 }
 
 /// A server certificate from an authority that is forgotten at once: maintenance mode.

@@ -93,7 +93,7 @@ impl Work {
                 self.put("HostnameConfig", None, &[("auto", "off".into()), ("hostname", name)]);
             }
             if let Some(Value::Bool(false)) = self.take("machine.features.stableHostname") {
-                self.put("HostnameConfig", None, &[("auto", "off".into())])
+                self.put("HostnameConfig", None, &[("auto", "off".into())]);
             }
             self.mirrors();
         }

@@ -48,10 +48,9 @@ fn leaves_out(value: &Value, of: &Type) -> bool {
     match of {
         // What may be absent is written when it is there, even if it is empty.
         Type::Optional(_) => *value == Value::Null,
-        Type::List(..) | Type::Map(..) => is_empty(value),
+        Type::List(..) | Type::Map(..) | Type::Free => is_empty(value),
         // A shape is left out when nothing at all was said in it.
         Type::Shape(name) => value.as_map().is_some_and(|map| fields(name).iter().all(|field| is_unset(map, field))),
-        Type::Free => is_empty(value),
         Type::Scalar(scalar) | Type::Unit(scalar) => {
             is_empty(value) || *value == scalar.empty() || *value == Value::Null
         }

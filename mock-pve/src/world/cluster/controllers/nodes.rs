@@ -95,7 +95,9 @@ impl Desk<'_> {
             })
             .cloned()
             .collect();
-        lost.iter().for_each(|pod| self.round.remove(pod));
+        for pod in &lost {
+            self.round.remove(pod);
+        }
     }
 
     /// Every namespace has an account and knows the CA; one that is being deleted is emptied first.

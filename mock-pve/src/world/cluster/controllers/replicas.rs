@@ -213,7 +213,9 @@ impl Desk<'_> {
             });
             let surplus: Vec<Arc<Entry>> =
                 active.iter().take(active.len().saturating_sub(wanted)).map(|pod| Arc::clone(pod)).collect();
-            surplus.iter().for_each(|pod| self.terminate(pod));
+            for pod in &surplus {
+                self.terminate(pod);
+            }
             let count = active.len();
             let ready = active.iter().filter(|pod| pods::is_ready(&pod.value)).count();
             let mut status = json!({ "replicas": count, "observedGeneration": generation(&set.value) });
