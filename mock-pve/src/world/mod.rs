@@ -7,6 +7,7 @@ pub mod access;
 mod begin;
 pub mod clock;
 pub mod clone;
+pub mod cloudinit;
 pub mod cluster;
 pub mod config;
 pub mod create;
@@ -15,6 +16,7 @@ pub mod disks;
 pub mod drive;
 pub mod firewall;
 mod guest;
+pub mod guest_shell;
 pub mod ha;
 mod hotplug;
 pub mod keys;
@@ -159,6 +161,7 @@ struct Inner {
     /// The state folder had a whole world in it.
     resumed: bool,
     networks: Mutex<Networks>,
+    shells: Mutex<BTreeMap<u32, guest_shell::Shell>>,
     guests: Mutex<BTreeMap<u32, GuestInfo>>,
     power: Mutex<Vec<mpsc::UnboundedSender<Power>>>,
     flocks: Mutex<HashMap<u32, Arc<RwLock<()>>>>,
@@ -263,7 +266,10 @@ impl World {
         let mut guests = held(&self.0.guests);
         match info {
             Some(info) => guests.insert(vmid, info),
-            None => guests.remove(&vmid),
+            None => {
+                held(&self.0.shells).remove(&vmid);
+                guests.remove(&vmid)
+            }
         };
     }
 
