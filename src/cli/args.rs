@@ -476,7 +476,7 @@ pub enum Snapshot {
     },
     /// List those in the profile's backup folder
     List,
-    /// Delete old ones, but never what an unfinished run needs
+    /// Delete old ones, but never what an unfinished run needs, or the way back from the last one
     Prune {
         /// How many of each purpose are kept [default: the profile's backup.keep]
         #[arg(long, value_name = "N", env = "RECAST_KEEP")]
