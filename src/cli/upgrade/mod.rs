@@ -2,6 +2,7 @@
 
 pub mod back;
 pub mod look;
+pub mod manifests;
 pub mod prepare;
 
 use std::fs;

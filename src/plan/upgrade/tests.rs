@@ -81,6 +81,7 @@ fn asked(talos: &str, kubernetes: &str) -> Asked {
         wanted: Versions { talos: version(talos), kubernetes: version(kubernetes) },
         schematics: [(Role::ControlPlane, OLD.into()), (Role::Worker, OLD.into())].into(),
         extensions: BTreeMap::new(),
+        recipes: BTreeMap::new(),
         installers: installers.collect(),
         vms: Vec::new(),
         nodes: None,

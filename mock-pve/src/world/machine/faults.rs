@@ -19,6 +19,8 @@ pub enum Fault {
     NeverReady,
     /// The machine goes down for its next reboot and isn't heard of again, until somebody pulls the plug.
     NeverComesBack,
+    /// The next way down into a reboot hangs at its beginning, until somebody pulls the plug.
+    Hangs,
     /// The installer can't write the boot files: the disk is in use. A staged upgrade finds it free.
     DiskBusy,
     /// The next image can't be pulled: its registry doesn't answer.

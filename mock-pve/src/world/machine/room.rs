@@ -20,6 +20,12 @@ use crate::world::power::{Boot, Power};
 #[derive(Clone)]
 pub struct Room(Arc<Inner>);
 
+impl std::fmt::Debug for Room {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Room").finish_non_exhaustive()
+    }
+}
+
 struct Inner {
     world: World,
     machines: Mutex<BTreeMap<u32, (Machine, AbortHandle)>>,
