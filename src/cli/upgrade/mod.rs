@@ -2,6 +2,7 @@
 
 pub mod back;
 pub mod look;
+mod migrations;
 pub mod prepare;
 
 use std::fs;

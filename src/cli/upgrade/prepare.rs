@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::look::{Look, limits, look};
+use super::migrations::migrations;
 use crate::cli::args::Wishes;
 use crate::cli::here;
 use crate::cli::prepare::{arch, boot, keep, no_image, own_server, planned_is_sane, schematic};
@@ -13,7 +14,7 @@ use crate::image::{self, Build, Schematic};
 use crate::plan::check::refuses;
 use crate::plan::compatibility::Table;
 use crate::plan::observed::{Finding, Observed};
-use crate::plan::path::{Hop, Hops};
+use crate::plan::path::{Hop, Hops, What};
 use crate::plan::upgrade::make::{UpgradeError, make, needed, way};
 use crate::plan::upgrade::{Asked, KernelLog, Only, Parallel, Reboot, Release, SeenCluster, Stage, gates};
 use crate::plan::{Plan, Versions};
@@ -105,6 +106,10 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
             // What could not be looked at is told by the gates.
             Err(UpgradeError::Unseen | UpgradeError::NoInstaller { .. }) => {}
         }
+        let rises = hops.iter().filter(|hop| hop.what == What::Os);
+        if let (Some(first), Some(last)) = (rises.clone().next(), rises.last()) {
+            found.extend(migrations(session, &asked.vms, (&first.from, &last.to))?);
+        }
         for (schematic, version) in needed(&asked, &running, &hops) {
             installer(&servers, &schematic, &version, &mut asked, &mut seen).await;
         }
@@ -112,6 +117,8 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
     found.extend(gates::findings(&asked, &seen, &running, &here));
     found.extend(gates::on_the_way(&asked, &running, &hops));
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    // Groups of machines with the same wish find the same.
+    found.dedup();
     let plan = if refuses(&found) || asked_for.is_none() {
         None
     } else {
