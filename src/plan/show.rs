@@ -111,6 +111,11 @@ pub fn text(plan: &Plan) -> String {
         for planned in &phase.steps {
             let flag = if planned.step.is_destructive() { "!" } else { "·" };
             let _ = writeln!(out, "    {flag} {}", planned.step.title());
+            if let Step::SyncManifests { expected, .. } = &planned.step {
+                for line in expected {
+                    let _ = writeln!(out, "        {line}");
+                }
+            }
         }
     }
     let estimate = estimate(plan);

@@ -258,6 +258,17 @@ impl Double {
 
     /// As a program. Answers once it listens.
     pub(crate) fn program(folder: &Folder, time_scale: f64) -> Self {
+        Self::program_with(folder, time_scale, &[])
+    }
+
+    /// As a program where things happen as this scenario has it.
+    pub(crate) fn in_scenario(folder: &Folder, time_scale: f64, scenario: &str) -> Self {
+        let file = folder.path("scenario.yaml");
+        fs::write(&file, scenario).unwrap();
+        Self::program_with(folder, time_scale, &["--scenario", file.to_str().unwrap()])
+    }
+
+    fn program_with(folder: &Folder, time_scale: f64, more: &[&str]) -> Self {
         let (dir, ready) = (folder.path("double"), folder.path("ready.json"));
         let mut child = Command::new(mock_pve())
             .args(["serve", "--listen", "127.0.0.1:0", "--time-scale", &time_scale.to_string()])
@@ -267,6 +278,7 @@ impl Double {
             .arg(&dir)
             .arg("--ready-file")
             .arg(&ready)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(fs::File::create(folder.path("double.err")).unwrap())

@@ -24,6 +24,8 @@ use crate::scenario::Wire;
 use crate::world::machine::pki::{self, Kind, PkiError, Subject};
 use crate::world::machine::{Machine, Room};
 
+/// Go's server gives up on a handshake after that.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 const PORT: u16 = 6443;
 
 /// A task that ends when it is let go.
@@ -111,9 +113,10 @@ async fn connection(
     if server.meets_connection().await.breaks_before() {
         return cut.now();
     }
-    let stream = match acceptor.accept(wire).await {
-        Ok(stream) => stream,
-        Err(error) => return tracing::debug!(%error, "a TLS handshake with an API server failed"),
+    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(wire)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake with an API server failed"),
+        Err(_) => return tracing::debug!("a TLS handshake with an API server took too long"),
     };
     let caller = caller(stream.get_ref().1.peer_certificates().unwrap_or_default(), verifier.as_ref());
     let breaks = cut.clone();

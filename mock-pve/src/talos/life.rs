@@ -109,9 +109,14 @@ pub(super) async fn upgrade(machine: Machine, request: api::UpgradeRequest) -> R
 
 /// The hello, then what is buffered as far as asked for, then what happens.
 pub(super) fn events(machine: &Machine, request: &api::EventsRequest) -> Result<BoxStream<api::Event>, Status> {
-    let tails = [request.tail_events != 0, !request.tail_id.is_empty(), request.tail_seconds != 0];
-    if tails.iter().filter(|given| **given).count() > 1 {
-        return Err(Status::invalid_argument("only one of tail_events, tail_id and tail_seconds can be set"));
+    let (number, id, age) = (request.tail_events != 0, !request.tail_id.is_empty(), request.tail_seconds != 0);
+    let exclusive = |wanted: &str, others: &str| {
+        Err(Status::unknown(format!("{wanted} can't be specified at the same time with {others}")))
+    };
+    match (number, id, age) {
+        (_, true, true) | (true, false, true) => return exclusive("WithTailDuration", "WithTailEvents or WithTailID"),
+        (true, true, false) => return exclusive("WithTailID", "WithTailEvents or WithTailDuration"),
+        _ => {}
     }
     if request.tail_seconds < 0 {
         return Err(Status::invalid_argument("tail_seconds should be positive"));

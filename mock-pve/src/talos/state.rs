@@ -10,10 +10,10 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::gate::{self, Need, Peer};
+use super::node::Node;
 use super::proto::cosi::resource as api;
 use super::proto::cosi::resource::state_server::State as CosiState;
 use super::resources::{self, Item, Type};
-use super::service::Node;
 use crate::world::machine::Machine;
 
 /// The type of a request, if this Talos has it and the caller may see it.

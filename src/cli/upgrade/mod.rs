@@ -2,6 +2,7 @@
 
 pub mod back;
 pub mod look;
+pub mod manifests;
 mod migrations;
 pub mod prepare;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::look::{Look, limits, look};
+use super::manifests;
 use super::migrations::migrations;
 use crate::cli::args::Wishes;
 use crate::cli::here;
@@ -61,7 +62,7 @@ pub struct Prepared {
 pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Prepared, Stop> {
     let secrets = session.secrets(jiff::Timestamp::now())?;
     let errands = here::errands(session)?;
-    let Look { mut seen, running, vms, out_of_reach, endpoint } = look(session, &secrets, &run).await?;
+    let Look { mut seen, mut running, vms, out_of_reach, endpoint } = look(session, &secrets, &run).await?;
     let mut found = Vec::new();
     let mut here = here::look(session, &errands, None).await;
     here.out_of_reach = out_of_reach;
@@ -114,6 +115,7 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
             installer(&servers, &schematic, &version, &mut asked, &mut seen).await;
         }
     }
+    found.extend(manifests::preview(session, &secrets, &hops, &mut running).await?);
     found.extend(gates::findings(&asked, &seen, &running, &here));
     found.extend(gates::on_the_way(&asked, &running, &hops));
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));

@@ -273,9 +273,11 @@ pub(in crate::pve) fn post(call: Call) -> Later {
         given.extend(
             lists.iter().filter(|(_, list)| !list.is_empty()).map(|(key, list)| ((*key).to_owned(), list.join(","))),
         );
+        let switches = [("force", update.force), ("skiplock", update.skip_lock)];
+        given.extend(switches.iter().filter(|(_, on)| *on).map(|(key, _)| ((*key).to_owned(), "1".to_owned())));
         given.sort();
         for (key, value) in given {
-            let value = if key == "cipassword" { "<hidden>".to_owned() } else { quoted(&value) };
+            let value = if key == "cipassword" { "<hidden>" } else { &value };
             // Writing to a string can't fail.
             let _ = write!(line, " -{key} {value}");
         }
@@ -283,7 +285,7 @@ pub(in crate::pve) fn post(call: Call) -> Later {
         let upid = call.world.start_task(&call.caller, &node, "qmconfig", &vmid.to_string(), |work| async move {
             work.log(line);
             let world = work.world().clone();
-            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
             world.apply_update(Some(&work), &who, (&at, vmid), &update, &planned).await
         });
         let Some(delay) = call.params.number::<u64>("background_delay") else { return Ok(upid.into()) };
@@ -293,12 +295,6 @@ pub(in crate::pve) fn post(call: Call) -> Later {
             None => Ok(upid.into()),
         }
     })
-}
-
-/// As a shell would need it.
-fn quoted(value: &str) -> String {
-    let plain = !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || "-_.,:=/+@%^".contains(c));
-    if plain { value.to_owned() } else { format!("'{}'", value.replace('\'', "'\\''")) }
 }
 
 const CLOUD_INIT: &[&str] =

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::command::Command;
 use super::config::MachineType;
-use super::state::{Api, Command, Machine};
+use super::state::{Api, Machine};
 use super::{life, seeding};
 use crate::disk;
 use crate::world::World;

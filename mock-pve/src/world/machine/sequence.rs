@@ -3,11 +3,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::command::{Command, Restart, Upgrade, Wipe};
 use super::config::MachineType;
+use super::event::{Stopped, What};
 use super::faults::Fault;
 use super::install::{self, InstallError};
 use super::life::{Boot, Commands, End, chain};
-use super::state::{Api, Command, Restart, ServiceState, Stage, State, Stopped, Upgrade, What, Wipe};
+use super::state::{Api, ServiceState, Stage, State};
 use crate::disk::{self, DiskError, Keep, Staged};
 use crate::etcd::{self, Change};
 use crate::world::script::Takes;
