@@ -107,8 +107,8 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
             // What could not be looked at is told by the gates.
             Err(UpgradeError::Unseen | UpgradeError::NoInstaller { .. }) => {}
         }
-        let rises = hops.iter().filter(|hop| hop.what == What::Os);
-        if let (Some(first), Some(last)) = (rises.clone().next(), rises.last()) {
+        let rises = |hop: &&Hop| hop.what == What::Os;
+        if let (Some(first), Some(last)) = (hops.iter().find(rises), hops.iter().rfind(rises)) {
             found.extend(migrations(session, &asked.vms, (&first.from, &last.to))?);
         }
         for (schematic, version) in needed(&asked, &running, &hops) {
