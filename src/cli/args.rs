@@ -94,6 +94,9 @@ pub enum Color {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Write the first profile and site from what runs: VMs, hardware, addresses, versions, patches; take the secrets over from
+    /// a control plane. Reads only, and never overwrites a file
+    Init(Init),
     /// Rebuild the cluster from a fresh template, with all its data: backup, freeze, retire, provision, restore, verify
     Rebuild(Rebuild),
     /// Upgrade the running cluster in place: every hop of Talos and Kubernetes that is needed, one control plane at a time
@@ -173,6 +176,44 @@ pub struct Wishes {
     /// A disk, or the local volumes on one, that may be destroyed with its VM; may be given more than once
     #[arg(long = "destroy-disk", value_name = "VMID:KEY")]
     pub destroy_disks: Vec<DoomedDisk>,
+}
+
+/// `recast init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Tags that tell the cluster's VMs from all others: a VM belongs to it when it carries all of them
+    #[arg(long, value_name = "A,B", value_delimiter = ',', required = true, env = "RECAST_TAGS", value_parser = NonEmptyStringValueParser::new())]
+    pub tags: Vec<String>,
+    /// The talosconfig to enter the cluster with, as an administrator [default: TALOSCONFIG, else ~/.talos/config]
+    #[arg(long, value_name = "FILE", env = "RECAST_TALOSCONFIG")]
+    pub talosconfig: Option<PathBuf>,
+    /// Its context [default: the current one]
+    #[arg(long, value_name = "NAME", env = "RECAST_CONTEXT")]
+    pub context: Option<String>,
+    /// The folder that the files are written to
+    #[arg(long, value_name = "DIR", default_value = ".", env = "RECAST_OUT")]
+    pub out: PathBuf,
+    /// Proxmox VE's address, where there is no --site, as in `https://host:8006` [default: `PROXMOX_VE_ENDPOINT`]
+    #[arg(long, value_name = "URL", env = "RECAST_URL", conflicts_with = "site")]
+    pub url: Option<String>,
+    /// The API token's id, user@realm!name, where it isn't kept with its secret
+    #[arg(long, value_name = "ID", env = "RECAST_TOKEN", conflicts_with = "site")]
+    pub token: Option<String>,
+    /// The variable that holds the token [default: `PROXMOX_VE_API_TOKEN`]
+    #[arg(long, value_name = "NAME", env = "RECAST_TOKEN_ENV", conflicts_with = "site", group = "kept")]
+    pub token_env: Option<String>,
+    /// The file that holds the token
+    #[arg(long, value_name = "FILE", env = "RECAST_TOKEN_FILE", conflicts_with = "site", group = "kept")]
+    pub token_file: Option<PathBuf>,
+    /// A command that prints the token, such as `pass show homelab/pve`
+    #[arg(long, value_name = "COMMAND", env = "RECAST_TOKEN_COMMAND", conflicts_with = "site", group = "kept")]
+    pub token_command: Option<String>,
+    /// The SHA-256 of Proxmox VE's certificate [default: it is shown, and trusted once confirmed]
+    #[arg(long, value_name = "SHA256", env = "RECAST_FINGERPRINT", conflicts_with_all = ["site", "ca"])]
+    pub fingerprint: Option<crate::net::tls::Fingerprint>,
+    /// The CA certificate of Proxmox VE's certificates
+    #[arg(long, value_name = "FILE", env = "RECAST_CA", conflicts_with = "site")]
+    pub ca: Option<PathBuf>,
 }
 
 /// `recast rebuild`.
@@ -435,7 +476,7 @@ pub enum Snapshot {
     },
     /// List those in the profile's backup folder
     List,
-    /// Delete old ones, but never what an unfinished run needs
+    /// Delete old ones, but never what an unfinished run needs, or the way back from the last one
     Prune {
         /// How many of each purpose are kept [default: the profile's backup.keep]
         #[arg(long, value_name = "N", env = "RECAST_KEEP")]
@@ -573,9 +614,32 @@ pub enum Secrets {
         /// The secrets [default: the profile's]
         file: Option<PathBuf>,
     },
+    /// Put a new client certificate into a talosconfig, beside what else is in it; the previous file is kept as a backup
+    Talosconfig(Talosconfig),
     /// What `dropin` would have parsed, had it stood first.
     #[command(external_subcommand)]
     Other(Vec<String>),
+}
+
+/// `recast secrets talosconfig`.
+#[derive(Debug, Args)]
+pub struct Talosconfig {
+    /// Let this running control plane sign it, with the certificate that is there and still valid [default: the profile's
+    /// secrets sign it]
+    #[arg(long, value_name = "ADDRESS")]
+    pub node: Option<String>,
+    /// What its holder may do: os:admin, os:operator, os:reader, os:etcd:backup
+    #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "os:admin", value_parser = role)]
+    pub roles: Vec<crate::talos::access::Roles>,
+    /// How long it is valid: 8h, 30m
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = duration)]
+    pub valid: std::time::Duration,
+    /// The file [default: TALOSCONFIG, else ~/.talos/config]
+    #[arg(long, value_name = "FILE", env = "RECAST_TALOSCONFIG")]
+    pub talosconfig: Option<PathBuf>,
+    /// Its context [default: the profile's cluster, with --node the current one]
+    #[arg(long, value_name = "NAME", env = "RECAST_CONTEXT")]
+    pub context: Option<String>,
 }
 
 /// `recast secrets import`.
@@ -627,6 +691,19 @@ pub enum Bootloader {
 fn schematic_id(text: &str) -> Result<SchematicId, String> {
     let hex = text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     if hex { Ok(SchematicId::new(text)) } else { Err("an ID has 64 lower-case hex digits".to_owned()) }
+}
+
+fn role(text: &str) -> Result<crate::talos::access::Roles, String> {
+    let known = crate::talos::access::Roles::ALL;
+    known.into_iter().find(|role| role.name() == text).ok_or_else(|| {
+        let names = known.map(crate::talos::access::Roles::name);
+        format!("the roles are {}", names.join(", "))
+    })
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let found = crate::profile::quantity::duration(text).filter(|duration| !duration.is_zero());
+    found.ok_or_else(|| "a duration is like 8760h, 30m or 90s".to_owned())
 }
 
 /// What there are schemas of.

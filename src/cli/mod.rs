@@ -14,6 +14,7 @@ pub mod create;
 pub mod dropin;
 pub mod env;
 pub mod here;
+pub mod init;
 pub mod inventory;
 pub mod log;
 pub mod offline;
@@ -33,6 +34,7 @@ pub mod stop;
 pub mod teardown;
 pub mod template;
 pub mod upgrade;
+mod waiting;
 pub mod way_back;
 
 use std::ffi::OsString;
@@ -159,6 +161,7 @@ pub async fn dispatch(cli: Cli, surroundings: &Surroundings) -> Answer {
     let cluster =
         global.profile.as_deref().and_then(|path| path.file_stem()).map(|stem| stem.to_string_lossy().into_owned());
     let done = match verb {
+        Verb::Init(asked) => Box::pin(init::init(&global, &asked, surroundings)).await,
         Verb::Rebuild(asked) => Box::pin(rebuild::rebuild(&global, &asked, surroundings)).await,
         Verb::Upgrade(asked) => Box::pin(upgrade::upgrade(&global, &asked, surroundings)).await,
         Verb::Create(asked) => Box::pin(create::create(&global, &asked, surroundings)).await,
@@ -236,6 +239,7 @@ impl Verb {
     /// As it is typed.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Init(_) => "init",
             Self::Rebuild(_) => "rebuild",
             Self::Upgrade(_) => "upgrade",
             Self::Create(_) => "create",

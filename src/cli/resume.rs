@@ -60,25 +60,26 @@ pub(super) fn unfinished(session: &Session, asked: &Resume) -> Result<RunDir, St
         if let Some(newer) = superseded(&state, &dir).map_err(|error| unreadable(&error))? {
             return Err(Stop::new(
                 ExitCode::Refused,
-                format!("run {newer} came after run {id}, is done, and left another cluster"),
+                format!("run {newer} came after run {id}, is done, and left another cluster, or other releases on it"),
             )
             .hinted("there is nothing to go on with: make a new plan"));
         }
         return Ok(dir);
     }
-    let newest = state.newest_unfinished(replaced_the_cluster).map_err(|error| unreadable(&error))?;
+    let newest = state.newest_unfinished(left_another).map_err(|error| unreadable(&error))?;
     newest.ok_or_else(|| Stop::new(ExitCode::Invalid, format!("cluster {cluster} has no unfinished run")))
 }
 
-/// Whether a run, once it is done, leaves nothing to go on with in those before it: the cluster is another.
-pub(super) fn replaced_the_cluster(run: &RunDir) -> bool {
+/// Whether a run, once it is done, leaves nothing to go on with in those before it: the cluster is another, or its
+/// machines run another release than those plans knew.
+pub(super) fn left_another(run: &RunDir) -> bool {
     let plan = run.plan_bytes().ok().and_then(|bytes| serde_json::from_slice::<Plan>(&bytes).ok());
-    plan.is_some_and(|plan| plan.verb.destroys() || plan.verb.installs())
+    plan.is_some_and(|plan| plan.verb.destroys() || plan.verb.installs() || plan.verb.reboots())
 }
 
-/// The run that came after this one, is done, and made another cluster.
+/// The run that came after this one, is done, and left another cluster or other releases.
 fn superseded(state: &StateDir, dir: &RunDir) -> Result<Option<RunId>, JournalError> {
-    let newest = state.newest_done(replaced_the_cluster)?;
+    let newest = state.newest_done(left_another)?;
     let runs = state.list()?;
     let place = |id: &RunId| runs.iter().position(|run| run.id() == id);
     Ok(newest.filter(|newest| place(newest.id()) < place(dir.id())).map(|newest| newest.id().clone()))

@@ -4,7 +4,7 @@
 use super::args::{Global, Resume, Rollback};
 use super::carry_out::{Begin, carry_out};
 use super::rebuild::{belongs, parse, pending};
-use super::resume::{replaced_the_cluster, unfinished};
+use super::resume::{left_another, unfinished};
 use super::session::Session;
 use super::stop::Stop;
 use super::upgrade::back::{self, Then};
@@ -60,7 +60,13 @@ fn upgrade_of(session: &Session, asked: &Rollback) -> Result<Option<(RunDir, Pla
     let unreadable = |error: &JournalError| Stop::because(ExitCode::Failed, "the runs can't be read", error);
     let dir = match &asked.run {
         Some(id) => Some(state.run(id)).filter(|dir| dir.path().exists()),
-        None => state.newest_unfinished(replaced_the_cluster).map_err(|error| unreadable(&error))?,
+        None => {
+            let unfinished = state.newest_unfinished(left_another).map_err(|error| unreadable(&error))?;
+            match unfinished {
+                Some(dir) => Some(dir),
+                None => state.newest_done(left_another).map_err(|error| unreadable(&error))?,
+            }
+        }
     };
     let Some(dir) = dir else { return Ok(None) };
     let Ok(bytes) = dir.plan_bytes() else { return Ok(None) };
@@ -82,10 +88,8 @@ fn run(session: &Session, asked: &Resume) -> Result<RunDir, Stop> {
     {
         return Ok(state.run(id));
     }
-    if asked.run.is_none()
-        && state.newest_unfinished(replaced_the_cluster).map_err(|error| unreadable(&error))?.is_none()
-    {
-        let newest = state.newest_done(replaced_the_cluster).map_err(|error| unreadable(&error))?;
+    if asked.run.is_none() && state.newest_unfinished(left_another).map_err(|error| unreadable(&error))?.is_none() {
+        let newest = state.newest_done(left_another).map_err(|error| unreadable(&error))?;
         return newest
             .ok_or_else(|| Stop::new(ExitCode::Invalid, format!("cluster {cluster} has no run to go back from")));
     }

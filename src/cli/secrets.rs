@@ -1,7 +1,10 @@
-//! `recast secrets import` and `fingerprint`: a cluster's secrets brought to where the profile wants them.
+//! `recast secrets import`, `fingerprint` and `talosconfig`: a cluster's secrets brought to where the profile wants them,
+//! and what opens its machines.
 //!
 //! Values are taken over as they are and never encoded again. Nothing that is there is overwritten. Must not know: what is
 //! in a bundle.
+
+mod talosconfig;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,7 +17,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::args::{Global, Import, Secrets as Asked};
 use super::dropin::{self, secrets::from_pki};
-use super::session::{self, bare_site, connector};
+use super::session::{self, connector};
 use super::stop::Stop;
 use super::{Answer, Surroundings};
 use crate::command::Mode;
@@ -22,7 +25,8 @@ use crate::exit::ExitCode;
 use crate::profile::SecretsFile;
 use crate::report::Document;
 use crate::report::document::Ending;
-use crate::talos::access::{talosconfig, write_private};
+use crate::talos::access::talosconfig::Context;
+use crate::talos::access::write_private;
 use crate::talos::client::{Access, Machine};
 use crate::talos::config::Contract;
 use crate::talos::config::yaml::{self, Value};
@@ -37,6 +41,7 @@ pub async fn secrets(global: &Global, asked: &Asked, surroundings: &Surroundings
     match asked {
         Asked::Import(asked) => import(global, asked, surroundings, now).await,
         Asked::Fingerprint { file } => fingerprint(global, file.as_deref(), surroundings, now),
+        Asked::Talosconfig(asked) => talosconfig::talosconfig(global, asked, surroundings, now).await,
         Asked::Other(words) => Err(dropin::misplaced("secrets", words)),
     }
 }
@@ -47,7 +52,7 @@ async fn import(global: &Global, asked: &Import, surroundings: &Surroundings, no
         None => of_profile(global)?.unwrap_or_else(|| PathBuf::from("secrets.yaml")),
     };
     let (secrets, from) = match (&asked.node, &asked.from) {
-        (Some(node), _) => (live(node, asked, surroundings, now).await?, format!("the machine {node}")),
+        (Some(node), _) => (live(node, global, asked, surroundings, now).await?, format!("the machine {node}")),
         (None, Some(path)) => (stored(path, surroundings, now)?, path.display().to_string()),
         (None, None) => return Err(Stop::new(ExitCode::Invalid, "it is not said where the secrets are")),
     };
@@ -139,6 +144,7 @@ fn load(path: &Path, surroundings: &Surroundings, now: Timestamp) -> Result<Secr
     };
     secrets.map_err(|error| {
         let stop = Stop::because(ExitCode::Invalid, format!("no secrets can be taken from {}", path.display()), &error);
+        let stop = error.hints().into_iter().fold(stop, Stop::hinted);
         if is_config {
             stop.hinted("only a control plane's configuration has them all, and only when it is not redacted")
         } else {
@@ -177,33 +183,72 @@ fn decrypted(path: &Path, surroundings: &Surroundings) -> Result<SecretString, S
 }
 
 /// The secrets in the configuration of a running control plane.
-async fn live(node: &str, asked: &Import, surroundings: &Surroundings, now: Timestamp) -> Result<Secrets, Stop> {
-    let env = &surroundings.place.env;
-    let home = || env.get("HOME").map(|home| Path::new(home).join(".talos/config"));
-    let path = asked.talosconfig.clone().or_else(|| env.get("TALOSCONFIG").map(PathBuf::from)).or_else(home);
-    let path =
-        path.ok_or_else(|| Stop::new(ExitCode::Invalid, "no talosconfig is named").hinted("give --talosconfig FILE"))?;
-    let text = fs::read_to_string(&path)
-        .map_err(|error| Stop::because(ExitCode::Invalid, format!("{} can't be read", path.display()), &error))?;
-    let unusable = |error: &(dyn std::error::Error + 'static)| {
-        Stop::because(ExitCode::Invalid, format!("{} can't be used", path.display()), error)
-    };
-    let context = talosconfig::find(&text, asked.context.as_deref()).map_err(|error| unusable(&error))?;
-    let context =
-        context.ok_or_else(|| Stop::new(ExitCode::Invalid, format!("{} has no such context", path.display())))?;
-    let admin = &context.certificate;
-    let access =
-        Access::from_pem(admin.authority_pem().as_bytes(), admin.certificate_pem().as_bytes(), admin.key_pem())
-            .map_err(|error| unusable(&error))?;
-    let connector = connector(&surroundings.place, &bare_site()?)?;
+async fn live(
+    node: &str,
+    global: &Global,
+    asked: &Import,
+    surroundings: &Surroundings,
+    now: Timestamp,
+) -> Result<Secrets, Stop> {
+    let path = asked.talosconfig.clone().unwrap_or_else(|| surroundings.place.env.talosconfig());
+    let (_, context) = context(&path, asked.context.as_deref())?;
+    let machine = machine(node, &context, global, surroundings)?;
     let unanswered = |error: &(dyn std::error::Error + 'static)| {
         Stop::because(ExitCode::Failed, format!("the configuration of {node} can't be read"), error)
+            .hinted("it must be a control plane, and the certificate an administrator's (os:admin)")
     };
-    let machine = Machine::new(&connector, node, &access, PATIENCE).map_err(|error| unanswered(&error))?;
     let config = machine.config().await.map_err(|error| unanswered(&error))?;
     let config = config.ok_or_else(|| Stop::new(ExitCode::Failed, format!("{node} has no configuration")))?;
     Secrets::from_machine_config(config.expose_secret(), now).map_err(|error| {
-        Stop::because(ExitCode::Invalid, format!("no secrets can be taken from {node}"), &error)
-            .hinted("it must be a control plane, and the certificate an administrator's (os:admin)")
+        let stop = Stop::because(ExitCode::Invalid, format!("no secrets can be taken from {node}"), &error);
+        let stop = error.hints().into_iter().fold(stop, Stop::hinted);
+        stop.hinted("only a control plane's configuration has them all")
     })
+}
+
+/// A talosconfig's text, and the context that is named or the current one.
+pub(super) fn context(path: &Path, name: Option<&str>) -> Result<(SecretString, Context), Stop> {
+    use crate::talos::access::talosconfig::{find, names};
+    let shown = path.display();
+    let text = fs::read_to_string(path).map(SecretString::from).map_err(|error| {
+        Stop::because(ExitCode::Invalid, format!("the talosconfig {shown} can't be read"), &error)
+            .hinted("name it with --talosconfig FILE")
+    })?;
+    let unusable = |error: &(dyn std::error::Error + 'static)| {
+        Stop::because(ExitCode::Invalid, format!("the talosconfig {shown} can't be used"), error)
+    };
+    let found = find(text.expose_secret(), name).map_err(|error| unusable(&error))?;
+    let context = found.ok_or_else(|| {
+        let which = name.map_or("current context".to_owned(), |name| format!("context '{name}'"));
+        let names = names(text.expose_secret()).unwrap_or_default();
+        let hint = if names.is_empty() { "it has none".to_owned() } else { format!("it has {}", names.join(", ")) };
+        Stop::new(ExitCode::Invalid, format!("the talosconfig {shown} has no {which}")).hinted(hint)
+    })?;
+    Ok((text, context))
+}
+
+/// What a context's certificate opens.
+pub(super) fn access(context: &Context) -> Result<Access, Stop> {
+    let admin = &context.certificate;
+    Access::from_pem(admin.authority_pem().as_bytes(), admin.certificate_pem().as_bytes(), admin.key_pem()).map_err(
+        |error| {
+            Stop::because(
+                ExitCode::Invalid,
+                format!("the certificates of context '{}' can't be used", context.name),
+                &error,
+            )
+        },
+    )
+}
+
+/// The machine at an address, over the site's map where there is a site.
+fn machine(node: &str, context: &Context, global: &Global, surroundings: &Surroundings) -> Result<Machine, Stop> {
+    let beside = global.profile.as_deref().map(|path| session::parent(path).join("site.yaml"));
+    let site = match global.site.clone().or(beside.filter(|path| path.exists())) {
+        Some(path) => crate::profile::load::site_file(&path)?.value,
+        None => session::bare_site(),
+    };
+    let connector = connector(&surroundings.place, &site)?;
+    Machine::new(&connector, node, &access(context)?, PATIENCE)
+        .map_err(|error| Stop::because(ExitCode::Invalid, format!("{node} can't be asked"), &error))
 }

@@ -85,9 +85,13 @@ impl Grounds {
             _ => None,
         };
         let path = global.site.clone().or(of_profile).unwrap_or_else(|| PathBuf::from("site.yaml"));
-        let site = load::site_file(&path)?.value;
-        let connector = connector(place, &site)?;
-        let pve = pve(place, &site, &parent(&path), &connector)?;
+        Self::of(place, &load::site_file(&path)?.value, &parent(&path))
+    }
+
+    /// Of a site whose paths are relative to `folder`.
+    pub fn of(place: &Place, site: &Site, folder: &Path) -> Result<Self, Stop> {
+        let connector = connector(place, site)?;
+        let pve = pve(place, site, folder, &connector)?;
         Ok(Self { connector, pve })
     }
 }
@@ -209,8 +213,18 @@ pub fn factory(place: &Place, global: &Global) -> Result<Factory, Stop> {
 }
 
 /// The site of those who have no site file: its defaults.
-pub fn bare_site() -> Result<Site, Stop> {
-    Ok(load::site("the site's defaults", "{}\n")?.value)
+pub fn bare_site() -> Site {
+    Site {
+        endpoints: Vec::new(),
+        tls: <_>::default(),
+        auth: None,
+        ssh: None,
+        nodes: Vec::new(),
+        factory: <_>::default(),
+        defaults: <_>::default(),
+        vmid_ranges: <_>::default(),
+        dial: Vec::new(),
+    }
 }
 
 /// The secrets that a profile in `folder` names, read and checked.
@@ -231,7 +245,11 @@ pub fn secrets_of(talos: &Talos, folder: &Path, now: jiff::Timestamp) -> Result<
         }
     };
     Secrets::load(text.expose_secret(), now).map_err(|error| {
-        Stop::because(ExitCode::Invalid, format!("{name} is not valid"), &error)
+        let stop = Stop::because(ExitCode::Invalid, format!("{name} is not valid"), &error);
+        error
+            .hints()
+            .into_iter()
+            .fold(stop, Stop::hinted)
             .hinted("take the file the cluster was made with from where it is kept safe, and correct nothing by hand")
     })
 }

@@ -115,11 +115,11 @@ impl There {
     }
 }
 
-/// Which runs that aren't done need which snapshots: those that they took, and those that their plan or their journal
-/// names. Clusters may share a folder of snapshots, so all clusters' runs are asked; one that can't be read stops this.
+/// Which runs need which snapshots: one that isn't done needs those that it took, and those that its plan or its journal
+/// names; of those that are done, each cluster's newest that took any needs its own, for the way back. Clusters may share a folder of snapshots, so all clusters' runs are asked; one that can't be read stops this.
 fn needed(state: &Path, listed: &[Listed]) -> Result<BTreeMap<PathBuf, Vec<RunId>>, Stop> {
     let unknown = |error: &(dyn std::error::Error + 'static)| {
-        Stop::because(ExitCode::Refused, "it isn't known which snapshots unfinished runs need", error)
+        Stop::because(ExitCode::Refused, "it isn't known which snapshots runs need", error)
             .hinted("nothing was taken away")
     };
     let mut needed: BTreeMap<PathBuf, Vec<RunId>> = BTreeMap::new();
@@ -130,15 +130,19 @@ fn needed(state: &Path, listed: &[Listed]) -> Result<BTreeMap<PathBuf, Vec<RunId
     };
     for cluster in clusters {
         let cluster = cluster.map_err(|error| unknown(&error))?.file_name();
+        let mut goes_back = false;
+        // The newest first.
         for run in StateDir::new(state, &cluster.to_string_lossy()).list().map_err(|error| unknown(&error))? {
-            if run.status().map_err(|error| unknown(&error))? == RunStatus::Done {
+            let done = run.status().map_err(|error| unknown(&error))? == RunStatus::Done;
+            if done && goes_back {
                 continue;
             }
-            let said = said(&run).map_err(|error| unknown(&error))?;
+            let said = if done { String::new() } else { said(&run).map_err(|error| unknown(&error))? };
             for listed in listed {
-                let name = listed.name.to_string();
-                if listed.name.run.as_ref() == Some(run.id()) || said.contains(&name) {
+                let own = listed.name.run.as_ref() == Some(run.id());
+                if own || said.contains(&listed.name.to_string()) {
                     needed.entry(listed.path.clone()).or_default().push(run.id().clone());
+                    goes_back |= done;
                 }
             }
         }

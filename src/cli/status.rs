@@ -77,6 +77,7 @@ fn fixed_vmid(session: &Session, row: &WantedVm) -> Option<crate::types::VmId> {
 }
 
 fn wanted(session: &Session, rows: &[WantedVm]) -> Wanted {
+    let talos = session.profile.value.talos.as_ref();
     let machine = |row: &WantedVm| WantedMachine {
         name: row.name.to_string(),
         role: row.role,
@@ -87,16 +88,15 @@ fn wanted(session: &Session, rows: &[WantedVm]) -> Wanted {
         cores: row.cores.into(),
         memory_mb: row.memory_mb,
         disk_gib: row.disk_gib,
+        schematic: talos.and_then(|talos| {
+            let own = group(session, row).and_then(|group| group.factory.as_ref()).unwrap_or(&talos.factory);
+            let computed = || Schematic::with_extensions(own.extensions.iter().cloned()).id().ok();
+            own.schematic_id.clone().or_else(|| (!own.extensions.is_empty()).then(computed).flatten())
+        }),
     };
-    let talos = session.profile.value.talos.as_ref();
-    let schematic = talos.and_then(|talos| {
-        let computed = || Schematic::with_extensions(talos.factory.extensions.iter().cloned()).id().ok();
-        talos.factory.schematic_id.clone().or_else(|| (!talos.factory.extensions.is_empty()).then(computed).flatten())
-    });
     Wanted {
         machines: rows.iter().map(machine).collect(),
         talos: talos.map(|talos| talos.version.clone()),
         kubernetes: talos.map(|talos| talos.kubernetes_version.clone()),
-        schematic,
     }
 }

@@ -103,6 +103,12 @@ pub async fn way_back(
 ) -> Result<Answer, Stop> {
     let run = &plan.run;
     let refused = |what: String, hint: &str| Stop::new(ExitCode::Refused, what).hinted(hint);
+    if plan.verb == Verb::GoBack {
+        return Err(refused(
+            format!("run {run} is itself a way back: it brought machines to the release that they ran before"),
+            "`recast upgrade --to` brings them up again; `recast rollback RUN` goes back from another run",
+        ));
+    }
     if plan.verb != Verb::Rebuild {
         return Err(refused(
             format!("run {run} is a {}, and there is no way back from one once something is deleted", plan.verb),

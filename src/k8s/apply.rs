@@ -148,7 +148,7 @@ impl<'a> Applier<'a> {
     }
 
     /// Deletes the object; what belongs to it follows in the background.
-    pub(super) async fn delete(&mut self, manifest: &Manifest) -> Result<(), K8sError> {
+    pub async fn delete(&mut self, manifest: &Manifest) -> Result<(), K8sError> {
         let resource = self.resource(manifest).await?;
         let one = format!("{}/{}", collection(manifest, &resource), escaped(&manifest.name));
         let options = br#"{"apiVersion":"v1","kind":"DeleteOptions","propagationPolicy":"Background"}"#.to_vec();

@@ -201,14 +201,37 @@ impl Client {
     }
 }
 
-/// The message of a Status object, or the beginning of what came instead.
+/// The message of a Status object, or the beginning of what came instead. Which `PodDisruptionBudget` keeps a pod is only
+/// among the causes (Kubernetes, pkg/registry/core/pod/storage/eviction.go).
 fn message(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Status {
         message: String,
+        #[serde(default)]
+        details: Option<Details>,
+    }
+    #[derive(Deserialize)]
+    struct Details {
+        #[serde(default)]
+        causes: Vec<Cause>,
+    }
+    #[derive(Deserialize)]
+    struct Cause {
+        #[serde(default)]
+        message: String,
     }
     match serde_json::from_slice::<Status>(body) {
-        Ok(status) => status.message,
+        Ok(Status { message, details }) => {
+            let causes = details.into_iter().flat_map(|details| details.causes).map(|cause| cause.message);
+            // A field's cause is spelled out in the message already.
+            let unsaid: Vec<String> =
+                causes.filter(|cause| !cause.is_empty() && !message.contains(cause.as_str())).collect();
+            if unsaid.is_empty() {
+                message
+            } else {
+                format!("{} ({})", message.trim_end_matches('.'), unsaid.join("; "))
+            }
+        }
         Err(_) => String::from_utf8_lossy(&body[..body.len().min(200)]).trim().to_owned(),
     }
 }
@@ -294,6 +317,12 @@ mod tests {
     fn a_refusal_shows_the_servers_own_words() {
         let status = br#"{"kind":"Status","message":"nodes is forbidden","code":403}"#;
         assert_eq!(message(status), "nodes is forbidden");
+        let eviction = br#"{"kind":"Status","message":"Cannot evict pod.","code":429,"details":{"causes":[
+            {"reason":"DisruptionBudget","message":"The disruption budget web needs 2 healthy pods and has 2 currently"}]}}"#;
+        assert_eq!(
+            message(eviction),
+            "Cannot evict pod (The disruption budget web needs 2 healthy pods and has 2 currently)"
+        );
         assert_eq!(message(b"etcd is down\n"), "etcd is down");
     }
 }

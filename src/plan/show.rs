@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use super::check::size;
 use super::observed::{Finding, Severity};
 use super::{Phase, Plan, Step, Verb};
+use crate::types::Role;
 
 /// Seconds that the kinds of steps take on ordinary hardware, for the estimate: measured orders of magnitude
 /// (clone of a few hundred MiB, boot of a VM, start of the control plane), never a promise.
@@ -80,7 +81,11 @@ pub fn text(plan: &Plan) -> String {
     }
     out.push_str("\n\n");
     if !plan.vms.is_empty() {
-        machines(plan, &mut out);
+        if plan.verb.reboots() {
+            running(plan, &mut out);
+        } else {
+            machines(plan, &mut out);
+        }
         changed(plan, &mut out);
     }
     for (number, hop) in plan.hops.iter().enumerate() {
@@ -106,18 +111,79 @@ pub fn text(plan: &Plan) -> String {
         for planned in &phase.steps {
             let flag = if planned.step.is_destructive() { "!" } else { "·" };
             let _ = writeln!(out, "    {flag} {}", planned.step.title());
+            if let Step::SyncManifests { expected, .. } = &planned.step {
+                for line in expected {
+                    let _ = writeln!(out, "        {line}");
+                }
+            }
         }
     }
     let estimate = estimate(plan);
-    let _ =
-        write!(out, "\nDownloads {}; expected to take about {}", size(plan.download_bytes), minutes(estimate.duration));
+    let (bytes, duration) = (size(plan.download_bytes), minutes(estimate.duration));
     let _ = match plan.verb {
         Verb::Rebuild | Verb::Rollback => {
-            writeln!(out, ", with the Kubernetes API down for about {}.", minutes(estimate.downtime))
+            let downtime = minutes(estimate.downtime);
+            writeln!(
+                out,
+                "\nDownloads {bytes}; expected to take about {duration}, with the Kubernetes API down for about {downtime}."
+            )
         }
-        Verb::Create | Verb::Teardown | Verb::TemplateBuild | Verb::Upgrade | Verb::GoBack => writeln!(out, "."),
+        Verb::Create | Verb::Teardown | Verb::TemplateBuild => {
+            writeln!(out, "\nDownloads {bytes}; expected to take about {duration}.")
+        }
+        Verb::Upgrade | Verb::GoBack => writeln!(out, "\nExpected to take about {duration}{}.", api_meanwhile(plan)),
     };
     out
+}
+
+/// What becomes of the Kubernetes API while machines reboot.
+fn api_meanwhile(plan: &Plan) -> &'static str {
+    let control = |role: Role| role == Role::ControlPlane;
+    let reboots = plan.steps().any(|planned| match &planned.step {
+        Step::UpgradeMachine { machine, .. } | Step::RollBackMachine { machine, .. } => control(machine.role),
+        _ => false,
+    });
+    match plan.vms.iter().filter(|vm| control(vm.role)).count() {
+        _ if !reboots => "",
+        1 => "; the Kubernetes API is away while the only control plane reboots",
+        _ => "; control planes reboot one at a time, and the Kubernetes API stays up",
+    }
+}
+
+/// The machines that are there, with what each of them runs and goes through.
+fn running(plan: &Plan, out: &mut String) {
+    let versions = |name: &str| {
+        let mut way: Vec<String> = Vec::new();
+        for planned in plan.steps() {
+            let next = match &planned.step {
+                Step::MeetMachine { machine, version } if machine.name.as_str() == name => version.to_string(),
+                Step::UpgradeMachine { machine, release, .. } if machine.name.as_str() == name => {
+                    release.version.to_string()
+                }
+                Step::RollBackMachine { machine, release, .. } if machine.name.as_str() == name => {
+                    release.as_ref().map_or_else(|| "the release before".to_owned(), |back| back.version.to_string())
+                }
+                _ => continue,
+            };
+            way.push(next);
+        }
+        way.join(" -> ")
+    };
+    let rows: Vec<[String; 6]> = plan
+        .vms
+        .iter()
+        .map(|vm| {
+            [
+                vm.name.clone(),
+                vm.role.to_string(),
+                vm.vmid.to_string(),
+                vm.node.to_string(),
+                vm.address.map_or_else(|| "discovered".to_owned(), |address| address.to_string()),
+                versions(&vm.name),
+            ]
+        })
+        .collect();
+    table(&["NAME", "ROLE", "VMID", "NODE", "ADDRESS", "TALOS"].map(str::to_owned), &rows, out);
 }
 
 fn machines(plan: &Plan, out: &mut String) {
@@ -142,7 +208,7 @@ fn machines(plan: &Plan, out: &mut String) {
     table(&heads, &rows, out);
 }
 
-fn table(heads: &[String; 9], rows: &[[String; 9]], out: &mut String) {
+fn table<const N: usize>(heads: &[String; N], rows: &[[String; N]], out: &mut String) {
     let mut widths = heads.each_ref().map(String::len);
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

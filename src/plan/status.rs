@@ -152,8 +152,6 @@ pub struct Wanted {
     pub talos: Option<VersionWish>,
     /// Kubernetes; none for clusters that aren't Talos'.
     pub kubernetes: Option<VersionWish>,
-    /// The schematic of all images, when the profile decides it.
-    pub schematic: Option<SchematicId>,
 }
 
 /// One machine of the profile.
@@ -173,6 +171,8 @@ pub struct WantedMachine {
     pub memory_mb: u64,
     /// Boot disk in GiB.
     pub disk_gib: u64,
+    /// The schematic of its image, when the profile decides it.
+    pub schematic: Option<SchematicId>,
 }
 
 impl Status {
@@ -241,7 +241,7 @@ impl Judge<'_> {
                 if !fits(wish, &talos.version) {
                     self.drifted(&seen.name, "Talos", &talos.version, wish);
                 }
-                if let (Some(schematic), Some(wanted)) = (&talos.schematic, &self.wanted.schematic) {
+                if let (Some(schematic), Some(wanted)) = (&talos.schematic, &wanted.schematic) {
                     self.drifted(&seen.name, "schematic", schematic, wanted);
                 }
                 let stage = talos.stage.as_deref().unwrap_or("running");
@@ -368,12 +368,12 @@ mod tests {
             cores: 2,
             memory_mb: 4096,
             disk_gib: 32,
+            schematic: Some(if role == Role::Worker { "cc" } else { "aa" }.into()),
         };
         Wanted {
             machines: vec![machine("cp-01", Role::ControlPlane, 100), machine("worker-01", Role::Worker, 101)],
             talos: Some("1.13.9".parse().unwrap()),
             kubernetes: Some("1.35".parse().unwrap()),
-            schematic: Some("aa".into()),
         }
     }
 
@@ -389,7 +389,7 @@ mod tests {
         };
         let talos = Talos {
             version: "1.13.9".parse().unwrap(),
-            schematic: Some("aa".into()),
+            schematic: Some(if role == Role::Worker { "cc" } else { "aa" }.into()),
             stage: Some("running".to_owned()),
             unmet: Vec::new(),
         };
@@ -498,7 +498,7 @@ mod tests {
     fn a_generic_cluster_has_vms_only() {
         let mut status = Status { etcd: None, kubernetes: None, ..healthy() };
         status.machines.iter_mut().for_each(|machine| machine.talos = None);
-        let generic = Wanted { talos: None, kubernetes: None, schematic: None, ..wanted() };
+        let generic = Wanted { talos: None, kubernetes: None, ..wanted() };
         let status = status.judge(&generic);
         assert_eq!((status.unwell, status.drift), (Vec::new(), Vec::new()));
     }

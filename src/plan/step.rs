@@ -820,6 +820,9 @@ pub enum Step {
         /// Objects that left the manifests and are deleted, by the inventory's keys.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         prune: Vec<String>,
+        /// What the server said, when it was asked for the plan, that this will change: to be shown, not to be held to.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        expected: Vec<String>,
     },
     /// Waits until the nodes of these machines are Ready with a version and stay so.
     AwaitKubernetes {

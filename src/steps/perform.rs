@@ -203,7 +203,7 @@ impl Perform for World {
             }
             Step::SetProxyImage { machine, image } => self.set_proxy_image(machine, image, cx).await,
             Step::SetKubelet { machine, image, version } => self.set_kubelet(machine, image, version, cx).await,
-            Step::SyncManifests { machine, way, proxy, prune } => {
+            Step::SyncManifests { machine, way, proxy, prune, expected: _ } => {
                 self.sync_manifests(machine, *way, proxy, prune, cx).await
             }
             Step::AwaitKubernetes { machines, version, steady } => {

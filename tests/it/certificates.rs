@@ -76,6 +76,11 @@ fn authorities_and_the_administrators_certificate_hold_up_with_openssl() {
     assert!(!text.contains("Basic Constraints") && !text.contains("Subject Key Identifier"), "{text}");
     let of_key = openssl(dir, &["pkey", "-in", "admin.key", "-pubout"]);
     assert_eq!(of_key, openssl(dir, &["x509", "-in", "admin.crt", "-noout", "-pubkey"]));
+    let several = AdminCertificate::issue_all(&secrets, &[Roles::Reader, Roles::EtcdBackup], now, 1).unwrap();
+    fs::write(dir.join("several.crt"), several.certificate_pem()).unwrap();
+    openssl(dir, &["verify", "-x509_strict", "-purpose", "sslclient", "-CAfile", "os.crt", "several.crt"]);
+    let text = openssl(dir, &["x509", "-in", "several.crt", "-noout", "-subject", "-nameopt", "oneline"]);
+    assert_eq!(text, "subject=O = os:reader + O = os:etcd:backup\n", "a set is in the order of its encoding");
     let server = Command::new("openssl")
         .args(["verify", "-purpose", "sslserver", "-CAfile", "os.crt", "admin.crt"])
         .current_dir(dir)

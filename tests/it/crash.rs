@@ -66,20 +66,20 @@ impl Clock for Fast {
 
 // ------------------------------------------------------------------------------------------------------ a case
 
-/// A planned rebuild with its double.
-struct Case {
+/// A planned run with its double.
+pub(crate) struct Case {
     // First, so that it writes nothing any more when its folder goes.
-    double: Double,
-    folder: Folder,
-    plan: Plan,
+    pub(crate) double: Double,
+    pub(crate) folder: Folder,
+    pub(crate) plan: Plan,
     run: PathBuf,
-    log: Memory,
+    pub(crate) log: Memory,
     images: PathBuf,
 }
 
 /// How one process of a run came to its end.
 #[derive(Debug, PartialEq, Eq)]
-enum Ending {
+pub(crate) enum Ending {
     Outcome(Outcome),
     /// It was killed.
     Death,
@@ -103,20 +103,26 @@ impl Case {
         let prepared = prepare(&session, &order, state.new_run_id(now), now).await;
         let prepared = prepared.unwrap_or_else(|stop| panic!("{stop:?}"));
         let plan = prepared.plan.unwrap_or_else(|| panic!("{:#?}", prepared.findings));
-        let run = state.run(&plan.run);
+        Self { images: images.to_owned(), ..Self::of(folder, double, plan) }
+    }
+
+    /// A plan that was made of this.
+    pub(crate) fn of(folder: Folder, double: Double, plan: Plan) -> Self {
+        let run = StateDir::new(&folder.state(), folder.cluster().name()).run(&plan.run);
         run.make().unwrap();
-        Self { run: run.path().to_owned(), double, folder, plan, log: Memory::default(), images: images.to_owned() }
+        let run = run.path().to_owned();
+        Self { double, folder, plan, run, log: Memory::default(), images: PathBuf::new() }
     }
 
     /// All that a new process would make anew.
-    fn world(&self) -> World {
+    pub(crate) fn world(&self) -> World {
         let session = self.folder.session(self.double.site());
         let secrets = session.secrets(Timestamp::now()).unwrap();
         carry_out::world(&session, self.plan.clone(), secrets, &self.run).unwrap_or_else(|stop| panic!("{stop:?}"))
     }
 
     /// Begins the run, or goes on with it, until it ends or is killed.
-    async fn live(&self, world: &impl Perform, log: Box<dyn Log>, death: &Death) -> Ending {
+    pub(crate) async fn live(&self, world: &impl Perform, log: Box<dyn Log>, death: &Death) -> Ending {
         let opening = Opening { run: self.plan.run.clone(), tool: "recast test".to_owned(), at: Timestamp::now() };
         let (path, digest) = (PathBuf::from("(memory)"), Sha256::of(b"the plan"));
         let journal = match Journal::over(path, log, self.log.records(), digest, &self.plan.phases, &opening) {
@@ -125,11 +131,11 @@ impl Case {
             Err(_) if death.is_over() => return Ending::Death,
             Err(error) => panic!("{error}: {}", self.story()),
         };
-        let (clock, cancel) = (Fast(RealClock::new()), Cancel::new());
+        let (clock, cancel, verb) = (Fast(RealClock::new()), Cancel::new(), self.plan.verb.to_string());
         let run = Run {
             id: &self.plan.run,
             cluster: &self.plan.cluster,
-            verb: "rebuild",
+            verb: &verb,
             phases: &self.plan.phases,
             world,
             clock: &clock,
@@ -150,12 +156,12 @@ impl Case {
     }
 
     /// Goes on to the end as if nothing had been wrong.
-    async fn resume(&self) -> Ending {
+    pub(crate) async fn resume(&self) -> Ending {
         self.live(&self.world(), Box::new(self.log.clone()), &Death::default()).await
     }
 
     /// The journal, to be read by a person.
-    fn story(&self) -> String {
+    pub(crate) fn story(&self) -> String {
         let lines = self.log.records().into_iter().map(|record| serde_json::to_string(&record).unwrap());
         lines.collect::<Vec<_>>().join("\n")
     }
@@ -183,7 +189,7 @@ fn link_files(from: &Path, to: &Path) {
 
 /// Runs every case, a few at a time, each on a runtime of its own. Panics with all that failed.
 #[expect(clippy::print_stdout, reason = "the counts are what a reader of the test's output wants to know")]
-fn each<T: Sync + std::fmt::Debug>(what: &str, cases: &[T], test: impl AsyncFn(&T) + Sync) {
+pub(crate) fn each<T: Sync + std::fmt::Debug>(what: &str, cases: &[T], test: impl AsyncFn(&T) + Sync) {
     secrets();
     let since = Instant::now();
     let next = AtomicUsize::new(0);
@@ -214,7 +220,7 @@ fn each<T: Sync + std::fmt::Debug>(what: &str, cases: &[T], test: impl AsyncFn(&
 
 /// The end of a process.
 #[derive(Clone, Default)]
-struct Death {
+pub(crate) struct Death {
     over: Arc<AtomicBool>,
     news: Arc<Notify>,
 }
@@ -236,7 +242,7 @@ impl Death {
 
 /// When a process dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cut {
+pub(crate) enum Cut {
     /// That many records are on disk, and nothing happens after the last of them.
     After(usize),
     /// That many records are on disk, and what the next one would have said has happened.
@@ -244,10 +250,10 @@ enum Cut {
 }
 
 /// A journal that is cut.
-struct CutLog {
-    kept: Memory,
-    cut: Cut,
-    death: Death,
+pub(crate) struct CutLog {
+    pub(crate) kept: Memory,
+    pub(crate) cut: Cut,
+    pub(crate) death: Death,
 }
 
 impl Log for CutLog {
@@ -270,9 +276,9 @@ impl Log for CutLog {
 }
 
 /// The world of a process that dies: nothing is begun after that.
-struct Mortal {
-    world: World,
-    death: Death,
+pub(crate) struct Mortal {
+    pub(crate) world: World,
+    pub(crate) death: Death,
 }
 
 impl Perform for Mortal {
@@ -317,7 +323,7 @@ fn applied(records: &[Record]) -> BTreeSet<StepId> {
 ///
 /// Where nothing happens between two records, a cut behind the first is one behind the second to the world: those are
 /// left out, unless `RECAST_TEST_ALL_CUTS` is set.
-fn cuts(records: &[Record]) -> Vec<Cut> {
+pub(crate) fn cuts(records: &[Record]) -> Vec<Cut> {
     let all = std::env::var_os("RECAST_TEST_ALL_CUTS").is_some();
     let mut cuts = Vec::new();
     for (index, record) in records.iter().enumerate() {

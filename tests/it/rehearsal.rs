@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -75,8 +76,13 @@ fn numbers(vms: &Value) -> Vec<u64> {
     vms.as_array().unwrap().iter().map(|vm| vm["vmid"].as_u64().unwrap()).collect()
 }
 
-/// Runs a command of the README's in a folder of profiles beside a home, both of which must stay as they are.
-fn rehearse(line: &str, cluster: &str) -> Value {
+/// The lab's addresses are on loopback and can be had once: its rehearsals take turns.
+static LAB: Mutex<()> = Mutex::new(());
+
+/// Runs a command of the README's in a folder of profiles beside a home, both of which must stay as they are, as must the
+/// folder of backups, whose path in the profile is absolute.
+fn rehearse(line: &str, cluster: &str, code: i32) -> Output {
+    let _turn = (cluster == "lab").then(|| LAB.lock().unwrap_or_else(PoisonError::into_inner));
     let place = tempfile::tempdir().unwrap();
     let (home, profiles) = (place.path().join("home"), place.path().join("profiles"));
     let configuration = Path::new("profiles").join(cluster);
@@ -89,19 +95,38 @@ fn rehearse(line: &str, cluster: &str) -> Value {
             fs::copy(repository().join(&file), place.path().join(&file)).unwrap();
         }
     }
+    let (profile, backups) = (profiles.join(format!("{cluster}.yaml")), place.path().join("backups"));
+    let own = fs::read_to_string(&profile).unwrap();
+    assert!(!own.contains("\nbackup:"), "the sample has a folder of its own: {own}");
+    fs::write(&profile, format!("{own}backup:\n  dir: {}\n", backups.display())).unwrap();
+    fs::create_dir(&backups).unwrap();
     let before = files(place.path());
-    let faster = line.replacen("rehearse", "rehearse --time-scale 100 -o json", 1);
+    let faster = line.replacen("rehearse", "rehearse --time-scale 100", 1);
     let output = program(&home).current_dir(place.path()).args(faster.split(' ')).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
     assert_eq!(files(place.path()), before);
-    document(&output)
+    output
+}
+
+/// The README's sample of a plan is what the program prints, but for the name of the run.
+fn assert_sample(readme: &str, plan: &str) {
+    let sample = readme.split_once("```text\nPlan ").unwrap().1.split_once("\n```").unwrap().0;
+    let unnamed = |text: &str| text.split_once(" · ").unwrap().1.to_owned();
+    let plan = plan.split_once("Plan ").unwrap_or_else(|| panic!("no plan: {plan}")).1;
+    let (sample, plan) = (unnamed(sample), unnamed(plan));
+    for (line, told) in sample.lines().zip(plan.lines()) {
+        assert_eq!(line, told, "{plan}");
+    }
+    assert!(sample.lines().count() < plan.lines().count(), "{plan}");
 }
 
 #[test]
 fn the_readmes_first_command_rebuilds_the_lab_and_every_acknowledged_write_is_there() {
     let line = "rehearse --profile profiles/lab.yaml -- rebuild --to 1.13.9 --kubernetes 1.35.0 --confirm lab";
-    assert!(fs::read_to_string(repository().join("README.md")).unwrap().contains(line));
-    let document = rehearse(line, "lab");
+    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    assert!(readme.contains(line));
+    assert_sample(&readme, &text(&rehearse(&format!("{line} --dry-run"), "lab", 2).stdout));
+    let document = document(&rehearse(&line.replacen("rehearse", "rehearse -o json", 1), "lab", 0));
     assert_eq!(document["outcome"], "done", "{document:#}");
     assert_eq!(numbers(&document["destroyed"]), [1210, 1211, 1200, 1201, 1202]);
     assert_eq!(document["backup"]["frozen"], true, "{document:#}");
@@ -112,10 +137,21 @@ fn the_readmes_first_command_rebuilds_the_lab_and_every_acknowledged_write_is_th
 }
 
 #[test]
+fn an_upgrade_of_the_lab_is_rehearsed_and_serves_writes_all_the_while() {
+    let line = "rehearse --profile profiles/lab.yaml -- upgrade --to 1.13.9 --kubernetes 1.35.4 --confirm lab";
+    let document = document(&rehearse(&line.replacen("rehearse", "rehearse -o json", 1), "lab", 0));
+    assert_eq!((&document["outcome"], &document["verb"]), (&"done".into(), &"upgrade".into()), "{document:#}");
+    assert_eq!(document["versions"]["after"]["talos"], "1.13.9");
+    assert_eq!(document["versions"]["after"]["kubernetes"], "1.35.4");
+    assert_eq!((numbers(&document["destroyed"]), &document["writes"]["missing"]), (Vec::new(), &0.into()));
+    assert!(document["writes"]["acknowledged"].as_u64().unwrap() > 50, "{document:#}");
+}
+
+#[test]
 fn a_fresh_rebuild_of_one_machine_is_rehearsed_and_touches_nothing_real() {
     let line =
         "rehearse --profile profiles/single.yaml -- rebuild --to 1.13.9 --kubernetes 1.35.0 --fresh --confirm single";
-    let document = rehearse(line, "single");
+    let document = document(&rehearse(&line.replacen("rehearse", "rehearse -o json", 1), "single", 0));
     assert_eq!((&document["outcome"], &document["backup"]), (&"done".into(), &Value::Null), "{document:#}");
 }
 

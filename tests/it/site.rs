@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
+use mock_pve::scenario::Scenario;
 use mock_pve::serve::profile::Profiled;
 use mock_pve::serve::{self, Ready, Running};
 use mock_pve::world::PveVersion;
@@ -226,6 +227,22 @@ impl Double {
 
     /// In this process, with a world that is not quite what the profile says.
     pub(crate) async fn seeded(folder: &Folder, time_scale: f64, change: impl FnOnce(&mut Seed)) -> Self {
+        Self::played(folder, time_scale, change, None).await
+    }
+
+    /// In this process, with a scenario.
+    pub(crate) async fn troubled(folder: &Folder, time_scale: f64, scenario: &str) -> Self {
+        let scenario = Scenario::parse("scenario", scenario).unwrap();
+        Self::played(folder, time_scale, |_| (), Some(scenario)).await
+    }
+
+    /// In this process, with a world that is not quite what the profile says, where things happen as in a scenario.
+    pub(crate) async fn played(
+        folder: &Folder,
+        time_scale: f64,
+        change: impl FnOnce(&mut Seed),
+        scenario: Option<Scenario>,
+    ) -> Self {
         let profiled = Profiled::load(&folder.profile(), &std::env::temp_dir()).unwrap();
         let dir = folder.path("double");
         let mut seed = profiled.seed.clone();
@@ -237,6 +254,7 @@ impl Double {
             time_scale,
             rng_seed: 1,
             pve: PveVersion::V8,
+            scenario,
             ..serve::Options::default()
         };
         let running = serve::start(options).await.unwrap();
@@ -246,6 +264,17 @@ impl Double {
 
     /// As a program. Answers once it listens.
     pub(crate) fn program(folder: &Folder, time_scale: f64) -> Self {
+        Self::program_with(folder, time_scale, &[])
+    }
+
+    /// As a program where things happen as this scenario has it.
+    pub(crate) fn in_scenario(folder: &Folder, time_scale: f64, scenario: &str) -> Self {
+        let file = folder.path("scenario.yaml");
+        fs::write(&file, scenario).unwrap();
+        Self::program_with(folder, time_scale, &["--scenario", file.to_str().unwrap()])
+    }
+
+    fn program_with(folder: &Folder, time_scale: f64, more: &[&str]) -> Self {
         let (dir, ready) = (folder.path("double"), folder.path("ready.json"));
         let mut child = Command::new(mock_pve())
             .args(["serve", "--listen", "127.0.0.1:0", "--time-scale", &time_scale.to_string()])
@@ -255,6 +284,7 @@ impl Double {
             .arg(&dir)
             .arg("--ready-file")
             .arg(&ready)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(fs::File::create(folder.path("double.err")).unwrap())
@@ -278,6 +308,14 @@ impl Double {
         match &self.way {
             Way::Here(running, _) => running.world(),
             Way::Program(_) => panic!("another process's world can't be reached into"),
+        }
+    }
+
+    /// The machines that are up, as only a double can see them.
+    pub(crate) fn room(&self) -> &mock_pve::world::machine::Room {
+        match &self.way {
+            Way::Here(running, _) => running.room(),
+            Way::Program(_) => panic!("another process's machines can't be reached into"),
         }
     }
 

@@ -88,6 +88,13 @@ async fn a_rebuild_that_disappointed_is_taken_back_with_data_and_profile() {
     assert_eq!(rebuilt.status.code(), Some(0), "{}", text(&rebuilt));
     write(&api(&folder, &double).await, "from-after").await;
 
+    // What the way back needs is kept, however few are asked for.
+    let pruned = run(&folder, &double, &["snapshot", "prune", "--keep", "1", "--confirm", "lab"]);
+    assert_eq!(pruned.status.code(), Some(0), "{}", text(&pruned));
+    let kept = fs::read_dir(folder.path("cluster/lab")).unwrap().flatten();
+    let kept: Vec<String> = kept.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+    assert!(kept.iter().any(|name| name.starts_with("etcd-final-")), "{kept:?}");
+
     // It shows what it would destroy and what would be lost, and does nothing unasked.
     let deeds = double.deeds().len();
     let shown = run(&folder, &double, &["rollback", "--dry-run"]);

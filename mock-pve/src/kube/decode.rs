@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::answer::Refusal;
 use super::kinds::Kind;
+use super::protobuf;
 use super::schema::Shape;
 
 /// What happens to fields that a kind doesn't have (`fieldValidation`).
@@ -36,6 +37,8 @@ pub(super) fn value(content_type: &str, body: &[u8]) -> Result<Value, Refusal> {
             Ok(value)
         }
         "application/yaml" => yaml(body),
+        "application/vnd.kubernetes.protobuf" => protobuf::decode(body)
+            .ok_or_else(|| bad("the body is no object in protobuf, or none of a kind that is known".to_owned())),
         other => {
             let why = format!(
                 "the body of the request was in an unknown format - accepted media types include: application/json, \

@@ -12,6 +12,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, UnixTime};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
@@ -24,7 +25,10 @@ use crate::scenario::Wire;
 use crate::world::machine::pki::{self, Kind, PkiError, Subject};
 use crate::world::machine::{Machine, Room};
 
+/// Go's server gives up on a handshake after that.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 const PORT: u16 = 6443;
+const PLAIN: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
 /// A task that ends when it is let go.
 struct Open(AbortHandle);
@@ -106,14 +110,20 @@ async fn connection(
 ) {
     // Small answers must not wait for more.
     let _ = stream.set_nodelay(true);
-    let wire = Wire::new(stream);
+    let mut wire = Wire::new(stream);
     let cut = wire.cut();
     if server.meets_connection().await.breaks_before() {
         return cut.now();
     }
-    let stream = match acceptor.accept(wire).await {
-        Ok(stream) => stream,
-        Err(error) => return tracing::debug!(%error, "a TLS handshake with an API server failed"),
+    if let Ok(true) = tokio::time::timeout(HANDSHAKE, wire.begins_as_http()).await {
+        // Whoever doesn't read it needn't know.
+        let _ = wire.write_all(PLAIN).await;
+        return;
+    }
+    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(wire)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake with an API server failed"),
+        Err(_) => return tracing::debug!("a TLS handshake with an API server took too long"),
     };
     let caller = caller(stream.get_ref().1.peer_certificates().unwrap_or_default(), verifier.as_ref());
     let breaks = cut.clone();

@@ -7,10 +7,12 @@
 
 mod answer;
 mod ask;
+mod columns;
 mod decode;
 mod delete;
 mod discovery;
 mod events;
+mod fill;
 mod kinds;
 mod list;
 mod listener;
@@ -19,9 +21,11 @@ mod managed;
 mod merge;
 mod patch;
 mod paths;
+mod protobuf;
 mod rbac;
 mod reviews;
 mod routes;
+mod scale;
 mod schema;
 mod scripted;
 mod select;

@@ -14,7 +14,7 @@ use super::ask::{Ask, Show, parse_query};
 use super::rbac::{self, Deed, User};
 use super::select::Selector;
 use super::tokens::Tokens;
-use super::{delete, discovery, kinds, list, logs, reviews, watch, write};
+use super::{delete, discovery, kinds, list, logs, reviews, scale, watch, write};
 use crate::etcd::Client;
 use crate::world::machine::Machine;
 
@@ -362,8 +362,8 @@ async fn perform(server: &Server, client: &Client, user: &User, ask: &Ask, body:
             return Err(Refusal::no_such_path());
         }
         return match (below.as_str(), ask.verb()) {
-            ("scale", "get") => Ok(answer::ok(&write::scale_of(&list::find(client, ask, name)?))),
-            ("scale", "update" | "patch") => write::rescale(client, ask, name, body).await,
+            ("scale", "get") => Ok(answer::ok(&scale::scale_of(&list::find(client, ask, name)?))),
+            ("scale", "update" | "patch") => scale::rescale(client, ask, name, body).await,
             ("eviction", "create") => delete::evict(client, ask, name, body).await,
             ("log", "get") => logs::logs(client, ask, name),
             ("token", "create") => reviews::token(client, &server.tokens, ask, name, body),

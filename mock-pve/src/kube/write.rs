@@ -5,13 +5,14 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{self, Answer, Refusal};
 use super::ask::{Ask, Run};
+use super::fill::{begin, complete, inherit, keep};
 use super::kinds::Kind;
 use super::list::{as_asked, find, shown};
 use super::managed::{self, Force, Operation};
 use super::schema::Shape;
-use super::{decode, events, patch, validate};
+use super::{decode, patch, validate};
 use crate::etcd::{Client, EtcdError};
-use crate::world::cluster::{self, Entry, defaults, objects, pods};
+use crate::world::cluster::{self, Entry, objects, pods};
 
 /// How often a patch without a resource version is tried again when somebody else was faster.
 const ATTEMPTS: u32 = 5;
@@ -24,7 +25,7 @@ pub(super) fn refuse(error: &EtcdError) -> Refusal {
     }
 }
 
-fn expected(object: &Value) -> Result<Option<u64>, Refusal> {
+pub(super) fn expected(object: &Value) -> Result<Option<u64>, Refusal> {
     match object.pointer("/metadata/resourceVersion").and_then(Value::as_str) {
         None | Some("") => Ok(None),
         Some(text) => super::list::version(text).map(Some),
@@ -33,15 +34,7 @@ fn expected(object: &Value) -> Result<Option<u64>, Refusal> {
 
 /// A body as an object of the asked kind, in the asked namespace and with the asked name.
 fn body(ask: &Ask, body: &[u8]) -> Result<decode::Decoded, Refusal> {
-    let value = if body.starts_with(b"k8s\0") {
-        cluster::values::decode(body).ok_or_else(|| {
-            let why = "the body of the request was in an unknown format - accepted media types include: application/json, \
-                       application/yaml";
-            Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", why)
-        })?
-    } else {
-        decode::value(&ask.content_type, body)?
-    };
+    let value = decode::value(&ask.content_type, body)?;
     let mut decoded = decode::object(value, &ask.kind, ask.strictness())?;
     placed(ask, &mut decoded.object)?;
     Ok(decoded)
@@ -155,74 +148,6 @@ fn exists(kind: &Kind, name: &str) -> Refusal {
     Refusal::new(StatusCode::CONFLICT, "AlreadyExists", why).with(kind.details(name))
 }
 
-/// What a new object of a kind begins with.
-fn begin(object: &mut Value, kind: &Kind) {
-    if kind.has("status")
-        && kind.custom.is_none()
-        && let Some(map) = object.as_object_mut()
-    {
-        map.remove("status");
-    }
-    match kind.kind.as_str() {
-        "Namespace" => {
-            object["spec"] = json!({ "finalizers": ["kubernetes"] });
-            object["status"] = json!({ "phase": "Active" });
-        }
-        "Pod" => {
-            defaults::complete(object);
-            pods::admitted(object);
-        }
-        "Job" => {
-            let uid = object["metadata"]["uid"].clone();
-            let name = object["metadata"]["name"].clone();
-            if object["spec"].is_object() && object["spec"].get("selector").is_none() {
-                let labels = json!({ "batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-name": name,
-                    "controller-uid": uid, "job-name": name });
-                for (key, value) in labels.as_object().into_iter().flatten() {
-                    object["spec"]["template"]["metadata"]["labels"][key] = value.clone();
-                }
-                object["spec"]["selector"] = json!({ "matchLabels": { "batch.kubernetes.io/controller-uid": uid } });
-            }
-        }
-        "CustomResourceDefinition" => {
-            object["status"] = json!({ "acceptedNames": object["spec"]["names"], "storedVersions": object["spec"]["versions"]
-                    .as_array().into_iter().flatten().filter(|one| one["storage"] == true).map(|one| one["name"].clone())
-                    .collect::<Vec<_>>(),
-                "conditions": [
-                    { "type": "NamesAccepted", "status": "True", "reason": "NoConflicts", "message": "no conflicts found",
-                        "lastTransitionTime": objects::now() },
-                    { "type": "Established", "status": "True", "reason": "InitialNamesAccepted",
-                        "message": "the initial names have been accepted", "lastTransitionTime": objects::now() }] });
-        }
-        "PersistentVolume" | "PersistentVolumeClaim" => object["status"] = json!({ "phase": "Pending" }),
-        _ => {}
-    }
-}
-
-/// What is stored says its kind, is filled in, and doesn't say its version.
-fn complete(object: &mut Value, kind: &Kind) {
-    object["apiVersion"] = json!(kind.api_version());
-    object["kind"] = json!(kind.kind);
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("resourceVersion");
-    }
-    if kind.kind == "Secret" {
-        use base64::Engine as _;
-        let given = object.as_object_mut().and_then(|map| map.remove("stringData"));
-        for (key, value) in given.as_ref().and_then(Value::as_object).into_iter().flatten() {
-            let text = value.as_str().unwrap_or_default();
-            object["data"][key] = json!(base64::engine::general_purpose::STANDARD.encode(text));
-        }
-    }
-    if kind.plural == "events" {
-        events::convert(object, "");
-        object["apiVersion"] = json!("v1");
-    }
-    if kind.custom.is_none() {
-        defaults::complete(object);
-    }
-}
-
 pub(super) async fn update(client: &Client, ask: &Ask, name: &str, given: &[u8]) -> Result<Answer, Refusal> {
     ask.check("UpdateOptions")?;
     let decoded = body(ask, given)?;
@@ -251,13 +176,19 @@ pub(super) async fn update(client: &Client, ask: &Ask, name: &str, given: &[u8])
 }
 
 /// Whether it is to be noted who wrote what.
-enum Note {
+pub(super) enum Note {
     As(managed::Manager),
     Done,
 }
 
 /// An object gets a new value, as far as the subresource that was asked for goes.
-async fn replace(client: &Client, ask: &Ask, old: &Entry, mut new: Value, note: Note) -> Result<Entry, Refusal> {
+pub(super) async fn replace(
+    client: &Client,
+    ask: &Ask,
+    old: &Entry,
+    mut new: Value,
+    note: Note,
+) -> Result<Entry, Refusal> {
     let kind = &ask.kind;
     let name = old.name();
     let given = new["metadata"]["uid"].as_str().unwrap_or_default();
@@ -350,68 +281,6 @@ fn specified(object: &Value) -> Map<String, Value> {
     map.remove("metadata");
     map.remove("status");
     map
-}
-
-/// What a caller can't change.
-fn keep(new: &mut Value, old: &Value) {
-    let Some(metadata) = new["metadata"].as_object_mut() else { return };
-    for field in [
-        "uid",
-        "creationTimestamp",
-        "name",
-        "namespace",
-        "generation",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generateName",
-    ] {
-        match old["metadata"].get(field) {
-            Some(kept) => metadata.insert(field.to_owned(), kept.clone()),
-            None => metadata.remove(field),
-        };
-    }
-    metadata.remove("selfLink");
-    for empty in ["labels", "annotations", "finalizers", "ownerReferences"] {
-        let is_empty = metadata.get(empty).is_some_and(|value| {
-            value.is_null()
-                || value.as_object().is_some_and(Map::is_empty)
-                || value.as_array().is_some_and(Vec::is_empty)
-        });
-        if is_empty {
-            metadata.remove(empty);
-        }
-    }
-}
-
-/// What the server once chose stays when a caller says nothing about it.
-fn inherit(new: &mut Value, old: &Value, kind: &Kind) {
-    let fields: &[&str] = match kind.kind.as_str() {
-        "Service" => &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"],
-        "PersistentVolumeClaim" => &["volumeName", "storageClassName"],
-        "Job" => &["selector"],
-        "Pod" => &[
-            "nodeName",
-            "serviceAccountName",
-            "serviceAccount",
-            "tolerations",
-            "priority",
-            "preemptionPolicy",
-            "enableServiceLinks",
-        ],
-        _ => &[],
-    };
-    for field in fields {
-        let given = new.pointer(&format!("/spec/{field}")).is_some_and(|value| !value.is_null() && *value != "");
-        if let (false, Some(kept)) = (given, old["spec"].get(field)) {
-            new["spec"][field] = kept.clone();
-        }
-    }
-    if kind.kind == "ServiceAccount"
-        && new.get("secrets").is_none()
-        && let Some(secrets) = old.get("secrets")
-    {
-        new["secrets"] = secrets.clone();
-    }
 }
 
 pub(super) async fn change(client: &Client, ask: &Ask, name: &str, given: &[u8]) -> Result<Answer, Refusal> {
@@ -523,44 +392,4 @@ async fn apply(
     let new = managed::applied(&old.value, &config, &by, &shape, force, &objects::now())?;
     let entry = replace(client, ask, old, new, Note::Done).await?;
     Ok((entry, decoded.warnings, StatusCode::OK))
-}
-
-/// `scale`: a deployment, replica or stateful set as the number of its pods.
-pub(super) fn scale_of(entry: &Entry) -> Value {
-    let object = &entry.value;
-    let labels = object["spec"]["selector"]["matchLabels"].as_object().into_iter().flatten();
-    let selector: Vec<String> =
-        labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
-    json!({ "kind": "Scale", "apiVersion": "autoscaling/v1",
-        "metadata": { "name": object["metadata"]["name"], "namespace": object["metadata"]["namespace"],
-            "uid": object["metadata"]["uid"], "creationTimestamp": object["metadata"]["creationTimestamp"],
-            "resourceVersion": entry.modified.to_string() },
-        "spec": { "replicas": object["spec"]["replicas"].as_u64().unwrap_or(0) },
-        "status": { "replicas": pods::count(object, "/status/replicas"), "selector": selector.join(",") } })
-}
-
-/// Writes a scale: by update or by patch.
-pub(super) async fn rescale(client: &Client, ask: &Ask, name: &str, given: &[u8]) -> Result<Answer, Refusal> {
-    let entry = find(client, ask, name)?;
-    let mut scale = scale_of(&entry);
-    if ask.verb() == "patch" {
-        let format = patch::Format::of(&ask.content_type).ok_or_else(Refusal::no_such_method)?;
-        patch::apply(format, &mut scale, &patch::parse(format, given)?, &Shape::Deduced)?;
-    } else {
-        scale = decode::value(&ask.content_type, given)?;
-    }
-    if expected(&scale)?.is_some_and(|wanted| wanted != entry.modified) {
-        return Err(Refusal::modified(&ask.kind, name));
-    }
-    let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
-    if replicas < 0 {
-        let cause = answer::Cause::invalid("spec.replicas", &json!(replicas), "must be greater than or equal to 0");
-        return Err(Refusal::invalid_as("Scale.autoscaling", ("autoscaling", "Scale"), name, &[cause]));
-    }
-    let mut new = entry.value.clone();
-    new["spec"]["replicas"] = json!(replicas);
-    let plain = Ask { subresource: None, ..ask.clone() };
-    let by = ask.manager(Operation::Update);
-    let entry = replace(client, &plain, &entry, new, Note::As(by)).await?;
-    Ok(answer::ok(&scale_of(&entry)))
 }

@@ -33,6 +33,7 @@ use crate::pve::auth::Auth;
 use crate::pve::{Api, ApiError};
 use crate::scenario::{self, Engine, Scenario, ScenarioError, Tally, Wire};
 use crate::ssh::{KeyError, Keys};
+use crate::world::machine::Room;
 use crate::world::script::Flow;
 use crate::world::seed::Seed;
 use crate::world::{PveVersion, SEED, Settings, World, WorldError};
@@ -126,6 +127,7 @@ pub struct Running {
     audit: Audit,
     apis: Vec<Api>,
     engine: Option<Engine>,
+    room: Room,
     tasks: JoinSet<()>,
     /// Removed when the mock stops.
     temporary: Option<tempfile::TempDir>,
@@ -135,6 +137,11 @@ impl Running {
     /// The world behind it.
     pub fn world(&self) -> &World {
         &self.world
+    }
+
+    /// The machines that are up.
+    pub fn room(&self) -> &Room {
+        &self.room
     }
 
     /// What was destroyed, and by whom.
@@ -262,7 +269,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         .collect();
     let factory = rooms::factory(&world, &authority, listen.ip(), &mut tasks).await?;
     let room = rooms::machines(&world, &mut tasks)?;
-    let viewed = page::Viewed { world: world.downgrade(), room, engine: engine.clone(), audit: audit.clone() };
+    let viewed =
+        page::Viewed { world: world.downgrade(), room: room.clone(), engine: engine.clone(), audit: audit.clone() };
     for api in &apis {
         api.show(viewed.pages());
     }
@@ -290,7 +298,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     if !kept.exists() {
         write_private(&kept, &serde_json::to_string(world.seed()).unwrap_or_default())?;
     }
-    let running = Running { ready, world, audit, apis, engine, tasks, temporary };
+    let running = Running { ready, world, audit, apis, engine, room, tasks, temporary };
     running.write_site()?;
     running.write_ready(&dir.join("ready.json"))?;
     Ok(running)

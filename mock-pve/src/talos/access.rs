@@ -5,8 +5,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use tonic::Status;
 
+use super::node::control_plane;
 use super::proto::machine as api;
-use super::service::control_plane;
 use crate::world::machine::Machine;
 use crate::world::machine::pki::{self, Kind, Subject};
 

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use tonic::Status;
 
-use super::service::control_plane;
+use super::node::control_plane;
 use crate::world::machine::Machine;
 use crate::world::machine::pki::{self, Kind, Subject};
 

@@ -2,8 +2,8 @@
 
 use tonic::{Code, Status};
 
+use super::node::control_plane;
 use super::proto::machine as api;
-use super::service::control_plane;
 use crate::etcd::{self, Alarm, Change, Check, Client, EtcdError};
 use crate::world::machine::{Bootstrap, Command, Machine, MachineType, ServiceState, State, etcd_version};
 

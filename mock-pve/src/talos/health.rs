@@ -9,9 +9,9 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::gate::{self, Need};
+use super::node::{Node, control_plane};
 use super::proto::cluster as api;
 use super::proto::cluster::cluster_service_server::ClusterService;
-use super::service::{Node, control_plane};
 use crate::world::cluster::{self, objects};
 use crate::world::machine::{Machine, MachineType, ServiceState, Stage, State};
 

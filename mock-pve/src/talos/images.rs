@@ -8,10 +8,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::body::Ended;
 use super::gate::{self, Need};
+use super::node::Node;
 use super::proto::common::{ContainerDriver, ContainerdInstance, ContainerdNamespace};
 use super::proto::machine as api;
 use super::proto::machine::image_service_server::ImageService;
-use super::service::Node;
 use crate::world::machine::{Machine, Namespace, NoImage, PullError, Pulled, Reference};
 
 /// Layers that a pull tells of.

@@ -109,14 +109,21 @@ pub(super) async fn upgrade(machine: Machine, request: api::UpgradeRequest) -> R
 
 /// The hello, then what is buffered as far as asked for, then what happens.
 pub(super) fn events(machine: &Machine, request: &api::EventsRequest) -> Result<BoxStream<api::Event>, Status> {
-    let tails = [request.tail_events != 0, !request.tail_id.is_empty(), request.tail_seconds != 0];
-    if tails.iter().filter(|given| **given).count() > 1 {
-        return Err(Status::invalid_argument("only one of tail_events, tail_id and tail_seconds can be set"));
+    let (number, id, age) = (request.tail_events != 0, !request.tail_id.is_empty(), request.tail_seconds != 0);
+    let exclusive = |wanted: &str, others: &str| {
+        Err(Status::unknown(format!("{wanted} can't be specified at the same time with {others}")))
+    };
+    match (number, id, age) {
+        (_, true, true) | (true, false, true) => return exclusive("WithTailDuration", "WithTailEvents or WithTailID"),
+        (true, true, false) => return exclusive("WithTailID", "WithTailEvents or WithTailDuration"),
+        _ => {}
     }
     if request.tail_seconds < 0 {
         return Err(Status::invalid_argument("tail_seconds should be positive"));
     }
     let actor = request.with_actor_id.clone();
+    // Before the look, so that nothing falls in between.
+    let changes = machine.changes();
     let buffered: Vec<Happened> = machine.see(|state| state.events.iter().cloned().collect());
     let newest = buffered.last().map(|event| event.id.clone()).unwrap_or_default();
     let skip = if !request.tail_id.is_empty() {
@@ -134,7 +141,7 @@ pub(super) fn events(machine: &Machine, request: &api::EventsRequest) -> Result<
     let wanted = move |event: &Happened| actor.is_empty() || event.actor == actor;
     let mut begin: Vec<api::Event> = vec![hello];
     begin.extend(buffered.iter().skip(skip).filter(|event| wanted(event)).map(encode));
-    let follow = stream::unfold((machine.clone(), machine.changes(), newest), move |(machine, mut changes, last)| {
+    let follow = stream::unfold((machine.clone(), changes, newest), move |(machine, mut changes, last)| {
         let wanted = wanted.clone();
         async move {
             changes.changed().await.ok()?;

@@ -8,10 +8,10 @@ use tonic::{Request, Response, Status};
 
 use super::gate::Need;
 use super::images;
+use super::node::Node;
 use super::proto::machine as api;
 use super::proto::machine::lifecycle_service_install_progress::Response as Progress;
 use super::proto::machine::lifecycle_service_server::LifecycleService;
-use super::service::Node;
 use crate::world::machine::{Machine, State};
 
 const SERVICE: &str = "machine.LifecycleService";

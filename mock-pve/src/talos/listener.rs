@@ -21,7 +21,7 @@ use tower::ServiceExt as _;
 
 use super::body::Watched;
 use super::gate::Peer;
-use super::service;
+use super::node;
 use crate::scenario::{Cut, Meeting, Met, Wire};
 use crate::world::machine::pki::{self, Identity, Kind, PkiError, Subject};
 use crate::world::machine::{Api, Machine, Room};
@@ -154,7 +154,7 @@ pub(super) async fn answer(
     peer: Peer,
     cut: Cut,
 ) {
-    let routes = service::routes(machine);
+    let routes = node::routes(machine);
     let (machine, breaks) = (machine.clone(), cut.clone());
     let answer = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let (head, body) = request.into_parts();

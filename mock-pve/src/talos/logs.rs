@@ -7,8 +7,8 @@ use futures_util::stream::{self, StreamExt as _};
 use tonic::Status;
 use tonic::codegen::BoxStream;
 
+use super::node::chunks;
 use super::proto::{common, machine as api};
-use super::service::chunks;
 use crate::world::machine::{COMPONENTS, Machine};
 
 type Said = (SystemTime, String);

@@ -3,7 +3,7 @@
 //! Purpose: bind what listens as machines come and go, check certificates and roles, and answer with a machine's state
 //! in Talos' words (siderolabs/talos, internal/app/{apid,machined,maintenance}). Must not know: how a machine gets to
 //! its state, which is `world::machine`'s.
-//! Start reading at [`Machines`], then `listener.rs`, `gate.rs` (who may what, and on which machine), `service.rs`.
+//! Start reading at [`Machines`], then `listener.rs`, `gate.rs` (who may what, and on which machine), `node.rs`, `service.rs`.
 
 mod access;
 mod apply;
@@ -19,6 +19,7 @@ mod lifecycle;
 mod listener;
 mod logs;
 mod messages;
+mod node;
 mod proto;
 mod resources;
 mod service;

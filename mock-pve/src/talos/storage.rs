@@ -3,9 +3,9 @@
 use tonic::{Request, Response, Status};
 
 use super::gate::{self, Need};
+use super::node::Node;
 use super::proto::storage as api;
 use super::proto::storage::storage_service_server::StorageService;
-use super::service::Node;
 
 /// The system disk as the machine sees it.
 pub(super) fn device(machine: &crate::world::machine::Machine) -> String {

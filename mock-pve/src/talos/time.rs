@@ -5,9 +5,9 @@ use std::time::SystemTime;
 use tonic::{Request, Response, Status};
 
 use super::gate::Need;
+use super::node::Node;
 use super::proto::time as api;
 use super::proto::time::time_service_server::TimeService;
-use super::service::Node;
 use crate::world::machine::Machine;
 
 fn now(machine: &Machine, server: &str) -> api::Time {

@@ -48,6 +48,7 @@ struct CheckedClone {
     config: Config,
     disks: Vec<(String, String, bool)>,
     target: String,
+    pending: Vec<String>,
 }
 
 impl World {
@@ -58,6 +59,13 @@ impl World {
         let node = new.node.clone();
         {
             let mut state = self.state();
+            if state.vms.contains_key(&new.newid) {
+                let file = format!("/etc/pve/nodes/{node}/qemu-server/{}.conf", new.newid);
+                drop(state);
+                return Ok(self.start_task(caller, &node, "qmclone", &id, |_| async move {
+                    Err(Refusal::failed(format!("rename '{file}.tmp.1' to '{file}' failed: File exists\n")))
+                }));
+            }
             let config = Config::from([("lock".to_owned(), "clone".to_owned())]);
             state.vms.insert(new.newid, Vm { node: node.clone(), config, ..Vm::default() });
             if let Some(firewall) = state.firewalls.get(&format!("vms/{}", new.vmid)).cloned() {
@@ -71,8 +79,8 @@ impl World {
             let world = work.world().clone();
             let running = world.pid_of(new.vmid).is_some();
             let mode = if running { Mode::Exclusive } else { Mode::Shared };
-            let _source = world.flock(new.vmid, mode, 10.0).await?;
-            let _target = world.flock(new.newid, Mode::Exclusive, 1.0).await?;
+            let _source = work.flock(new.vmid, mode, 10.0).await?;
+            let _target = work.flock(new.newid, Mode::Exclusive, 1.0).await?;
             let result = if work.is_doomed() {
                 Err(Refusal::failed("interrupted\n"))
             } else {
@@ -142,18 +150,26 @@ impl World {
                 .ok_or_else(|| Refusal::failed(format!("snapshot '{name}' does not exist\n")))?,
             None => vm.config.clone(),
         };
-        let disks = clone_disks(&state, new, &config, full, &target)?;
-        if let Some(other) = state.vms.get(&new.newid) {
-            return Err(if other.node == new.node || target == new.node {
-                Refusal::failed(format!("unable to create VM {}: config file already exists\n", new.newid))
-            } else {
-                Refusal::failed(format!("unable to create VM {} - VM already exists on another node\n", new.newid))
-            });
-        }
+        check_clone_access(&state, caller, new, &config)?;
         for (_, nic) in drive::nics(&config) {
-            state.check_bridge(caller, nic.get("bridge"), nic.get("tag"))?;
+            state.check_bridge(caller, nic.get("bridge"), nic.get("tag"), nic.get("trunks"))?;
         }
-        Ok(CheckedClone { config, disks, target })
+        if target != new.node {
+            check_shared(&state, new, &config, &target)?;
+        }
+        if state.vms.get(&new.newid).is_some_and(|other| other.node == new.node) {
+            return Err(Refusal::failed(format!("unable to create VM {}: config file already exists\n", new.newid)));
+        }
+        let running = vm.running.is_some() && new.snapname.is_none();
+        let disks = clone_disks(&state, new, &config, full, running)?;
+        let mut pending: Vec<String> = vm.pending.keys().cloned().collect();
+        if !vm.pending_delete.is_empty() {
+            pending.push("delete".to_owned());
+        }
+        if new.snapname.is_some() {
+            pending.clear();
+        }
+        Ok(CheckedClone { config, disks, target, pending })
     }
 
     async fn clone_work(&self, work: &Work, new: &NewClone, checked: &CheckedClone) -> Rule<()> {
@@ -178,6 +194,16 @@ impl World {
                 }
             }
         }
+        if new.snapname.is_none() && self.pid_of(new.vmid).is_some() {
+            let live = checked.disks.iter().filter(|(_, value, full)| *full && !drive::is_cloudinit(value));
+            let keys: Vec<String> = live.map(|(key, _, _)| key.clone()).collect();
+            if !keys.is_empty() {
+                self.part_from(work, new.vmid, &keys);
+            }
+        }
+        if !checked.pending.is_empty() {
+            work.log(format!("found pending changes for '{}', discarding for clone", checked.pending.join(",")));
+        }
         let mut state = self.state();
         let nics: Vec<(String, Properties)> = drive::nics(&config);
         for (key, mut nic) in nics {
@@ -187,7 +213,7 @@ impl World {
         let uuid = state.rng.uuid();
         let mut smbios = Properties::parse(config.get("smbios1").map_or("", String::as_str), "uuid");
         smbios.set("uuid", uuid);
-        config.insert("smbios1".to_owned(), smbios.to_string());
+        config.insert("smbios1".to_owned(), smbios.print(""));
         if config.contains_key("vmgenid") {
             let genid = state.rng.uuid();
             config.insert("vmgenid".to_owned(), genid);
@@ -196,7 +222,7 @@ impl World {
             format!("Copy-of-VM-{}", config.get("name").cloned().unwrap_or_else(|| new.vmid.to_string()))
         });
         config.insert("name".to_owned(), name);
-        if let Some(description) = &new.description {
+        if let Some(description) = new.description.as_ref().filter(|text| !text.is_empty()) {
             config.remove("description");
             if let Some(text) = stored("description", description) {
                 config.insert("description".to_owned(), text);
@@ -227,11 +253,13 @@ impl World {
                 self.allocate(&place, format, 4 << 20, Some(&name))?
             } else {
                 let label = format!("drive {key} ");
+                let live = (new.snapname.is_none() && self.pid_of(new.vmid).is_some()).then_some(key);
                 let copy = Copy {
                     from: CopyOf::Volume(&source),
                     snapshot: new.snapname.as_deref(),
                     format: new.format.as_deref(),
                     label: &label,
+                    live,
                 };
                 self.copy_volume(Some(work), &place, &copy).await?
             }
@@ -303,13 +331,72 @@ impl World {
     }
 }
 
+/// What the caller needs for the volumes and the devices of a source (`check_storage_access_clone`).
+fn check_clone_access(state: &State, caller: &Caller, new: &NewClone, config: &Config) -> Rule<()> {
+    let mapped = |path: String| state.check(caller, &path, &["Mapping.Use"]);
+    for key in drive_keys(config) {
+        let options = Properties::parse(&config[&key], "file");
+        let volid = options.get("file").unwrap_or_default();
+        if volid.is_empty() || volid == "none" {
+            continue;
+        }
+        if volid == "cdrom" {
+            state.check(caller, "/", &["Sys.Console"])?;
+            continue;
+        }
+        let storage = VolumeKey::split(volid).map_or("", |(storage, _)| storage);
+        if !state.storages.contains_key(storage) {
+            return Err(Refusal::failed(format!("storage '{storage}' does not exist\n")));
+        }
+        if !drive::is_cdrom(&options) {
+            let storage = new.storage.as_deref().unwrap_or(storage);
+            state.check(caller, &format!("/storage/{storage}"), &["Datastore.AllocateSpace"])?;
+        }
+    }
+    if let Some(storage) = config.get("vmstatestorage") {
+        state.check(caller, &format!("/storage/{storage}"), &["Datastore.AllocateSpace"])?;
+    }
+    for (key, value) in config {
+        let stem = drive::numbered(key).map_or("", |(stem, _)| stem);
+        if stem != "usb" && stem != "hostpci" {
+            continue;
+        }
+        let device = Properties::parse(value, "host");
+        match (device.get("host"), device.get("mapping")) {
+            (Some(host), _) if stem == "usb" && host.eq_ignore_ascii_case("spice") => {}
+            (Some(_), _) if caller.is_root() => {}
+            (Some(_), _) => {
+                let what = if stem == "usb" { "real devices" } else { "non-mapped devices" };
+                return Err(Refusal::failed(format!("only root can set '{key}' config for {what}\n")));
+            }
+            (None, Some(name)) if stem == "usb" => mapped(format!("/mapping/usb/{name}"))?,
+            (None, Some(name)) => mapped(format!("/mapping/pci/{name}"))?,
+            (None, None) => return Err(Refusal::failed("either 'host' or 'mapping' must be set.\n")),
+        }
+    }
+    Ok(())
+}
+
+/// A clone on another node takes what both nodes see.
+fn check_shared(state: &State, new: &NewClone, config: &Config, target: &str) -> Rule<()> {
+    for key in drive_keys(config) {
+        let volid = super::config::volid(&config[&key]).unwrap_or_default();
+        let Some((storage, _)) = VolumeKey::split(&volid) else { continue };
+        if !state.storages.get(storage).is_some_and(super::state::Storage::shared) {
+            return Err(Refusal::failed(format!("can't clone VM to node '{target}' (VM uses local storage)\n")));
+        }
+        state.storage_on(storage, &new.node)?;
+    }
+    Ok(())
+}
+
 /// Which disks of a source are copied and which are linked, or why it can't be done.
 fn clone_disks(
     state: &State,
     new: &NewClone,
     config: &Config,
     full: bool,
-    target: &str,
+    running: bool,
 ) -> Rule<Vec<(String, String, bool)>> {
     let mut disks = Vec::new();
     for key in drive_keys(config) {
@@ -323,15 +410,12 @@ fn clone_disks(
         let Some(storage) = state.storages.get(&volume.storage) else {
             return Err(Refusal::failed(format!("storage '{}' does not exist\n", volume.storage)));
         };
-        if target != new.node {
-            if !storage.shared() {
-                return Err(Refusal::failed(format!("can't clone VM to node '{target}' (VM uses local storage)\n")));
-            }
-            state.storage_on(&volume.storage, target)?;
-        }
         let cloudinit = drive::is_cloudinit(&volid);
         if drive::is_cdrom(&options) && !cloudinit {
             continue;
+        }
+        if full && running && key == "tpmstate0" {
+            return Err(Refusal::failed("cannot clone TPM state while VM is running\n"));
         }
         let copy = full || cloudinit || key == "tpmstate0";
         if !copy {

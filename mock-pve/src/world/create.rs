@@ -3,9 +3,10 @@
 //! Purpose: how VMs come to be. Must not know: requests. Rules after Proxmox VE 8.4 (PVE/API2/Qemu.pm).
 
 use super::World;
-use super::disks::{Planned, drive_keys};
+use super::disks::drive_keys;
 use super::drive;
-use super::keys::{Change, normal_nic, stored};
+use super::keys::{Change, depends_on_value, normal_nic, stored};
+use super::plan_disk::{Planned, Source, raw_drive};
 use super::property::Properties;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
@@ -39,35 +40,50 @@ impl State {
         }
         self.check(caller, &format!("/pool/{pool}"), &["VM.Allocate"])
     }
+
+    /// All checks on a new VM, in the original's order. Says what disks are to be made.
+    fn check_new(&self, caller: &Caller, new: &NewVm) -> Rule<Vec<Planned>> {
+        let (vmid, pool) = (new.vmid, new.pool.as_deref());
+        if let Some(pool) = pool
+            && !self.pools.contains_key(pool)
+        {
+            return Err(Refusal::forbidden(format!("pool '{pool}' does not exist")));
+        }
+        if let Some(storage) = &new.storage {
+            self.check(caller, &format!("/storage/{storage}"), &["Datastore.AllocateSpace"])?;
+        }
+        let allowed = self.may(caller, &format!("/vms/{vmid}"), &["VM.Allocate"])
+            || pool.is_some_and(|pool| self.may(caller, &format!("/pool/{pool}"), &["VM.Allocate"]));
+        if !allowed {
+            return Err(Refusal::forbidden(""));
+        }
+        let drives = || new.set.iter().filter(|(key, _)| drive::is_drive(key));
+        for (key, value) in drives() {
+            self.check_drive_access(caller, vmid, &raw_drive(key, value), new.storage.as_deref())?;
+        }
+        self.check_other_volumes(caller, vmid, &new.set)?;
+        let late = |key: &str| depends_on_value(key) && key != "tags";
+        for (key, value) in new.set.iter().filter(|(key, _)| !late(key)) {
+            self.check_key(caller, vmid, pool, key, Change::Create(value))?;
+        }
+        for (key, value) in new.set.iter().filter(|(key, _)| late(key)) {
+            self.check_key(caller, vmid, pool, key, Change::Create(value))?;
+        }
+        for (_, value) in new.set.iter().filter(|(key, _)| super::update::is_net(key)) {
+            self.check_nic(caller, value)?;
+        }
+        drives()
+            .map(|(key, value)| Ok(self.clean_drive(&new.node, key, value)?.or_on(new.storage.as_deref())))
+            .collect()
+    }
 }
 
 impl World {
     /// Checks a new VM, registers its empty config and starts the task. Says the UPID.
     pub fn create_vm(&self, caller: &Caller, new: NewVm) -> Rule<String> {
-        let mut planned = Vec::new();
-        {
+        let planned = {
             let mut state = self.state();
-            if let Some(pool) = &new.pool
-                && !state.pools.contains_key(pool)
-            {
-                return Err(Refusal::forbidden(format!("pool '{pool}' does not exist")));
-            }
-            let allowed = state.may(caller, &format!("/vms/{}", new.vmid), &["VM.Allocate"])
-                || new.pool.as_ref().is_some_and(|pool| state.may(caller, &format!("/pool/{pool}"), &["VM.Allocate"]));
-            if !allowed {
-                return Err(Refusal::forbidden(""));
-            }
-            for (key, value) in &new.set {
-                if drive::is_drive(key) {
-                    let place = (new.node.as_str(), new.vmid);
-                    planned.push(state.plan_disk(caller, place, key, value, new.storage.as_deref())?);
-                }
-                state.check_key(caller, new.vmid, new.pool.as_deref(), key, Change::Create(value))?;
-                if drive::numbered(key).is_some_and(|(stem, _)| stem == "net") {
-                    let nic = drive::parse_nic(value);
-                    state.check_bridge(caller, nic.get("bridge"), nic.get("tag"))?;
-                }
-            }
+            let planned = state.check_new(caller, &new)?;
             if let Some(other) = state.vms.get(&new.vmid) {
                 return Err(Refusal::failed(format!(
                     "unable to create VM {} - VM {} already exists on node '{}'\n",
@@ -76,12 +92,13 @@ impl World {
             }
             let config = Config::from([("lock".to_owned(), "create".to_owned())]);
             state.vms.insert(new.vmid, Vm { node: new.node.clone(), config, ..Vm::default() });
-        }
+            planned
+        };
         let (who, node) = (caller.clone(), new.node.clone());
         let id = new.vmid.to_string();
         Ok(self.start_task(caller, &node, "qmcreate", &id, |work| async move {
             let world = work.world().clone();
-            let flock = world.flock(new.vmid, Mode::Exclusive, 10.0).await?;
+            let flock = work.flock(new.vmid, Mode::Exclusive, 10.0).await?;
             let result = if work.is_doomed() {
                 Err(Refusal::failed("interrupted\n"))
             } else {
@@ -93,6 +110,7 @@ impl World {
             }
             drop(flock);
             if new.start {
+                work.log("Execute autostart");
                 world.start_vm(&who, &new.node, new.vmid);
             }
             Ok(())
@@ -103,10 +121,10 @@ impl World {
         let mut config = Config::new();
         let mut made: Vec<String> = Vec::new();
         for plan in planned {
+            self.state().check_second_cloudinit(&config, plan)?;
             match self.make_disk(Some(work), &new.node, new.vmid, plan).await {
                 Ok(value) => {
-                    let is_new =
-                        !matches!(plan.source, super::disks::Source::Existing(_) | super::disks::Source::Empty);
+                    let is_new = !matches!(plan.source, Source::Existing(_) | Source::Empty);
                     if is_new {
                         made.push(value.clone());
                     }
@@ -127,6 +145,8 @@ impl World {
             let value = if net {
                 let mac = state.next_mac();
                 drive::print_nic(&normal_nic(value, || mac))
+            } else if key == "cpuunits" {
+                super::pending::clamped_units(value)
             } else {
                 value.clone()
             };
@@ -138,14 +158,27 @@ impl World {
             let order = default_boot(&config);
             config.insert("boot".to_owned(), if order.is_empty() { " ".to_owned() } else { format!("order={order}") });
         }
-        if !config.get("smbios1").is_some_and(|text| text.contains("uuid=")) {
+        super::pending::check_clipboard(config.get("vga").map_or("", String::as_str))?;
+        if !config.contains_key("smbios1") {
             let uuid = state.rng.uuid();
-            let rest = config.get("smbios1").map(|text| format!(",{text}")).unwrap_or_default();
-            config.insert("smbios1".to_owned(), format!("uuid={uuid}{rest}"));
+            config.insert("smbios1".to_owned(), format!("uuid={uuid}"));
         }
-        let genid = state.rng.uuid();
-        config.entry("vmgenid".to_owned()).or_insert(genid);
-        config.insert("meta".to_owned(), format!("creation-qemu=9.2.0,ctime={}", self.clock().unix()));
+        if config.get("vmgenid").is_none_or(|id| id == "1") {
+            let genid = state.rng.uuid();
+            config.insert("vmgenid".to_owned(), genid);
+        }
+        let machine = config.get("machine").cloned().unwrap_or_default();
+        if config.get("ostype").is_some_and(|ostype| super::pending::is_windows(ostype))
+            && let Some(pinned) = super::pending::pinned_machine(&machine)
+        {
+            let kind = Properties::parse(&pinned, "type").get("type").unwrap_or_default().to_owned();
+            state.tasks.log(work.upid(), format!("pinning machine type to '{kind}' for Windows guest OS"));
+            config.insert("machine".to_owned(), pinned);
+        }
+        super::pending::check_iommu(&machine)?;
+        super::hotplug::old_processors(&mut config);
+        let qemu = super::pending::QEMU;
+        config.insert("meta".to_owned(), format!("creation-qemu={qemu},ctime={}", self.clock().unix()));
         let Some(vm) = state.vms.get_mut(&new.vmid) else { return Err(no_config(&new.node, new.vmid)) };
         vm.config = config;
         if let Some(pool) = new.pool.as_ref().and_then(|pool| state.pools.get_mut(pool)) {
@@ -174,7 +207,7 @@ impl World {
         let node_of_task = node.to_owned();
         Ok(self.start_task(caller, node, "qmtemplate", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
-            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
             world.clock().sleep(0.5).await;
             {
                 let mut state = world.state();
@@ -191,18 +224,26 @@ impl World {
 
     /// Renames a disk's volume to a base volume, where the storage knows such.
     pub(super) fn make_base(&self, node: &str, vmid: u32, key: &str) -> Rule<()> {
+        let value = self.state().vm(node, vmid)?.config.get(key).cloned().unwrap_or_default();
+        let value = self.base_drive(node, &value)?;
+        self.state().vm_mut(node, vmid)?.config.insert(key.to_owned(), value);
+        Ok(())
+    }
+
+    /// The drive with its volume renamed to a base volume, where the storage knows such.
+    pub(super) fn base_drive(&self, node: &str, value: &str) -> Rule<String> {
         let mut state = self.state();
-        let vm = state.vm(node, vmid)?;
-        let mut options = Properties::parse(vm.config.get(key).map_or("", String::as_str), "file");
+        let mut options = Properties::parse(value, "file");
+        let same = || Ok(value.to_owned());
         if drive::is_cdrom(&options) {
-            return Ok(());
+            return same();
         }
         let volid = options.get("file").unwrap_or_default().to_owned();
-        let Some(old) = state.volume_key(node, &volid) else { return Ok(()) };
-        let Some(storage) = state.storages.get(&old.storage) else { return Ok(()) };
-        let Ok(named) = parse_name(storage, &old.name) else { return Ok(()) };
+        let Some(old) = state.volume_key(node, &volid) else { return same() };
+        let Some(storage) = state.storages.get(&old.storage) else { return same() };
+        let Ok(named) = parse_name(storage, &old.name) else { return same() };
         if !storage.has_bases() || named.base {
-            return Ok(());
+            return same();
         }
         let file = old.file_name().to_owned();
         let base = file.replacen("vm-", "base-", 1);
@@ -215,8 +256,7 @@ impl World {
             state.volumes.insert(new.clone(), volume);
         }
         options.set("file", new.volid());
-        state.vm_mut(node, vmid)?.config.insert(key.to_owned(), options.print("file"));
-        Ok(())
+        Ok(options.print("file"))
     }
 }
 

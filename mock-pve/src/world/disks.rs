@@ -1,119 +1,18 @@
-//! Making and freeing volumes.
+//! Making, copying and freeing volumes.
 //!
-//! Purpose: what a drive's value asks for (a new disk, an import, a cloud-init drive, a volume that exists), the checks
-//! on it, and the volume that comes of it. Must not know: which request it came with. Start at [`State::plan_disk`],
-//! then [`World::make_disk`]. Rules after Proxmox VE 8.4 (PVE/API2/Qemu.pm, `create_disks`).
+//! Purpose: an empty volume, a full copy of another, the end of one, and the space that they take. Must not know: drives,
+//! requests. Start at [`World::allocate`]. Rules after Proxmox VE 8.4 (PVE/Storage/Plugin.pm, PVE/QemuServer.pm,
+//! `clone_disk`).
 
 use std::path::{Path, PathBuf};
 
 use super::World;
 use super::drive;
-use super::property::{Properties, parse_size};
 use super::qcow2;
 use super::refusal::{Refusal, Rule};
-use super::rights::Caller;
 use super::state::{Config, State, Volume, VolumeKey};
 use super::volume::{Family, parse_name};
 use super::work::Work;
-
-/// What a drive's value asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// No medium.
-    Empty,
-    /// A volume that exists.
-    Existing(String),
-    /// A new cloud-init drive.
-    CloudInit {
-        /// Where.
-        storage: String,
-    },
-    /// A new volume.
-    New {
-        /// Where.
-        storage: String,
-        /// How big, in bytes.
-        size: u64,
-    },
-    /// A new volume with the contents of another.
-    Import {
-        /// Where.
-        storage: String,
-        /// Volume id, or a path as the node would see it.
-        from: String,
-    },
-}
-
-/// A drive that was checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Planned {
-    /// `scsi0`.
-    pub key: String,
-    /// All its options.
-    pub options: Properties,
-    /// What is asked for.
-    pub source: Source,
-}
-
-const SWITCHES: &[&str] = &[
-    "backup",
-    "detect_zeroes",
-    "iothread",
-    "pre-enrolled-keys",
-    "replicate",
-    "ro",
-    "scsiblock",
-    "shared",
-    "snapshot",
-    "ssd",
-];
-
-/// Options of a drive with aliases resolved and switches as 0 or 1.
-pub fn parse_drive(text: &str) -> Properties {
-    let mut drive = Properties::parse(text, "file");
-    for (key, value) in &mut drive.parts {
-        if key == "volume" {
-            "file".clone_into(key);
-        }
-        if key.starts_with("bps") || key.starts_with("iops") {
-            *key = key
-                .strip_suffix("_length")
-                .filter(|stem| !stem.ends_with("_max"))
-                .map_or_else(|| key.clone(), |stem| format!("{stem}_max_length"));
-        }
-        if SWITCHES.contains(&key.as_str()) {
-            *value = switch(value);
-        }
-    }
-    drive
-}
-
-/// 0 or 1 of the words that property strings accept.
-pub fn switch(value: &str) -> String {
-    match value {
-        "on" | "yes" | "true" => "1".to_owned(),
-        "off" | "no" | "false" => "0".to_owned(),
-        other => other.to_owned(),
-    }
-}
-
-/// `[storage:]number`.
-fn new_disk(file: &str) -> Option<(Option<&str>, u64)> {
-    let (storage, number) = match file.split_once(':') {
-        Some((storage, number)) => (Some(storage), number),
-        None => (None, file),
-    };
-    if storage.is_some_and(|storage| storage.is_empty() || storage.contains(['/', ' '])) {
-        return None;
-    }
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) {
-        return None;
-    }
-    let bytes = parse_size(&format!("{number}G"))?;
-    Some((storage, bytes / 1024 * 1024))
-}
 
 /// What `qemu-img create` prints.
 pub fn formatting(path: &str, format: &str, size: u64) -> String {
@@ -149,127 +48,6 @@ impl State {
         }
         Ok(found)
     }
-
-    fn images_storage(&self, caller: &Caller, storage: &str, node: &str) -> Rule<()> {
-        self.check(caller, &format!("/storage/{storage}"), &["Datastore.AllocateSpace"])?;
-        let found = self.storage_on(storage, node)?;
-        if !found.holds("images") {
-            return Err(Refusal::param("storage", format!("storage '{storage}' does not support vm images")));
-        }
-        Ok(())
-    }
-
-    /// Checks a drive's value and says what it asks for.
-    pub fn plan_disk(
-        &self,
-        caller: &Caller,
-        place: (&str, u32),
-        key: &str,
-        value: &str,
-        default_storage: Option<&str>,
-    ) -> Rule<Planned> {
-        let (node, vmid) = place;
-        let options = parse_drive(value);
-        let file = options.get("file").unwrap_or_default().to_owned();
-        let plan = |source| Planned { key: key.to_owned(), options: options.clone(), source };
-        if file == "none" || file == "cdrom" {
-            return Ok(plan(Source::Empty));
-        }
-        if let Some(storage) = file.strip_suffix(":cloudinit").or((file == "cloudinit").then_some("")) {
-            let storage = if storage.is_empty() { default_storage.unwrap_or_default() } else { storage };
-            if storage.is_empty() {
-                return Err(Refusal::failed("no storage ID specified (and no default storage)\n"));
-            }
-            self.images_storage(caller, storage, node)?;
-            return Ok(plan(Source::CloudInit { storage: storage.to_owned() }));
-        }
-        if let Some((storage, size)) = new_disk(&file) {
-            let Some(storage) = storage.or(default_storage) else {
-                return Err(Refusal::failed("no storage ID specified (and no default storage)\n"));
-            };
-            if let Some(from) = options.get("import-from") {
-                if size != 0 {
-                    return Err(Refusal::param(key, import_syntax()));
-                }
-                self.check_import(caller, node, key, from)?;
-                self.images_storage(caller, storage, node)?;
-                return Ok(plan(Source::Import { storage: storage.to_owned(), from: from.to_owned() }));
-            }
-            self.images_storage(caller, storage, node)?;
-            return Ok(plan(Source::New { storage: storage.to_owned(), size }));
-        }
-        if options.get("import-from").is_some() {
-            return Err(Refusal::param(key, import_syntax()));
-        }
-        self.check_existing(caller, (node, vmid), &file)?;
-        if file.contains(":iso/") && !drive::is_cdrom(&options) {
-            return Err(Refusal::param(key, "explicit 'media=cdrom' is required for iso images\n"));
-        }
-        Ok(plan(Source::Existing(file)))
-    }
-
-    fn check_existing(&self, caller: &Caller, (node, vmid): (&str, u32), file: &str) -> Rule<()> {
-        if file.starts_with('/') {
-            if caller.is_root() {
-                return Ok(());
-            }
-            return Err(Refusal::failed(
-                "Only root can pass arbitrary filesystem paths. at /usr/share/perl5/PVE/Storage.pm line 581.\n",
-            ));
-        }
-        let Some((storage, name)) = VolumeKey::split(file) else {
-            return Err(Refusal::failed(format!("unable to parse volume ID '{file}'\n")));
-        };
-        let found = self.storage_on(storage, node)?;
-        let named = parse_name(found, name).map_err(Refusal::Failed)?;
-        match named.content {
-            "iso" | "vztmpl" | "import" => {
-                self.check_any(
-                    caller,
-                    &format!("/storage/{storage}"),
-                    &["Datastore.AllocateSpace", "Datastore.Audit"],
-                )?;
-            }
-            _ if named.vmid == Some(vmid) => {}
-            _ => self.check(caller, &format!("/storage/{storage}"), &["Datastore.Allocate"])?,
-        }
-        Ok(())
-    }
-
-    fn check_import(&self, caller: &Caller, node: &str, key: &str, from: &str) -> Rule<()> {
-        if from.starts_with('/') {
-            if caller.is_root() {
-                return Ok(());
-            }
-            return Err(Refusal::failed(
-                "Only root can pass arbitrary filesystem paths. at /usr/share/perl5/PVE/Storage.pm line 581.\n",
-            ));
-        }
-        let Some((storage, name)) = VolumeKey::split(from) else {
-            return Err(Refusal::failed(format!("unable to parse volume ID '{from}'\n")));
-        };
-        let found = self.storage_on(storage, node)?;
-        let named = parse_name(found, name).map_err(Refusal::Failed)?;
-        match named.content {
-            "import" => {
-                self.check_any(caller, &format!("/storage/{storage}"), &["Datastore.AllocateSpace", "Datastore.Audit"])
-            }
-            "images" => {
-                let owner = named.vmid.unwrap_or_default();
-                if self.vms.get(&owner).is_none_or(|vm| vm.node != node) {
-                    return Err(Refusal::failed(format!("owner VM {owner} not on local node\n")));
-                }
-                self.check(caller, &format!("/vms/{owner}"), &["VM.Clone"])
-            }
-            other => {
-                Err(Refusal::param(key, format!("{from} has wrong type '{other}' - needs to be 'images' or 'import'")))
-            }
-        }
-    }
-}
-
-fn import_syntax() -> &'static str {
-    "'import-from' requires special syntax - use <storage ID>:0,import-from=<source>"
 }
 
 /// Where a new volume goes and what it is called.
@@ -308,6 +86,8 @@ pub struct Copy<'a> {
     pub format: Option<&'a str>,
     /// What the log calls it: `drive scsi0 `, or `drive `.
     pub label: &'a str,
+    /// The drive it is, when a guest writes to it meanwhile.
+    pub live: Option<&'a str>,
 }
 
 impl World {
@@ -429,7 +209,10 @@ impl World {
                 work.log(format!("  Logical volume \"{}\" created.", target.file_name()));
             }
             let total = human(info.virtual_size);
-            work.log(format!("transferred 0.0 B of {total} (0.00%)"));
+            match copy.live {
+                Some(key) => work.log(format!("drive mirror is starting for drive-{key}")),
+                None => work.log(format!("transferred 0.0 B of {total} (0.00%)")),
+            }
         }
         // Real storages copy some hundred megabytes a second; nothing takes longer than what a big disk does.
         #[expect(clippy::cast_precision_loss, reason = "a duration")]
@@ -448,9 +231,36 @@ impl World {
         }
         if let Some(work) = work {
             let total = human(self.state().volumes.get(&target).map_or(0, |volume| volume.size));
-            work.log(format!("transferred {total} of {total} (100.00%)"));
+            match copy.live {
+                Some(key) => {
+                    work.log(format!("drive-{key}: transferred {total} of {total} (100.00%) in 1s, ready"));
+                    work.log("all 'mirror' jobs are ready");
+                }
+                None => work.log(format!("transferred {total} of {total} (100.00%)")),
+            }
         }
         Ok(target)
+    }
+}
+
+impl World {
+    /// The guest stands still for the moment in which copies of its disks become another VM's.
+    pub(super) fn part_from(&self, work: &Work, vmid: u32, keys: &[String]) {
+        let enabled = self.state().vms.get(&vmid).is_some_and(|vm| drive::agent_enabled(&vm.config));
+        let answers = enabled && self.guest(vmid).is_some_and(|guest| guest.agent);
+        if enabled && !answers {
+            work.log(format!(
+                "QEMU Guest Agent is not running - VM {vmid} qmp command 'guest-ping' failed - got timeout"
+            ));
+        }
+        work.log(if answers { "freeze filesystem" } else { "suspend vm" });
+        for key in keys {
+            work.log(format!("drive-{key}: Cancelling block job"));
+        }
+        for key in keys {
+            work.log(format!("drive-{key}: Done."));
+        }
+        work.log(if answers { "unfreeze filesystem" } else { "resume vm" });
     }
 }
 

@@ -65,6 +65,12 @@ pub fn boot_order(config: &Config) -> Vec<String> {
     legacy_order(config, "cdn")
 }
 
+/// The devices of an order that names them; nothing, where the old letters hold.
+pub fn named_order(config: &Config) -> Vec<String> {
+    let named = config.get("boot").is_some_and(|boot| Properties::parse(boot, "legacy").get("order").is_some());
+    if named { boot_order(config) } else { Vec::new() }
+}
+
 fn legacy_order(config: &Config, letters: &str) -> Vec<String> {
     let mut order = Vec::new();
     for letter in letters.chars() {

@@ -3,8 +3,8 @@
 //! Purpose: the privilege per key (Proxmox VE 8.4, PVE/API2/Qemu.pm, `check_vm_modify_config_perm`), the types of values,
 //! normalised tags and NICs. Must not know: requests.
 
-use super::disks::switch;
 use super::drive;
+use super::plan_disk::switch;
 use super::property::Properties;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;

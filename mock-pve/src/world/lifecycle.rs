@@ -51,15 +51,22 @@ impl World {
         let at = node.to_owned();
         self.start_task(caller, node, "qmstart", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
-            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
-            world.may_start(&at, vmid)?;
+            let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
+            world.may_start(&work, &at, vmid)?;
+            let config = world.state().vm(&at, vmid)?.config.clone();
+            if super::update::cloudinit_at(&config).is_some() {
+                work.log("generating cloud-init ISO");
+            }
+            if config.get("bios").is_some_and(|bios| bios == "ovmf") && !config.contains_key("efidisk0") {
+                work.warn("no efidisk configured! Using temporary efivars disk.");
+            }
             world.clock().sleep(0.8).await;
             world.switch_on(vmid);
             Ok(())
         })
     }
 
-    fn may_start(&self, node: &str, vmid: u32) -> Rule<()> {
+    fn may_start(&self, work: &Work, node: &str, vmid: u32) -> Rule<()> {
         let mut state = self.state();
         state.check_quorum()?;
         let vm = state.vm(node, vmid)?;
@@ -73,8 +80,10 @@ impl World {
         if vm.running.is_some() {
             return Err(Refusal::failed(format!("VM {vmid} already running\n")));
         }
-        let bridges: Vec<String> =
-            drive::nics(&vm.config).iter().filter_map(|(_, nic)| nic.get("bridge").map(str::to_owned)).collect();
+        let bridges: Vec<(String, String)> = drive::nics(&vm.config)
+            .into_iter()
+            .filter_map(|(key, nic)| Some((key, nic.get("bridge")?.to_owned())))
+            .collect();
         let volumes: Vec<String> = drive_keys(&vm.config)
             .iter()
             .filter_map(|key| super::config::volid(&vm.config[key]))
@@ -85,7 +94,16 @@ impl World {
                 node.network.iter().any(|iface| iface.get("iface").and_then(|name| name.as_str()) == Some(bridge))
             }) || self.network(bridge).is_some()
         };
-        if bridges.iter().any(|bridge| !known(bridge)) {
+        if let Some((key, bridge)) = bridges.iter().find(|(_, bridge)| !known(bridge)) {
+            let (script, tap) = ("/usr/libexec/qemu-server/pve-bridge", format!("tap{vmid}i{}", &key[3..]));
+            let lines = [
+                format!("bridge '{bridge}' does not exist"),
+                format!(
+                    "kvm: -netdev type=tap,id={key},ifname={tap},script={script},downscript={script}down: network \
+                     script {script} failed with status 512"
+                ),
+            ];
+            lines.into_iter().for_each(|line| state.tasks.log(work.upid(), line));
             return Err(Refusal::failed("start failed: QEMU exited with code 1\n"));
         }
         for volid in volumes {
@@ -120,7 +138,7 @@ impl World {
             if overrule {
                 world.overrule_shutdowns(&who, &at, vmid, &work).await;
             }
-            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
             if world.state().vm(&at, vmid).is_err() {
                 return Err(not_found(&at, vmid));
             }
@@ -179,7 +197,7 @@ impl World {
         let at = node.to_owned();
         Ok(self.start_task(caller, node, "qmshutdown", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
-            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
             let startup = {
                 let state = world.state();
                 let Ok(vm) = state.vm(&at, vmid) else { return Err(not_found(&at, vmid)) };
@@ -236,7 +254,7 @@ impl World {
         self.tell(caller, "reset", Some(vmid), None);
         Ok(self.start_task(caller, node, "qmreset", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
-            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
             world.reset(vmid);
             Ok(())
         }))
@@ -248,7 +266,7 @@ impl World {
         self.tell(caller, "reboot", Some(vmid), None);
         Ok(self.start_task(caller, node, "qmreboot", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
-            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
             if !world.ask_and_wait(vmid, timeout.unwrap_or(60.0)).await {
                 return Err(Refusal::failed("VM quit/powerdown failed - got timeout\n"));
             }
@@ -269,7 +287,7 @@ impl World {
         let kind = if pause == Pause::Pause { "qmpause" } else { "qmresume" };
         Ok(self.start_task(caller, node, kind, &vmid.to_string(), |work| async move {
             let world = work.world().clone();
-            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
             if let Some(running) = world.state().vms.get_mut(&vmid).and_then(|vm| vm.running.as_mut()) {
                 running.paused = pause == Pause::Pause;
             }
@@ -306,7 +324,7 @@ impl World {
         let at = node.to_owned();
         Ok(self.start_task(caller, node, "qmdestroy", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
-            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
             world.destroy_work(&work, &at, vmid, how).await
         }))
     }
@@ -339,7 +357,7 @@ impl World {
             let volid = super::config::volid(&value).unwrap_or_default();
             self.log_removed(work, node, &volid);
             if let Err(refusal) = self.free_drive(node, vmid, &value) {
-                work.warn(&format!("Could not remove disk '{volid}', check manually: {}", refusal.text()));
+                self.cannot_remove(work, &volid, &refusal);
             }
         }
         if how.unreferenced {
@@ -354,7 +372,7 @@ impl World {
             };
             for key in left {
                 if let Err(refusal) = self.free(&key) {
-                    work.warn(&format!("Could not remove disk '{}', check manually: {}", key.volid(), refusal.text()));
+                    self.cannot_remove(work, &key.volid(), &refusal);
                 }
             }
         }
@@ -373,6 +391,12 @@ impl World {
             pool.vms.remove(&vmid);
         }
         Ok(())
+    }
+
+    /// What can't be freed stays; release 9 counts that as a warning.
+    fn cannot_remove(&self, work: &Work, volid: &str, refusal: &Refusal) {
+        let text = format!("Could not remove disk '{volid}', check manually: {}", refusal.text());
+        if self.state().pve == super::PveVersion::V9 { work.warn(&text) } else { work.log(text) }
     }
 
     fn log_removed(&self, work: &Work, node: &str, volid: &str) {

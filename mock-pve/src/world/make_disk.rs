@@ -7,9 +7,10 @@
 use std::path::{Path, PathBuf};
 
 use super::World;
-use super::disks::{Copy, CopyOf, Place, Planned, Source, formatting};
+use super::disks::{Copy, CopyOf, Place, formatting};
 use super::drive;
 use super::node_files::NodeFile;
+use super::plan_disk::{Planned, Source};
 use super::property::{Properties, print_size};
 use super::refusal::{Refusal, Rule};
 use super::state::{Volume, VolumeKey};
@@ -30,15 +31,34 @@ impl World {
         match source {
             Source::Empty => {
                 stored.set("media", "cdrom");
-                if stored.get("file") == Some("cdrom") {
-                    return Ok(stored.print("file"));
+                stored.remove("size");
+                if stored.get("file") != Some("cdrom") {
+                    stored.set("file", "none");
                 }
-                stored.set("file", "none");
                 Ok(stored.print("file"))
             }
             Source::Existing(volid) => {
                 let state = self.state();
+                let Some((storage, _)) = VolumeKey::split(volid) else {
+                    return Err(Refusal::failed(format!("volume {volid} does not exist\n")));
+                };
+                state.storage_on(storage, node)?;
                 let volume = state.volume_key(node, volid).and_then(|key| state.volumes.get(&key));
+                let known = volume.map(|volume| volume.format.as_str());
+                if let (Some(wanted), Some(known)) = (&format, known)
+                    && wanted != known
+                {
+                    return Err(Refusal::failed(format!(
+                        "drive '{key}' - volume '{volid}' - 'format={wanted}' option different from storage format \
+                         '{known}'\n"
+                    )));
+                }
+                if key == "tpmstate0" && known.is_some_and(|known| known != "raw") {
+                    let known = known.unwrap_or_default();
+                    return Err(Refusal::failed(format!(
+                        "tpmstate0: volume format is '{known}', only 'raw' is supported!\n"
+                    )));
+                }
                 let Some(volume) = volume else {
                     return Err(Refusal::failed(format!("volume '{volid}' does not exist\n")));
                 };
@@ -51,6 +71,10 @@ impl World {
                 Ok(stored.print("file"))
             }
             Source::CloudInit { storage } => {
+                if storage.is_empty() {
+                    return Err(Refusal::failed("no storage ID specified (and no default storage)\n"));
+                }
+                self.state().storage_on(storage, node)?;
                 let place = Place { node, storage, vmid };
                 let files =
                     self.state().storages.get(storage).map(super::state::Storage::family) == Some(Family::Files);
@@ -86,6 +110,15 @@ impl World {
                 let format = if key == "tpmstate0" { "raw".to_owned() } else { format };
                 let made = self.allocate(&Place { node, storage, vmid }, &format, size, None)?;
                 self.log_made(work, &made, &format, size);
+                if key == "efidisk0"
+                    && stored.is_on("pre-enrolled-keys")
+                    && let Some(work) = work
+                {
+                    let kind = if stored.get("efitype") == Some("4m") { "OVMF_VARS_4M" } else { "OVMF_VARS" };
+                    let from = format!("/usr/share/pve-edk2-firmware//{kind}.ms.fd");
+                    work.log(format!("INFO: reading raw edk2 varstore from {from}"));
+                    work.log("INFO: var store range: 0x64 -> 0x40000");
+                }
                 stored.remove("format");
                 stored.set("file", made.volid());
                 stored.set("size", print_size(size));
@@ -94,13 +127,21 @@ impl World {
                 Ok(value)
             }
             Source::Import { storage, from } => {
+                self.check_import_source(node, from)?;
                 let source = self.import_source(node, from)?;
                 let from = match &source {
                     Found::Volume(key) => CopyOf::Volume(key),
                     Found::File(real) => CopyOf::File { real, shown: from },
                 };
-                let copy = Copy { from, snapshot: None, format: format.as_deref(), label: "drive " };
+                let owner = self.drive_of_volume(node, &source);
+                let label = owner.as_ref().map_or_else(|| "drive ".to_owned(), |(_, key)| format!("drive {key} "));
+                let live = owner.filter(|(vmid, _)| self.pid_of(*vmid).is_some());
+                let of = live.as_ref().map(|(_, key)| key.as_str());
+                let copy = Copy { from, snapshot: None, format: format.as_deref(), label: &label, live: of };
                 let made = self.copy_volume(work, &Place { node, storage, vmid }, &copy).await?;
+                if let (Some((vmid, key)), Some(work)) = (live, work) {
+                    self.part_from(work, vmid, &[key]);
+                }
                 let size = self.state().volumes.get(&made).map_or(0, |volume| volume.size);
                 stored.remove("format");
                 stored.remove("import-from");
@@ -110,6 +151,42 @@ impl World {
                 created(&value);
                 Ok(value)
             }
+        }
+    }
+
+    /// The VM and the drive that a volume is of.
+    fn drive_of_volume(&self, node: &str, found: &Found) -> Option<(u32, String)> {
+        let Found::Volume(key) = found else { return None };
+        let state = self.state();
+        let vmid = state.volumes.get(key)?.vmid?;
+        let config = &state.vm(node, vmid).ok()?.config;
+        let volid = key.volid();
+        let drive = config.iter().find(|(key, value)| {
+            drive::is_drive(key) && super::config::volid(value).as_deref() == Some(volid.as_str())
+        })?;
+        Some((vmid, drive.0.clone()))
+    }
+
+    /// What stands against an import of another VM's disk (Proxmox VE 8.4, `import_from_volid`).
+    fn check_import_source(&self, node: &str, from: &str) -> Rule<()> {
+        let state = self.state();
+        let Some((storage, name)) = VolumeKey::split(from) else { return Ok(()) };
+        let named = super::volume::parse_name(state.storage_on(storage, node)?, name).map_err(Refusal::Failed)?;
+        if named.content != "images" {
+            return Ok(());
+        }
+        let refuse = |text: String| Err(Refusal::failed(format!("cannot import from '{from}' - {text}\n")));
+        if !state.volumes.contains_key(&state.key_on(node, storage, name)) {
+            return refuse(format!("could not get size of {from}"));
+        }
+        if drive::is_cloudinit(from) {
+            return refuse("cannot import from cloudinit disk".to_owned());
+        }
+        match named.vmid {
+            Some(owner) if state.vms.get(&owner).is_some_and(|vm| vm.node != node) => {
+                refuse(format!("owner VM {owner} not on local node"))
+            }
+            _ => Ok(()),
         }
     }
 

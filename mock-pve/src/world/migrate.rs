@@ -253,7 +253,7 @@ impl World {
         let at = node.to_owned();
         self.start_task(caller, node, "qmigrate", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
-            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
             let began = tokio::time::Instant::now();
             let ip = world.state().nodes.get(&ask.target).map(|node| node.ip.clone()).unwrap_or_default();
             say(&work, &format!("starting migration of VM {vmid} to node '{}' ({ip})", ask.target));

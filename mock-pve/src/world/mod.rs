@@ -7,6 +7,7 @@ pub mod access;
 mod begin;
 pub mod clock;
 pub mod clone;
+pub mod cloudinit;
 pub mod cluster;
 pub mod config;
 pub mod create;
@@ -15,7 +16,9 @@ pub mod disks;
 pub mod drive;
 pub mod firewall;
 mod guest;
+pub mod guest_shell;
 pub mod ha;
+mod hotplug;
 pub mod keys;
 pub mod lifecycle;
 pub mod machine;
@@ -24,6 +27,8 @@ pub mod members;
 pub mod migrate;
 pub mod network;
 pub mod node_files;
+mod pending;
+pub mod plan_disk;
 pub mod power;
 mod power_rules;
 pub mod property;
@@ -38,6 +43,7 @@ pub mod seed;
 mod snapshot;
 pub mod state;
 mod statistics;
+pub mod storage_types;
 pub mod tasks;
 pub mod update;
 pub mod volume;
@@ -155,6 +161,7 @@ struct Inner {
     /// The state folder had a whole world in it.
     resumed: bool,
     networks: Mutex<Networks>,
+    shells: Mutex<BTreeMap<u32, guest_shell::Shell>>,
     guests: Mutex<BTreeMap<u32, GuestInfo>>,
     power: Mutex<Vec<mpsc::UnboundedSender<Power>>>,
     flocks: Mutex<HashMap<u32, Arc<RwLock<()>>>>,
@@ -259,7 +266,10 @@ impl World {
         let mut guests = held(&self.0.guests);
         match info {
             Some(info) => guests.insert(vmid, info),
-            None => guests.remove(&vmid),
+            None => {
+                held(&self.0.shells).remove(&vmid);
+                guests.remove(&vmid)
+            }
         };
     }
 

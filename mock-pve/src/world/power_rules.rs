@@ -15,11 +15,12 @@ impl World {
     /// Applies pending changes and switches a VM on. The caller has checked that it may.
     pub fn switch_on(&self, vmid: u32) {
         let since = self.clock().elapsed();
+        self.apply_pending(vmid);
         let boot = {
             let mut state = self.state();
-            state.apply_pending(vmid);
             let pid = state.tasks.pid();
             let Some(vm) = state.vms.get_mut(&vmid) else { return };
+            vm.cloudinit.clear();
             vm.running = Some(Runtime { pid, since, paused: false, config: vm.config.clone() });
             let Some(vm) = state.vms.get(&vmid) else { return };
             state.hardware(self.dir(), vmid, vm)
@@ -31,10 +32,9 @@ impl World {
     pub fn switch_off(&self, vmid: u32) {
         let was_on = {
             let mut state = self.state();
-            let was_on = state.vms.get_mut(&vmid).and_then(|vm| vm.running.take()).is_some();
-            state.apply_pending(vmid);
-            was_on
+            state.vms.get_mut(&vmid).and_then(|vm| vm.running.take()).is_some()
         };
+        self.apply_pending(vmid);
         if was_on {
             self.gone_off(vmid);
             self.set_guest(vmid, None);
@@ -63,32 +63,9 @@ impl World {
             if let Some(vm) = state.vms.get_mut(&vmid) {
                 vm.running = None;
             }
-            state.apply_pending(vmid);
         }
+        self.apply_pending(vmid);
         self.gone_off(vmid);
         self.set_guest(vmid, None);
-    }
-}
-
-impl super::state::State {
-    /// Makes pending changes the config, as a stop does.
-    pub fn apply_pending(&mut self, vmid: u32) {
-        let Some(vm) = self.vms.get_mut(&vmid) else { return };
-        for (key, _) in std::mem::take(&mut vm.pending_delete) {
-            if let Some(old) = vm.config.remove(&key)
-                && super::drive::is_drive(&key)
-            {
-                super::config::keep_as_unused(&mut vm.config, vmid, &old);
-            }
-        }
-        for (key, value) in std::mem::take(&mut vm.pending) {
-            let old = vm.config.insert(key.clone(), value.clone());
-            if let Some(old) = old
-                && super::drive::is_drive(&key)
-                && super::config::volid(&old) != super::config::volid(&value)
-            {
-                super::config::keep_as_unused(&mut vm.config, vmid, &old);
-            }
-        }
     }
 }

@@ -11,7 +11,7 @@ use super::property::{Properties, parse_size, print_size};
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
 use super::state::{Config, State, VolumeKey};
-use super::update::{check_lock, remove_from_boot};
+use super::update::{Update, check_lock, remove_from_boot};
 use super::volume::{Family, parse_name};
 use super::work::Mode;
 
@@ -61,7 +61,7 @@ impl World {
         let (at, disk, size, who) = (node.to_owned(), disk.to_owned(), size.to_owned(), caller.clone());
         self.start_task(caller, node, "resize", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
-            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
             let mut state = world.state();
             let vm = state.vm(&at, vmid)?;
             if wanted.is_some_and(|wanted| wanted != digest(vm)) {
@@ -128,7 +128,7 @@ impl World {
 
     /// Moves a disk to another storage or format. Says the UPID.
     pub fn move_disk(&self, caller: &Caller, node: &str, vmid: u32, ask: Move) -> Rule<String> {
-        {
+        let in_snapshot = {
             let state = self.state();
             state.check(caller, &format!("/storage/{}", ask.storage), &["Datastore.AllocateSpace"])?;
             let vm = state.vm(node, vmid)?;
@@ -144,12 +144,13 @@ impl World {
             if drive::is_cdrom(&options) && !drive::is_cloudinit(volid) {
                 return Err(Refusal::failed("you can't move a cdrom\n"));
             }
-            let Some(old) = state.volume_key(node, volid) else {
+            let Some((storage, name)) = VolumeKey::split(volid) else {
                 return Err(Refusal::failed(format!("unable to parse volume ID '{volid}'\n")));
             };
-            let format = state.volumes.get(&old).map(|volume| volume.format.clone());
-            let same_format = ask.format.as_ref().is_none_or(|wanted| format.as_ref() == Some(wanted));
-            if old.storage == ask.storage && same_format {
+            let extension = name.rsplit_once('.').map(|(_, extension)| extension);
+            let known = extension.filter(|extension| ["raw", "qcow2", "vmdk"].contains(extension));
+            let same_format = ask.format.as_deref().is_none_or(|wanted| known.is_none_or(|known| known == wanted));
+            if storage == ask.storage && same_format {
                 return Err(Refusal::failed("you can't move to the same storage with same format\n"));
             }
             let found = state.storage_on(&ask.storage, node)?;
@@ -162,11 +163,15 @@ impl World {
             if in_snapshot && ask.delete {
                 return Err(Refusal::failed("you can't move a disk with snapshots and delete the source\n"));
             }
-        }
+            in_snapshot
+        };
         let at = node.to_owned();
         Ok(self.start_task(caller, node, "qmmove", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
-            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
+            if in_snapshot {
+                work.log("moving disk with snapshots, snapshots will not be moved!");
+            }
             let (old, template, mut options, value) = {
                 let state = world.state();
                 let vm = state.vm(&at, vmid)?;
@@ -179,12 +184,19 @@ impl World {
             };
             let place = Place { node: &at, storage: &ask.storage, vmid };
             let label = format!("drive {} ", ask.disk);
+            let plugged = world.pid_of(vmid).is_some() && drive::is_drive(&ask.disk);
+            let live = plugged.then_some(ask.disk.as_str());
             let copy =
-                Copy { from: CopyOf::Volume(&old), snapshot: None, format: ask.format.as_deref(), label: &label };
+                Copy { from: CopyOf::Volume(&old), snapshot: None, format: ask.format.as_deref(), label: &label, live };
             let new = world
                 .copy_volume(Some(&work), &place, &copy)
                 .await
                 .map_err(|refusal| Refusal::failed(format!("storage migration failed: {}", refusal.text())))?;
+            if let Some(key) = live {
+                work.log(format!("drive-{key}: Completing block job..."));
+                work.log(format!("drive-{key}: Completed successfully."));
+                work.log(format!("drive-{key}: mirror-job finished"));
+            }
             {
                 let mut state = world.state();
                 let size = state.volumes.get(&new).map_or(0, |volume| volume.size);
@@ -202,119 +214,140 @@ impl World {
             if ask.delete
                 && let Err(refusal) = world.free_drive(&at, vmid, &value)
             {
-                work.warn(&refusal.text());
+                work.log(refusal.text());
             }
             Ok(())
         }))
     }
 
-    #[expect(clippy::too_many_lines, reason = "checks in the original's order")]
     /// Gives a disk to another VM. Says the UPID.
     pub fn reassign_disk(&self, caller: &Caller, node: &str, vmid: u32, ask: Reassign) -> Rule<String> {
         let target_key = ask.target_disk.clone().unwrap_or_else(|| ask.disk.clone());
-        if ask.target == vmid {
-            return Err(Refusal::param("target-vmid", "must be different than source VMID to reassign disk"));
-        }
         {
             let state = self.state();
             state.check(caller, &format!("/vms/{}", ask.target), &["VM.Config.Disk"])?;
-            let Some(target) = state.vms.get(&ask.target) else {
-                return Err(Refusal::failed(format!("could not find target VM {}\n", ask.target)));
-            };
-            let source = state.vm(node, vmid)?;
-            if target.node != node {
-                return Err(Refusal::failed(format!(
-                    "Both VMs need to be on the same node ({node} != {})\n",
-                    target.node
-                )));
+            if ask.target == vmid {
+                let text = "must be different than source VMID to reassign disk";
+                return Err(Refusal::param("target-vmid", text));
             }
-            check_lock(&source.config)?;
-            check_lock(&target.config)?;
-            let template = |config: &Config| config.get("template").is_some_and(|flag| flag == "1");
-            if template(&source.config) || template(&target.config) {
-                return Err(Refusal::failed("Can't move disks from or to template VMs\n"));
-            }
-            if ask.digest.as_ref().is_some_and(|wanted| *wanted != digest(source)) {
-                return Err(Refusal::failed(format!("VM {vmid}: {MODIFIED}")));
-            }
-            if ask.target_digest.as_ref().is_some_and(|wanted| *wanted != digest(target)) {
-                return Err(Refusal::failed(format!("VM {}: {MODIFIED}", ask.target)));
-            }
-            let Some(value) = source.config.get(&ask.disk) else {
-                return Err(Refusal::failed(format!("Disk '{}' for VM '{vmid}' does not exist\n", ask.disk)));
-            };
-            if target.config.contains_key(&target_key) {
-                return Err(Refusal::failed(format!(
-                    "Target disk key '{target_key}' is already in use for VM '{}'\n",
-                    ask.target
-                )));
-            }
-            let options = Properties::parse(value, "file");
-            let volid = options.get("file").unwrap_or_default();
-            if drive::is_cdrom(&options) {
-                return Err(Refusal::failed(format!("Can't move {} since it is a CDROM\n", ask.disk)));
-            }
-            if source.running.is_some() && !drive::is_unused(&ask.disk) {
-                return Err(Refusal::failed(
-                    "Cannot move disk to another VM while the source VM is running - detach first\n",
-                ));
-            }
-            let held =
-                source.snapshots.values().flatten().any(|(_, value)| self::volid(value).as_deref() == Some(volid));
-            if held {
-                return Err(Refusal::failed(
-                    "Can't reassign disk used by a snapshot or template of the source VM\n".to_owned(),
-                ));
-            }
-            let storage = VolumeKey::split(volid).map_or("", |(storage, _)| storage);
+            let volid = self.check_reassign(&state, (node, vmid), &ask, &target_key)?;
+            let storage = VolumeKey::split(&volid).map_or("", |(storage, _)| storage);
             state.check(caller, &format!("/storage/{storage}"), &["Datastore.AllocateSpace"])?;
         }
         let id = format!("{vmid}-{}>{}-{target_key}", ask.disk, ask.target);
-        let at = node.to_owned();
+        let (at, who) = (node.to_owned(), caller.clone());
         Ok(self.start_task(caller, node, "qmmove", &id, |work| async move {
             let world = work.world().clone();
-            let _source = world.flock(vmid, Mode::Exclusive, 10.0).await?;
-            let _target = world.flock(ask.target, Mode::Exclusive, 10.0).await?;
-            let mut state = world.state();
-            let log = |state: &mut State, line: String| state.tasks.log(work.upid(), line);
-            log(&mut state, format!("moving disk '{}' from VM '{vmid}' to '{}'", ask.disk, ask.target));
-            let value = state.vm(&at, vmid)?.config.get(&ask.disk).cloned().unwrap_or_default();
-            let mut options = Properties::parse(&value, "file");
-            let Some(old) = state.volume_key(&at, options.get("file").unwrap_or_default()) else {
-                return Err(Refusal::failed(format!("disk '{}' does not exist\n", ask.disk)));
+            let _source = work.flock(vmid, Mode::Exclusive, 10.0).await?;
+            let _target = work.flock(ask.target, Mode::Exclusive, 10.0).await?;
+            let volid = {
+                let state = world.state();
+                world.check_reassign(&state, (&at, vmid), &ask, &target_key)?
             };
-            let Some(mut volume) = state.volumes.get(&old).cloned() else {
-                return Err(Refusal::failed(format!("volume '{}' does not exist\n", old.volid())));
-            };
-            let name = state.free_name(&at, &old.storage, ask.target, &volume.format);
-            let name = volume.parent.as_ref().map_or_else(|| name.clone(), |parent| format!("{parent}/{name}"));
-            let new = VolumeKey { name, ..old.clone() };
-            let (from, to) = (state.file_of(world.dir(), &old), state.file_of(world.dir(), &new));
-            to.parent()
-                .map_or(Ok(()), std::fs::create_dir_all)
-                .and_then(|()| std::fs::rename(&from, &to))
-                .map_err(|error| Refusal::failed(format!("rename failed: {error}\n")))?;
-            volume.vmid = Some(ask.target);
-            let size = volume.size;
-            state.volumes.remove(&old);
-            state.volumes.insert(new.clone(), volume);
-            log(&mut state, format!("removing disk '{}' from VM '{vmid}' config", ask.disk));
-            {
+            work.log(format!("moving disk '{}' from VM '{vmid}' to '{}'", ask.disk, ask.target));
+            let new = world.give_volume(&at, &volid, ask.target)?;
+            let value = {
+                let mut state = world.state();
                 let source = state.vm_mut(&at, vmid)?;
-                source.config.remove(&ask.disk);
-                remove_from_boot(source, &ask.disk);
-            }
-            options.set("file", new.volid());
-            let shown = if drive::is_unused(&target_key) { new.volid() } else { options.print("file") };
-            log(&mut state, format!("update VM {}: -{target_key} {shown}", ask.target));
-            let stored = if drive::is_unused(&target_key) {
-                shown
-            } else {
-                options.set("size", print_size(size));
+                if drive::named_order(&source.config).contains(&ask.disk) {
+                    let line = format!("removing disk '{}' from boot order config", ask.disk);
+                    remove_from_boot(source, &ask.disk);
+                    state.tasks.log(work.upid(), line);
+                }
+                let source = state.vm_mut(&at, vmid)?;
+                let mut options = Properties::parse(&source.config.remove(&ask.disk).unwrap_or_default(), "file");
+                options.set("file", new.volid());
                 options.print("file")
             };
-            state.vm_mut(&at, ask.target)?.config.insert(target_key, stored);
-            Ok(())
+            work.log(format!("removing disk '{}' from VM '{vmid}' config", ask.disk));
+            if drive::is_unused(&target_key) {
+                world.state().vm_mut(&at, ask.target)?.config.insert(target_key, new.volid());
+                return Ok(());
+            }
+            let set = Config::from([(target_key.clone(), value.clone())]);
+            let update = Update { set, digest: ask.target_digest.clone(), ..Update::default() };
+            let planned = world.check_update(&who, &at, ask.target, &update)?;
+            work.log(format!("update VM {}: -{target_key} {value}", ask.target));
+            world.apply_update(None, &who, (&at, ask.target), &update, &planned).await
         }))
+    }
+
+    /// What stands against giving a disk away; says its volume.
+    fn check_reassign(
+        &self,
+        state: &State,
+        (node, vmid): (&str, u32),
+        ask: &Reassign,
+        target_key: &str,
+    ) -> Rule<String> {
+        let refuse = |text: String| Err(Refusal::failed(text));
+        let Some(source) = state.vms.get(&vmid) else { return refuse(format!("could not find VM {vmid}\n")) };
+        let Some(target) = state.vms.get(&ask.target) else {
+            return refuse(format!("could not find target VM {}\n", ask.target));
+        };
+        if source.node != target.node {
+            let (from, to) = (&source.node, &target.node);
+            return refuse(format!("Both VMs need to be on the same node ({from} != {to})\n"));
+        }
+        let source = state.vm(node, vmid)?;
+        check_lock(&source.config)?;
+        check_lock(&target.config)?;
+        let template = |config: &Config| config.get("template").is_some_and(|flag| flag == "1");
+        if template(&source.config) || template(&target.config) {
+            return refuse("Can't move disks from or to template VMs\n".to_owned());
+        }
+        for (id, vm, wanted) in [(vmid, source, &ask.digest), (ask.target, target, &ask.target_digest)] {
+            if wanted.as_ref().is_some_and(|wanted| *wanted != digest(vm)) {
+                return refuse(format!("VM {id}: {MODIFIED}"));
+            }
+        }
+        let Some(value) = source.config.get(&ask.disk) else {
+            return refuse(format!("Disk '{}' for VM '{vmid}' does not exist\n", ask.disk));
+        };
+        if target.config.contains_key(target_key) {
+            return refuse(format!("Target disk key '{target_key}' is already in use for VM '{}'\n", ask.target));
+        }
+        let options = Properties::parse(value, "file");
+        let volid = options.get("file").unwrap_or_default();
+        if drive::is_cdrom(&options) && !drive::is_cloudinit(volid) {
+            return refuse("CD drive contents can't be moved to another VM\n".to_owned());
+        }
+        let Some(volume) = state.volume_key(node, volid).filter(|_| VolumeKey::split(volid).is_some()) else {
+            return refuse(format!("Volume '{volid}' not managed by PVE\n"));
+        };
+        let held = source.snapshots.values().flatten().any(|(_, value)| self::volid(value).as_deref() == Some(volid));
+        if held {
+            return refuse("Can't move disk used by a snapshot to another VM\n".to_owned());
+        }
+        let renames = state.storages.get(&volume.storage).is_some_and(|storage| {
+            !["iscsidirect", "iscsi", "zfs"].contains(&storage.kind.as_str()) && !drive::is_cloudinit(volid)
+        });
+        if !renames {
+            return refuse("Storage does not support moving of this disk to another VM\n".to_owned());
+        }
+        if source.running.is_some() && !drive::is_unused(&ask.disk) {
+            return refuse("Cannot move disk to another VM while the source VM is running - detach first\n".to_owned());
+        }
+        Ok(volid.to_owned())
+    }
+
+    /// Renames a volume to one of another VM.
+    fn give_volume(&self, node: &str, volid: &str, target: u32) -> Rule<VolumeKey> {
+        let mut state = self.state();
+        let gone = || Refusal::failed(format!("volume '{volid}' does not exist\n"));
+        let old = state.volume_key(node, volid).ok_or_else(gone)?;
+        let mut volume = state.volumes.get(&old).cloned().ok_or_else(gone)?;
+        let name = state.free_name(node, &old.storage, target, &volume.format);
+        let name = volume.parent.as_ref().map_or_else(|| name.clone(), |parent| format!("{parent}/{name}"));
+        let new = VolumeKey { name, ..old.clone() };
+        let (from, to) = (state.file_of(self.dir(), &old), state.file_of(self.dir(), &new));
+        to.parent()
+            .map_or(Ok(()), std::fs::create_dir_all)
+            .and_then(|()| std::fs::rename(&from, &to))
+            .map_err(|error| Refusal::failed(format!("rename failed: {error}\n")))?;
+        volume.vmid = Some(target);
+        state.volumes.remove(&old);
+        state.volumes.insert(new.clone(), volume);
+        Ok(new)
     }
 }

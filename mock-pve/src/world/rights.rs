@@ -110,18 +110,86 @@ impl State {
         Err(Refusal::forbidden(format!("{}, {}", normal_path(path), privileges.join("|"))))
     }
 
-    /// Refuses unless `SDN.Use` is held on a bridge.
-    pub fn check_bridge(&self, caller: &Caller, bridge: Option<&str>, tag: Option<&str>) -> Rule<()> {
+    /// Refuses unless `SDN.Use` is held on a bridge, or on each VLAN of it that is used.
+    pub fn check_bridge(
+        &self,
+        caller: &Caller,
+        bridge: Option<&str>,
+        tag: Option<&str>,
+        trunks: Option<&str>,
+    ) -> Rule<()> {
         if caller.is_root() {
             return Ok(());
         }
         let Some(bridge) = bridge else { return Err(Refusal::failed("no sdn vnet ID specified\n")) };
-        let path = format!("/sdn/zones/localnetwork/{bridge}");
-        match tag {
-            Some(tag) => self.check(caller, &format!("{path}/{tag}"), &["SDN.Use"]),
-            None => self.check(caller, &path, &["SDN.Use"]),
+        let vnet = self.sections.get("sdn/vnets").and_then(|vnets| vnets.get(bridge));
+        let zone = vnet.and_then(|vnet| vnet.get("zone")?.as_str()).unwrap_or("localnetwork");
+        let path = format!("/sdn/zones/{zone}/{bridge}");
+        let on = |tag: &str| self.check(caller, &format!("{path}/{tag}"), &["SDN.Use"]);
+        tag.into_iter().try_for_each(on)?;
+        trunk_tags(trunks.unwrap_or_default()).iter().try_for_each(|tag| on(tag))?;
+        if tag.is_none() && trunks.is_none() { self.check(caller, &path, &["SDN.Use"]) } else { Ok(()) }
+    }
+
+    /// Refuses a change of tags that takes more than the right to set options (PVE/GuestHelpers.pm).
+    pub fn check_tags(&self, caller: &Caller, vmid: u32, old: &str, new: &str) -> Rule<()> {
+        self.check(caller, &format!("/vms/{vmid}"), &["VM.Config.Options"])?;
+        if caller.is_root() || self.may(caller, "/", &["Sys.Modify"]) {
+            return Ok(());
+        }
+        let split = |text: &str| -> BTreeMap<String, u32> {
+            let mut tags = BTreeMap::new();
+            for tag in text.split([';', ',', ' ']).filter(|tag| !tag.is_empty()) {
+                *tags.entry(tag.to_owned()).or_default() += 1;
+            }
+            tags
+        };
+        let (old, new) = (split(old), split(new));
+        let registered = Self::tag_list(self.options.get("registered-tags"));
+        let access = self.options.get("user-tag-access");
+        let part = |key: &str| match access {
+            Some(serde_json::Value::String(text)) => super::property::Properties::parse(text, "")
+                .get(key)
+                .map(|text| serde_json::Value::from(text.to_owned())),
+            other => other.and_then(|access| access.get(key).cloned()),
+        };
+        let mode = part("user-allow").and_then(|mode| mode.as_str().map(str::to_owned)).unwrap_or("free".to_owned());
+        let mut allowed = if mode == "none" { Vec::new() } else { Self::tag_list(part("user-allow-list").as_ref()) };
+        if mode == "existing" {
+            let seen = self.vms.iter().filter(|(id, _)| self.may(caller, &format!("/vms/{id}"), &["VM.Audit"]));
+            allowed.extend(seen.filter_map(|(_, vm)| vm.config.get("tags")).flat_map(|tags| split(tags).into_keys()));
+        }
+        for tag in old.keys().chain(new.keys()).filter(|tag| old.get(*tag) != new.get(*tag)) {
+            if (mode != "free" && !allowed.contains(tag)) || registered.contains(tag) {
+                return Err(Refusal::forbidden(format!("/, Sys.Modify for modifying tag '{tag}'")));
+            }
+        }
+        Ok(())
+    }
+
+    fn tag_list(value: Option<&serde_json::Value>) -> Vec<String> {
+        match value {
+            Some(serde_json::Value::Array(list)) => {
+                list.iter().filter_map(|tag| tag.as_str().map(str::to_owned)).collect()
+            }
+            Some(serde_json::Value::String(text)) => {
+                text.split([';', ',', ' ']).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
+            }
+            _ => Vec::new(),
         }
     }
+}
+
+/// The VLANs of `2;5-7`.
+fn trunk_tags(trunks: &str) -> Vec<String> {
+    let mut tags = Vec::new();
+    for part in trunks.split([';', ' ']).filter(|part| !part.is_empty()) {
+        match part.split_once('-').map(|(from, to)| (from.parse::<u32>(), to.parse::<u32>())) {
+            Some((Ok(from), Ok(to))) => tags.extend((from..=to.min(4094)).map(|tag| tag.to_string())),
+            _ => tags.push(part.to_owned()),
+        }
+    }
+    tags
 }
 
 /// A path with one slash between its parts and none at its end; `None`: it can't be one.

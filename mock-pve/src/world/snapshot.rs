@@ -51,7 +51,7 @@ impl World {
         let (at, name) = (node.to_owned(), name.to_owned());
         Ok(self.start_task(caller, node, "qmsnapshot", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
-            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
             let mut config = world.state().vm(&at, vmid)?.config.clone();
             if config.get("template").is_some_and(|flag| flag == "1") {
                 return Err(Refusal::failed("you can't take a snapshot if it's a template\n"));
@@ -112,7 +112,7 @@ impl World {
         let (at, name, who) = (node.to_owned(), name.to_owned(), caller.clone());
         Ok(self.start_task(caller, node, "qmrollback", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
-            let flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            let flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
             let snapshot = {
                 let state = world.state();
                 let vm = state.vm(&at, vmid)?;
@@ -178,14 +178,14 @@ impl World {
         let (at, name) = (node.to_owned(), name.to_owned());
         Ok(self.start_task(caller, node, "qmdelsnapshot", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
-            let _flock = world.flock(vmid, Mode::Exclusive, 10.0).await?;
+            let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
             let config = {
                 let state = world.state();
                 let vm = state.vm(&at, vmid)?;
-                check_lock(&vm.config)?;
                 let Some(snapshot) = vm.snapshots.get(&name).cloned() else {
                     return Err(Refusal::failed(format!("snapshot '{name}' does not exist\n")));
                 };
+                check_lock(&vm.config)?;
                 snapshot
             };
             for (_, volume) in world.disks_of(&at, &config) {

@@ -1,15 +1,16 @@
 //! Changing a VM's config.
 //!
-//! Purpose: what `PUT` and `POST` of a config do: deletes, reverts, new values, disks, pending changes. Must not know:
-//! how the request came. Start at [`World::check_update`], then [`World::apply_update`]. Rules after Proxmox VE 8.4
-//! (PVE/API2/Qemu.pm, `update_vm_api`).
+//! Purpose: what `PUT` and `POST` of a config do: all checks first, then the change is written down as pending, then what
+//! can be applied is. Must not know: how the request came. Start at [`World::check_update`], then
+//! [`World::apply_update`]. Rules after Proxmox VE 8.4 (PVE/API2/Qemu.pm, `update_vm_api`).
+
+use std::collections::BTreeSet;
 
 use super::World;
-use super::config::{digest, keep_as_unused, volid};
-use super::disks::Planned;
+use super::config::{digest, volid};
 use super::drive;
-use super::keys::{AT_ONCE, Change, depends_on_value, is_integer, normal_nic, normal_tags, stored};
-use super::property::Properties;
+use super::keys::{Change, depends_on_value, is_integer};
+use super::plan_disk::Planned;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
 use super::state::{Config, State, Vm};
@@ -75,50 +76,47 @@ fn check_integers(set: &Config) -> Rule<()> {
     Ok(())
 }
 
+/// Whether a config is the one a change is for, and free.
+fn check_state(vm: &Vm, update: &Update) -> Rule<()> {
+    if let Some(given) = &update.digest
+        && *given != digest(vm)
+    {
+        return Err(Refusal::failed("checksum mismatch (file change by other user?)\n"));
+    }
+    if update.skip_lock { Ok(()) } else { check_lock(&vm.config) }
+}
+
 impl World {
     /// All checks that come before any work: parameters, rights, digest, lock. Says what disks are to be made.
     pub fn check_update(&self, caller: &Caller, node: &str, vmid: u32, update: &Update) -> Rule<Vec<Planned>> {
         let state = self.state();
-        let vm = state.vm(node, vmid);
-        let config = vm.as_ref().map(|vm| vm.config.clone()).unwrap_or_default();
+        let config = state.vm(node, vmid).map(|vm| vm.config.clone()).unwrap_or_default();
+        let drives = || update.set.iter().filter(|(key, _)| drive::is_drive(key));
         let mut planned = Vec::new();
-        for (key, value) in &update.set {
-            if drive::is_drive(key) {
-                let plan = state.plan_disk(caller, (node, vmid), key, value, None)?;
-                if matches!(plan.source, super::disks::Source::CloudInit { .. })
-                    && let Some(other) = cloudinit_at(&config).filter(|other| other != key)
-                {
-                    return Err(Refusal::failed(format!(
-                        "{key} - cloud-init drive is already attached at '{other}'\n"
-                    )));
-                }
-                planned.push(plan);
-            }
+        for (key, value) in drives() {
+            planned.push(state.clean_drive(node, key, value)?);
         }
         for key in update.delete.iter().filter(|key| !depends_on_value(key)) {
             let present = config.get(key).map_or("", String::as_str);
             state.check_key(caller, vmid, None, key, Change::Delete(present))?;
         }
-        for (key, value) in &update.set {
-            if !depends_on_value(key) {
-                state.check_key(caller, vmid, None, key, Change::Set(value))?;
-            }
-            if drive::numbered(key).is_some_and(|(stem, _)| stem == "net") {
-                let nic = drive::parse_nic(value);
-                state.check_bridge(caller, nic.get("bridge"), nic.get("tag"))?;
-            }
+        for (key, value) in update.set.iter().filter(|(key, _)| !depends_on_value(key)) {
+            state.check_key(caller, vmid, None, key, Change::Set(value))?;
         }
-        let vm = vm?;
-        if let Some(given) = &update.digest
-            && *given != digest(vm)
-        {
-            return Err(Refusal::failed("checksum mismatch (file change by other user?)\n"));
+        for plan in &planned {
+            state.check_drive_access(caller, vmid, plan, None)?;
         }
-        if !update.skip_lock {
-            check_lock(&vm.config)?;
+        state.check_other_volumes(caller, vmid, &update.set)?;
+        for (_, value) in update.set.iter().filter(|(key, _)| is_net(key)) {
+            state.check_nic(caller, value)?;
         }
-        check_balloon(&vm.config, &update.set)?;
+        let vm = state.vm(node, vmid)?;
+        check_state(vm, update)?;
+        check_balloon(vm, &update.set)?;
         check_integers(&update.set)?;
+        for plan in &planned {
+            state.check_second_cloudinit(&config, plan)?;
+        }
         Ok(planned)
     }
 
@@ -131,229 +129,70 @@ impl World {
         update: &Update,
         planned: &[Planned],
     ) -> Rule<()> {
-        let mut absent = Vec::new();
+        let mut update = update.clone();
+        let mut planned = planned.to_vec();
         {
             let state = self.state();
             let vm = state.vm(node, vmid)?;
-            if let Some(given) = &update.digest
-                && *given != digest(vm)
-            {
-                return Err(Refusal::failed("checksum mismatch (file change by other user?)\n"));
-            }
-            if !update.skip_lock {
-                check_lock(&vm.config)?;
-            }
-            check_values(&state, caller, vmid, update)?;
-            let known = |key: &String| vm.config.contains_key(key) || vm.pending.contains_key(key);
-            absent.extend(update.delete.iter().filter(|key| !known(key)).cloned());
-        }
-        self.revert(node, vmid, &update.revert)?;
-        for key in absent {
-            if let Some(work) = work {
-                work.log(format!("cannot delete '{key}' - not set in current configuration!"));
+            check_state(vm, &update)?;
+            for key in std::mem::take(&mut update.revert) {
+                // The present value comes back in place of the pending one; what was only pending goes.
+                match vm.config.get(&key) {
+                    Some(value) => {
+                        if drive::is_drive(&key) {
+                            planned.push(state.clean_drive(node, &key, value)?);
+                        }
+                        update.set.insert(key, value.clone());
+                    }
+                    None if vm.pending.contains_key(&key) => update.delete.push(key),
+                    None => {}
+                }
             }
         }
+        let mut touched = BTreeSet::new();
+        let order = drive::named_order(&self.state().vm(node, vmid)?.config);
+        let mut record =
+            super::pending::Recording { world: self, work, caller, node, vmid, order, touched: &mut touched };
         for key in &update.delete {
-            self.delete_key(node, vmid, key, update.force)?;
+            record.delete(key, update.force)?;
         }
-        let mut made = Vec::new();
-        for plan in planned {
-            let value = self.make_disk(work, node, vmid, plan).await?;
-            made.push((plan.key.clone(), value));
-        }
-        for (key, value) in made {
-            self.set_drive(node, vmid, &key, &value)?;
+        for plan in &planned {
+            record.set_drive(plan).await?;
         }
         for (key, value) in update.set.iter().filter(|(key, _)| !drive::is_drive(key)) {
-            self.set_key((node, vmid), key, value, update)?;
+            record.set(key, value, &update)?;
         }
-        Ok(())
-    }
-
-    fn revert(&self, node: &str, vmid: u32, keys: &[String]) -> Rule<()> {
-        let mut state = self.state();
-        let vm = state.vm_mut(node, vmid)?;
-        for key in keys {
-            vm.pending.remove(key);
-            vm.pending_delete.remove(key);
-        }
-        Ok(())
-    }
-
-    fn delete_key(&self, node: &str, vmid: u32, key: &str, force: bool) -> Rule<()> {
-        let (value, protected, running) = {
-            let state = self.state();
-            let vm = state.vm(node, vmid)?;
-            let value = vm.pending.get(key).or_else(|| vm.config.get(key)).cloned();
-            (value, vm.config.get("protection").is_some_and(|flag| flag == "1"), vm.running.is_some())
-        };
-        let Some(value) = value else { return Ok(()) };
-        if drive::is_unused(key) {
-            if protected {
-                return Err(Refusal::failed(format!(
-                    "can't remove unused disk '{}' - protection mode enabled\n",
-                    volid(&value).unwrap_or_default()
-                )));
-            }
-            self.refuse_if_in_snapshot(node, vmid, &value)?;
-            self.free_drive(node, vmid, &value)?;
-            let mut state = self.state();
-            state.vm_mut(node, vmid)?.config.remove(key);
-            return Ok(());
-        }
-        if drive::is_drive(key) {
-            if protected {
-                return Err(Refusal::failed(format!("can't remove drive '{key}' - protection mode enabled\n")));
-            }
-            let is_cloudinit = volid(&value).is_some_and(|volid| drive::is_cloudinit(&volid));
-            if force || is_cloudinit {
-                self.refuse_if_in_snapshot(node, vmid, &value)?;
-                self.free_drive(node, vmid, &value)?;
-            }
+        let running = {
             let mut state = self.state();
             let vm = state.vm_mut(node, vmid)?;
-            vm.config.remove(key);
-            vm.pending.remove(key);
-            if !force && !is_cloudinit {
-                keep_as_unused(&mut vm.config, vmid, &value);
+            super::pending::clean_up(vm);
+            if vm.pending.is_empty() && vm.pending_delete.is_empty() {
+                return Ok(());
             }
-            remove_from_boot(vm, key);
-            return Ok(());
-        }
-        let mut state = self.state();
-        let vm = state.vm_mut(node, vmid)?;
-        let net = drive::numbered(key).is_some_and(|(stem, _)| stem == "net");
-        vm.pending.remove(key);
-        if running && !net && !AT_ONCE.contains(&key) && !key.starts_with("ipconfig") {
-            vm.pending_delete.insert(key.to_owned(), force);
-        } else {
-            vm.config.remove(key);
-            if net {
-                remove_from_boot(vm, key);
-            }
-        }
-        Ok(())
-    }
-
-    fn refuse_if_in_snapshot(&self, node: &str, vmid: u32, value: &str) -> Rule<()> {
-        let Some(volume) = volid(value) else { return Ok(()) };
-        let state = self.state();
-        let vm = state.vm(node, vmid)?;
-        let held = vm
-            .snapshots
-            .values()
-            .flatten()
-            .any(|(key, value)| drive::is_drive(key) && volid(value).as_deref() == Some(volume.as_str()));
-        if held {
-            return Err(Refusal::failed(format!("unable to delete '{volume}' - volume is still in use (snapshot?)\n")));
-        }
-        Ok(())
-    }
-
-    fn set_drive(&self, node: &str, vmid: u32, key: &str, value: &str) -> Rule<()> {
-        let mut state = self.state();
-        let vm = state.vm_mut(node, vmid)?;
-        let new = volid(value);
-        let old = vm.config.insert(key.to_owned(), value.to_owned());
-        vm.pending.remove(key);
-        vm.pending_delete.remove(key);
-        if let Some(new) = &new {
-            vm.config.retain(|key, value| !(drive::is_unused(key) && value == new));
-        }
-        if let Some(old) = old
-            && volid(&old) != new
-        {
-            keep_as_unused(&mut vm.config, vmid, &old);
-        }
-        // A new CD drive joins an explicit boot order; other disks have to be named (Proxmox VE 8.4, update_vm_api).
-        let order = drive::boot_order(&vm.config);
-        let explicit = vm.config.get("boot").is_some_and(|boot| boot.contains("order="));
-        if explicit && drive::is_cdrom(&Properties::parse(value, "file")) && !order.iter().any(|device| device == key) {
-            let mut order = order;
-            order.push(key.to_owned());
-            vm.config.insert("boot".to_owned(), format!("order={}", order.join(";")));
-        }
-        Ok(())
-    }
-
-    fn set_key(&self, (node, vmid): (&str, u32), key: &str, value: &str, update: &Update) -> Rule<()> {
-        let mut state = self.state();
-        let (stem, _) = drive::numbered(key).unwrap_or((key, 0));
-        let value = match stem {
-            "net" => {
-                let mac = state.next_mac();
-                drive::print_nic(&normal_nic(value, || mac))
-            }
-            _ if key == "tags" => normal_tags(value, state.tag_style()),
-            _ if key == "vmgenid" && value == "1" => state.rng.uuid(),
-            _ => value.to_owned(),
+            vm.running.is_some()
         };
-        let vm = state.vm_mut(node, vmid)?;
-        let mut value = value;
-        if key == "boot" {
-            let given = Properties::parse(&value, "legacy");
-            let order = given.get("order").unwrap_or_default().to_owned();
-            let order: Vec<&str> = order.split([';', ' ']).filter(|part| !part.is_empty()).collect();
-            for device in &order {
-                let there = vm.config.contains_key(*device)
-                    || vm.pending.contains_key(*device)
-                    || update.set.contains_key(*device);
-                if !there || update.delete.iter().any(|gone| gone == device) {
-                    return Err(Refusal::failed(format!("invalid bootorder: device '{device}' does not exist'\n")));
-                }
-            }
-            if !order.is_empty() {
-                // An order replaces what there was of the old way.
-                value = format!("order={}", order.join(";"));
-                vm.config.remove("bootdisk");
-            }
-        }
-        let at_once = AT_ONCE.contains(&key) || stem == "net" || stem == "ipconfig";
-        vm.pending_delete.remove(key);
-        match stored(key, &value) {
-            Some(value) if vm.running.is_some() && !at_once => {
-                if vm.config.get(key) == Some(&value) {
-                    vm.pending.remove(key);
-                } else {
-                    vm.pending.insert(key.to_owned(), value);
-                }
-            }
-            Some(value) => {
-                vm.config.insert(key.to_owned(), value);
-            }
-            None => {
-                vm.config.remove(key);
-            }
-        }
-        Ok(())
+        let errors = if running {
+            self.hot_plug(caller, node, vmid, &touched).await
+        } else {
+            self.cold_plug(caller, node, vmid)
+        };
+        if errors.is_empty() { Ok(()) } else { Err(Refusal::Params(errors)) }
     }
 }
 
-/// The rights that depend on values: on the one there is, and on the new one.
-fn check_values(state: &State, caller: &Caller, vmid: u32, update: &Update) -> Rule<()> {
-    let Some(vm) = state.vms.get(&vmid) else { return Ok(()) };
-    let present = |key: &String| vm.config.get(key).or_else(|| vm.pending.get(key));
-    for key in update.delete.iter().filter(|key| depends_on_value(key)) {
-        if let Some(value) = present(key) {
-            state.check_key(caller, vmid, None, key, Change::Delete(value))?;
-        }
-    }
-    for (key, value) in update.set.iter().filter(|(key, _)| depends_on_value(key)) {
-        if let Some(old) = vm.config.get(key).filter(|_| key != "tags") {
-            state.check_key(caller, vmid, None, key, Change::Set(old))?;
-        }
-        state.check_key(caller, vmid, None, key, Change::Set(value))?;
-    }
-    Ok(())
+/// `netN`.
+pub(super) fn is_net(key: &str) -> bool {
+    drive::numbered(key).is_some_and(|(stem, _)| stem == "net")
 }
 
-fn check_balloon(config: &Config, set: &Config) -> Rule<()> {
-    let balloon = set.get("balloon").or_else(|| config.get("balloon")).and_then(|text| text.parse::<u64>().ok());
+fn check_balloon(vm: &Vm, set: &Config) -> Rule<()> {
     if !set.contains_key("balloon") && !set.contains_key("memory") {
         return Ok(());
     }
-    let memory = set.get("memory").or_else(|| config.get("memory"));
-    let memory = drive::memory_mib(&memory.map(|text| ("memory".to_owned(), text.clone())).into_iter().collect());
+    let present = |key: &str| set.get(key).or_else(|| vm.pending.get(key)).or_else(|| vm.config.get(key));
+    let balloon = present("balloon").and_then(|text| text.parse::<u64>().ok());
+    let memory = present("memory").map(|text| ("memory".to_owned(), text.clone()));
+    let memory = drive::memory_mib(&memory.into_iter().collect());
     if balloon.is_some_and(|balloon| balloon > memory) {
         return Err(Refusal::failed("balloon value too large (must be smaller than assigned memory)\n"));
     }
@@ -375,6 +214,10 @@ pub fn remove_from_boot(vm: &mut Vm, key: &str) {
         return;
     }
     let left: Vec<String> = drive::boot_order(&vm.config).into_iter().filter(|device| device != key).collect();
-    let text = if left.is_empty() { " ".to_owned() } else { format!("order={}", left.join(";")) };
-    vm.config.insert("boot".to_owned(), text);
+    vm.config.insert("boot".to_owned(), print_order(&left));
+}
+
+/// A boot order as the config holds it; an empty one reads back as a blank.
+pub(super) fn print_order(devices: &[String]) -> String {
+    if devices.is_empty() { " ".to_owned() } else { format!("order={}", devices.join(";")) }
 }

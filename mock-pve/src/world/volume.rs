@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::state::{State, Storage, Volume, VolumeKey};
+use super::storage_types::StorageType;
 
 /// How a kind of storage works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl Storage {
     pub fn content(&self) -> Vec<&str> {
         match self.option("content") {
             Some(content) => content.split([',', ' ', ';']).filter(|part| !part.is_empty()).collect(),
-            None => vec!["images", "rootdir"],
+            None => StorageType::of(&self.kind).map_or(&["images", "rootdir"][..], |known| known.default).to_vec(),
         }
     }
 

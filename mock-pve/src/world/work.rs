@@ -38,6 +38,19 @@ impl Work {
         self.world.state().tasks.warn(&self.upid, text);
     }
 
+    /// Takes the lock of a VM's config; the log tells of a wait.
+    pub async fn flock(&self, vmid: u32, mode: Mode, seconds: f64) -> Rule<Flock> {
+        if let Some(free) = self.world.flock_if_free(vmid, mode) {
+            return Ok(free);
+        }
+        self.log("trying to acquire lock...");
+        let taken = self.world.flock(vmid, mode, seconds).await;
+        if taken.is_ok() {
+            self.log(" OK");
+        }
+        taken
+    }
+
     /// The world it works in.
     pub fn world(&self) -> &World {
         &self.world
@@ -124,6 +137,14 @@ impl World {
             {
                 return None;
             }
+        }
+    }
+
+    fn flock_if_free(&self, vmid: u32, mode: Mode) -> Option<Flock> {
+        let lock = Arc::clone(held(&self.0.flocks).entry(vmid).or_insert_with(|| Arc::new(RwLock::new(()))));
+        match mode {
+            Mode::Exclusive => lock.try_write_owned().ok().map(Flock::Exclusive),
+            Mode::Shared => lock.try_read_owned().ok().map(Flock::Shared),
         }
     }
 

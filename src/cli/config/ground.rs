@@ -29,7 +29,7 @@ use crate::types::{Mac, Role, SchematicId, Sha256, Version, VersionWish};
 
 /// What becomes of keys that moved to documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OldKeys {
+pub(in crate::cli) enum OldKeys {
     /// The patches that have them are refused.
     Refuse,
     /// They are written as those documents.
@@ -43,32 +43,32 @@ impl From<Migrate> for OldKeys {
 }
 
 /// A profile's configurations before they are made.
-pub(super) struct Ground {
-    pub(super) profile: Loaded<Profile>,
-    pub(super) path: PathBuf,
-    pub(super) site: Site,
-    pub(super) secrets: Secrets,
-    pub(super) versions: Versions,
+pub(in crate::cli) struct Ground {
+    pub(in crate::cli) profile: Loaded<Profile>,
+    pub(in crate::cli) path: PathBuf,
+    pub(in crate::cli) site: Site,
+    pub(in crate::cli) secrets: Secrets,
+    pub(in crate::cli) versions: Versions,
     config: ClusterConfig,
     rows: Vec<WantedVm>,
 }
 
 /// A machine with its patches.
-pub(super) struct Source {
-    pub(super) spec: MachineSpec,
-    pub(super) patches: Vec<Patch>,
-    pub(super) address: Option<std::net::IpAddr>,
+pub(in crate::cli) struct Source {
+    pub(in crate::cli) spec: MachineSpec,
+    pub(in crate::cli) patches: Vec<Patch>,
+    pub(in crate::cli) address: Option<std::net::IpAddr>,
 }
 
 impl Ground {
-    pub(super) fn read(global: &Global, target: &Target, now: Timestamp) -> Result<Self, Stop> {
+    pub(in crate::cli) fn read(global: &Global, target: &Target, now: Timestamp) -> Result<Self, Stop> {
         let (path, profile) = session::profile(global)?;
         let folder = session::parent(&path);
         let named = global.site.clone().or_else(|| profile.value.site.as_ref().map(|site| folder.join(site)));
         let site_path = named.clone().unwrap_or_else(|| folder.join("site.yaml"));
         // Without a site its defaults are: a configuration hangs on few of them.
         let there = named.is_some() || site_path.exists();
-        let site = if there { load::site_file(&site_path)?.value } else { session::bare_site()? };
+        let site = if there { load::site_file(&site_path)?.value } else { session::bare_site() };
         let talos = session::talos(&profile.value)?;
         let secrets = session::secrets_of(talos, &folder, now)?;
         let either = |asked: &Option<Version>, own: &VersionWish, key: &str| match asked {
@@ -97,17 +97,21 @@ impl Ground {
         Ok(Self { profile, path, site, secrets, versions, config, rows })
     }
 
-    pub(super) fn talos(&self) -> Result<&Talos, Stop> {
+    pub(in crate::cli) fn talos(&self) -> Result<&Talos, Stop> {
         session::talos(&self.profile.value)
     }
 
-    pub(super) fn contract(&self) -> Result<Contract, Stop> {
+    pub(in crate::cli) fn contract(&self) -> Result<Contract, Stop> {
         Contract::of(&self.versions.talos)
             .map_err(|error| Stop::because(ExitCode::Invalid, "there are no configurations for this Talos", &error))
     }
 
     /// The machines with their patches; every patch that can't be read is told.
-    pub(super) async fn machines(&self, global: &Global, surroundings: &Surroundings) -> Result<Vec<Source>, Stop> {
+    pub(in crate::cli) async fn machines(
+        &self,
+        global: &Global,
+        surroundings: &Surroundings,
+    ) -> Result<Vec<Source>, Stop> {
         let talos = self.talos()?;
         let folder = session::parent(&self.path);
         let files = Patches { talos, profile: &self.path, folder: &folder };
@@ -198,7 +202,7 @@ impl Ground {
     }
 
     /// One machine's configuration.
-    pub(super) fn render(&self, source: &Source, old: OldKeys) -> Result<Rendered, Stop> {
+    pub(in crate::cli) fn render(&self, source: &Source, old: OldKeys) -> Result<Rendered, Stop> {
         let patches = self.patches(source, old)?;
         let broken = self.findings(None, &patches);
         let broken: Vec<&Finding> = broken.iter().filter(|finding| finding.weight == Weight::Breaks).collect();
@@ -215,7 +219,7 @@ impl Ground {
     }
 
     /// What the version means for patches.
-    pub(super) fn findings(&self, running: Option<&Version>, patches: &[Patch]) -> Vec<Finding> {
+    pub(in crate::cli) fn findings(&self, running: Option<&Version>, patches: &[Patch]) -> Vec<Finding> {
         let patches: Vec<&Patch> = patches.iter().collect();
         let subjects = Subjects { patches: &patches, nocloud: true, ..Subjects::default() };
         findings(running, &self.versions.talos, &subjects)
@@ -239,7 +243,7 @@ fn refusal(broken: &[&Finding], spec: &MachineSpec, old: OldKeys) -> Option<Stop
     stop
 }
 
-pub(super) fn add(stop: &mut Option<Stop>, more: Stop) {
+pub(in crate::cli) fn add(stop: &mut Option<Stop>, more: Stop) {
     match stop {
         Some(stop) => stop.problems.extend(more.problems),
         None => *stop = Some(more),

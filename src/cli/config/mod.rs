@@ -5,7 +5,7 @@
 
 mod check;
 mod diff;
-mod ground;
+pub(super) mod ground;
 mod render;
 
 use super::args::{Config as Asked, Global};

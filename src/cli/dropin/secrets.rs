@@ -11,7 +11,7 @@ use super::output::{Existing, read, write};
 use crate::cli::stop::Stop;
 use crate::exit::ExitCode;
 use crate::talos::config::Contract;
-use crate::talos::secrets::{PKI_FILES, Secrets};
+use crate::talos::secrets::{PKI_FILES, Secrets, SecretsError};
 
 /// Flags of `recast secrets generate`.
 #[derive(Debug, Args)]
@@ -67,10 +67,31 @@ pub(in crate::cli) fn from_pki(
     now: Timestamp,
 ) -> Result<Secrets, Stop> {
     let mut texts = Vec::new();
+    let mut unread: Option<Stop> = None;
     for (file, _) in PKI_FILES {
-        texts.push(SecretString::from(read(&dir.join(file))?));
+        match read(&dir.join(file)) {
+            Ok(text) => texts.push(SecretString::from(text)),
+            Err(stop) => match &mut unread {
+                Some(all) => all.problems.extend(stop.problems),
+                None => unread = Some(stop),
+            },
+        }
+    }
+    if let Some(stop) = unread {
+        return Err(stop.hinted("they are what kubeadm keeps in /etc/kubernetes/pki of a control plane"));
     }
     Secrets::from_kubernetes_pki(&texts, token, contract, now).map_err(|error| {
-        Stop::because(ExitCode::Invalid, format!("no secrets can be made around {}", dir.display()), &error)
+        let SecretsError::Invalid(problems) = &error else {
+            return Stop::because(ExitCode::Failed, format!("no secrets can be made around {}", dir.display()), &error);
+        };
+        // People look for files, not for places in a bundle.
+        let mut stop = Stop { code: ExitCode::Invalid, problems: Vec::new(), files: Vec::new() };
+        for problem in problems {
+            let file = PKI_FILES.iter().find(|(_, place)| *place == problem.path).map(|(file, _)| dir.join(file));
+            let place = file.map_or_else(|| problem.path.to_owned(), |file| file.display().to_string());
+            stop.problems.extend(Stop::new(ExitCode::Invalid, format!("{place} {}", problem.flaw)).problems);
+            stop = stop.hinted(problem.flaw.remedy());
+        }
+        stop
     })
 }

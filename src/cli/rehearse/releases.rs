@@ -10,7 +10,7 @@ use crate::profile::lock::Lock;
 use crate::types::{SchematicId, Version, VersionWish};
 
 /// Releases of Talos by minor, all patches from 0 to the one named (github.com/siderolabs/talos/releases).
-const RELEASES: &[(u64, u64)] = &[(8, 4), (9, 6), (10, 9), (11, 6), (12, 11), (13, 9)];
+const RELEASES: &[(u64, u64)] = &[(5, 5), (6, 8), (7, 7), (8, 4), (9, 6), (10, 9), (11, 6), (12, 11), (13, 9)];
 
 /// Extensions that virtual machines have most often. A schematic's ID is a digest, so what isn't written down about it
 /// can be found by trying.

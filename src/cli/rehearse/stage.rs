@@ -118,9 +118,12 @@ impl Stage {
             expand(profile, &place.site(), &Taken::default()).map_err(|found| StageError::Files(Problems(found)))?;
         let addresses = Addresses::choose(profile, &vms)?;
         let private = Private::of(profile, &order.profile, loaded.source.text(), order.time_scale)?;
+        // The rehearsal has a site of its own: that the real one stays behind needn't be said.
+        let site = site_path(order, profile);
         let mut notices: Vec<String> = private
             .left_out()
             .iter()
+            .filter(|path| path.canonicalize().ok() != site.canonicalize().ok())
             .map(|path| format!("{} holds secrets and is left out of the rehearsal", path.display()))
             .collect();
         let networks = loopback(&addresses, order.rng_seed)?;
@@ -177,13 +180,18 @@ impl Stage {
 
 /// The real site, if there is one. Only its names, defaults and ranges are looked at.
 fn site(order: &Order, profile: &Profile) -> Result<Option<Site>, StageError> {
-    let folder = order.profile.parent().unwrap_or(Path::new(""));
-    let read = |path: &Path| load::site_file(path).map(|site| Some(site.value)).map_err(StageError::Files);
-    if let Some(path) = &order.site {
-        return read(path);
+    let path = site_path(order, profile);
+    if order.site.is_none() && !path.exists() {
+        return Ok(None);
     }
-    let path = folder.join(profile.site.as_deref().unwrap_or(Path::new(SITE)));
-    if path.exists() { read(&path) } else { Ok(None) }
+    load::site_file(&path).map(|site| Some(site.value)).map_err(StageError::Files)
+}
+
+/// The site file that is named, or that lies beside the profile.
+fn site_path(order: &Order, profile: &Profile) -> PathBuf {
+    let folder = order.profile.parent().unwrap_or(Path::new(""));
+    let named = order.site.clone();
+    named.unwrap_or_else(|| folder.join(profile.site.as_deref().unwrap_or(Path::new(SITE))))
 }
 
 /// One loopback network for each that the machines are in.

@@ -137,6 +137,7 @@ async fn go_back(
         wanted: running.versions(None).unwrap_or_else(nothing),
         schematics: BTreeMap::new(),
         extensions: BTreeMap::new(),
+        recipes: BTreeMap::new(),
         installers: Vec::new(),
         vms,
         nodes: Some(nodes),

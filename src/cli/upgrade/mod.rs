@@ -2,6 +2,8 @@
 
 pub mod back;
 pub mod look;
+pub mod manifests;
+mod migrations;
 pub mod prepare;
 
 use std::fs;

@@ -1,8 +1,10 @@
 //! From a session to the plan of an upgrade: versions made definite, the way found, installers looked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::look::{Look, limits, look};
+use super::manifests;
+use super::migrations::migrations;
 use crate::cli::args::Wishes;
 use crate::cli::here;
 use crate::cli::prepare::{arch, boot, keep, no_image, own_server, planned_is_sane, schematic};
@@ -13,7 +15,7 @@ use crate::image::{self, Build, Schematic};
 use crate::plan::check::refuses;
 use crate::plan::compatibility::Table;
 use crate::plan::observed::{Finding, Observed};
-use crate::plan::path::{Hop, Hops};
+use crate::plan::path::{Hop, Hops, What};
 use crate::plan::upgrade::make::{UpgradeError, make, needed, way};
 use crate::plan::upgrade::{Asked, KernelLog, Only, Parallel, Reboot, Release, SeenCluster, Stage, gates};
 use crate::plan::{Plan, Versions};
@@ -60,7 +62,7 @@ pub struct Prepared {
 pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Prepared, Stop> {
     let secrets = session.secrets(jiff::Timestamp::now())?;
     let errands = here::errands(session)?;
-    let Look { mut seen, running, vms, out_of_reach, endpoint } = look(session, &secrets, &run).await?;
+    let Look { mut seen, mut running, vms, out_of_reach, endpoint } = look(session, &secrets, &run).await?;
     let mut found = Vec::new();
     let mut here = here::look(session, &errands, None).await;
     here.out_of_reach = out_of_reach;
@@ -82,6 +84,7 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
         wanted: wanted.unwrap_or_else(|| Versions { talos: Version::new(0, 0, 0), kubernetes: Version::new(0, 0, 0) }),
         schematics: BTreeMap::new(),
         extensions: BTreeMap::new(),
+        recipes: BTreeMap::new(),
         installers: Vec::new(),
         vms,
         nodes: order.nodes.clone(),
@@ -104,13 +107,20 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
             // What could not be looked at is told by the gates.
             Err(UpgradeError::Unseen | UpgradeError::NoInstaller { .. }) => {}
         }
+        let rises = |hop: &&Hop| hop.what == What::Os;
+        if let (Some(first), Some(last)) = (hops.iter().find(rises), hops.iter().rfind(rises)) {
+            found.extend(migrations(session, &asked.vms, (&first.from, &last.to))?);
+        }
         for (schematic, version) in needed(&asked, &running, &hops) {
             installer(&servers, &schematic, &version, &mut asked, &mut seen).await;
         }
     }
+    found.extend(manifests::preview(session, &secrets, &hops, &mut running).await?);
     found.extend(gates::findings(&asked, &seen, &running, &here));
     found.extend(gates::on_the_way(&asked, &running, &hops));
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    // Groups of machines with the same wish find the same.
+    found.dedup();
     let plan = if refuses(&found) || asked_for.is_none() {
         None
     } else {
@@ -220,6 +230,11 @@ async fn sources(
             servers.entry(schematic).or_insert_with(|| (factory.clone(), own.clone()));
         }
         servers.insert(chosen.clone(), (factory.clone(), own.clone()));
+        if !asked.recipes.contains_key(&chosen)
+            && let Some(text) = yaml_of(&factory, &chosen).await
+        {
+            asked.recipes.insert(chosen.clone(), text);
+        }
         asked.schematics.insert(role, chosen);
     }
     Ok(servers)
@@ -248,14 +263,8 @@ async fn installer(
     }
 }
 
-/// What schematics hold, for the lock, as far as the factory tells.
-pub async fn yaml_of(factory: &image::Factory, schematics: &BTreeSet<SchematicId>) -> BTreeMap<SchematicId, String> {
-    let mut known = BTreeMap::new();
-    for id in schematics {
-        let Ok(text) = factory.schematic(id).await else { continue };
-        if Schematic::from_yaml(&text).is_ok() {
-            known.insert(id.clone(), text);
-        }
-    }
-    known
+/// What a schematic holds, for the lock, where the factory tells.
+async fn yaml_of(factory: &image::Factory, id: &SchematicId) -> Option<String> {
+    let text = factory.schematic(id).await.ok()?;
+    Schematic::from_yaml(&text).is_ok().then_some(text)
 }

@@ -21,6 +21,9 @@ pub struct SeenKubernetes {
     /// Objects of the bootstrap manifests' inventory that are in no manifest any more, by its keys: a hop deletes them.
     #[serde(default)]
     pub left_manifests: Vec<String>,
+    /// What the manifests of a version would change, a line each, as far as the server could be asked.
+    #[serde(default)]
+    pub manifest_changes: BTreeMap<Version, Vec<String>>,
     /// What could not be looked at.
     pub unseen: Vec<String>,
 }
@@ -67,6 +70,15 @@ pub struct Blocker {
 }
 
 impl SeenKubernetes {
+    /// Whether a component or a kubelet is older than this version, as after an upgrade that was given up half way: the
+    /// lowest version of the control plane doesn't tell.
+    pub fn lags(&self, version: &Version) -> bool {
+        self.machines.iter().any(|seen| {
+            let images = seen.images.values().filter_map(|image| image::version_of(image));
+            images.chain(seen.kubelet.clone()).any(|found| found < *version)
+        })
+    }
+
     /// Machines of a role.
     pub fn of(&self, role: Role) -> impl Iterator<Item = &SeenMachine> {
         self.machines.iter().filter(move |seen| seen.machine.role == role)

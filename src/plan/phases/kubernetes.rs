@@ -70,7 +70,8 @@ fn components(hop: &Hop<'_>) -> Phase {
         let proxy = first.image(Component::Proxy, hop.to);
         let way = ManifestWay::of(hop.talos);
         let prune = if way == ManifestWay::Apply { hop.seen.left_manifests.clone() } else { Vec::new() };
-        let step = Step::SyncManifests { machine: first.machine.clone(), way, proxy, prune };
+        let expected = hop.seen.manifest_changes.get(hop.to).cloned().unwrap_or_default();
+        let step = Step::SyncManifests { machine: first.machine.clone(), way, proxy, prune, expected };
         steps.push(planned(format!("{name}/manifests"), step, &[]));
     }
     let machines: Vec<LiveMachine> = hop.seen.machines.iter().map(|seen| seen.machine.clone()).collect();

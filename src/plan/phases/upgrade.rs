@@ -38,7 +38,7 @@ pub(in crate::plan) fn all(asked: &Asked, seen: &SeenCluster, stretches: &[Stret
             }
         }
     }
-    phases.push(verify(asked, seen, stretches));
+    phases.push(verify(seen, stretches));
     phases.push(finish(asked, seen, stretches, after));
     phases
 }
@@ -183,7 +183,7 @@ fn drains(asked: &Asked, seen: &SeenCluster) -> Option<u64> {
 }
 
 /// What the machines say of themselves, Talos' health checks, and what ran before.
-fn verify(asked: &Asked, seen: &SeenCluster, stretches: &[Stretch]) -> Phase {
+fn verify(seen: &SeenCluster, stretches: &[Stretch]) -> Phase {
     let health = health(seen, "verify/health", &[]);
     let mut last = BTreeMap::new();
     for stretch in stretches {
@@ -202,10 +202,13 @@ fn verify(asked: &Asked, seen: &SeenCluster, stretches: &[Stretch]) -> Phase {
             schematic: riser.to.schematic.clone(),
         })
         .collect();
-    let _ = asked;
-    let machines = planned("verify/machines", Step::ConfirmMachines { machines }, &[&health.id]);
-    let workloads = planned("verify/workloads", Step::CompareWorkloads, &[&machines.id]);
-    Phase { name: "verify".to_owned(), steps: vec![health, machines, workloads], width: 1 }
+    let mut steps = vec![health];
+    if !machines.is_empty() {
+        steps.push(planned("verify/machines", Step::ConfirmMachines { machines }, &[&steps[0].id]));
+    }
+    let last: Vec<StepId> = steps.last().map(|planned| planned.id.clone()).into_iter().collect();
+    steps.push(planned("verify/workloads", Step::CompareWorkloads, &last.iter().collect::<Vec<_>>()));
+    Phase { name: "verify".to_owned(), steps, width: 1 }
 }
 
 /// Profile, lock and talosconfig say what runs now.
@@ -225,6 +228,9 @@ fn finish(asked: &Asked, seen: &SeenCluster, stretches: &[Stretch], after: &Vers
         push("finish/profile", Step::EditProfile { set });
     }
     let rises = stretches.iter().any(|stretch| matches!(stretch, Stretch::Os(..)));
+    if rises && !asked.recipes.is_empty() {
+        push("finish/lock", Step::LockSchematics { schematics: asked.recipes.clone() });
+    }
     if let Some(first) = members(seen, Some(Role::ControlPlane)).first() {
         push("finish/access", Step::SaveAccess { machine: first.name.clone(), at: met(first) });
     }

@@ -72,6 +72,15 @@ pub fn way(asked: &Asked, seen: &SeenCluster, table: &Table, released: &[Version
     let wanted = target(asked, &now);
     let question = Question { table, released, now: now.clone(), wanted: wanted.clone(), hops: asked.hops };
     let mut hops = path::find(&question)?;
+    if !hops.iter().any(|hop| hop.what == What::Kubernetes)
+        && asked.only != Only::Os
+        && nodes.is_none()
+        && seen.components.lags(&wanted.kubernetes)
+    {
+        let to = wanted.kubernetes.clone();
+        let because = "some components or kubelets are older still".to_owned();
+        hops.insert(0, Hop { what: What::Kubernetes, from: to.clone(), to, because });
+    }
     let rises = hops.iter().any(|hop| hop.what == What::Os);
     let other = |seen: &SeenMember| {
         seen.version <= wanted.talos && asked.schematic_of(seen.member.role) != seen.schematic.as_ref()

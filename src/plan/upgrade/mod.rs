@@ -187,6 +187,8 @@ pub struct Asked {
     pub schematics: BTreeMap<Role, SchematicId>,
     /// What the schematics hold, as far as is known, by schematic.
     pub extensions: BTreeMap<SchematicId, BTreeSet<String>>,
+    /// The YAML of the schematics that are wanted, as far as the factory tells, for the lock.
+    pub recipes: BTreeMap<SchematicId, String>,
     /// Installers by schematic and version: those that the factory has, or was asked for.
     pub installers: Vec<Release>,
     /// The VMs.

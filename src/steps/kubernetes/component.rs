@@ -17,9 +17,6 @@ use crate::talos::client::kubernetes::StaticPod;
 use crate::talos::config::Config;
 use crate::types::Version;
 
-/// How long a new static pod, or a kubelet, may take to be Ready, its image being there already.
-const READY_WITHIN: Duration = Duration::from_mins(5);
-
 /// The annotation with which a static pod says which configuration it was rendered from.
 const RENDERED_FROM: &str = "talos.dev/config-version";
 
@@ -49,6 +46,11 @@ fn unready(wanted: &StaticPod, component: Component, found: Option<&Pod>) -> Opt
 }
 
 impl World {
+    /// How long a new static pod, or a kubelet, may take to be Ready, its image being there already.
+    fn ready_within(&self) -> Duration {
+        Duration::from_secs(self.plan.limits.health)
+    }
+
     /// What keeps a static pod from being done; none where the wanted image runs and is Ready.
     async fn pod_trouble(
         &self,
@@ -160,8 +162,8 @@ impl World {
                 Err(error) if matches!(error.class, Class::Transient | Class::Ambiguous) => error.source.to_string(),
                 Err(error) => return Err(error),
             };
-            if cx.elapsed().saturating_sub(since) >= READY_WITHIN {
-                return Err(wrong(&doing, format!("after {} s {trouble}", READY_WITHIN.as_secs())).hinted(format!(
+            if cx.elapsed().saturating_sub(since) >= self.ready_within() {
+                return Err(wrong(&doing, format!("after {} s {trouble}", self.plan.limits.health)).hinted(format!(
                     "look at the log of {component} on {} for a flag that this version doesn't know; correct it in the \
                      machine's configuration, then resume; the other control planes still run the version before",
                     machine.name
@@ -256,8 +258,8 @@ impl World {
                 Err(error) if matches!(error.class, Class::Transient | Class::Ambiguous) => error.source.to_string(),
                 Err(error) => return Err(error),
             };
-            if cx.elapsed().saturating_sub(since) >= READY_WITHIN {
-                return Err(wrong(&doing, format!("after {} s {trouble}", READY_WITHIN.as_secs())).hinted(format!(
+            if cx.elapsed().saturating_sub(since) >= self.ready_within() {
+                return Err(wrong(&doing, format!("after {} s {trouble}", self.plan.limits.health)).hinted(format!(
                     "look at the log of the service kubelet on {}, then resume; its pods run on meanwhile",
                     machine.name
                 )));

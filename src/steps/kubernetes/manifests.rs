@@ -13,15 +13,6 @@ use crate::plan::kubernetes::{LiveMachine, ManifestWay};
 use crate::steps::World;
 use crate::steps::classify::{by_kubernetes, by_talos, refused, wrong};
 
-/// How long a machine may take to render manifests anew.
-const RENDERED_WITHIN: Duration = Duration::from_mins(2);
-
-/// How long one object is tried: its webhook, its kind or its namespace may come in a moment.
-const TRIED_FOR: Duration = Duration::from_mins(3);
-
-/// How long all of them may take to be as they are asked to be.
-const SETTLED_WITHIN: Duration = Duration::from_mins(5);
-
 /// What was done so far.
 #[derive(Default)]
 struct Done {
@@ -32,6 +23,12 @@ struct Done {
 }
 
 impl World {
+    /// How long a machine may take to render manifests anew, one object to be taken (its webhook, its kind or its
+    /// namespace may come in a moment), and all of them to be as they are asked to be.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.plan.limits.health)
+    }
+
     pub(in crate::steps) async fn sync_manifests(
         &self,
         machine: &LiveMachine,
@@ -94,7 +91,7 @@ impl World {
             let objects = of_objects(objects).map_err(|error| StepError::new(Class::Permanent, doing, error))?;
             match proxy_image(&objects) {
                 Some(image) if !same(image, proxy) => {
-                    if cx.elapsed().saturating_sub(since) >= RENDERED_WITHIN {
+                    if cx.elapsed().saturating_sub(since) >= self.patience() {
                         return Err(wrong(doing, format!("{} still renders {image}, not {proxy}", machine.name)));
                     }
                     cx.waiting("kube-proxy's manifest", Some(image));
@@ -167,7 +164,7 @@ impl World {
                 Err(error) => {
                     let may_come =
                         error.is_transient() || matches!(&error, SyncError::Api(error) if error.is_not_found());
-                    if !may_come || cx.elapsed().saturating_sub(since) >= TRIED_FOR {
+                    if !may_come || cx.elapsed().saturating_sub(since) >= self.patience() {
                         return Err(by_sync(&doing, error));
                     }
                     cx.waiting(&object.to_string(), Some(&error.to_string()));
@@ -248,8 +245,8 @@ impl World {
             if waiting.is_empty() {
                 return Ok(());
             }
-            if cx.elapsed().saturating_sub(since) >= SETTLED_WITHIN {
-                let text = format!("after {} s {}", SETTLED_WITHIN.as_secs(), waiting.join("; "));
+            if cx.elapsed().saturating_sub(since) >= self.patience() {
+                let text = format!("after {} s {}", self.plan.limits.health, waiting.join("; "));
                 return Err(wrong(doing, text).hinted("look at their pods, then resume"));
             }
             cx.waiting("the manifests' objects", Some(&waiting.join("; ")));

@@ -17,7 +17,7 @@ use crate::talos::secrets::{Authority, Flaw, KeyPair, PrivateKey, Secrets, Secre
 pub const YEAR_HOURS: i64 = 365 * 24;
 
 /// What the holder of a certificate may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Roles {
     /// Everything.
     Admin,
@@ -30,7 +30,11 @@ pub enum Roles {
 }
 
 impl Roles {
-    fn organization(self) -> &'static str {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Admin, Self::Operator, Self::Reader, Self::EtcdBackup];
+
+    /// As Talos spells it: `os:admin`.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Admin => "os:admin",
             Self::Operator => "os:operator",
@@ -57,23 +61,31 @@ impl fmt::Debug for AdminCertificate {
 impl AdminCertificate {
     /// Issues a certificate with a new key, valid from `now` for `hours`.
     pub fn issue(secrets: &Secrets, roles: Roles, now: Timestamp, hours: i64) -> Result<Self, AccessError> {
-        Self::signed(secrets.talos(), roles.organization(), now, hours)
+        Self::issue_all(secrets, &[roles], now, hours)
+    }
+
+    /// The same for several roles at once.
+    pub fn issue_all(secrets: &Secrets, roles: &[Roles], now: Timestamp, hours: i64) -> Result<Self, AccessError> {
+        let mut names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        Self::signed(secrets.talos(), &names, now, hours)
     }
 
     /// The same for the Kubernetes API, as a member of the group that may do everything there (Kubernetes,
     /// `system:masters`).
     pub fn for_kubernetes(secrets: &Secrets, now: Timestamp, hours: i64) -> Result<Self, AccessError> {
-        Self::signed(secrets.kubernetes(), "system:masters", now, hours)
+        Self::signed(secrets.kubernetes(), &["system:masters"], now, hours)
     }
 
-    fn signed(by: &KeyPair, organization: &str, now: Timestamp, hours: i64) -> Result<Self, AccessError> {
+    fn signed(by: &KeyPair, organizations: &[&str], now: Timestamp, hours: i64) -> Result<Self, AccessError> {
         let authority = by.certificate_pem();
         let signer = PrivateKey::from_pem(by.key_pem().expose_secret())
             .map_err(|_: Flaw| AccessError::Certificate(SecretsError::Crypto))?;
         let (key, text) =
             PrivateKey::generate(signer.leaf_kind()).map_err(|_| AccessError::Certificate(SecretsError::Crypto))?;
         let signed_by = Authority { certificate: &authority, key: &signer };
-        let certificate = client(&[organization], &key, &signed_by, now, hours).map_err(AccessError::Certificate)?;
+        let certificate = client(organizations, &key, &signed_by, now, hours).map_err(AccessError::Certificate)?;
         Ok(Self { authority, certificate, key: text })
     }
 

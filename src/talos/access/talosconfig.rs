@@ -93,6 +93,11 @@ pub fn find(text: &str, name: Option<&str>) -> Result<Option<Context>, AccessErr
     }))
 }
 
+/// The names of all contexts, in order.
+pub fn names(text: &str) -> Result<Vec<String>, AccessError> {
+    Ok(contexts(&parse(text)?)?.keys().map(str::to_owned).collect())
+}
+
 fn parse(text: &str) -> Result<Map, AccessError> {
     match one(text).map_err(|source| AccessError::Yaml { what: WHAT, source })?.root {
         Value::Map(root) => Ok(root),

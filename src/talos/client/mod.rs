@@ -18,6 +18,7 @@ pub mod kubernetes;
 mod link;
 pub mod machine;
 pub mod maintenance;
+mod renew;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod testing;

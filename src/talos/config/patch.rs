@@ -118,6 +118,11 @@ impl Part {
         Self { content, ..self.clone() }
     }
 
+    /// Whether it takes its document out and puts none in its place.
+    pub(super) fn deletes_whole(&self) -> bool {
+        self.content.is_none() && self.deletes.iter().any(Delete::is_whole)
+    }
+
     /// What is merged, if anything.
     pub(super) fn content(&self) -> Option<&Map> {
         self.content.as_ref()

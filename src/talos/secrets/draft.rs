@@ -171,6 +171,7 @@ impl Draft {
         let found = match self.value(place) {
             None => Err(Flaw::Missing),
             Some(Value::Text(text)) if !text.is_empty() && text.bytes().all(|byte| byte == b'*') => Err(Flaw::Redacted),
+            Some(Value::Text(text)) if text.starts_with("ENC[") => Err(Flaw::Encrypted),
             Some(Value::Text(text)) => Ok(text.clone()),
             Some(Value::Number(number)) => Ok(number.raw().to_owned()),
             Some(_) => Err(Flaw::NotText),

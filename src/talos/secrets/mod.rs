@@ -62,6 +62,21 @@ pub struct Problem {
     pub flaw: Flaw,
 }
 
+impl SecretsError {
+    /// What to do about it, each thing once.
+    pub fn hints(&self) -> Vec<&'static str> {
+        let Self::Invalid(problems) = self else { return Vec::new() };
+        let mut hints: Vec<&'static str> = Vec::new();
+        for problem in problems {
+            let remedy = problem.flaw.remedy();
+            if !hints.contains(&remedy) {
+                hints.push(remedy);
+            }
+        }
+        hints
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(line) = self.line {
@@ -81,8 +96,11 @@ pub enum Flaw {
     #[error("must be a string")]
     NotText,
     /// Somebody blanked it with asterisks.
-    #[error("is blanked out (\"******\"): this file was redacted, take the original")]
+    #[error("is blanked out (\"******\")")]
     Redacted,
+    /// SOPS has encrypted it.
+    #[error("is encrypted with SOPS")]
+    Encrypted,
     /// It is not base64.
     #[error("is not base64")]
     NotBase64,
@@ -124,7 +142,7 @@ pub enum Flaw {
     #[error("does not belong to the certificate beside it")]
     KeyMismatch,
     /// The certificate's time is over.
-    #[error("expired on {at}: this authority must be renewed on the running cluster first")]
+    #[error("expired on {at}")]
     Expired {
         /// When it ended.
         at: Timestamp,
@@ -135,6 +153,37 @@ pub enum Flaw {
     /// Both encryption secrets are there.
     #[error("and secrets.aescbcencryptionsecret are both there, exactly one may be")]
     TwoEncryptions,
+}
+
+impl Flaw {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Missing | Self::NoEncryption => {
+                "a bundle is whole or of no use: take it from where it is kept safe, or from a control plane (recast secrets import --node ADDRESS)"
+            }
+            Self::Redacted => "this file was redacted: take the original",
+            Self::Encrypted => {
+                "decrypt it: import the encrypted file itself, or have the profile say `secrets_file: {command: sops --decrypt FILE}`"
+            }
+            Self::NotText | Self::NotBase64 | Self::Length { .. } | Self::Token => {
+                "a value was changed by hand or cut: copy it again, whole and on one line"
+            }
+            Self::NoPem | Self::Truncated | Self::GarbledKey | Self::GarbledCertificate => {
+                "the PEM text was cut or damaged on its way: copy it again, from the BEGIN line to the END line"
+            }
+            Self::WrongLabel { .. } | Self::NotAuthority => {
+                "another certificate or key was put in its place: look which is which with openssl"
+            }
+            Self::KeyMismatch => "certificate and key are of different pairs: take both from the same cluster",
+            Self::Expired { .. } => {
+                "nothing can be signed with an authority that expired: renew it on the running cluster first (talosctl rotate-ca), then import the secrets again"
+            }
+            Self::TwoEncryptions => {
+                "keep the one that the cluster's Secrets are encrypted with: a control plane's configuration has it"
+            }
+        }
+    }
 }
 
 /// A certificate and its key, each as the base64 of its PEM text.

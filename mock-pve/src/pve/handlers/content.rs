@@ -23,7 +23,6 @@ pub(in crate::pve) fn list(call: &Call) -> Result {
     let wanted = call.params.text("content");
     let vmid = call.params.number::<u32>("vmid");
     let content = storage.content();
-    let may_all = state.may(&call.caller, &format!("/storage/{id}"), &["Datastore.Allocate"]);
     let mut list = Vec::new();
     for (key, volume) in &state.volumes {
         let here = key.storage == id && (key.node.is_empty() || key.node == node);
@@ -35,13 +34,7 @@ pub(in crate::pve) fn list(call: &Call) -> Result {
         if skip {
             continue;
         }
-        let may = may_all
-            || !of_images
-            || volume.vmid.is_some_and(|owner| {
-                state.may(&call.caller, &format!("/storage/{id}"), &["Datastore.Audit"])
-                    && state.may(&call.caller, &format!("/vms/{owner}"), &["VM.Config.Disk"])
-            });
-        if !may {
+        if state.check_volume(&call.caller, 0, &key.volid()).is_err() {
             continue;
         }
         list.push(entry(call, &state, key, volume));
@@ -84,7 +77,8 @@ fn named(call: &Call, state: &State) -> Rule<(VolumeKey, Named)> {
         Some((_, name)) => name,
         None => given,
     };
-    let storage = state.storage_on(id, &node)?;
+    let missing = || Refusal::failed(format!("storage '{id}' does not exist\n"));
+    let storage = state.storages.get(id).ok_or_else(missing)?;
     let parsed = parse_name(storage, name).map_err(Refusal::Failed)?;
     Ok((state.key_on(&node, id, name), parsed))
 }
@@ -92,18 +86,8 @@ fn named(call: &Call, state: &State) -> Rule<(VolumeKey, Named)> {
 /// `GET N/storage/{storage}/content/{volume}`
 pub(in crate::pve) fn read(call: &Call) -> Result {
     let state = call.world.state();
-    let (key, parsed) = named(call, &state)?;
-    let path = format!("/storage/{}", key.storage);
-    match parsed.content {
-        "images" | "rootdir" => {
-            let owner = parsed.vmid.unwrap_or_default();
-            if !state.may(&call.caller, &path, &["Datastore.Allocate"]) {
-                state.check(&call.caller, &path, &["Datastore.Audit"])?;
-                state.check(&call.caller, &format!("/vms/{owner}"), &["VM.Config.Disk"])?;
-            }
-        }
-        _ => state.check_any(&call.caller, &path, &["Datastore.AllocateSpace", "Datastore.Audit"])?,
-    }
+    let (key, _) = named(call, &state)?;
+    state.check_volume(&call.caller, 0, &key.volid())?;
     let Some(volume) = state.volumes.get(&key) else {
         return Err(Refusal::failed(format!("volume_size_info on '{}' failed - no format\n", key.volid())));
     };
@@ -129,16 +113,31 @@ pub(in crate::pve) fn read(call: &Call) -> Result {
 /// `PUT N/storage/{storage}/content/{volume}`
 pub(in crate::pve) fn update(call: &Call) -> Result {
     let mut state = call.world.state();
-    let (key, _) = named(call, &state)?;
-    state.check(&call.caller, &format!("/storage/{}", key.storage), &["Datastore.Allocate"])?;
+    let (key, parsed) = named(call, &state)?;
+    state.check_volume(&call.caller, 0, &key.volid())?;
+    let files = state.storages.get(&key.storage).is_some_and(|storage| storage.family() == Family::Files);
+    let (notes, protected) = (call.params.owned("notes"), call.params.text("protected").map(|flag| flag == "1"));
+    if parsed.content != "backup" {
+        let refuse = |text: &str| Err(Refusal::failed(format!("{text}\n")));
+        match (&notes, protected) {
+            (Some(_), _) if files => return refuse("only backups can have notes"),
+            (None, Some(_)) if files => return refuse("only backups support attribute 'protected'"),
+            (Some(_), _) | (None, Some(_)) => {
+                let kind = state.storages.get(&key.storage).map_or("", |storage| storage.kind.as_str());
+                let name = if notes.is_some() { "notes" } else { "protected" };
+                return refuse(&format!("attribute '{name}' is not supported for storage type '{kind}'"));
+            }
+            (None, None) => {}
+        }
+    }
     let Some(volume) = state.volumes.get_mut(&key) else {
         return Err(Refusal::failed(format!("volume '{}' does not exist\n", key.volid())));
     };
-    if let Some(notes) = call.params.owned("notes") {
+    if let Some(notes) = notes {
         volume.notes = Some(notes).filter(|text| !text.is_empty());
     }
-    if let Some(protected) = call.params.text("protected") {
-        volume.protected = protected == "1";
+    if let Some(protected) = protected {
+        volume.protected = protected;
     }
     Ok(().into())
 }
@@ -159,25 +158,27 @@ pub(in crate::pve) fn allocate(call: &Call) -> Result {
         let storage = state.storage_on(id, &node)?;
         (storage.family() == Family::Files, storage.formats()[0].to_owned())
     };
-    let by_name = filename
-        .rsplit_once('.')
-        .map(|(_, extension)| extension)
-        .filter(|extension| ["raw", "qcow2", "vmdk", "subvol"].contains(extension));
+    let extension = filename.rsplit_once('.').map(|(_, extension)| extension);
+    let by_name = extension.filter(|extension| ["raw", "qcow2", "vmdk"].contains(extension));
     if let (Some(by_name), Some(given)) = (by_name, call.params.text("format"))
         && by_name != given
     {
         return Err(Refusal::param("format", format!("different storage formats ({given} != {by_name})")));
     }
-    let format = call.params.text("format").or(by_name).unwrap_or(&default).to_owned();
-    let stem = filename.split('.').next().unwrap_or_default();
-    let fine = !filename.contains('/')
-        && (stem.starts_with("vm-") || stem.starts_with("base-") || stem.starts_with("subvol-") || files);
-    if !fine {
-        return Err(Refusal::failed(if files {
-            format!("unable to parse volume filename '{filename}'\n")
-        } else {
-            format!("illegal name '{filename}' - should be 'vm-{vmid}-*'\n")
-        }));
+    let format = by_name.or(call.params.text("format")).unwrap_or(&default).to_owned();
+    let known = extension.filter(|extension| ["raw", "qcow2", "vmdk", "subvol"].contains(extension));
+    let wrong = match known {
+        _ if !files && format != "raw" => Some(format!("unsupported format '{format}'")),
+        _ if !files && !filename.starts_with(&format!("vm-{vmid}-")) => {
+            Some(format!("illegal name '{filename}' - should be 'vm-{vmid}-*'"))
+        }
+        _ if !files => None,
+        Some(known) if !filename.contains(['/', ' ']) && !filename.starts_with('.') => (known != format)
+            .then(|| format!("illegal name '{filename}' - wrong extension for format ('{known} != '{format}')")),
+        _ => Some(format!("unable to parse volume filename '{filename}'")),
+    };
+    if let Some(text) = wrong {
+        return Err(Refusal::failed(format!("{text}\n")));
     }
     let name = if files { format!("{vmid}/{filename}") } else { filename.to_owned() };
     let key = call.world.allocate(&Place { node: &node, storage: id, vmid }, &format, bytes, Some(&name))?;
@@ -202,8 +203,9 @@ pub(in crate::pve) fn free(call: Call) -> Later {
             Some(vmid) => format!("{vmid}@{}", key.storage),
             None => key.storage.clone(),
         };
-        let upid =
-            call.world.start_task(&call.caller, &node, "imgdel", &id, |work| async move { free_work(&work, &key) });
+        let at = node.clone();
+        let work = |work: Work| async move { free_work(&work, &at, &key) };
+        let upid = call.world.start_task(&call.caller, &node, "imgdel", &id, work);
         let Some(delay) = call.params.number::<u64>("delay") else { return Ok(upid.into()) };
         match call.world.task_end(&upid, std::time::Duration::from_secs(delay)).await {
             Some(status) if status == "OK" => Ok(().into()),
@@ -213,9 +215,10 @@ pub(in crate::pve) fn free(call: Call) -> Later {
     })
 }
 
-fn free_work(work: &Work, key: &VolumeKey) -> Rule<()> {
+fn free_work(work: &Work, node: &str, key: &VolumeKey) -> Rule<()> {
     let (there, shown, files) = {
         let state = work.world().state();
+        state.storage_on(&key.storage, node)?;
         let files = state.storages.get(&key.storage).is_some_and(|storage| storage.family() == Family::Files);
         (state.volumes.contains_key(key), state.path_of(key), files)
     };

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::views;
 use crate::pve::call::{Call, Result};
+use crate::pve::permission::may_change_rights;
 use crate::world::State;
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::state::Pool;
@@ -93,47 +94,42 @@ pub(in crate::pve) fn update(call: &Call) -> Result {
     let id = call.text("poolid").to_owned();
     let failed = |text: String| Refusal::failed(format!("update pools failed: {text}\n"));
     let mut state = call.world.state();
-    if !state.pools.contains_key(&id) {
-        return Err(failed(format!("pool '{id}' does not exist")));
-    }
+    // Nothing changes unless all of it can.
+    let mut pools = state.pools.clone();
+    let Some(mut pool) = pools.remove(&id) else { return Err(failed(format!("pool '{id}' does not exist"))) };
     let remove = call.params.is_on("delete");
-    let vms: Vec<u32> = call.params.list("vms").iter().filter_map(|vmid| vmid.parse().ok()).collect();
-    for vmid in vms {
-        if !state.may(&call.caller, &format!("/vms/{vmid}"), &["Permissions.Modify"]) {
-            state.check(&call.caller, &format!("/vms/{vmid}"), &["VM.Allocate"])?;
-        }
-        let owner = state.pools.iter().find(|(_, pool)| pool.vms.contains(&vmid)).map(|(id, _)| id.clone());
-        match owner {
-            Some(owner) if owner == id && !remove => {
-                return Err(failed(format!("VM {vmid} is already a pool member")));
+    if let Some(comment) = call.params.owned("comment") {
+        pool.comment = Some(comment).filter(|text| !text.is_empty());
+    }
+    let told = |refusal: Refusal| failed(refusal.text());
+    for vmid in call.params.list("vms").iter().filter_map(|vmid| vmid.parse::<u32>().ok()) {
+        may_change_rights(&state, &call.caller, &format!("/vms/{vmid}")).map_err(told)?;
+        let owner = pools.iter().find(|(_, pool)| pool.vms.contains(&vmid)).map(|(id, _)| id.clone());
+        match (remove, pool.vms.contains(&vmid), owner) {
+            (true, false, _) => return Err(failed(format!("VM {vmid} is not a pool member"))),
+            (false, true, _) => return Err(failed(format!("VM {vmid} is already a pool member"))),
+            (true, true, _) => {
+                pool.vms.remove(&vmid);
             }
-            Some(owner) if owner != id && !remove => {
+            (false, false, Some(owner)) => {
                 if !call.params.is_on("allow-move") {
                     return Err(failed(format!(
                         "VM {vmid} belongs already to pool '{owner}' and 'allow-move' is not set"
                     )));
                 }
-                if let Some(pool) = state.pools.get_mut(&owner) {
-                    pool.vms.remove(&vmid);
+                state.check(&call.caller, &format!("/pool/{owner}"), &["Pool.Allocate"]).map_err(told)?;
+                if let Some(owner) = pools.get_mut(&owner) {
+                    owner.vms.remove(&vmid);
                 }
+                pool.vms.insert(vmid);
             }
-            Some(owner) if owner == id => {}
-            _ if remove => return Err(failed(format!("VM {vmid} is not a pool member"))),
-            _ => {}
-        }
-        if let Some(pool) = state.pools.get_mut(&id) {
-            if remove {
-                pool.vms.remove(&vmid);
-            } else {
+            (false, false, None) => {
                 pool.vms.insert(vmid);
             }
         }
     }
     for storage in call.params.list("storage") {
-        if !state.may(&call.caller, &format!("/storage/{storage}"), &["Permissions.Modify"]) {
-            state.check(&call.caller, &format!("/storage/{storage}"), &["Datastore.Allocate"])?;
-        }
-        let Some(pool) = state.pools.get_mut(&id) else { continue };
+        may_change_rights(&state, &call.caller, &format!("/storage/{storage}")).map_err(told)?;
         let is_member = pool.storages.contains(&storage);
         if remove && !is_member {
             return Err(failed(format!("Storage '{storage}' is not a pool member")));
@@ -147,9 +143,8 @@ pub(in crate::pve) fn update(call: &Call) -> Result {
             pool.storages.insert(storage);
         }
     }
-    if let (Some(comment), Some(pool)) = (call.params.owned("comment"), state.pools.get_mut(&id)) {
-        pool.comment = Some(comment).filter(|text| !text.is_empty());
-    }
+    pools.insert(id, pool);
+    state.pools = pools;
     Ok(().into())
 }
 

@@ -8,6 +8,7 @@ use crate::pve::call::{Call, Result};
 use crate::world::State;
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::state::Storage;
+use crate::world::storage_types::{StorageType, Use};
 
 fn digest(state: &State) -> String {
     let text: Vec<String> = state
@@ -53,33 +54,58 @@ pub(in crate::pve) fn read(call: &Call) -> Result {
     Ok(entry(&state, id, storage).into())
 }
 
-fn options(call: &Call) -> Map<String, Value> {
-    call.params
-        .0
-        .keys()
-        .filter(|key| !["storage", "type", "delete", "digest"].contains(&key.as_str()))
-        .map(|key| {
-            let text = call.text(key);
-            let number = ["disable", "shared", "sparse", "is_mountpoint", "mkdir"].contains(&key.as_str());
-            (key.clone(), if number { json!(text.parse::<u8>().unwrap_or(0)) } else { json!(text) })
-        })
-        .collect()
+fn options(call: &Call, kind: &str) -> Rule<Map<String, Value>> {
+    let mut options = Map::new();
+    for key in
+        call.params.0.keys().filter(|key| !["storage", "type", "delete", "digest", "nodes"].contains(&key.as_str()))
+    {
+        if StorageType::usage(kind, key).is_none() {
+            return Err(Refusal::failed(format!("unexpected property '{key}'\n")));
+        }
+        let text = call.text(key);
+        let number = ["disable", "shared", "sparse", "is_mountpoint", "mkdir"].contains(&key.as_str());
+        let value = if key == "content" {
+            json!(content_of(kind, text)?)
+        } else if number {
+            json!(text.parse::<u8>().unwrap_or(0))
+        } else {
+            json!(text)
+        };
+        options.insert(key.clone(), value);
+    }
+    if let Some(nodes) = call.params.text("nodes").filter(|nodes| !nodes.is_empty()) {
+        options.insert("nodes".to_owned(), json!(nodes));
+    }
+    Ok(options)
+}
+
+/// What a type can't hold is left out.
+fn content_of(kind: &str, text: &str) -> Rule<String> {
+    let known = StorageType::of(kind).map_or(&[][..], |known| known.contents);
+    let mut list: Vec<&str> = Vec::new();
+    for part in text.split([',', ';', ' ']).filter(|part| known.contains(part)) {
+        if !list.contains(&part) {
+            list.push(part);
+        }
+    }
+    if list.contains(&"none") && list.len() > 1 {
+        return Err(Refusal::failed("unable to combine 'none' with other content types\n"));
+    }
+    if list.is_empty() && !known.contains(&"none") {
+        return Err(Refusal::failed("storage does not support content type 'none'\n"));
+    }
+    Ok(if list.is_empty() { "none".to_owned() } else { list.join(",") })
 }
 
 /// `POST /storage`
 pub(in crate::pve) fn create(call: &Call) -> Result {
     let (id, kind) = (call.text("storage").to_owned(), call.text("type").to_owned());
-    let required = match kind.as_str() {
-        "dir" | "btrfs" => &["path"][..],
-        "lvmthin" => &["thinpool", "vgname"][..],
-        "lvm" => &["vgname"][..],
-        "zfspool" => &["pool"][..],
-        "nfs" => &["export", "server"][..],
-        _ => &[][..],
-    };
-    let options = options(call);
-    if let Some(name) = required.iter().find(|name| !options.contains_key(**name)) {
+    let mut options = options(call, &kind)?;
+    if let Some(name) = StorageType::required(&kind).iter().find(|name| !options.contains_key(**name)) {
         return Err(Refusal::failed(format!("missing value for required option '{name}'\n")));
+    }
+    if StorageType::usage(&kind, "path").is_some() {
+        options.entry("path").or_insert_with(|| json!(format!("/mnt/pve/{id}")));
     }
     let mut state = call.world.state();
     if state.storages.contains_key(&id) {
@@ -92,22 +118,38 @@ pub(in crate::pve) fn create(call: &Call) -> Result {
 /// `PUT /storage/{storage}`
 pub(in crate::pve) fn update(call: &Call) -> Result {
     let id = call.text("storage").to_owned();
+    let failed = |text: &str| Refusal::failed(format!("update storage failed: {text}\n"));
     let mut state = call.world.state();
     let now = digest(&state);
     if call.params.text("digest").is_some_and(|given| given != now) {
-        return Err(Refusal::failed(
-            "update storage failed: detected modified configuration - file changed by other user? Try again.\n",
-        ));
+        return Err(failed("detected modified configuration - file changed by other user? Try again."));
     }
-    let storage = state
-        .storages
-        .get_mut(&id)
-        .ok_or_else(|| Refusal::failed(format!("update storage failed: storage '{id}' does not exist\n")))?;
-    storage.options.extend(options(call));
-    for key in call.params.list("delete") {
+    let kind = state.storages.get(&id).map(|storage| storage.kind.clone());
+    let kind = kind.ok_or_else(|| failed(&format!("storage '{id}' does not exist")))?;
+    let fixed = |key: &&String| matches!(StorageType::usage(&kind, key), Some(Use::Fixed | Use::Once));
+    if let Some(key) = call.params.0.keys().find(fixed) {
+        return Err(failed(&format!("can't change value of fixed parameter '{key}'")));
+    }
+    let options = options(call, &kind).map_err(|refusal| failed(&refusal.text()))?;
+    let delete = call.params.list("delete");
+    for key in &delete {
+        let text = match StorageType::usage(&kind, key) {
+            None => format!("no such option '{key}'"),
+            Some(Use::Fixed | Use::Required) => format!("unable to delete required option '{key}'"),
+            Some(Use::Once) => format!("unable to delete fixed option '{key}'"),
+            Some(Use::Optional) if options.contains_key(key) => {
+                format!("cannot set and delete property '{key}' at the same time!")
+            }
+            Some(Use::Optional) => continue,
+        };
+        return Err(failed(&text));
+    }
+    let Some(storage) = state.storages.get_mut(&id) else { return Err(missing(&id)) };
+    storage.options.extend(options);
+    for key in delete {
         storage.options.remove(&key);
     }
-    Ok(json!({"storage": id, "type": storage.kind}).into())
+    Ok(json!({"storage": id, "type": kind}).into())
 }
 
 /// `DELETE /storage/{storage}`
@@ -115,11 +157,22 @@ pub(in crate::pve) fn delete(call: &Call) -> Result {
     let id = call.text("storage").to_owned();
     {
         let mut state = call.world.state();
-        if state.storages.remove(&id).is_none() {
+        if !state.storages.contains_key(&id) {
             return Err(Refusal::failed(format!("delete storage failed: storage '{id}' does not exist\n")));
         }
+        let base = format!("{id}:");
+        if state.storages.values().any(|other| other.option("base").is_some_and(|on| on.starts_with(&base))) {
+            let text = "delete storage failed: can't remove storage - storage is used as base of another storage\n";
+            return Err(Refusal::failed(text));
+        }
+        state.storages.remove(&id);
         // The data stays where it is; nobody can name it any more.
         state.volumes.retain(|key, _| key.storage != id);
+        let path = format!("/storage/{id}");
+        state.access.acl.retain(|acl| acl.path != path);
+        for pool in state.pools.values_mut() {
+            pool.storages.remove(&id);
+        }
     }
     call.world.tell(&call.caller, "delete-storage", None, Some(&id));
     Ok(().into())

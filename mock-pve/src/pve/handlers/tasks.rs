@@ -92,12 +92,17 @@ pub(in crate::pve) fn log(call: &Call) -> Result {
     if !owns(&call.caller, owner_of(&upid)) {
         state.check(&call.caller, &format!("/nodes/{}", call.node()), &["Sys.Audit"])?;
     }
+    let whole = call.params.is_on("download");
+    if whole && (call.params.text("start").is_some() || call.params.text("limit").is_some()) {
+        let text = "'download' cannot be used together with 'start' or 'limit' parameters\n";
+        return Err(Refusal::failed(text));
+    }
     let Some(task) = state.tasks.by_upid.get(&upid).filter(|task| task.node == call.node()) else {
         // One line where the list of lines would be: so does the original.
         let line = json!({"n": 1, "t": "unable to open file - No such file or directory"});
         return Ok(Answer { data: line, total: Some(1), plain: None });
     };
-    if call.params.is_on("download") {
+    if whole {
         return Ok(Answer { plain: Some(task.log.join("\n") + "\n"), ..Answer::default() });
     }
     if task.log.is_empty() {
@@ -142,7 +147,7 @@ pub(in crate::pve) fn list(call: &Call) -> Result {
             "ok"
         } else if status.starts_with("WARNINGS: ") {
             "warning"
-        } else if status == "unexpected status" {
+        } else if status.is_empty() || status == "unexpected status" {
             "unknown"
         } else {
             "error"
@@ -160,15 +165,19 @@ pub(in crate::pve) fn list(call: &Call) -> Result {
         })
         .filter(|task| call.params.text("vmid").is_none_or(|vmid| task.id == vmid))
         .filter(|task| call.params.text("typefilter").is_none_or(|kind| task.kind == kind))
-        .filter(|task| call.params.text("userfilter").is_none_or(|user| task.user.contains(user)))
+        .filter(|task| {
+            call.params.text("userfilter").is_none_or(|user| task.user.to_lowercase().contains(&user.to_lowercase()))
+        })
         .filter(|task| since.is_none_or(|since| task.starttime >= since))
         .filter(|task| until.is_none_or(|until| task.starttime <= until))
         .filter(|task| {
-            !call.params.is_on("errors") || task.status.as_deref().is_some_and(|status| class(status) == "error")
-        })
-        .filter(|task| {
-            statuses.is_empty()
-                || task.status.as_deref().is_some_and(|status| statuses.iter().any(|want| want == class(status)))
+            // A task that runs has no status yet: the original calls that unknown.
+            let class = class(task.status.as_deref().unwrap_or_default());
+            if call.params.is_on("errors") {
+                class != "ok"
+            } else {
+                statuses.is_empty() || statuses.iter().any(|want| want == class)
+            }
         })
         .collect();
     tasks.sort_by_key(|task| (task.status.is_some(), std::cmp::Reverse(task.order)));

@@ -127,7 +127,7 @@ pub(super) const TYPES: &[Type] = &[
         &[("Addresses", "{.addresses}"), ("SortAlgorithm", "{.sortAlgorithm}")], 0),
     open("NodeIPs.kubernetes.talos.dev", "k8s", "NodeIP", &[], &[], 0),
     open("Nodenames.kubernetes.talos.dev", "k8s", "Nodename", &[], &[("Nodename", "{.nodename}")], 0),
-    open("NodeStatuses.kubernetes.talos.dev", "k8s", "NodeStatus", &[],
+    open("NodeStatuses.kubernetes.talos.dev", "k8s", "NodeStatus", &["nodes"],
         &[("Ready", "{.nodeReady}"), ("Unschedulable", "{.unschedulable}")], 0),
     open("PlatformMetadatas.talos.dev", "runtime", "PlatformMetadata", &[],
         &[("Platform", "{.platform}"), ("Type", "{.instanceType}"), ("Region", "{.region}"), ("Zone", "{.zone}")], 0),

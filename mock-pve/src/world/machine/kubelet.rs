@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::config::{MachineType, NodeConfig};
+use super::event::What;
 use super::life::Boot;
-use super::state::{Stage, What};
+use super::state::Stage;
 use super::versions::{self, default_kubernetes};
 use crate::disk::minor;
 use crate::etcd::{Change, Client, EtcdError, Store};

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use super::command::Bootstrap;
 use super::config::NodeConfig;
 use super::life::{Boot, chain, chance};
-use super::state::{Bootstrap, ServiceState};
+use super::state::ServiceState;
 use crate::etcd::{self, Change, Client, Ephemeral, EtcdError, KeptError, Member, Replica, Store};
 
 /// Seconds until etcd's process is up.

@@ -5,9 +5,12 @@
 //! machine's [`State`] and serve it. Start at [`Room`], then `life.rs`.
 
 mod change;
+mod command;
 mod config;
 mod drain;
+mod event;
 mod faults;
+mod firmware;
 mod images;
 mod install;
 mod kubelet;
@@ -23,15 +26,14 @@ mod versions;
 
 pub use crate::disk::{NoImage, Recipe, Reference, Slot};
 pub use change::{diff, reboot_needed};
+pub use command::{Apply, Bootstrap, Command, Restart, Turn, Upgrade, Wipe};
 pub use config::{Authority, ConfigError, MachineType, NodeConfig};
+pub use event::{Happened, Stopped, What, event_id};
 pub(in crate::world) use faults::Shared;
 pub use faults::{Fault, MachineFault, QuorumLoss};
 pub use images::{Namespace, PullError};
 pub use install::{InstallError, UpgradeRefused};
 pub use room::Room;
 pub use seeding::SeedingError;
-pub use state::{
-    Api, Apply, Bootstrap, COMPONENTS, Command, Happened, Link, Machine, Pulled, Restart, Service, ServiceState, Stage,
-    State, StaticPod, Status, Stopped, Turn, Upgrade, What, Wipe, event_id,
-};
+pub use state::{Api, COMPONENTS, Link, Machine, Pulled, Service, ServiceState, Stage, State, StaticPod, Status};
 pub use versions::{Version, default_kubernetes, etcd as etcd_version};

@@ -31,15 +31,20 @@ impl Boot {
             return;
         }
         let restarts = machine.see(|state| state.services.get("kubelet").map(|one| one.state));
+        // On a machine that is up, it takes its time in any case: others wait to see it stop.
+        let takes = async |seconds| match restarts {
+            Some(_) => machine.world().clock().sleep(seconds).await,
+            None => self.sleep(seconds).await,
+        };
         if restarts == Some(ServiceState::Running) {
             machine.service("kubelet", ServiceState::Stopping, None, "Sending SIGTERM to task kubelet");
-            self.sleep(STOP).await;
+            takes(STOP).await;
             machine.service("kubelet", ServiceState::Finished, None, "Service finished successfully");
             machine.update(|state| state.node_ready = false);
         }
         machine.service("kubelet", ServiceState::Waiting, None, "Waiting for service \"cri\" to be \"up\"");
         machine.service("kubelet", ServiceState::Preparing, None, "Running pre state");
-        self.sleep(START / 2.0).await;
+        takes(START / 2.0).await;
         while let Err(error) = machine.world().registry().image(&image) {
             let why = format!("Failed to run pre stage: failed to pull image \"{image}\": {error}");
             machine.service("kubelet", ServiceState::Failed, None, &why);
@@ -55,7 +60,7 @@ impl Boot {
             machine.service("kubelet", ServiceState::Running, Some(false), why);
             return std::future::pending().await;
         }
-        self.sleep(START / 2.0).await;
+        takes(START / 2.0).await;
         machine.service("kubelet", ServiceState::Running, Some(true), "Health check successful");
         machine.update(|state| state.kubelet = Some(image));
     }

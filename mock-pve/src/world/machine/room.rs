@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::command::Command;
 use super::config::MachineType;
-use super::state::{Api, Command, Machine};
+use super::state::{Api, Machine};
 use super::{life, seeding};
 use crate::disk;
 use crate::world::World;
@@ -18,6 +19,12 @@ use crate::world::power::{Boot, Power};
 /// The machines of a world; clones are the same room.
 #[derive(Clone)]
 pub struct Room(Arc<Inner>);
+
+impl std::fmt::Debug for Room {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Room").finish_non_exhaustive()
+    }
+}
 
 struct Inner {
     world: World,

@@ -3,10 +3,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::command::{Command, Restart, Upgrade, Wipe};
 use super::config::MachineType;
+use super::event::{Stopped, What};
+use super::faults::Fault;
 use super::install::{self, InstallError};
 use super::life::{Boot, Commands, End, chain};
-use super::state::{Api, Command, Restart, ServiceState, Stage, State, Stopped, Upgrade, What, Wipe};
+use super::state::{Api, ServiceState, Stage, State};
 use crate::disk::{self, DiskError, Keep, Staged};
 use crate::etcd::{self, Change};
 use crate::world::script::Takes;
@@ -83,6 +86,10 @@ impl Boot {
     async fn sequence(&self, command: &Command) -> End {
         let Some((name, actor, stage)) = named(command) else { return End::Reboot };
         let run = Run::begin(self, name, actor, Some(stage));
+        let reboots = matches!(command, Command::Reboot { .. } | Command::Upgrade { .. } | Command::Rollback { .. });
+        if reboots && self.machine.world().goes_wrong(self.machine.vmid(), Fault::Hangs) {
+            run.phase("cleanup", "stopAllPods", std::future::pending::<()>()).await;
+        }
         match command {
             Command::Reboot { restart: Restart::Force, .. } => run.reboot(RESTART).await,
             Command::Reboot { restart, .. } => run.plain(*restart).await,

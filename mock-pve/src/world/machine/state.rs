@@ -2,26 +2,24 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 
+use super::command::{Bootstrap, Command};
 use super::config::{MachineType, NodeConfig};
+use super::event::{Happened, What, push};
 use super::room::Room;
 use super::versions::Version;
 use crate::disk::{Recipe, Slot};
-use crate::etcd::{Check, Client};
+use crate::etcd::Client;
 use crate::world::World;
 use crate::world::power::Boot;
 
 /// The static pods of a control plane.
 pub const COMPONENTS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
-
-/// Talos keeps about that many events.
-const EVENTS: usize = 1000;
 
 /// Stages of a machine, as Talos' machine status names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,64 +129,6 @@ pub struct Link {
     pub gateway: Option<IpAddr>,
 }
 
-/// How a new etcd cluster begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bootstrap {
-    /// Empty.
-    Fresh,
-    /// With what the uploaded snapshot holds.
-    Recover(Check),
-}
-
-/// Something that happened on a machine.
-#[derive(Clone, Debug)]
-pub struct Happened {
-    /// Sortable id, 20 characters.
-    pub id: String,
-    /// The API call behind it; empty when the machine did it by itself.
-    pub actor: String,
-    /// What.
-    pub what: What,
-    /// When.
-    pub at: SystemTime,
-}
-
-/// Why a sequence didn't go through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stopped {
-    /// It failed.
-    Fatal,
-    /// Another one runs.
-    Locked,
-    /// Another one took over.
-    Canceled,
-}
-
-/// Kinds of events.
-#[derive(Clone, Debug)]
-pub enum What {
-    /// A sequence began (`true`) or ended.
-    Sequence(&'static str, bool),
-    /// A sequence didn't go through.
-    SequenceError(&'static str, Stopped, String),
-    /// A phase of a sequence began (`true`) or ended.
-    Phase(String, bool),
-    /// A task of a phase began (`true`) or ended.
-    Task(String, bool),
-    /// The machine's stage or readiness changed.
-    Status(Status),
-    /// A service changed its state or its health.
-    Service(String, ServiceState, String, Option<bool>),
-    /// The kernel is about to restart, with that command.
-    Restart(i64),
-    /// The configuration on the disk can't be read.
-    ConfigLoad(String),
-    /// The configuration on the disk is refused.
-    ConfigValidation(String),
-    /// The machine's name and addresses.
-    Address(String, Vec<String>),
-}
-
 /// Stage, readiness, and what is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -198,123 +138,6 @@ pub struct Status {
     pub ready: bool,
     /// What is missing: name, reason.
     pub unmet: Vec<(&'static str, String)>,
-}
-
-/// When a new configuration counts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Apply {
-    /// Now, and for the next boots.
-    Now,
-    /// After the reboot that follows.
-    Reboot,
-    /// After the next reboot, whenever that is.
-    Staged,
-    /// Now; the old one comes back after that many seconds unless another one comes first.
-    Try(f64),
-}
-
-/// How a machine restarts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Restart {
-    /// By kexec.
-    #[default]
-    Kexec,
-    /// Through the firmware.
-    PowerCycle,
-    /// At once, without stopping anything.
-    Force,
-}
-
-/// A legacy upgrade, whose image is known to be good.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upgrade {
-    /// The image, as it was named.
-    pub image: String,
-    /// What it installs.
-    pub recipe: Recipe,
-    /// EPHEMERAL is kept, where a Talos asks.
-    pub preserve: bool,
-    /// The next boot does it.
-    pub stage: bool,
-    /// How it restarts.
-    pub restart: Restart,
-}
-
-/// What a machine is told to do.
-#[derive(Clone, Debug)]
-pub enum Command {
-    /// Take this configuration.
-    Apply {
-        /// The configuration.
-        config: Arc<NodeConfig>,
-        /// When it counts.
-        when: Apply,
-    },
-    /// Begin a new etcd cluster.
-    Bootstrap(Bootstrap),
-    /// Stop etcd and forget its data: the machine left the cluster.
-    LeaveEtcd,
-    /// Start, stop or restart a service.
-    Service(String, Turn),
-    /// Reboot.
-    Reboot {
-        /// The call behind it.
-        actor: String,
-        /// How.
-        restart: Restart,
-    },
-    /// Boot the other slot.
-    Rollback {
-        /// The call behind it.
-        actor: String,
-    },
-    /// Install another version and boot it.
-    Upgrade {
-        /// The call behind it.
-        actor: String,
-        /// What and how.
-        upgrade: Box<Upgrade>,
-    },
-    /// Switch off.
-    Shutdown {
-        /// The call behind it; empty for the power button.
-        actor: String,
-        /// Pods aren't evicted first.
-        force: bool,
-    },
-    /// Forget, then reboot or switch off.
-    Reset {
-        /// The call behind it.
-        actor: String,
-        /// Leave etcd first.
-        graceful: bool,
-        /// What to wipe.
-        wipe: Wipe,
-        /// Reboot, not off.
-        reboot: bool,
-    },
-}
-
-/// What is done to a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// It starts.
-    On,
-    /// It stops.
-    Off,
-    /// It stops and starts.
-    OffAndOn,
-}
-
-/// What a reset wipes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wipe {
-    /// The whole system disk: it won't boot again.
-    Disk,
-    /// Nothing of the system disk.
-    Nothing,
-    /// These partitions.
-    Partitions(Vec<String>),
 }
 
 /// All that is true of a machine now.
@@ -599,24 +422,4 @@ impl State {
         }
         Status { stage: self.stage, ready: unmet.is_empty(), unmet }
     }
-}
-
-fn push(events: &mut VecDeque<Happened>, actor: &str, what: What) {
-    events.push_back(Happened { id: event_id(), actor: actor.to_owned(), what, at: SystemTime::now() });
-    if events.len() > EVENTS {
-        events.pop_front();
-    }
-}
-
-/// A time-ordered id of 20 characters, 0-9 and a-v, as Talos' (xid).
-pub fn event_id() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    // 32 bits of time and 64 bits of count make 96 bits: 20 digits of base 32, the last one padded.
-    let bits = (u128::from(seconds & 0xffff_ffff) << 64 | u128::from(count)) << 4;
-    (0..20)
-        .rev()
-        .map(|digit| char::from(b"0123456789abcdefghijklmnopqrstuv"[(bits >> (digit * 5) & 31) as usize]))
-        .collect()
 }

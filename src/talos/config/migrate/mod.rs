@@ -193,7 +193,7 @@ fn of_document(
         let news = running.is_none_or(|running| running < Contract::minor(rule.since));
         let applies = match rule.effect {
             // A configuration of an older contract goes on; a patch meets what is generated now.
-            Effect::Moved => generated,
+            Effect::Moved => generated && !deletes(subjects, rule),
             Effect::Refused | Effect::Ignored => true,
             Effect::Deprecated | Effect::Behaves => news,
         };
@@ -234,6 +234,14 @@ fn json_patch(origin: &str, pointer: &str, contract: Contract) -> Finding {
         what: format!("a configuration has several documents, and a JSON patch changes one only (contract {contract})"),
         instead: "write it as a strategic merge patch: the part of the configuration as it should be".to_owned(),
     }
+}
+
+/// Whether a patch takes out the document that says a moved key's value: then nothing conflicts with the old key.
+fn deletes(subjects: &Subjects<'_>, rule: &Rule) -> bool {
+    let names = |kind: &str| rule.instead.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == kind);
+    let parts = subjects.patches.iter().flat_map(|patch| patch.parts());
+    let gone = parts.filter(|part| part.deletes_whole());
+    gone.into_iter().any(|part| names(part.kind.name))
 }
 
 /// What changes for every cluster, whatever its patches say.

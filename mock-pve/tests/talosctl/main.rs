@@ -5,186 +5,27 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what broke by panicking")]
 
-use std::ffi::OsStr;
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod lab;
+
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use mock_pve::serve::loopback::Loopback;
-use mock_pve::serve::profile::Profiled;
-use mock_pve::serve::{self, Options, Running};
-use mock_pve::world::machine::pki::{self, Kind, Subject};
-use mock_pve::world::machine::{Authority, Fault};
+use mock_pve::world::machine::Fault;
 use serde_json::Value;
 
-/// The program, if it is anywhere.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-fn program() -> Option<PathBuf> {
-    let found = std::env::var_os("RECAST_TEST_CLIENTS").map(|folder| Path::new(&folder).join("talosctl"));
-    let found = found.filter(|path| path.is_file());
-    if found.is_none() {
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "talosctl is required and not here");
-        eprintln!("skipped: RECAST_TEST_CLIENTS names no folder with talosctl");
-    }
-    found
-}
+use crate::lab::Lab;
 
-/// What a command said.
-#[derive(Debug)]
-struct Said {
-    ok: bool,
-    out: String,
-    err: String,
-}
-
-/// A cluster that runs, and the means to talk to it.
-struct Lab {
-    program: PathBuf,
-    running: Running,
-    net: Loopback,
-    dir: tempfile::TempDir,
-}
-
-impl Lab {
-    async fn begin(talos: &str, kubernetes: &str, control_planes: u8, workers: u8) -> Option<Self> {
-        let program = program()?;
-        let dir = tempfile::tempdir().unwrap();
-        let net =
-            Loopback::take(&std::env::temp_dir(), std::process::id().wrapping_mul(31) + u32::from(control_planes))
-                .unwrap();
-        let base = net.net().network().to_string();
-        let base = base.trim_end_matches(".0").to_owned();
-        let secrets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles/single/secrets.yaml");
-        std::fs::create_dir(dir.path().join("configs")).unwrap();
-        std::fs::copy(&secrets, dir.path().join("configs/secrets.yaml")).unwrap();
-        let mut groups = String::new();
-        for (group, prefix, first, count) in
-            [("controlplane", "cp-", 11, control_planes), ("workers", "worker-", 21, workers)]
-        {
-            if count > 0 {
-                let _ = write!(
-                    groups,
-                    "  {group}:\n    {{count: {count}, name_prefix: {prefix}, cores: 2, memory: 4096, disk: 10G, assignments: ["
-                );
-                for number in 0..count {
-                    let vmid = u32::from(first) * 100 + u32::from(number);
-                    let _ = write!(
-                        groups,
-                        "{{name: {prefix}{}, node: pve1, vmid: {vmid}, ip: {base}.{}}}, ",
-                        number + 1,
-                        first + number
-                    );
-                }
-                groups.push_str("]}\n");
-            }
-        }
-        let profile = format!(
-            "name: lab\ntalos: {{version: \"{talos}\", kubernetes_version: \"{kubernetes}\", config_dir: configs, \
-             secrets_file: secrets.yaml}}\nnetwork: {{api_endpoint: \"{base}.11:6443\", gateway: {base}.1, prefix: 24}}\n\
-             nodes:\n{groups}tags: [talos, lab]\n"
-        );
-        std::fs::write(dir.path().join("lab.yaml"), profile).unwrap();
-        let seed = Profiled::load(&dir.path().join("lab.yaml"), dir.path()).unwrap().seed;
-        let options = Options { seed, time_scale: 40.0, rng_seed: 5, ..Options::default() };
-        let running = serve::start(options).await.unwrap();
-        let lab = Self { program, running, net, dir };
-        lab.write_talosconfig("admin", &["os:admin"]);
-        lab.write_talosconfig("reader", &["os:reader"]);
-        lab.until("the cluster is healthy", || {
-            let args = ["-n", &lab.address(11), "health", "--wait-timeout", "20s"].map(str::to_owned);
-            args.to_vec()
-        })
-        .await;
-        Some(lab)
-    }
-
-    fn address(&self, host: u8) -> String {
-        let [a, b, c, _] = self.net.net().network().octets();
-        format!("{a}.{b}.{c}.{host}")
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    /// A talosconfig with a certificate for these roles.
-    fn write_talosconfig(&self, name: &str, roles: &[&str]) {
-        let text = std::fs::read_to_string(self.path("configs/secrets.yaml")).unwrap();
-        let secrets: Value = serde_saphyr::from_str(&text).unwrap();
-        let decode = |pointer: &str| {
-            let text = secrets.pointer(pointer).and_then(Value::as_str).unwrap();
-            String::from_utf8(base64::engine::general_purpose::STANDARD.decode(text).unwrap()).unwrap()
-        };
-        let authority = Authority { certificate: decode("/certs/os/crt"), key: decode("/certs/os/key") };
-        let subject = Subject::Client { name: None, organizations: roles };
-        let issued = pki::issue(&authority, Kind::Ed25519, subject, 1).unwrap();
-        let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-        let config = format!(
-            "context: lab\ncontexts:\n    lab:\n        endpoints: [{}]\n        ca: {}\n        crt: {}\n        key: {}\n",
-            self.address(11),
-            encode(&authority.certificate),
-            encode(&issued.certificate_pem),
-            encode(&issued.key_pem)
-        );
-        std::fs::write(self.path(name), config).unwrap();
-    }
-
-    /// Runs talosctl with the talosconfig of that name.
-    async fn as_role<S: AsRef<OsStr>>(&self, role: &str, args: &[S]) -> Said {
-        let mut command = Command::new(&self.program);
-        command.env("HOME", self.dir.path()).env_remove("TALOSCONFIG").arg("--talosconfig").arg(self.path(role));
-        command.args(args).env("KUBECONFIG", self.path("nobody"));
-        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Said { ok: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) }
-    }
-
-    async fn say(&self, args: &[&str]) -> Said {
-        self.as_role("admin", args).await
-    }
-
-    /// What a command prints that has to succeed, for the machine with that last octet.
-    async fn on(&self, host: u8, args: &[&str]) -> String {
-        let address = self.address(host);
-        let said = self.say(&[&["-n", &address], args].concat()).await;
-        assert!(said.ok, "talosctl {args:?}: {said:?}");
-        said.out + &said.err
-    }
-
-    /// What a command says that has to fail.
-    async fn refused(&self, host: u8, args: &[&str]) -> String {
-        let address = self.address(host);
-        let said = self.say(&[&["-n", &address], args].concat()).await;
-        assert!(!said.ok, "talosctl {args:?} succeeded: {said:?}");
-        said.out + &said.err
-    }
-
-    async fn until(&self, what: &str, args: impl Fn() -> Vec<String>) {
-        let began = Instant::now();
-        loop {
-            let said = self.as_role("admin", &args()).await;
-            if said.ok {
-                return;
-            }
-            assert!(began.elapsed() < Duration::from_mins(1), "never: {what}: {said:?}");
-        }
-    }
-
-    async fn healthy(&self) {
-        self.until("healthy again", || {
-            ["-n", &self.address(11), "health", "--wait-timeout", "30s"].map(str::to_owned).to_vec()
-        })
-        .await;
-    }
-
-    async fn runs(&self, host: u8) -> String {
-        let out = self.on(host, &["version", "--short"]).await;
-        let server = out.split("Server:").nth(1).unwrap_or_default();
-        server.split_whitespace().find(|word| word.starts_with("v1.")).unwrap_or_default().to_owned()
-    }
-}
+/// A machine that has no configuration and no data any more, and boots.
+const FORGET: [&str; 8] = [
+    "reset",
+    "--graceful=false",
+    "--reboot",
+    "--wait=false",
+    "--system-labels-to-wipe",
+    "STATE",
+    "--system-labels-to-wipe",
+    "EPHEMERAL",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::too_many_lines, reason = "a list of commands")]
@@ -197,7 +38,7 @@ async fn what_looks() {
     assert!(said.ok && said.out.matches("v1.13.8").count() == 2, "{said:?}");
 
     let members = lab.on(11, &["get", "members"]).await;
-    for name in ["cp-1", "cp-2", "cp-3", "worker-1", "controlplane", "Talos (v1.13.8)"] {
+    for name in ["cp-01", "cp-02", "cp-03", "worker-01", "controlplane", "Talos (v1.13.8)"] {
         assert!(members.contains(name), "{members}");
     }
     let extensions = lab.on(11, &["get", "extensions"]).await;
@@ -206,10 +47,11 @@ async fn what_looks() {
     assert!(config.contains("clusterName: lab"), "{config}");
     for (kind, there) in [
         ("machinestatus", "running"),
-        ("nodename", "cp-1"),
+        ("nodename", "cp-01"),
         ("nodestatus", "true"),
+        ("nodes", "true"),
         ("staticpods", "kube-apiserver"),
-        ("staticpodstatus", "kube-scheduler-cp-1"),
+        ("staticpodstatus", "kube-scheduler-cp-01"),
         ("kubeletspec", "kubelet"),
         ("links", "eth0"),
         ("addresses", "eth0/"),
@@ -220,7 +62,7 @@ async fn what_looks() {
         ("volumestatus", "ready"),
         ("etcdmembers", "local"),
         ("kubernetesendpoints", "kubernetes"),
-        ("hostname", "cp-1"),
+        ("hostname", "cp-01"),
         ("services", "kubelet"),
         ("rd", "members"),
         ("manifests", "10-kube-proxy"),
@@ -242,14 +84,18 @@ async fn what_looks() {
     assert!(lab.on(11, &["logs", "etcd"]).await.contains("Health check successful"));
     assert!(lab.on(11, &["logs", "kubelet", "--tail", "1"]).await.lines().count() == 1);
     assert!(lab.refused(11, &["logs", "toaster"]).await.contains("not registered"));
-    let events = lab.on(11, &["events", "--tail", "-1", "--duration", "1s"]).await;
-    assert!(events.contains("machine.MachineStatusEvent") && events.contains("machine.SequenceEvent"), "{events}");
+    lab.watched(11, &["events", "--tail", "-1"], &["machine.MachineStatusEvent", "machine.SequenceEvent"]).await;
+    lab.watched(11, &["dmesg", "--follow"], &["Linux version", "node cp-01 is ready"]).await;
+    lab.watched(11, &["logs", "etcd", "--follow"], &["Health check successful"]).await;
+    lab.watched(11, &["get", "services", "--watch"], &["etcd", "kubelet"]).await;
+    let out = lab.refused(11, &["events", "--tail", "3", "--duration", "1s"]).await;
+    assert!(out.contains("can't be specified at the same time"), "{out}");
 
     for (args, there) in [
         (vec!["containers"], "kubelet"),
         (vec!["containers", "-k"], "kube-apiserver"),
         (vec!["stats"], "kubelet"),
-        (vec!["memory"], "cp-1"),
+        (vec!["memory"], "cp-01"),
         (vec!["mounts"], "/var"),
         (vec!["processes"], "containerd"),
         (vec!["read", "/proc/cmdline"], "talos.platform=nocloud"),
@@ -268,14 +114,14 @@ async fn what_looks() {
             assert!(!said.ok && said.err.contains("Unimplemented"), "{args:?}: {said:?}");
             continue;
         }
-        let there = if there == "cp-1" { address.as_str() } else { there };
+        let there = if there == "cp-01" { address.as_str() } else { there };
         assert!(said.ok && said.out.contains(there), "{args:?}: {said:?}");
     }
     let said = lab.refused(11, &["pcap", "-i", "eth7"]).await;
     assert!(said.contains("interface \"eth7\" not found"), "{said}");
 
     let out = lab.on(11, &["etcd", "members"]).await;
-    assert!(["cp-1", "cp-2", "cp-3"].iter().all(|name| out.contains(name)), "{out}");
+    assert!(["cp-01", "cp-02", "cp-03"].iter().all(|name| out.contains(name)), "{out}");
     let out = lab.on(11, &["etcd", "status"]).await;
     assert!(out.contains("RAFT TERM"), "{out}");
     lab.on(11, &["etcd", "alarm", "list"]).await;
@@ -291,6 +137,8 @@ async fn what_looks() {
     assert!(std::fs::read_to_string(&file).unwrap().contains("admin@lab"));
     let out = lab.on(11, &["health", "--wait-timeout", "20s"]).await;
     assert!(out.contains("waiting for all k8s nodes to report schedulable: OK"), "{out}");
+    let out = lab.on(11, &["health", "--server=false", "--wait-timeout", "20s"]).await;
+    assert!(out.contains("waiting for all k8s nodes to report ready: OK"), "{out}");
     let new = lab.path("new-talosconfig");
     lab.on(11, &["config", "new", "--roles", "os:reader", &new]).await;
     assert!(std::fs::read_to_string(&new).unwrap().contains("reader@lab"));
@@ -358,28 +206,23 @@ async fn what_changes_configurations() {
     std::fs::write(&file, &config).unwrap();
     let snapshot = lab.path("db.snapshot");
     lab.on(11, &["etcd", "snapshot", &snapshot]).await;
-    let out = lab
-        .on(
-            11,
-            &[
-                "reset",
-                "--graceful=false",
-                "--reboot",
-                "--system-labels-to-wipe",
-                "STATE",
-                "--system-labels-to-wipe",
-                "EPHEMERAL",
-                "--timeout",
-                "1m",
-            ],
-        )
-        .await;
-    assert!(!out.contains("error"), "{out}");
+    let out = lab.refused(11, &["reset", "--timeout", "30s"]).await;
+    assert!(out.contains("not enough started members"), "the last member can't leave: {out}");
+    lab.healthy().await;
+    lab.on(11, &FORGET).await;
+    // Nobody configured an address, so it is the one that DHCP gives.
+    let address = lab.maintenance_address(1100, 0).await;
+    lab.until("its API answers", || ["-n", &address, "version", "--insecure"].map(str::to_owned).to_vec()).await;
+    let said = lab.say(&["-n", &address, "get", "disks", "--insecure"]).await;
+    assert!(said.ok && said.out.contains("sda"), "{said:?}");
+    let said = lab.say(&["-n", &address, "reboot", "--insecure"]).await;
+    assert!(!said.ok, "{said:?}");
+    std::fs::write(lab.path("bad.yaml"), "machine: [").unwrap();
+    let said = lab.say(&["-n", &address, "apply-config", "--insecure", "-f", &lab.path("bad.yaml")]).await;
+    assert!(!said.ok && said.err.contains("error"), "{said:?}");
+    let said = lab.say(&["-n", &address, "apply-config", "--insecure", "-f", &file]).await;
+    assert!(said.ok, "{said:?}");
     let address = lab.address(11);
-    lab.until("maintenance mode", || {
-        ["-n", &address, "apply-config", "--insecure", "-f", &file].map(str::to_owned).to_vec()
-    })
-    .await;
     lab.until("bootstrapped", || {
         ["-n", &address, "bootstrap", "--recover-from", &snapshot].map(str::to_owned).to_vec()
     })
@@ -387,7 +230,39 @@ async fn what_changes_configurations() {
     lab.healthy().await;
     let out = lab.refused(11, &["bootstrap"]).await;
     assert!(out.contains("etcd data directory is not empty"), "{out}");
+    let out = lab.refused(21, &["bootstrap"]).await;
+    assert!(out.contains("only available on control plane nodes"), "{out}");
     lab.on(21, &["shutdown", "--force", "--timeout", "1m"]).await;
+    let said = lab.say(&["-n", &lab.address(21), "version"]).await;
+    assert!(!said.ok && said.err.contains("connection refused"), "{said:?}");
+    lab.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_begins_anew() {
+    let Some(lab) = Lab::begin("1.12.4", "1.34.1", 1, 0).await else { return };
+    let file = lab.path("cp.yaml");
+    let config = lab.on(11, &["get", "machineconfig", "v1alpha1", "-o", "jsonpath={.spec}"]).await;
+    std::fs::write(&file, &config).unwrap();
+    let before = lab.kubectl(&["get", "ns", "kube-system", "-o", "jsonpath={.metadata.uid}"]).await;
+    lab.on(11, &FORGET).await;
+    let address = lab.maintenance_address(1100, 0).await;
+    lab.until("its API answers", || ["-n", &address, "get", "links", "--insecure"].map(str::to_owned).to_vec()).await;
+    let said = lab.say(&["-n", &address, "version", "--insecure"]).await;
+    assert!(!said.ok && said.err.contains("API is not implemented in maintenance mode"), "{said:?}");
+    let said = lab.say(&["-n", &address, "apply-config", "--insecure", "-f", &file]).await;
+    assert!(said.ok, "{said:?}");
+    let address = lab.address(11);
+    lab.until("bootstrapped", || ["-n", &address, "bootstrap"].map(str::to_owned).to_vec()).await;
+    lab.healthy().await;
+    let out = lab.on(11, &["etcd", "members"]).await;
+    assert!(out.contains("cp-01"), "{out}");
+    let after = lab.kubectl(&["get", "ns", "kube-system", "-o", "jsonpath={.metadata.uid}"]).await;
+    assert_ne!(before, after, "it is another cluster");
+    // What was sent is whole, or it isn't taken.
+    std::fs::write(lab.path("half"), vec![7; 70_000]).unwrap();
+    let out = lab.refused(11, &["bootstrap", "--recover-from", &lab.path("half")]).await;
+    assert!(out.contains("etcd data directory is not empty"), "{out}");
     lab.running.stop().await;
 }
 
@@ -428,12 +303,24 @@ async fn upgrades_by_the_machine_itself() {
     assert!(out.contains("device or resource busy"), "{out}");
     lab.healthy().await;
     assert_eq!(lab.runs(11).await, "v1.12.4");
+    // One at a time, nothing was lost; all at once, the double knows who did it.
+    assert_eq!(lab.running.world().quorum_losses(), []);
+    lab.running.world().machine_fault(2100, Fault::NeverComesBack);
+    let out = lab.refused(21, &["reboot", "--timeout", "10s"]).await;
+    assert!(out.contains("unavailable") || out.contains("deadline"), "{out}");
+    let out = lab.refused(11, &["health", "--wait-timeout", "3s"]).await;
+    assert!(out.contains("deadline exceeded"), "{out}");
+    for host in [12, 13] {
+        lab.on(host, &["shutdown", "--force", "--timeout", "1m"]).await;
+    }
+    let lost = lab.running.world().quorum_losses();
+    assert_eq!(lost.iter().map(|loss| (loss.vmid, loss.left)).collect::<Vec<_>>(), [(1102, 1)]);
     lab.running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn upgrades_by_the_client() {
-    let Some(lab) = Lab::begin("1.13.8", "1.35.1", 3, 1).await else { return };
+    let Some(lab) = Lab::begin("1.13.8", "1.35.1", 3, 2).await else { return };
     let empty = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba";
     let image = |version: &str| format!("factory.talos.dev/nocloud-installer/{empty}:{version}");
     let out = lab.refused(21, &["upgrade", "-i", &image("v1.13.99"), "--timeout", "1m"]).await;
@@ -447,7 +334,53 @@ async fn upgrades_by_the_client() {
     assert_eq!(lab.runs(12).await, "v1.13.8");
     lab.on(12, &["reboot", "--timeout", "1m"]).await;
     lab.healthy().await;
-    let out = lab.on(11, &["upgrade-k8s", "--to", "1.36.1", "--dry-run"]).await;
-    assert!(out.contains("1.35.1 -> 1.36.1") || out.contains("v1.36.1"), "{out}");
+    // What a budget protects keeps a node from going down.
+    let budget = |least: &str| format!(r#"{{"spec":{{"minAvailable":{least}}}}}"#);
+    lab.kubectl(&["patch", "pdb", "web", "-p", &budget("2")]).await;
+    let out = lab.refused(22, &["upgrade", "-i", &image("v1.13.9"), "--drain-timeout", "4s", "--timeout", "1m"]).await;
+    assert!(out.contains("disruption budget") || out.contains("drain"), "{out}");
+    assert_eq!(lab.runs(22).await, "v1.13.8");
+    lab.kubectl(&["patch", "pdb", "web", "-p", &budget("1")]).await;
+    lab.healthy().await;
+    lab.on(22, &["upgrade", "-i", &image("v1.13.9"), "--timeout", "1m"]).await;
+    assert_eq!(lab.runs(22).await, "v1.13.9");
+    let out = lab.refused(22, &["rollback", "--nodes", "127.0.0.99"]).await;
+    assert!(out.contains("connection refused"), "{out}");
+    assert_eq!(lab.running.world().quorum_losses(), []);
     lab.running.stop().await;
+}
+
+/// Kubernetes goes up by one minor, with the manifests in the way of that Talos.
+async fn kubernetes_goes_up(talos: &str) {
+    let Some(lab) = Lab::begin(talos, "1.34.1", 1, 1).await else { return };
+    let out = lab.on(11, &["upgrade-k8s", "--to", "1.35.0", "--dry-run"]).await;
+    assert!(out.contains("update kubelet: 1.34.1 -> 1.35.0") && out.contains("skipped in dry-run"), "{out}");
+    assert!(!lab.kubectl(&["get", "nodes"]).await.contains("v1.35.0"));
+    let out = lab.refused(11, &["upgrade-k8s", "--to", "1.37.0"]).await;
+    assert!(out.contains("unsupported upgrade path"), "{out}");
+    let out = lab.refused(11, &["upgrade-k8s", "--to", "1.35.99"]).await;
+    assert!(out.contains("not found"), "nothing was changed yet: {out}");
+    let out = lab.on(11, &["upgrade-k8s", "--to", "1.35.0"]).await;
+    assert!(out.contains("updating kubelet to version \"1.35.0\""), "{out}");
+    let nodes = lab.kubectl(&["get", "nodes"]).await;
+    assert_eq!(nodes.matches("v1.35.0").count(), 2, "{nodes}");
+    let images = "-o=jsonpath={.items[*].spec.containers[*].image}";
+    let images = lab.kubectl(&["get", "pods", "-n", "kube-system", images]).await;
+    for name in ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"] {
+        assert!(images.contains(&format!("{name}:v1.35.0")), "{images}");
+    }
+    assert!(!images.contains("v1.34.1"), "{images}");
+    assert!(lab.kubectl(&["version"]).await.contains("Server Version: v1.35.0"));
+    lab.healthy().await;
+    lab.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubernetes_goes_up_with_an_inventory() {
+    kubernetes_goes_up("1.13.8").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubernetes_goes_up_without_an_inventory() {
+    kubernetes_goes_up("1.12.4").await;
 }

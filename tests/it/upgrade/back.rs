@@ -1,0 +1,109 @@
+//! The way back from an upgrade: of a run, or of machines by name, with the same gates as the way there.
+
+use std::fs;
+
+use super::{LAB, Scene, Shape};
+
+const SMALL: Shape = Shape { control: 1, workers: 2, ..LAB };
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrades_run_is_taken_back_machine_by_machine() {
+    let shape = Shape { workers: 1, ..LAB };
+    let scene = Scene::begin(shape).await;
+    let profile = fs::read_to_string(scene.folder.profile()).unwrap();
+    let (code, document, story) = scene.asked(&["upgrade", "--to", "1.13.9", "--confirm", "lab"]).await;
+    assert_eq!(code, 0, "{document:#}\n{story}");
+    let upgraded = scene.boots();
+    let run = document["run"].as_str().unwrap().to_owned();
+
+    let shown = scene.run(&["rollback", &run, "--dry-run"]).await;
+    assert_eq!(shown.status.code(), Some(2), "{}", String::from_utf8_lossy(&shown.stderr));
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("lab-cp-03"));
+    let (code, _, unasked) = scene.asked(&["rollback", &run]).await;
+    assert_eq!(code, 4, "{unasked}");
+    assert_eq!(scene.boots(), upgraded);
+
+    // Without a name the newest run is meant.
+    let (code, document, story) = scene.asked(&["rollback", "--confirm", "lab"]).await;
+    assert_eq!((code, &document["verb"]), (0, &"rollback".into()), "{document:#}\n{story}");
+    scene.assert_runs("1.12.4", "1.34.1", &story).await;
+    assert!(scene.boots().iter().all(|(name, boot)| upgraded[name] != *boot));
+    assert_eq!(fs::read_to_string(scene.folder.profile()).unwrap(), profile);
+
+    // What was taken back is not gone on with, and taking it back twice is nothing.
+    assert_eq!(scene.run(&["resume"]).await.status.code(), Some(3));
+    let again = scene.run(&["rollback", "--confirm", "lab"]).await;
+    assert_eq!(again.status.code(), Some(4), "{}", String::from_utf8_lossy(&again.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn machines_by_name_go_back_and_the_others_stay() {
+    let scene = Scene::begin(Shape { talos: "1.13.5", ..SMALL }).await;
+    let none = scene.run(&["rollback", "--nodes", "lab-worker-01", "--confirm", "lab"]).await;
+    let told = String::from_utf8_lossy(&none.stderr).into_owned();
+    assert_eq!(none.status.code(), Some(4), "{told}");
+    assert!(told.contains("it has no other release to go back to"), "{told}");
+    scene.until("it is up", || scene.is_up(Shape { workers: 2, control: 1, ..LAB })).await;
+    let nodes = scene.api().await.nodes().await.unwrap();
+    assert!(nodes.iter().all(|node| !node.unschedulable), "{nodes:?}");
+
+    let (code, document, story) = scene.asked(&["upgrade", "--to", "1.13.9", "--confirm", "lab"]).await;
+    assert_eq!(code, 0, "{document:#}\n{story}");
+    let before = scene.inside();
+    let (code, document, story) =
+        scene.asked(&["rollback", "--nodes", "stranger,lab-worker-01", "--confirm", "lab"]).await;
+    assert_eq!(code, 4, "{document:#}\n{story}");
+    assert!(document["problems"].to_string().contains("stranger is no machine of the profile"), "{document:#}");
+    assert_eq!(scene.inside(), before);
+    let (code, document, story) = scene.asked(&["rollback", "--nodes", "lab-worker-01", "--confirm", "lab"]).await;
+    assert_eq!(code, 0, "{document:#}\n{story}");
+    let after = scene.inside();
+    assert_eq!(after["lab-worker-01"].version, "1.13.5", "{story}");
+    for name in ["lab-cp-01", "lab-worker-02"] {
+        assert_eq!(after[name], before[name], "{story}");
+    }
+    scene.assert_quorum(&story);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_control_plane_does_not_go_back_below_its_etcd() {
+    let shape = Shape { control: 1, workers: 1, talos: "1.10.9", kubernetes: "1.33.6", ..LAB };
+    let scene = Scene::begin(shape).await;
+    let (code, document, story) = scene.asked(&["upgrade", "--to", "1.11.6", "--only", "os", "--confirm", "lab"]).await;
+    assert_eq!(code, 0, "{document:#}\n{story}");
+    let before = scene.inside();
+    let (code, document, story) = scene.asked(&["rollback", "--confirm", "lab"]).await;
+    assert_eq!(code, 4, "{document:#}\n{story}");
+    let told = document["problems"].to_string();
+    assert!(told.contains("can't read the data of etcd 3.6") && told.contains("--restore FILE"), "{document:#}");
+    assert_eq!(scene.inside(), before);
+    let (code, document, story) = scene.asked(&["rollback", "--nodes", "lab-worker-01", "--confirm", "lab"]).await;
+    assert_eq!(code, 0, "{document:#}\n{story}");
+    assert_eq!(scene.inside()["lab-worker-01"].version, "1.10.9");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_control_planes_are_refused_and_one_is_warned_about() {
+    let scene = Scene::begin(Shape { control: 2, workers: 0, ..LAB }).await;
+    let (code, document, story) = scene.asked(&["upgrade", "--to", "1.13.9", "--confirm", "lab"]).await;
+    assert_eq!(code, 4, "{document:#}\n{story}");
+    let told = document["problems"].to_string();
+    assert!(told.contains("etcd has two members") && told.contains("add a third control plane"), "{document:#}");
+    scene.assert_quorum(&story);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_kept_nothing_goes_back_by_the_installer_of_before() {
+    for (from, to) in [("1.12.4", "1.12.11"), ("1.13.5", "1.13.9")] {
+        let shape = Shape { control: 1, workers: 1, talos: from, ..LAB };
+        let scenario = "faults: [{on: {talos: Rollback}, then: {status: 2, reason: 'cannot rollback to \"A\", label does \
+                        not exist'}}]";
+        let scene = Scene::played(shape, scenario).await;
+        let (code, document, story) = scene.asked(&["upgrade", "--to", to, "--confirm", "lab"]).await;
+        assert_eq!(code, 0, "{document:#}\n{story}");
+        let (code, document, story) = scene.asked(&["rollback", "--confirm", "lab"]).await;
+        assert_eq!(code, 0, "{document:#}\n{story}");
+        assert!(story.contains("keeps no other release any more"), "{story}");
+        scene.assert_runs(from, "1.34.1", &story).await;
+    }
+}
