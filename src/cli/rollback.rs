@@ -58,7 +58,9 @@ pub async fn rollback(global: &Global, asked: &Rollback, surroundings: &Surround
 fn upgrade_of(session: &Session, asked: &Rollback) -> Result<Option<(RunDir, Plan)>, Stop> {
     let state = StateDir::new(&session.state_root(), &session.profile.value.name);
     let unreadable = |error: &JournalError| Stop::because(ExitCode::Failed, "the runs can't be read", error);
-    let dir = if let Some(id) = &asked.run { Some(state.run(id)).filter(|dir| dir.path().exists()) } else {
+    let dir = if let Some(id) = &asked.run {
+        Some(state.run(id)).filter(|dir| dir.path().exists())
+    } else {
         let unfinished = state.newest_unfinished(left_another).map_err(|error| unreadable(&error))?;
         match unfinished {
             Some(dir) => Some(dir),

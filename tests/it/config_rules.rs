@@ -168,6 +168,7 @@ fn assert_hides(shown: &str) {
 }
 
 /// The real talosctl, where one is.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn talosctl() -> Option<PathBuf> {
     let path = std::env::var_os("RECAST_TEST_CLIENTS").map(|dir| PathBuf::from(dir).join("talosctl"));
     let path = path.filter(|path| path.exists());

@@ -26,7 +26,6 @@ pub(crate) struct Lab {
     net: Loopback,
     pub(crate) running: Running,
     /// Dropped last: what runs in it ends with it.
-    #[expect(dead_code, reason = "held: the double runs in it")]
     runtime: tokio::runtime::Runtime,
 }
 
@@ -82,7 +81,7 @@ impl Lab {
                     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
                 }
             };
-            let waited = tokio::time::timeout(std::time::Duration::from_secs(60), up).await;
+            let waited = tokio::time::timeout(std::time::Duration::from_mins(1), up).await;
             assert!(waited.is_ok(), "{} doesn't listen", machine.name);
         }
     }

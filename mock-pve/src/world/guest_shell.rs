@@ -78,7 +78,9 @@ impl Shell {
             "cat" => {
                 let mut deed = Deed::default();
                 for name in words {
-                    if let Some(text) = self.files.get(name) { deed.out.push_str(text) } else {
+                    if let Some(text) = self.files.get(name) {
+                        deed.out.push_str(text);
+                    } else {
                         deed.code = 1;
                         deed.err = format!("cat: can't open '{name}': No such file or directory\n");
                     }

@@ -264,7 +264,9 @@ impl World {
     /// What the guest agent of a VM says; `None`: there is no agent (any more).
     pub fn set_guest(&self, vmid: u32, info: Option<GuestInfo>) {
         let mut guests = held(&self.0.guests);
-        if let Some(info) = info { guests.insert(vmid, info) } else {
+        if let Some(info) = info {
+            guests.insert(vmid, info)
+        } else {
             held(&self.0.shells).remove(&vmid);
             guests.remove(&vmid)
         };

@@ -273,12 +273,7 @@ impl World {
     }
 
     /// What stands against giving a disk away; says its volume.
-    fn check_reassign(
-        state: &State,
-        (node, vmid): (&str, u32),
-        ask: &Reassign,
-        target_key: &str,
-    ) -> Rule<String> {
+    fn check_reassign(state: &State, (node, vmid): (&str, u32), ask: &Reassign, target_key: &str) -> Rule<String> {
         let refuse = |text: String| Err(Refusal::failed(text));
         let Some(source) = state.vms.get(&vmid) else { return refuse(format!("could not find VM {vmid}\n")) };
         let Some(target) = state.vms.get(&ask.target) else {

@@ -270,10 +270,8 @@ fn others(check: &mut Check<'_>) {
                 check.error("", "username, identityToken and auth exclude each other");
             }
         }
-        "RegistryTLSConfig" => {
-            if check.text("ca").is_some_and(|ca| !ca.contains("-----BEGIN CERTIFICATE-----")) {
-                check.error("ca", "must be a certificate in PEM");
-            }
+        "RegistryTLSConfig" if check.text("ca").is_some_and(|ca| !ca.contains("-----BEGIN CERTIFICATE-----")) => {
+            check.error("ca", "must be a certificate in PEM");
         }
         "EnvironmentConfig" => {
             let Some(Value::Map(variables)) = check.at("variables") else { return };

@@ -20,7 +20,7 @@ pub(super) fn document(check: &mut Check<'_>) {
         "DHCPv4Config" | "DHCPv6Config" => dhcp(check),
         "Layer2VIPConfig" | "HCloudVIPConfig" => vip(check),
         "BlackholeRouteConfig" => {
-            name_is(check, "a network", |name| name.contains('/') && name.parse::<IpNet>().is_ok())
+            name_is(check, "a network", |name| name.contains('/') && name.parse::<IpNet>().is_ok());
         }
         "StaticHostConfig" => {
             name_is(check, "an address", |name| name.parse::<IpAddr>().is_ok());
