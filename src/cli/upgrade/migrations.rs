@@ -14,7 +14,11 @@ use crate::talos::config::migrate::{Subjects, Weight, findings};
 use crate::types::Version;
 
 /// A warning for each thing in the profile's patches that the way from `now` to `to` changes.
-pub fn migrations(session: &Session, vms: &[PlannedVm], (now, to): (&Version, &Version)) -> Result<Vec<Finding>, Stop> {
+pub(super) fn migrations(
+    session: &Session,
+    vms: &[PlannedVm],
+    (now, to): (&Version, &Version),
+) -> Result<Vec<Finding>, Stop> {
     let folder = session.folder();
     let files = Patches { talos: session.talos()?, profile: &session.profile_path, folder: &folder };
     let mut places = Vec::new();
