@@ -69,8 +69,22 @@ impl Lab {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let running = runtime.block_on(serve::start(options)).unwrap_or_else(|error| panic!("{error}"));
         let lab = Self { folder, net, running, runtime };
+        lab.runtime.block_on(lab.up());
         lab.talosconfig("talosconfig", Roles::Admin, &["lab-cp-01"]);
         lab
+    }
+
+    /// Once every machine listens: seeded ones begin to as the double does.
+    async fn up(&self) {
+        for machine in &self.running.ready.machines {
+            let up = async {
+                while tokio::net::TcpStream::connect((machine.dialled, 50000)).await.is_err() {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+            };
+            let waited = tokio::time::timeout(std::time::Duration::from_secs(60), up).await;
+            assert!(waited.is_ok(), "{} doesn't listen", machine.name);
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -160,23 +174,23 @@ fn what_it_writes_is_what_runs() {
     assert_eq!(profile.nodes.controlplane.as_ref().unwrap().assignments.len(), 3, "{text}");
     assert_eq!(profile.nodes.workers.as_ref().unwrap().memory_mb, 8192, "{text}");
 
-    // The double's factory is no public one, and its nodes are told apart by their ports.
-    let served = fs::read_to_string(&lab.running.ready.site_file).unwrap();
-    let from = served.find("factory:").unwrap();
-    let site = new.join("site.yaml");
-    let own = fs::read_to_string(&site).unwrap();
-    fs::write(&site, format!("{own}\n{}", &served[from..])).unwrap();
     let on = |args: &[&str]| {
         let mut all = args.to_vec();
         all.extend(["--profile", "new/lab.yaml"]);
         lab.recast(&all)
     };
-    let check = on(&["check"]);
-    assert_eq!(check.code, Some(0), "{}\n{text}\n{own}", check.told);
     let diff = on(&["config", "diff"]);
     assert_eq!(diff.code, Some(0), "{}\n{text}", diff.document);
     let valid = on(&["config", "check"]);
     assert_eq!(valid.code, Some(0), "{}", valid.told);
+    // The double's factory is not the public one.
+    let served = fs::read_to_string(&lab.running.ready.site_file).unwrap();
+    let from = served.find("factory:").unwrap();
+    let site = new.join("site.yaml");
+    let own = fs::read_to_string(&site).unwrap();
+    fs::write(&site, format!("{own}\n{}", &served[from..])).unwrap();
+    let check = on(&["check"]);
+    assert_eq!(check.code, Some(0), "{}\n{text}\n{own}", check.told);
     let plan = on(&["rebuild", "--dry-run"]);
     assert_eq!(plan.code, Some(2), "{}", plan.told);
     assert_eq!(plan.document["vms"].as_array().unwrap().len(), 5, "{}", plan.document);

@@ -230,7 +230,13 @@ impl Double {
         Self::played(folder, time_scale, change, None).await
     }
 
-    /// The same, where things happen as in a scenario.
+    /// In this process, with a scenario.
+    pub(crate) async fn troubled(folder: &Folder, time_scale: f64, scenario: &str) -> Self {
+        let scenario = Scenario::parse("scenario", scenario).unwrap();
+        Self::played(folder, time_scale, |_| (), Some(scenario)).await
+    }
+
+    /// In this process, with a world that is not quite what the profile says, where things happen as in a scenario.
     pub(crate) async fn played(
         folder: &Folder,
         time_scale: f64,

@@ -77,6 +77,7 @@ impl Reply {
 
 /// Runs a method and wraps what it says.
 pub(super) async fn run(handler: Handler, call: Call) -> Reply {
+    let world = call.world.clone();
     let result = match handler {
         Handler::Now(handler) | Handler::Upload(handler) => handler(&call),
         Handler::Later(handler) => handler(call).await,
@@ -95,6 +96,11 @@ pub(super) async fn run(handler: Handler, call: Call) -> Reply {
         Err(Refusal::Failed(text)) if text == super::handlers::WRONG_PASSWORD => {
             let body = json!({"data": null, "message": format!("{text}\n")});
             Reply { status: 401, reason: text, body: Body::Json(body) }
+        }
+        // A text that isn't ASCII breaks the worker on its way into the status line, and the proxy waits in vain.
+        Err(Refusal::Failed(text)) if !text.lines().next().unwrap_or_default().is_ascii() => {
+            world.clock().sleep(5.0).await;
+            Reply::empty(596, "Broken pipe")
         }
         Err(refusal) => Reply::refusal(&refusal),
     }

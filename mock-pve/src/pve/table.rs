@@ -7,8 +7,8 @@ use std::pin::Pin;
 use super::call::{Call, Result};
 use super::handlers::sections::{controllers, dir, dns, ipams, pci, rules, usb, vnets, zones};
 use super::handlers::{
-    access, addresses, agent, backup, cluster, config, content, download, firewall, ha, host, nodes, pools, power,
-    storage, tasks, vms,
+    access, addresses, agent, backup, cloudinit, cluster, config, content, download, firewall, ha, host, nodes, pools,
+    power, storage, tasks, vms,
 };
 
 /// What answers a method.
@@ -324,9 +324,9 @@ pub(super) const TABLE: &[(&str, &str, Handler)] = &[
     ("POST", "/nodes/{node}/qemu/{vmid}/config", Later(config::post)),
     ("GET", "/nodes/{node}/qemu/{vmid}/pending", Now(config::pending)),
     ("PUT", "/nodes/{node}/qemu/{vmid}/unlink", Later(config::unlink)),
-    ("GET", "/nodes/{node}/qemu/{vmid}/cloudinit", Now(config::cloudinit)),
-    ("PUT", "/nodes/{node}/qemu/{vmid}/cloudinit", Now(config::regenerate)),
-    ("GET", "/nodes/{node}/qemu/{vmid}/cloudinit/dump", Now(config::dump)),
+    ("GET", "/nodes/{node}/qemu/{vmid}/cloudinit", Now(cloudinit::list)),
+    ("PUT", "/nodes/{node}/qemu/{vmid}/cloudinit", Now(cloudinit::regenerate)),
+    ("GET", "/nodes/{node}/qemu/{vmid}/cloudinit/dump", Now(cloudinit::dump)),
     ("GET", "/nodes/{node}/qemu/{vmid}/status", Now(power::index)),
     ("GET", "/nodes/{node}/qemu/{vmid}/status/current", Now(power::current)),
     ("POST", "/nodes/{node}/qemu/{vmid}/status/start", Now(power::start)),
@@ -369,6 +369,9 @@ pub(super) const TABLE: &[(&str, &str, Handler)] = &[
     ("POST", "/nodes/{node}/qemu/{vmid}/agent/shutdown", Now(agent::shutdown)),
     ("POST", "/nodes/{node}/qemu/{vmid}/agent/exec", Now(agent::exec)),
     ("GET", "/nodes/{node}/qemu/{vmid}/agent/exec-status", Now(agent::exec_status)),
+    ("GET", "/nodes/{node}/qemu/{vmid}/agent/file-read", Now(agent::file_read)),
+    ("POST", "/nodes/{node}/qemu/{vmid}/agent/file-write", Now(agent::file_write)),
+    ("POST", "/nodes/{node}/qemu/{vmid}/agent/set-user-password", Now(agent::set_password)),
     ("GET", "/pools", Now(pools::list)),
     ("POST", "/pools", Now(pools::create)),
     ("PUT", "/pools", Now(pools::update)),

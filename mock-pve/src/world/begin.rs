@@ -53,6 +53,7 @@ impl World {
             unsaved: Arc::default(),
             resumed,
             networks: Mutex::new(networks),
+            shells: Mutex::default(),
             guests: Mutex::new(BTreeMap::new()),
             power: Mutex::new(Vec::new()),
             flocks: Mutex::new(HashMap::new()),

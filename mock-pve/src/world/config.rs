@@ -54,6 +54,10 @@ pub fn text(vm: &Vm) -> String {
         }
         section(&mut text, &vm.pending);
     }
+    if !vm.cloudinit.is_empty() && super::update::cloudinit_at(&vm.config).is_some() {
+        text.push_str("\n[special:cloudinit]\n");
+        section(&mut text, &vm.cloudinit);
+    }
     for (name, snapshot) in &vm.snapshots {
         let _ = write!(text, "\n[{name}]\n");
         section(&mut text, snapshot);

@@ -25,6 +25,13 @@ fn boots(disk: &Path) -> bool {
     std::fs::File::open(disk).and_then(|mut file| file.read_exact(&mut head)).is_ok() && head == *MARK
 }
 
+/// Whether a disk boots something else: it ends its first sector as bootable ones do.
+pub(super) fn boots_another(disk: &Path) -> bool {
+    let mut sector = [0_u8; 512];
+    let read = std::fs::File::open(disk).and_then(|mut file| file.read_exact(&mut sector));
+    read.is_ok() && sector[510..] == [0x55, 0xaa] && !sector.starts_with(MARK)
+}
+
 /// Plays the guest of every VM that boots such a disk, as long as the world lives.
 pub(super) fn run(world: &World) {
     let weak = world.downgrade();
@@ -76,5 +83,6 @@ async fn up(world: World, boot: Boot) {
             addresses: lease.or(fallback).into_iter().chain(local).collect(),
         });
     }
+    world.open_shell(boot.vmid);
     world.set_guest(boot.vmid, Some(GuestInfo { agent: true, hostname: "guest".to_owned(), interfaces }));
 }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::World;
+use super::cloudinit::note_change;
 use super::config::volid;
 use super::drive;
 use super::keys::AT_ONCE;
@@ -23,6 +24,7 @@ type Errors = BTreeMap<String, String>;
 
 /// What can be plugged while a VM runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the original's")]
 struct Features {
     network: bool,
     disk: bool,
@@ -256,7 +258,9 @@ impl World {
     /// Waits for the guest where a device is to be taken out: one that runs no system never answers.
     async fn let_go(&self, vmid: u32, config: &Config, key: &str, fate: Fate) -> Fate {
         let Some(device) = device(config, key).filter(|_| fate == Fate::Unplug) else { return fate };
-        if self.guest(vmid).is_some() {
+        let another =
+            || self.boot(vmid).and_then(|boot| boot.disk).is_some_and(|disk| super::guest::boots_another(&disk));
+        if self.guest(vmid).is_some() || another() {
             return fate;
         }
         self.clock().sleep(5.0).await;
@@ -286,9 +290,10 @@ impl World {
         let mut state = self.state();
         let vm = state.vm_mut(node, vmid)?;
         vm.pending_delete.remove(key);
-        vm.config.remove(key);
+        let old = vm.config.remove(key);
         if let Some(running) = &mut vm.running {
             running.config.remove(key);
+            note_change(vm, key, old.as_deref(), None);
         }
         Ok(())
     }
@@ -359,10 +364,11 @@ fn full_text(refusal: &Refusal) -> String {
 /// A pending value becomes the config's, and the running VM's.
 fn commit(vm: &mut Vm, key: &str) {
     let Some(value) = vm.pending.remove(key) else { return };
+    let old = vm.config.insert(key.to_owned(), value.clone());
     if let Some(running) = &mut vm.running {
         running.config.insert(key.to_owned(), value.clone());
+        note_change(vm, key, old.as_deref(), Some(&value));
     }
-    vm.config.insert(key.to_owned(), value);
 }
 
 /// The number of processors of old has become the number of sockets.

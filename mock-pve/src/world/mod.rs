@@ -7,6 +7,7 @@ pub mod access;
 mod begin;
 pub mod clock;
 pub mod clone;
+pub mod cloudinit;
 pub mod cluster;
 pub mod config;
 pub mod create;
@@ -15,6 +16,7 @@ pub mod disks;
 pub mod drive;
 pub mod firewall;
 mod guest;
+pub mod guest_shell;
 pub mod ha;
 mod hotplug;
 pub mod keys;
@@ -159,6 +161,7 @@ struct Inner {
     /// The state folder had a whole world in it.
     resumed: bool,
     networks: Mutex<Networks>,
+    shells: Mutex<BTreeMap<u32, guest_shell::Shell>>,
     guests: Mutex<BTreeMap<u32, GuestInfo>>,
     power: Mutex<Vec<mpsc::UnboundedSender<Power>>>,
     flocks: Mutex<HashMap<u32, Arc<RwLock<()>>>>,
@@ -261,9 +264,11 @@ impl World {
     /// What the guest agent of a VM says; `None`: there is no agent (any more).
     pub fn set_guest(&self, vmid: u32, info: Option<GuestInfo>) {
         let mut guests = held(&self.0.guests);
-        match info {
-            Some(info) => guests.insert(vmid, info),
-            None => guests.remove(&vmid),
+        if let Some(info) = info {
+            guests.insert(vmid, info)
+        } else {
+            held(&self.0.shells).remove(&vmid);
+            guests.remove(&vmid)
         };
     }
 

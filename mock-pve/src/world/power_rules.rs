@@ -20,6 +20,7 @@ impl World {
             let mut state = self.state();
             let pid = state.tasks.pid();
             let Some(vm) = state.vms.get_mut(&vmid) else { return };
+            vm.cloudinit.clear();
             vm.running = Some(Runtime { pid, since, paused: false, config: vm.config.clone() });
             let Some(vm) = state.vms.get(&vmid) else { return };
             state.hardware(self.dir(), vmid, vm)

@@ -230,7 +230,7 @@ impl World {
                 let text = "must be different than source VMID to reassign disk";
                 return Err(Refusal::param("target-vmid", text));
             }
-            let volid = self.check_reassign(&state, (node, vmid), &ask, &target_key)?;
+            let volid = Self::check_reassign(&state, (node, vmid), &ask, &target_key)?;
             let storage = VolumeKey::split(&volid).map_or("", |(storage, _)| storage);
             state.check(caller, &format!("/storage/{storage}"), &["Datastore.AllocateSpace"])?;
         }
@@ -242,7 +242,7 @@ impl World {
             let _target = work.flock(ask.target, Mode::Exclusive, 10.0).await?;
             let volid = {
                 let state = world.state();
-                world.check_reassign(&state, (&at, vmid), &ask, &target_key)?
+                Self::check_reassign(&state, (&at, vmid), &ask, &target_key)?
             };
             work.log(format!("moving disk '{}' from VM '{vmid}' to '{}'", ask.disk, ask.target));
             let new = world.give_volume(&at, &volid, ask.target)?;
@@ -273,13 +273,7 @@ impl World {
     }
 
     /// What stands against giving a disk away; says its volume.
-    fn check_reassign(
-        &self,
-        state: &State,
-        (node, vmid): (&str, u32),
-        ask: &Reassign,
-        target_key: &str,
-    ) -> Rule<String> {
+    fn check_reassign(state: &State, (node, vmid): (&str, u32), ask: &Reassign, target_key: &str) -> Rule<String> {
         let refuse = |text: String| Err(Refusal::failed(text));
         let Some(source) = state.vms.get(&vmid) else { return refuse(format!("could not find VM {vmid}\n")) };
         let Some(target) = state.vms.get(&ask.target) else {

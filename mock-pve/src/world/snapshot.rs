@@ -182,10 +182,10 @@ impl World {
             let config = {
                 let state = world.state();
                 let vm = state.vm(&at, vmid)?;
-                check_lock(&vm.config)?;
                 let Some(snapshot) = vm.snapshots.get(&name).cloned() else {
                     return Err(Refusal::failed(format!("snapshot '{name}' does not exist\n")));
                 };
+                check_lock(&vm.config)?;
                 snapshot
             };
             for (_, volume) in world.disks_of(&at, &config) {

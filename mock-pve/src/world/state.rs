@@ -154,6 +154,9 @@ pub struct Vm {
     pub pending: Config,
     /// Keys that vanish at the next start; `true`: the volume too.
     pub pending_delete: BTreeMap<String, bool>,
+    /// Values that the cloud-init drive holds in place of the present ones.
+    #[serde(default)]
+    pub cloudinit: Config,
     /// Snapshots by name.
     pub snapshots: BTreeMap<String, Config>,
     /// Set while it runs.

@@ -107,7 +107,7 @@ impl World {
             state.check_drive_access(caller, vmid, plan, None)?;
         }
         state.check_other_volumes(caller, vmid, &update.set)?;
-        for (_key, value) in update.set.iter().filter(|(key, _)| is_net(key)) {
+        for (_, value) in update.set.iter().filter(|(key, _)| is_net(key)) {
             state.check_nic(caller, value)?;
         }
         let vm = state.vm(node, vmid)?;

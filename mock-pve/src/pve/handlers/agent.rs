@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::pve::call::{Call, Result};
+use crate::pve::params::Value as Given;
 use crate::world::GuestInfo;
+use crate::world::drive;
 use crate::world::property::Properties;
 use crate::world::refusal::{Refusal, Rule};
 
@@ -78,7 +80,13 @@ fn command(call: &Call, name: &str) -> Result {
         })),
         "get-time" => result(json!(call.world.clock().unix().saturating_mul(1_000_000_000))),
         "get-timezone" => result(json!({"zone": "UTC", "offset": 0})),
-        "get-fsinfo" | "get-users" | "get-vcpus" | "get-memory-blocks" => result(json!([])),
+        "get-fsinfo" | "get-users" | "get-memory-blocks" => result(json!([])),
+        "get-vcpus" => {
+            let state = call.world.state();
+            let cpus = drive::cpus(&state.vm(&call.node(), call.vmid())?.config);
+            let list = (0..cpus.min(1024)).map(|id| json!({"logical-id": id, "can-offline": id > 0, "online": true}));
+            result(Value::Array(list.collect()))
+        }
         "get-memory-block-info" => result(json!({"size": 134_217_728})),
         "fsfreeze-status" => result(json!("thawed")),
         "fsfreeze-freeze" | "fsfreeze-thaw" => result(json!(0)),
@@ -161,21 +169,81 @@ commands! {
     shutdown = "shutdown",
 }
 
-/// `POST Q/agent/exec`: the guest has nothing to run.
-pub(in crate::pve) fn exec(call: &Call) -> Result {
+/// Refuses a guest that has nothing to run.
+fn shell(call: &Call, name: &str) -> Rule<()> {
     agent(call)?;
-    Err(Refusal::failed(format!(
-        "VM {} qmp command 'guest-exec' failed - The command guest-exec has been disabled for this instance\n",
-        call.vmid()
-    )))
+    if call.world.has_shell(call.vmid()) {
+        return Ok(());
+    }
+    let text = format!("Agent error: Command guest-{name} has been disabled\n");
+    Err(Refusal::failed(text))
+}
+
+/// `POST Q/agent/exec`
+pub(in crate::pve) fn exec(call: &Call) -> Result {
+    shell(call, "exec")?;
+    let words = match call.params.0.get("command") {
+        Some(Given::List(list)) => list.clone(),
+        _ => vec![call.text("command").to_owned()],
+    };
+    let input = call.params.text("input-data").unwrap_or_default();
+    match call.world.guest_exec(call.vmid(), &words, input) {
+        Some(pid) => Ok(json!({"pid": pid}).into()),
+        None => Err(Refusal::failed(format!(
+            "Agent error: Guest command failed: Failed to execute child process \u{201c}{}\u{201d} (No such file or \
+             directory)\n",
+            words.first().map_or("", String::as_str)
+        ))),
+    }
 }
 
 /// `GET Q/agent/exec-status`
 pub(in crate::pve) fn exec_status(call: &Call) -> Result {
-    agent(call)?;
-    let pid = call.text("pid");
-    Err(Refusal::failed(format!(
-        "VM {} qmp command 'guest-exec-status' failed - PID {pid} does not exist\n",
-        call.vmid()
-    )))
+    shell(call, "exec-status")?;
+    let pid = call.params.number("pid").unwrap_or_default();
+    let Some(process) = call.world.guest_process(call.vmid(), pid) else {
+        return Err(Refusal::failed("Agent error: Invalid parameter 'pid'\n"));
+    };
+    if !process.is_over() {
+        return Ok(json!({"exited": 0}).into());
+    }
+    let mut shown = json!({"exited": 1, "exitcode": process.code});
+    for (name, text) in [("out", &process.out), ("err", &process.err)] {
+        if !text.is_empty() {
+            shown[format!("{name}-data")] = json!(text);
+            shown[format!("{name}-truncated")] = json!(0);
+        }
+    }
+    Ok(shown.into())
+}
+
+/// `GET Q/agent/file-read`
+pub(in crate::pve) fn file_read(call: &Call) -> Result {
+    shell(call, "file-open")?;
+    let path = call.text("file");
+    match call.world.guest_file(call.vmid(), path) {
+        Some(text) => Ok(json!({"bytes-read": text.len(), "content": text}).into()),
+        None => Err(Refusal::failed(format!(
+            "Agent error: failed to open file '{path}' (mode: 'r'): No such file or directory\n"
+        ))),
+    }
+}
+
+/// `POST Q/agent/file-write`
+pub(in crate::pve) fn file_write(call: &Call) -> Result {
+    use base64::Engine as _;
+    shell(call, "file-open")?;
+    let given = call.text("content");
+    // Whoever says that it is encoded already means it.
+    let encoded = (call.params.text("encode") == Some("0"))
+        .then(|| base64::engine::general_purpose::STANDARD.decode(given).unwrap_or_default());
+    let text = encoded.map_or_else(|| given.to_owned(), |bytes| String::from_utf8_lossy(&bytes).into_owned());
+    call.world.write_guest_file(call.vmid(), call.text("file"), &text);
+    Ok(().into())
+}
+
+/// `POST Q/agent/set-user-password`
+pub(in crate::pve) fn set_password(call: &Call) -> Result {
+    shell(call, "set-user-password")?;
+    Err(Refusal::failed("Agent error: cannot find 'passwd' program in PATH\n"))
 }

@@ -1,4 +1,4 @@
-//! `Q/config`, `Q/pending`, `Q/unlink`, `Q/cloudinit`.
+//! `Q/config`, `Q/pending`, `Q/unlink`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -11,10 +11,9 @@ use super::PATH_KEYS;
 use super::views;
 use crate::pve::call::{Call, Result};
 use crate::world::drive;
-use crate::world::property::Properties;
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::state::Config;
-use crate::world::update::{Update, check_lock, cloudinit_at};
+use crate::world::update::Update;
 use crate::world::work::Mode;
 
 type Later = Pin<Box<dyn Future<Output = Result> + Send>>;
@@ -295,112 +294,4 @@ pub(in crate::pve) fn post(call: Call) -> Later {
             None => Ok(upid.into()),
         }
     })
-}
-
-const CLOUD_INIT: &[&str] =
-    &["cicustom", "cipassword", "citype", "ciupgrade", "ciuser", "nameserver", "searchdomain", "sshkeys"];
-
-/// `GET Q/cloudinit`
-pub(in crate::pve) fn cloudinit(call: &Call) -> Result {
-    let state = call.world.state();
-    let vm = state.vm(&call.node(), call.vmid())?;
-    let list = CLOUD_INIT.iter().filter_map(|key| {
-        let value = vm.config.get(*key)?;
-        Some(json!({"key": key, "value": views::typed(key, value)}))
-    });
-    Ok(list.collect::<Vec<_>>().into())
-}
-
-/// `PUT Q/cloudinit`
-pub(in crate::pve) fn regenerate(call: &Call) -> Result {
-    let state = call.world.state();
-    let vm = state.vm(&call.node(), call.vmid())?;
-    check_lock(&vm.config)?;
-    if cloudinit_at(&vm.config).is_none() {
-        return Err(Refusal::failed("no cloudinit drive found\n"));
-    }
-    Ok(().into())
-}
-
-/// `GET Q/cloudinit/dump`
-pub(in crate::pve) fn dump(call: &Call) -> Result {
-    let state = call.world.state();
-    let vm = state.vm(&call.node(), call.vmid())?;
-    let text = match call.text("type") {
-        "network" => network_text(&vm.config),
-        "meta" => {
-            let uuid = hex::encode(sha1_of(&vm.config));
-            format!("instance-id: {uuid}\n")
-        }
-        _ => user_text(call.vmid(), &vm.config),
-    };
-    Ok(text.into())
-}
-
-fn sha1_of(config: &Config) -> Vec<u8> {
-    use sha1::Digest as _;
-    let mut hasher = sha1::Sha1::new();
-    for (key, value) in config {
-        hasher.update(format!("{key}={value}\n"));
-    }
-    hasher.finalize().to_vec()
-}
-
-/// Writing to a string can't fail; here and below.
-fn user_text(vmid: u32, config: &Config) -> String {
-    let name = views::name(vmid, config).replace(' ', "-");
-    let host = name.split('.').next().unwrap_or_default().to_owned();
-    let mut text = format!("#cloud-config\nhostname: {host}\nmanage_etc_hosts: true\nfqdn: {name}\n");
-    if let Some(user) = config.get("ciuser") {
-        let _ = writeln!(text, "user: {user}");
-    }
-    if let Some(keys) = config.get("sshkeys") {
-        text.push_str("ssh_authorized_keys:\n");
-        let keys = percent_encoding::percent_decode_str(keys).decode_utf8_lossy().into_owned();
-        for key in keys.lines().filter(|key| !key.is_empty()) {
-            let _ = writeln!(text, "  - {key}");
-        }
-    }
-    text.push_str("chpasswd:\n  expire: False\nusers:\n  - default\npackage_upgrade: true\n");
-    text
-}
-
-fn network_text(config: &Config) -> String {
-    let mut text = String::from("version: 1\nconfig:\n");
-    for (key, nic) in drive::nics(config) {
-        let number = &key[3..];
-        let mac = nic.get("macaddr").unwrap_or_default().to_ascii_lowercase();
-        let _ =
-            write!(text, "    - type: physical\n      name: eth{number}\n      mac_address: '{mac}'\n      subnets:\n");
-        let ip = Properties::parse(config.get(&format!("ipconfig{number}")).map_or("", String::as_str), "");
-        match ip.get("ip") {
-            Some("dhcp") => text.push_str("      - type: dhcp4\n"),
-            Some(address) => {
-                if let Ok(net) = address.parse::<ipnet::Ipv4Net>() {
-                    let _ = write!(
-                        text,
-                        "      - type: static\n        address: '{}'\n        netmask: '{}'\n",
-                        net.addr(),
-                        net.netmask()
-                    );
-                    if let Some(gateway) = ip.get("gw") {
-                        let _ = writeln!(text, "        gateway: '{gateway}'");
-                    }
-                }
-            }
-            None => {}
-        }
-    }
-    text.push_str("    - type: nameserver\n      address:\n");
-    let servers = config.get("nameserver").cloned().unwrap_or_else(|| "192.0.2.1".to_owned());
-    for server in servers.split([' ', ',']).filter(|part| !part.is_empty()) {
-        let _ = writeln!(text, "      - '{server}'");
-    }
-    if let Some(search) = config.get("searchdomain") {
-        text.push_str("      search:\n");
-        for domain in search.split([' ', ',']).filter(|part| !part.is_empty()) {
-            let _ = writeln!(text, "      - '{domain}'");
-        }
-    }
-    text
 }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::pve::call::{Answer, Call, Result};
 use crate::world::State;
+use crate::world::cloudinit::Resolver;
 use crate::world::config::digest_of;
 use crate::world::refusal::Refusal;
 
@@ -141,6 +142,16 @@ pub(in crate::pve) fn dns(call: &Call) -> Result {
     let state = call.world.state();
     let shown = section(&state, call, "dns").cloned();
     Ok(shown.map_or_else(|| json!({"dns1": "192.0.2.1"}), Value::Object).into())
+}
+
+/// How the node resolves names.
+pub(super) fn resolver(state: &State, call: &Call) -> Resolver {
+    let shown = section(state, call, "dns");
+    let text = |key: &str| shown.and_then(|shown| shown.get(key)?.as_str()).filter(|text| !text.is_empty());
+    let servers: Vec<String> = ["dns1", "dns2", "dns3"].into_iter().filter_map(text).map(str::to_owned).collect();
+    let search = text("search").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    let servers = if shown.is_none() { vec!["192.0.2.1".to_owned()] } else { servers };
+    Resolver { search, servers }
 }
 
 /// `PUT N/dns`

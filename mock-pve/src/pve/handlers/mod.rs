@@ -8,6 +8,7 @@ pub(super) mod access;
 pub(super) mod addresses;
 pub(super) mod agent;
 pub(super) mod backup;
+pub(super) mod cloudinit;
 pub(super) mod cluster;
 pub(super) mod config;
 pub(super) mod content;
