@@ -46,6 +46,6 @@ pub(super) fn migrations(
     let patches: Vec<&Patch> = patches.iter().collect();
     let subjects = Subjects { patches: &patches, nocloud: true, ..Subjects::default() };
     let touched = findings(Some(now), to, &subjects).into_iter().filter(|finding| finding.weight > Weight::Notice);
-    told.extend(touched.map(|finding| Finding::warning(finding.to_string(), finding.instead)));
+    told.extend(touched.map(|finding| Finding::warning(finding.told(), finding.instead)));
     Ok(told)
 }
