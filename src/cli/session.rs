@@ -22,7 +22,7 @@ use crate::net::tls::{self, Fingerprint, Trust, Versions};
 use crate::net::{Connector, DialMap, Options, Proxy, Reach};
 use crate::profile::load::{self, Loaded};
 use crate::profile::{Auth, Credential, SecretSource, SecretsFile};
-use crate::profile::{Profile, Site, Talos};
+use crate::profile::{Profile, Site, SiteNode, Talos};
 use crate::pve::{Endpoint, Pve};
 use crate::steps::files::{file_of, read_lock};
 use crate::talos::secrets::Secrets;
@@ -212,14 +212,14 @@ pub fn factory(place: &Place, global: &Global) -> Result<Factory, Stop> {
     Factory::new(Client::new(&connector, config, Versions::Both), &public.url, None).map_err(|error| wrong(&error))
 }
 
-/// The site of those who have no site file: its defaults.
+/// The site of those who have no site file: its defaults, and somewhere to place VMs that nobody makes.
 pub fn bare_site() -> Site {
     Site {
         endpoints: Vec::new(),
         tls: <_>::default(),
         auth: None,
         ssh: None,
-        nodes: Vec::new(),
+        nodes: vec![SiteNode { name: "somewhere".into(), api: None, fingerprint: None, ssh: None }],
         factory: <_>::default(),
         defaults: <_>::default(),
         vmid_ranges: <_>::default(),

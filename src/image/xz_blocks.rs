@@ -390,14 +390,21 @@ mod tests {
         let (mut skipped, mut buffer) = (0, vec![0; 1 << 20]);
         let mut made = 0;
         loop {
-            skipped += blocks.zeros().unwrap();
+            match blocks.zeros().unwrap() {
+                0 => {}
+                more => {
+                    skipped += more;
+                    continue;
+                }
+            }
             match blocks.read(&mut buffer).unwrap() {
                 0 => break,
                 more => made += more as u64,
             }
         }
         assert_eq!((skipped + made, skipped % GRAIN), (12 << 20, 0));
-        assert!(skipped >= 5 << 20, "{skipped}");
+        // The first block of zeros is decoded, the six others are not.
+        assert_eq!(skipped, 6 << 20);
     }
 
     #[test]

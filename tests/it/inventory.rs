@@ -148,7 +148,7 @@ fn a_rehearsal_begins_in_it_and_follows_a_scenario() {
     fs::write(folder.path().join("site.json"), written.to_string()).unwrap();
     fs::write(
         folder.path().join("unlucky.yaml"),
-        "faults:\n- {name: busy, on: {pve: 'GET /cluster/resources'}, nth: 1, then: {status: 596, reason: busy}}\n- {name: \
+        "faults:\n- {name: busy, on: {pve: 'GET /cluster/resources'}, nth: 1, then: {stall: 100ms}}\n- {name: \
          unseen, on: {ssh: 'rm **'}, then: {status: 1}}\n",
     )
     .unwrap();

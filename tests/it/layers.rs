@@ -34,8 +34,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "types", "exit", "profile", "plan", "event", "journal", "engine", "net", "command", "backup", "pve",
-            "image", "talos", "k8s", "ssh", "observe", "steps", "report",
+            "types", "exit", "property", "profile", "plan", "event", "journal", "engine", "net", "command", "backup",
+            "pve", "image", "talos", "k8s", "ssh", "observe", "steps", "report",
         ],
     ),
 ];
@@ -52,7 +52,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ssh", &["world", "scenario", "pve"]),
     ("talos", &["world", "scenario", "etcd"]),
     ("kube", &["world", "scenario", "etcd"]),
-    ("serve", &["world", "scenario", "pve", "ssh", "factory", "talos", "kube", "audit", "disk"]),
+    ("serve", &["world", "scenario", "pve", "ssh", "factory", "talos", "kube", "audit", "disk", "etcd"]),
 ];
 
 fn rust_files(dir: &Path) -> Vec<PathBuf> {

@@ -239,7 +239,9 @@ fn each_fault_of_a_profile_is_named_with_its_place() {
         (
             "vmid: 1110, ip",
             "vmid: 101, ip",
-            &["23:45 nodes.workers.assignments[0].vmid: VMID 101 is also that of template"],
+            &[
+                "23:45 nodes.workers.assignments[0].vmid: VMID 101 is also that of template (each machine needs one of its own)",
+            ],
         ),
         (
             "name: good-w-01",
@@ -252,7 +254,9 @@ fn each_fault_of_a_profile_is_named_with_its_place() {
         (
             "ip: 192.168.178.61",
             "ip: 192.168.178.1",
-            &["23:55 nodes.workers.assignments[0].ip: address 192.168.178.1 is also that of network.gateway"],
+            &[
+                "23:55 nodes.workers.assignments[0].ip: address 192.168.178.1 is also that of network.gateway (each machine needs one of its own)",
+            ],
         ),
         (
             "ip: 192.168.178.61",

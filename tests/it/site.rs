@@ -489,7 +489,8 @@ pub(crate) fn assert_deeds(deeds: &[Deed], plan: &Plan) {
             Origin::Created => deed.vmid.is_some_and(|vmid| ours.contains(&vmid)),
             // A volume that was allocated before its VM was made.
             Origin::Unknown => {
-                deed.what == "free-volume" && deed.object.as_deref().is_some_and(|id| volumes.contains(&id))
+                let made = deed.what == "free-volume" || deed.what == "overwrite";
+                made && deed.object.as_deref().is_some_and(|id| volumes.contains(&id))
             }
         };
         assert!(allowed, "{deed:?}");

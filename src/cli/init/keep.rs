@@ -262,6 +262,7 @@ mod tests {
     const MAIN: &str = "version: v1alpha1
 machine:
     type: worker
+    token: abc
     certSANs: []
     kubelet:
         image: ghcr.io/siderolabs/kubelet:v1.34.1
@@ -274,8 +275,11 @@ cluster:
     controlPlane:
         endpoint: https://a:6443
     network:
+        dnsDomain: cluster.local
         podSubnets:
             - 10.244.0.0/16
+        serviceSubnets:
+            - 10.96.0.0/12
 ---
 apiVersion: v1alpha1
 kind: HostnameConfig
@@ -287,6 +291,7 @@ auto: stable
         let has = "version: v1alpha1
 machine:
     type: worker
+    token: abc
     certSANs: [x, y]
     kubelet:
         image: ghcr.io/siderolabs/kubelet:v1.34.1
@@ -305,6 +310,9 @@ cluster:
         podSubnets:
             - 10.0.0.0/16
             - fd00::/64
+        dnsDomain: cluster.local
+        serviceSubnets:
+            - 10.96.0.0/12
 ---
 apiVersion: v1alpha1
 kind: RegistryMirrorConfig

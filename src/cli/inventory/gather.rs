@@ -194,6 +194,8 @@ async fn volumes(pve: &Pve, node: &NodeName, seed: &mut Seed, told: &mut Told<'_
         .vms
         .iter()
         .flat_map(|vm| vm.config.values().filter_map(Value::as_str))
+        // A medium in a drive is nobody's own.
+        .filter(|value| !value.contains("media=cdrom") || value.contains("cloudinit"))
         .filter_map(|value| value.split(',').next())
         .map(|volid| volid.strip_prefix("file=").unwrap_or(volid).to_owned())
         .collect();

@@ -19,10 +19,12 @@ pub mod writer;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use mock_pve::serve::{self, Ready, Running, StartError};
 use mock_pve::world::PveVersion;
+use mock_pve::world::machine::{self, State};
 use secrecy::SecretString;
 
 use self::place::{Door, Doors};
@@ -74,7 +76,13 @@ pub struct Rehearsal {
     site: PathBuf,
 }
 
-/// Begins a rehearsal. When it answers, everything listens.
+/// How long the old cluster may take until it stands. One that never does is the rehearsed verb's affair.
+const STANDS_WITHIN: Duration = Duration::from_secs(30);
+
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Begins a rehearsal. When it answers, everything listens, and the old cluster stands.
 pub async fn start(order: Order) -> Result<Rehearsal, RehearsalError> {
     let (time_scale, rng_seed) = (order.time_scale, order.rng_seed);
     let now = Timestamp::now();
@@ -92,7 +100,23 @@ pub async fn start(order: Order) -> Result<Rehearsal, RehearsalError> {
     };
     let running = serve::start(options).await?;
     let site = open_doors(&stage, &running.ready)?;
+    if stage.running.is_some() {
+        // One that never stands is found ill by what is rehearsed.
+        let _late = tokio::time::timeout(STANDS_WITHIN, stands(&running, stage.seed.machines.len())).await;
+    }
     Ok(Rehearsal { running, stage, site })
+}
+
+/// Waits until so many machines run, and call themselves ready.
+async fn stands(running: &Running, machines: usize) {
+    let ready = |state: &State| state.stage == machine::Stage::Running && state.status().ready;
+    loop {
+        let all = running.room().machines();
+        if all.len() >= machines && all.iter().all(|machine| machine.see(ready)) {
+            return;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Writes the files that lead to the double.

@@ -208,19 +208,19 @@ mod tests {
 
     #[test]
     fn keys_and_elements_go_and_the_rest_of_the_patch_stays() {
-        let network = "machine: {network: {hostname: a, interfaces: [{interface: x}, {interface: y}]}}\n";
+        let network = "machine: {network: {hostname: a, interfaces: [{interface: x}, {interface: w}]}}\n";
         let cases = [
             (
                 "machine: {network: {hostname: {$patch: delete}}}\n",
-                "machine:\n    network:\n        interfaces:\n            - interface: x\n            - interface: y\n+ nothing\n",
+                "machine:\n    network:\n        interfaces:\n            - interface: x\n            - interface: w\n+ nothing\n",
             ),
             (
                 "machine: {network: {interfaces: [{interface: x, $patch: delete}, {interface: z}]}}\n",
-                "machine:\n    network:\n        hostname: a\n        interfaces:\n            - interface: y\n+ machine:\n    network:\n        interfaces:\n            - interface: z\n",
+                "machine:\n    network:\n        hostname: a\n        interfaces:\n            - interface: w\n+ machine:\n    network:\n        interfaces:\n            - interface: z\n",
             ),
             (
                 "machine: {network: {searchDomains: {$patch: delete}}}\n",
-                "machine:\n    network:\n        hostname: a\n        interfaces:\n            - interface: x\n            - interface: y\n+ nothing\n",
+                "machine:\n    network:\n        hostname: a\n        interfaces:\n            - interface: x\n            - interface: w\n+ nothing\n",
             ),
         ];
         for (patch, expected) in cases {

@@ -355,7 +355,7 @@ mod tests {
             (Scalar::Address, "10.0.0.0/8"),
             (Scalar::Prefix, "10.0.0.1"),
             (Scalar::Prefix, "10.0.0.0/33"),
-            (Scalar::Mac, "bc:24"),
+            (Scalar::Mac, "bc-24"),
             (Scalar::Size, "lots"),
             (Scalar::DiskCondition, "> lots"),
             (Scalar::PortRange, "70000"),
