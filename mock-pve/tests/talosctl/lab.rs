@@ -149,6 +149,14 @@ impl Lab {
         said.out + &said.err
     }
 
+    /// The data that a command prints, without what it says beside.
+    pub(crate) async fn data(&self, host: u8, args: &[&str]) -> String {
+        let address = self.address(host);
+        let said = self.say(&[&["-n", &address], args].concat()).await;
+        assert!(said.ok, "talosctl {args:?}: {said:?}");
+        said.out
+    }
+
     /// What a command says that has to fail.
     pub(crate) async fn refused(&self, host: u8, args: &[&str]) -> String {
         let address = self.address(host);
