@@ -50,7 +50,7 @@ pub(crate) struct Lab {
     folder: tempfile::TempDir,
     program: PathBuf,
     /// Where its control plane listens.
-    pub address: String,
+    pub(crate) address: String,
     authority: Authority,
     /// Held as long as the double listens.
     _networks: Vec<Loopback>,
@@ -58,9 +58,9 @@ pub(crate) struct Lab {
 
 /// What kubectl said.
 pub(crate) struct Said {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Lab {

@@ -136,7 +136,7 @@ async fn kubectl_changes_what_runs() {
     lab.file("app.yaml", &APP.replace("shop:1", "shop:2").replace("red", "blue"));
     let changed = lab.run(&["diff", "-f", "app.yaml"]);
     assert_eq!(changed.code, 1, "{}", changed.err);
-    assert_has(&changed.out, &["+        image: registry.example/shop:2"]);
+    assert_has(&changed.out, &["+      - image: registry.example/shop:2"]);
     assert_has(&lab.says(&["apply", "-f", "app.yaml"]), &["deployment.apps/shop configured", "service/shop unchanged"]);
     lab.says(&["rollout", "status", "deployment/shop", "--timeout=30s"]);
     assert_has(&lab.says(&["rollout", "history", "deployment/shop"]), &["1 ", "2 "]);

@@ -29,15 +29,15 @@ pub(crate) fn program() -> Option<PathBuf> {
 /// What a command said.
 #[derive(Debug)]
 pub(crate) struct Said {
-    pub ok: bool,
-    pub out: String,
-    pub err: String,
+    pub(crate) ok: bool,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// A cluster that runs, and the means to talk to it.
 pub(crate) struct Lab {
     program: PathBuf,
-    pub running: Running,
+    pub(crate) running: Running,
     net: Loopback,
     dir: tempfile::TempDir,
 }
@@ -147,6 +147,14 @@ impl Lab {
         let said = self.say(&[&["-n", &address], args].concat()).await;
         assert!(said.ok, "talosctl {args:?}: {said:?}");
         said.out + &said.err
+    }
+
+    /// The data that a command prints, without what it says beside.
+    pub(crate) async fn data(&self, host: u8, args: &[&str]) -> String {
+        let address = self.address(host);
+        let said = self.say(&[&["-n", &address], args].concat()).await;
+        assert!(said.ok, "talosctl {args:?}: {said:?}");
+        said.out
     }
 
     /// What a command says that has to fail.
