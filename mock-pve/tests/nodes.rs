@@ -206,7 +206,8 @@ async fn the_ha_manager_has_its_way_until_it_is_told_otherwise() {
     let listed = fine(&running, "GET", "/cluster/ha/resources", &[]).await;
     assert_eq!(
         (&listed[0]["sid"], &listed[0]["state"], &listed[0]["group"]),
-        (&json!("vm:100"), &json!("started"), &json!("all"))
+        (&json!("vm:100"), &json!(null), &json!("all")),
+        "what was not said stays unsaid"
     );
 
     world.guest_powered_off(100);

@@ -162,7 +162,7 @@ fn a_rehearsal_begins_in_it_and_follows_a_scenario() {
     };
     let (code, shown, told) = rehearse(&["--scenario", "unlucky.yaml"]);
     assert_eq!(code, Some(0), "{told}");
-    assert!(shown.contains("beta"), "a neighbour's node: {shown}");
+    assert!(shown.contains("single-cp-01"), "{shown}");
     assert!(
         told.contains("Scenario: busy: happened 1 times.") && told.contains("Scenario: unseen: never happened"),
         "{told}"

@@ -26,7 +26,6 @@ use recast::talos::client::Machine;
 use recast::types::VmId;
 use serde_json::Value;
 
-use crate::kill::{Recast, told};
 use crate::site::{Cluster, Double, End, Folder};
 
 /// How much faster than life the doubles are.
@@ -119,6 +118,7 @@ impl Scene {
         let double = Double::played(&folder, TIME_SCALE, newest, scenario).await;
         let scene = Self { folder, double };
         scene.until("all machines are up", || scene.is_up(shape)).await;
+        scene.double.listens().await;
         scene
     }
 
@@ -177,18 +177,7 @@ impl Scene {
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
     }
 
-    /// Begins to run it, and goes on once it said that in an event.
-    fn started(&self, args: &[&str], said: &str) -> Recast {
-        let mut recast = Recast::start(self.folder.recast(self.double.site(), args), &self.folder);
-        while let Some(event) = recast.wait_for(0) {
-            if event.contains(said) {
-                return recast;
-            }
-        }
-        panic!("it ended before it said {said}: {}", told(&self.folder));
-    }
-
-    /// The same, with the document that it prints.
+    /// Runs recast; its exit code, the document that it prints, and what it tells.
     async fn asked(&self, args: &[&str]) -> (i32, Value, String) {
         let output = self.run(&[args, &["-o", "json"]].concat()).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

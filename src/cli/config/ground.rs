@@ -19,7 +19,7 @@ use crate::plan::step::{MachineSpec, PatchAt};
 use crate::plan::{ClusterConfig, Versions};
 use crate::profile::expand::{Taken, WantedVm, expand};
 use crate::profile::load::{self, Loaded};
-use crate::profile::{self, Profile, Site, Talos};
+use crate::profile::{self, Profile, Site, SiteNode, Talos};
 use crate::pve::vm::VmRef;
 use crate::steps::config;
 use crate::talos::config::migrate::{Finding, Subjects, Weight, findings, translate};
@@ -68,7 +68,15 @@ impl Ground {
         let site_path = named.clone().unwrap_or_else(|| folder.join("site.yaml"));
         // Without a site its defaults are: a configuration hangs on few of them.
         let there = named.is_some() || site_path.exists();
-        let site = if there { load::site_file(&site_path)?.value } else { session::bare_site() };
+        let mut site = if there { load::site_file(&site_path)?.value } else { session::bare_site() };
+        if !there {
+            // Where VMs are placed doesn't matter here: the nodes are those that the profile names.
+            for (_, _, group) in profile.value.nodes.iter() {
+                for name in group.assignments.iter().filter_map(|assignment| assignment.node.clone()) {
+                    site.nodes.push(SiteNode { name, api: None, fingerprint: None, ssh: None });
+                }
+            }
+        }
         let talos = session::talos(&profile.value)?;
         let secrets = session::secrets_of(talos, &folder, now)?;
         let either = |asked: &Option<Version>, own: &VersionWish, key: &str| match asked {

@@ -26,6 +26,7 @@ use mock_pve::serve::{self, Ready, Running, StartError};
 use mock_pve::world::PveVersion;
 use mock_pve::world::machine::{self, State};
 use secrecy::SecretString;
+use tokio::net::TcpStream;
 
 use self::place::{Door, Doors};
 use self::private::PrivateError;
@@ -79,6 +80,9 @@ pub struct Rehearsal {
 /// How long the old cluster may take until it stands. One that never does is the rehearsed verb's affair.
 const STANDS_WITHIN: Duration = Duration::from_secs(30);
 
+/// The port of the Talos API.
+const TALOS: u16 = 50000;
+
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -107,15 +111,20 @@ pub async fn start(order: Order) -> Result<Rehearsal, RehearsalError> {
     Ok(Rehearsal { running, stage, site })
 }
 
-/// Waits until so many machines run, and call themselves ready.
+/// Waits until so many machines run, call themselves ready, and listen.
 async fn stands(running: &Running, machines: usize) {
     let ready = |state: &State| state.stage == machine::Stage::Running && state.status().ready;
     loop {
         let all = running.room().machines();
         if all.len() >= machines && all.iter().all(|machine| machine.see(ready)) {
-            return;
+            break;
         }
         tokio::time::sleep(LOOK).await;
+    }
+    for machine in &running.ready.machines {
+        while TcpStream::connect((machine.dialled, TALOS)).await.is_err() {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 

@@ -5,7 +5,6 @@ use mock_pve::world::machine::Fault;
 use serde_json::Value;
 
 use super::{LAB, Plug, Scene, Shape};
-use crate::kill::told;
 
 /// A small cluster whose time limits are short.
 const SMALL: Shape = Shape { control: 1, workers: 1, more: "timeouts: {boot: 6s, drain: 4s}\n", ..LAB };
@@ -143,55 +142,6 @@ async fn a_machine_that_is_up_and_never_ready_is_told_with_what_is_missing() {
     assert!(told.contains("it runs Talos 1.13.9, and is not ready within") && told.contains("kubelet"), "{document:#}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_budget_blocks_a_drain_until_it_is_loosened() {
-    let shape = Shape { workers: 2, ..SMALL };
-    let scene = Scene::begin(shape).await;
-    scene.apply(&[DEPLOYMENT]).await;
-    scene.until_async("the pods run", async || pods(&scene).await == 2).await;
-    let before = scene.boots();
-    // It comes only once the plan is made: nothing could have told before.
-    let recast = scene.started(&ASK, "controlplanes-1.13.9/lab-cp-01/upgrade");
-    let since = std::time::Instant::now();
-    while scene.boots()["lab-cp-01"] == before["lab-cp-01"] {
-        assert!(since.elapsed().as_secs() < 30);
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    scene.until("cp-01 is back", || scene.is_up(shape)).await;
-    scene.apply(&[&budget(2)]).await;
-    assert_eq!(recast.end(), Some(5), "{}", told(&scene.folder));
-    let story = told(&scene.folder);
-    assert!(story.contains("pod(s) are left after 4 s") && story.contains("loosen the PodDisruptionBudget"), "{story}");
-    assert_eq!(scene.boots()["lab-worker-01"], before["lab-worker-01"], "{story}");
-    assert_eq!(pods(&scene).await, 2, "{story}");
-    scene.apply(&[&budget(1)]).await;
-    let (code, document, story) = scene.asked(&["resume"]).await;
-    assert_eq!(code, 0, "{document:#}\n{story}");
-    scene.assert_runs("1.13.9", "1.34.1", &story).await;
-}
-
-async fn pods(scene: &Scene) -> usize {
-    let client = scene.api().await;
-    let mut count = 0;
-    for node in ["lab-worker-01", "lab-worker-02"] {
-        let pods = client.pods_on(node).await.unwrap_or_default();
-        count += pods.iter().filter(|pod| pod.name.starts_with("shop-")).count();
-    }
-    count
-}
-
-const DEPLOYMENT: &str = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: shop, namespace: default}, spec: \
-                          {replicas: 2, selector: {matchLabels: {app: shop}}, template: {metadata: {labels: {app: shop}}, \
-                          spec: {containers: [{name: a, image: a}]}}}}";
-
-fn budget(least: u32) -> String {
-    format!(
-        "{{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {{name: shop, namespace: default}}, spec: \
-         {{minAvailable: {least}, selector: {{matchLabels: {{app: shop}}}}}}}}"
-    )
-}
-
-/// Machines say no themselves, too: their words are told, and what they mean.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machines_own_no_is_told_with_its_words() {
     let cases = [
