@@ -143,6 +143,7 @@ async fn requests_fail_as_they_are_told_to_and_the_rest_goes_on() {
     assert_eq!(ask(&running, "GET", "/cluster/status", &[]).await.status, 200);
     assert!(since.elapsed() >= Duration::from_millis(300), "30 s at 100 times the speed");
     let away = ask_at(&running, 1, "GET", "/version", &[]).await;
+    // The reset may come before curl knows that it was connected (7), or while it shakes hands (35).
     assert!(away.status == 0 && [7, 35].contains(&away.exit), "{away:?}");
     assert_eq!(ask_at(&running, 1, "GET", "/version", &[]).await.status, 200);
     let tally: Vec<(String, u64)> = running.tally().into_iter().map(|one| (one.name, one.happened)).collect();

@@ -52,7 +52,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ssh", &["world", "scenario", "pve"]),
     ("talos", &["world", "scenario", "etcd"]),
     ("kube", &["world", "scenario", "etcd"]),
-    ("serve", &["world", "scenario", "pve", "ssh", "factory", "talos", "kube", "audit", "disk", "etcd"]),
+    ("serve", &["world", "scenario", "pve", "ssh", "factory", "talos", "kube", "audit", "disk"]),
 ];
 
 fn rust_files(dir: &Path) -> Vec<PathBuf> {

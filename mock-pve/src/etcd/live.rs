@@ -125,6 +125,11 @@ impl Etcd {
         self.with(|raft| raft.replica(id).is_some())
     }
 
+    /// One member, to be asked.
+    pub fn client(self: &Arc<Self>, id: u64) -> Client {
+        Client { etcd: Arc::clone(self), id }
+    }
+
     /// The leader, if there is one with a majority behind it.
     pub fn leader(&self) -> Option<u64> {
         self.with(|raft| raft.leader().filter(|_| raft.has_majority()))

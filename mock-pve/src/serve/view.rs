@@ -162,7 +162,7 @@ pub fn living(world: &World, room: &Room) -> (Value, Value) {
                 "runs": etcd.runs(member.id), "leader": leader == Some(member.id),
             })
         });
-        let view = leader.and_then(|id| crate::etcd::Client { etcd: etcd.clone(), id }.status());
+        let view = leader.and_then(|id| etcd.client(id).status());
         json!({
             "id": format!("{:016x}", etcd.id()), "members": members.collect::<Vec<_>>(),
             "term": view.as_ref().map(|view| view.term), "revision": view.as_ref().map(|view| view.revision),

@@ -9,7 +9,7 @@ use super::{Asked, Release, SeenCluster, SeenMember};
 use crate::plan::compatibility::{Table, etcd};
 use crate::plan::observed::Finding;
 use crate::plan::phases::upgrade as phases;
-use crate::plan::{Data, FORMAT, Facts, Plan, Verb, Versions};
+use crate::plan::{Plan, Verb, Versions};
 use crate::types::{MachineName, Role};
 
 /// What machines ran before, as far as a run of this program knows.
@@ -68,28 +68,5 @@ pub fn make(asked: &Asked, seen: &SeenCluster, before: &Before) -> Option<Plan> 
     let known = chosen.iter().all(|seen| before.contains_key(&seen.member.name));
     let after = after.min().filter(|_| known).map(|talos| Versions { talos, kubernetes: now.kubernetes.clone() });
     let phases = phases::back(asked, seen, &chosen, before, after.as_ref());
-    Some(Plan {
-        format: FORMAT,
-        verb: Verb::GoBack,
-        run: asked.run.clone(),
-        cluster: asked.cluster.clone(),
-        profile: asked.profile,
-        secrets: asked.secrets,
-        cluster_config: None,
-        endpoint: Some(asked.endpoint.clone()),
-        facts: Facts { victims: seen.machines.iter().map(|old| old.vm.clone()).collect(), ..Facts::default() },
-        destroys: Vec::new(),
-        keeps: Vec::new(),
-        fates: Vec::new(),
-        changes: Vec::new(),
-        ways: Vec::new(),
-        hops: Vec::new(),
-        download_bytes: 0,
-        before: Some(now),
-        after,
-        limits: asked.limits,
-        data: Data::Keep(asked.keep.clone()),
-        vms: asked.vms.clone(),
-        phases,
-    })
+    Some(Plan { before: Some(now), after, phases, ..asked.plan(Verb::GoBack, seen) })
 }

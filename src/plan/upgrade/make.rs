@@ -9,7 +9,7 @@ use super::{Asked, Member, Only, Release, SeenCluster, SeenMember};
 use crate::plan::compatibility::{Minor, Table};
 use crate::plan::path::{self, Hop, NoPath, Question, What};
 use crate::plan::phases::upgrade as phases;
-use crate::plan::{Data, FORMAT, Facts, Plan, Verb, Versions};
+use crate::plan::{Plan, Verb, Versions};
 use crate::types::{SchematicId, Version};
 
 /// A machine that goes up in a hop.
@@ -191,30 +191,7 @@ pub fn make(asked: &Asked, seen: &SeenCluster, hops: &[Hop]) -> Result<Plan, Upg
         after.talos = others.chain([&after.talos]).min().cloned().unwrap_or(after.talos);
     }
     let phases = if stretches.is_empty() { Vec::new() } else { phases::all(asked, seen, &stretches, &after) };
-    Ok(Plan {
-        format: FORMAT,
-        verb: Verb::Upgrade,
-        run: asked.run.clone(),
-        cluster: asked.cluster.clone(),
-        profile: asked.profile,
-        secrets: asked.secrets,
-        cluster_config: None,
-        endpoint: Some(asked.endpoint.clone()),
-        facts: Facts { victims: seen.machines.iter().map(|old| old.vm.clone()).collect(), ..Facts::default() },
-        destroys: Vec::new(),
-        keeps: Vec::new(),
-        fates: Vec::new(),
-        changes: Vec::new(),
-        ways: Vec::new(),
-        hops: hops.to_vec(),
-        download_bytes: 0,
-        before: Some(now),
-        after: Some(after),
-        limits: asked.limits,
-        data: Data::Keep(asked.keep.clone()),
-        vms: asked.vms.clone(),
-        phases,
-    })
+    Ok(Plan { hops: hops.to_vec(), before: Some(now), after: Some(after), phases, ..asked.plan(Verb::Upgrade, seen) })
 }
 
 fn chosen(asked: &Asked, seen: &SeenMember) -> bool {

@@ -22,7 +22,7 @@ pub use super::kubernetes::LiveMachine as Member;
 use super::kubernetes::SeenKubernetes;
 use super::path::Hops;
 use super::wanted::Limits;
-use super::{PlannedVm, Versions};
+use super::{Data, FORMAT, Facts, Plan, PlannedVm, Verb, Versions};
 use crate::types::{Malformed, Role, RunId, SchematicId, Sha256, Version};
 
 /// What a machine is to run.
@@ -213,6 +213,36 @@ pub struct Asked {
     pub limits: Limits,
     /// What is done for the user beside the cluster.
     pub errands: Errands,
+}
+
+impl Asked {
+    /// A plan of machines that stay the VMs that they are: no versions, hops and steps in it yet.
+    fn plan(&self, verb: Verb, seen: &SeenCluster) -> Plan {
+        Plan {
+            format: FORMAT,
+            verb,
+            run: self.run.clone(),
+            cluster: self.cluster.clone(),
+            profile: self.profile,
+            secrets: self.secrets,
+            cluster_config: None,
+            endpoint: Some(self.endpoint.clone()),
+            facts: Facts { victims: seen.machines.iter().map(|old| old.vm.clone()).collect(), ..Facts::default() },
+            destroys: Vec::new(),
+            keeps: Vec::new(),
+            fates: Vec::new(),
+            changes: Vec::new(),
+            ways: Vec::new(),
+            hops: Vec::new(),
+            download_bytes: 0,
+            before: None,
+            after: None,
+            limits: self.limits,
+            data: Data::Keep(self.keep.clone()),
+            vms: self.vms.clone(),
+            phases: Vec::new(),
+        }
+    }
 }
 
 /// A machine as it runs.
