@@ -45,7 +45,7 @@ pub async fn observe(
             }
             Err(error) => {
                 tracing::debug!(machine = vm.name, %error, "a machine of the profile doesn't answer");
-                silent.push(vm);
+                silent.push((vm, error));
             }
         }
     }
@@ -53,8 +53,8 @@ pub async fn observe(
         return None;
     }
     // A machine that is only planned isn't there yet.
-    for vm in silent.iter().filter(|vm| vm.replaces.is_some()) {
-        seen.unhealthy.push(format!("{} does not answer", vm.name));
+    for (vm, error) in silent.iter().filter(|(vm, _)| vm.replaces.is_some()) {
+        seen.unhealthy.push(format!("{} does not answer: {error}", vm.name));
     }
     if let Some(machine) = &control_plane {
         super::kubernetes::observe(connector, machine, &mut seen).await;

@@ -29,9 +29,11 @@ pub(crate) fn assert_nothing_lost(verdict: &Verdict, story: &str) {
     assert!(verdict.acknowledged > 50, "{verdict:?}\n{story}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_control_planes_and_two_workers_come_back_with_everything_that_was_acknowledged() {
+/// A rebuild of the lab, while somebody writes; the images travel like this.
+async fn comes_back(transport: &str) {
     let folder = Folder::of(Cluster::Lab);
+    let profile = fs::read_to_string(folder.profile()).unwrap();
+    fs::write(folder.profile(), format!("{profile}transport: {transport}\n")).unwrap();
     let double = Double::program(&folder, TIME_SCALE);
     let writer = writer(&folder, &double);
     let code = Recast::start(folder.recast(double.site(), &Cluster::Lab.rebuild()), &folder).end();
@@ -40,6 +42,16 @@ async fn three_control_planes_and_two_workers_come_back_with_everything_that_was
     assert_nothing_lost(&writer.finish().await.unwrap(), &story);
     assert_eq!(End::of(&folder, double.site()).await, End::rebuilt(Cluster::Lab), "{story}");
     assert_deeds(&double.deeds(), &plan(&folder.run()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_control_planes_and_two_workers_come_back_with_everything_that_was_acknowledged() {
+    comes_back("upload").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_images_that_go_over_ssh_they_come_back_too() {
+    comes_back("ssh").await;
 }
 
 /// One run after the other is killed and gone on with, until there were enough kills. The first run goes to the new

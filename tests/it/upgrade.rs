@@ -7,6 +7,7 @@ mod back;
 mod cuts;
 mod faults;
 mod hop;
+mod matrix;
 mod refused;
 
 use std::collections::BTreeMap;

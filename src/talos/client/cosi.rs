@@ -1,11 +1,13 @@
 //! The resources of a machine (COSI): what it runs, has and is.
 //!
 //! Purpose: get and list by type, decode the YAML form. Talos fills a protobuf form too, but its YAML keys are stable over
-//! versions while some protobuf fields changed their type (1.13). Must not know: which resources matter when.
+//! versions while some protobuf fields changed their type (1.13); machine configurations are the other way round. Must not
+//! know: which resources matter when.
 
 use std::fmt;
 
-use secrecy::{ExposeSecret, SecretString};
+use prost::Message as _;
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde::de::DeserializeOwned;
 
 use super::TalosError;
@@ -72,6 +74,7 @@ pub struct Resource {
     kind: &'static str,
     address: String,
     yaml: SecretString,
+    proto: SecretSlice<u8>,
 }
 
 impl fmt::Debug for Resource {
@@ -90,6 +93,25 @@ impl Resource {
             what: "a spec of another shape",
         })
     }
+
+    /// A machine configuration, all its documents. It is read from the protobuf form: the YAML form is a string that holds
+    /// it since Talos 1.12, and a mapping before (Talos, `pkg/machinery/resources/config/machine_config.go`).
+    pub(super) fn into_config(self) -> Result<SecretString, TalosError> {
+        let config = MachineConfigSpec::decode(self.proto.expose_secret()).ok();
+        let text = config.and_then(|config| String::from_utf8(config.yaml_marshalled).ok()).map(SecretString::from);
+        text.filter(|text| !text.expose_secret().is_empty()).ok_or(TalosError::Answer {
+            address: self.address,
+            call: self.kind,
+            what: "a machine configuration without its YAML",
+        })
+    }
+}
+
+/// `talos.resource.definitions.config.MachineConfigSpec`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct MachineConfigSpec {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) yaml_marshalled: Vec<u8>,
 }
 
 impl Link {
@@ -137,6 +159,7 @@ impl Link {
             kind: kind.name,
             address: self.address.to_string(),
             yaml: spec.yaml_spec.into(),
+            proto: spec.proto_spec.into(),
         })
     }
 }

@@ -115,7 +115,7 @@ impl Machine {
     /// The config that it will have after its next boot, where it keeps one beside the active one (since 1.10).
     pub async fn persistent_config(&self) -> Result<Option<SecretString>, TalosError> {
         match self.get(Kind::MACHINE_CONFIG, "persistent").await {
-            Ok(Some(resource)) => Ok(Some(resource.spec::<String>()?.into())),
+            Ok(Some(resource)) => resource.into_config().map(Some),
             Ok(None) | Err(TalosError::UnknownResource { .. }) => Ok(None),
             Err(error) => Err(error),
         }

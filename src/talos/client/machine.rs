@@ -144,11 +144,7 @@ impl Machine {
 
     /// The config in force, all its documents; `None` when it has none.
     pub async fn config(&self) -> Result<Option<SecretString>, TalosError> {
-        match self.link.get(Kind::MACHINE_CONFIG, "v1alpha1").await? {
-            // The YAML form of this resource is a string that holds the config's YAML.
-            Some(resource) => Ok(Some(resource.spec::<String>()?.into())),
-            None => Ok(None),
-        }
+        self.link.get(Kind::MACHINE_CONFIG, "v1alpha1").await?.map(Resource::into_config).transpose()
     }
 
     /// Lets the machine check a config without taking it.

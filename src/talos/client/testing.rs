@@ -10,6 +10,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::{Stream, StreamExt, stream};
+use prost::Message as _;
 use rcgen::{ExtendedKeyUsagePurpose, KeyPair};
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
@@ -23,6 +24,7 @@ use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::cosi::{Kind, MachineConfigSpec};
 use super::{Access, Machine};
 use crate::net::testing::{Pki, connector};
 use crate::net::tls;
@@ -205,7 +207,7 @@ impl Served {
                     version: "1".to_owned(),
                     ..Metadata::default()
                 }),
-                spec: Some(Spec { proto_spec: Vec::new(), yaml_spec: yaml.clone() }),
+                spec: Some(Spec { proto_spec: proto_of(name, yaml), yaml_spec: yaml.clone() }),
             })
             .collect();
         if self.0.resources.iter().any(|(name, ..)| *name == kind) {
@@ -214,6 +216,14 @@ impl Served {
             Err(Status::permission_denied(format!("resource type \"{kind}\" is not supported")))
         }
     }
+}
+
+/// Clients read the protobuf form of machine configurations only.
+fn proto_of(kind: &str, text: &str) -> Vec<u8> {
+    if kind != Kind::MACHINE_CONFIG.name {
+        return Vec::new();
+    }
+    MachineConfigSpec { yaml_marshalled: text.as_bytes().to_vec() }.encode_to_vec()
 }
 
 /// Whether the server asks for client certificates.

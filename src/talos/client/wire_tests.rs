@@ -277,15 +277,21 @@ async fn the_health_check_tells_its_lines_and_what_it_stood_at() {
 }
 
 #[tokio::test]
-async fn a_boot_id_must_be_whole_and_a_config_is_decoded_twice() {
+async fn a_boot_id_must_be_whole() {
     let id = b"5b4f7c9e-23e0-4c53-8f0a-9d4ff6f7f001\n";
     let fake = Fake::start(Asks::Certificate, Script { bytes: vec![id], ..Script::default() }).await;
     assert_eq!(fake.machine().boot_id().await.unwrap(), "5b4f7c9e-23e0-4c53-8f0a-9d4ff6f7f001");
     let cut = Fake::start(Asks::Certificate, Script { bytes: vec![&id[..9]], ..Script::default() }).await;
     assert!(matches!(cut.machine().boot_id().await.unwrap_err(), TalosError::Answer { .. }));
-    let config = "|\n    version: v1alpha1\n    machine:\n        type: worker\n    ---\n    kind: HostnameConfig\n";
+}
+
+#[tokio::test]
+async fn a_config_comes_with_all_its_documents() {
+    let config = "version: v1alpha1\nmachine:\n    type: worker\n---\nkind: HostnameConfig\n";
     let resources = vec![("MachineConfigs.config.talos.dev", "v1alpha1", config.to_owned())];
     let fake = Fake::start(Asks::Certificate, Script { resources, ..Script::default() }).await;
-    let read = fake.machine().config().await.unwrap().unwrap();
-    assert_eq!(read.expose_secret(), "version: v1alpha1\nmachine:\n    type: worker\n---\nkind: HostnameConfig\n");
+    assert_eq!(fake.machine().config().await.unwrap().unwrap().expose_secret(), config);
+    let empty = vec![("MachineConfigs.config.talos.dev", "v1alpha1", String::new())];
+    let fake = Fake::start(Asks::Certificate, Script { resources: empty, ..Script::default() }).await;
+    assert!(matches!(fake.machine().config().await.unwrap_err(), TalosError::Answer { .. }));
 }

@@ -66,6 +66,23 @@ async fn machines_by_name_go_back_and_the_others_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_control_plane_does_not_go_back_below_its_etcd() {
+    let shape = Shape { control: 1, workers: 1, talos: "1.10.9", kubernetes: "1.33.6", ..LAB };
+    let scene = Scene::begin(shape).await;
+    let (code, document, story) = scene.asked(&["upgrade", "--to", "1.11.6", "--only", "os", "--confirm", "lab"]).await;
+    assert_eq!(code, 0, "{document:#}\n{story}");
+    let before = scene.inside();
+    let (code, document, story) = scene.asked(&["rollback", "--confirm", "lab"]).await;
+    assert_eq!(code, 4, "{document:#}\n{story}");
+    let told = document["problems"].to_string();
+    assert!(told.contains("can't read the data of etcd 3.6") && told.contains("--restore FILE"), "{document:#}");
+    assert_eq!(scene.inside(), before);
+    let (code, document, story) = scene.asked(&["rollback", "--nodes", "lab-worker-01", "--confirm", "lab"]).await;
+    assert_eq!(code, 0, "{document:#}\n{story}");
+    assert_eq!(scene.inside()["lab-worker-01"].version, "1.10.9");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_control_planes_are_refused_and_one_is_warned_about() {
     let scene = Scene::begin(Shape { control: 2, workers: 0, ..LAB }).await;
     let (code, document, story) = scene.asked(&["upgrade", "--to", "1.13.9", "--confirm", "lab"]).await;

@@ -78,3 +78,15 @@ async fn so_many_workers_go_down_at_once_as_are_allowed_and_kernels_are_heard() 
         assert!(kernel.contains("[talos] task stopAllPods"), "{kernel}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_release_reads_otherwise_in_the_users_patches_is_told_with_the_plan() {
+    let scene = Scene::begin(Shape { control: 1, workers: 0, talos: "1.11.6", ..LAB }).await;
+    let text = fs::read_to_string(scene.folder.profile()).unwrap();
+    let patch = "talos:\n  config_patches: [{inline: \"machine: {features: {rbac: false}}\"}]\n";
+    fs::write(scene.folder.profile(), text.replacen("talos:\n", patch, 1)).unwrap();
+    let (code, document, story) = scene.asked(&["upgrade", "--to", "1.12.4", "--dry-run"]).await;
+    let told = format!("{document:#}\n{story}");
+    assert_eq!(code, 2, "{told}");
+    assert!(told.contains("RBAC can't be turned off") && told.contains("the only control plane"), "{told}");
+}
