@@ -7,6 +7,7 @@ use super::World;
 use super::config::{digest, keep_as_unused, volid};
 use super::disks::{Copy, CopyOf, Place};
 use super::drive;
+use super::lifecycle::Lock;
 use super::property::{Properties, parse_size, print_size};
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
@@ -30,6 +31,19 @@ pub struct Move {
     pub digest: Option<String>,
 }
 
+/// A disk that is to grow.
+#[derive(Clone, Debug, Default)]
+pub struct Resize {
+    /// The disk's key.
+    pub disk: String,
+    /// The new size, or `+` and how much more.
+    pub size: String,
+    /// Only if the config is still that one.
+    pub digest: Option<String>,
+    /// What becomes of the config's lock.
+    pub lock: Lock,
+}
+
 /// A disk that gets another owner.
 #[derive(Clone, Debug, Default)]
 pub struct Reassign {
@@ -49,16 +63,9 @@ const MODIFIED: &str = "detected modified configuration - file changed by other 
 
 impl World {
     /// Grows a disk. Says the UPID; all refusals are the task's.
-    pub fn resize_disk(
-        &self,
-        caller: &Caller,
-        node: &str,
-        vmid: u32,
-        disk: &str,
-        size: &str,
-        wanted: Option<String>,
-    ) -> String {
-        let (at, disk, size, who) = (node.to_owned(), disk.to_owned(), size.to_owned(), caller.clone());
+    pub fn resize_disk(&self, caller: &Caller, node: &str, vmid: u32, ask: Resize) -> String {
+        let Resize { disk, size, digest: wanted, lock } = ask;
+        let (at, who) = (node.to_owned(), caller.clone());
         self.start_task(caller, node, "resize", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
             let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
@@ -67,7 +74,7 @@ impl World {
             if wanted.is_some_and(|wanted| wanted != digest(vm)) {
                 return Err(Refusal::failed("checksum mismatch (file change by other user?)\n"));
             }
-            check_lock(&vm.config)?;
+            lock.check(&vm.config)?;
             let Some(value) = vm.config.get(&disk).cloned() else {
                 return Err(Refusal::failed(format!("disk '{disk}' does not exist\n")));
             };
