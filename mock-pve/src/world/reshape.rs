@@ -237,7 +237,7 @@ impl World {
                 let text = "must be different than source VMID to reassign disk";
                 return Err(Refusal::param("target-vmid", text));
             }
-            let volid = self.check_reassign(&state, (node, vmid), &ask, &target_key)?;
+            let volid = state.check_reassign((node, vmid), &ask, &target_key)?;
             let storage = VolumeKey::split(&volid).map_or("", |(storage, _)| storage);
             state.check(caller, &format!("/storage/{storage}"), &["Datastore.AllocateSpace"])?;
         }
@@ -247,10 +247,7 @@ impl World {
             let world = work.world().clone();
             let _source = work.flock(vmid, Mode::Exclusive, 10.0).await?;
             let _target = work.flock(ask.target, Mode::Exclusive, 10.0).await?;
-            let volid = {
-                let state = world.state();
-                world.check_reassign(&state, (&at, vmid), &ask, &target_key)?
-            };
+            let volid = world.state().check_reassign((&at, vmid), &ask, &target_key)?;
             work.log(format!("moving disk '{}' from VM '{vmid}' to '{}'", ask.disk, ask.target));
             let new = world.give_volume(&at, &volid, ask.target)?;
             let value = {
@@ -279,24 +276,45 @@ impl World {
         }))
     }
 
+    /// Renames a volume to one of another VM.
+    fn give_volume(&self, node: &str, volid: &str, target: u32) -> Rule<VolumeKey> {
+        let mut state = self.state();
+        let gone = || Refusal::failed(format!("volume '{volid}' does not exist\n"));
+        let old = state.volume_key(node, volid).ok_or_else(gone)?;
+        let mut volume = state.volumes.get(&old).cloned().ok_or_else(gone)?;
+        let name = state.free_name(node, &old.storage, target, &volume.format);
+        let name = volume.parent.as_ref().map_or_else(|| name.clone(), |parent| format!("{parent}/{name}"));
+        let new = VolumeKey { name, ..old.clone() };
+        let (from, to) = (state.file_of(self.dir(), &old), state.file_of(self.dir(), &new));
+        to.parent()
+            .map_or(Ok(()), std::fs::create_dir_all)
+            .and_then(|()| std::fs::rename(&from, &to))
+            .map_err(|error| Refusal::failed(format!("rename failed: {error}\n")))?;
+        volume.vmid = Some(target);
+        state.volumes.remove(&old);
+        state.volumes.insert(new.clone(), volume);
+        Ok(new)
+    }
+}
+
+impl State {
     /// What stands against giving a disk away; says its volume.
     fn check_reassign(
         &self,
-        state: &State,
         (node, vmid): (&str, u32),
         ask: &Reassign,
         target_key: &str,
     ) -> Rule<String> {
         let refuse = |text: String| Err(Refusal::failed(text));
-        let Some(source) = state.vms.get(&vmid) else { return refuse(format!("could not find VM {vmid}\n")) };
-        let Some(target) = state.vms.get(&ask.target) else {
+        let Some(source) = self.vms.get(&vmid) else { return refuse(format!("could not find VM {vmid}\n")) };
+        let Some(target) = self.vms.get(&ask.target) else {
             return refuse(format!("could not find target VM {}\n", ask.target));
         };
         if source.node != target.node {
             let (from, to) = (&source.node, &target.node);
             return refuse(format!("Both VMs need to be on the same node ({from} != {to})\n"));
         }
-        let source = state.vm(node, vmid)?;
+        let source = self.vm(node, vmid)?;
         check_lock(&source.config)?;
         check_lock(&target.config)?;
         let template = |config: &Config| config.get("template").is_some_and(|flag| flag == "1");
@@ -319,14 +337,14 @@ impl World {
         if drive::is_cdrom(&options) && !drive::is_cloudinit(volid) {
             return refuse("CD drive contents can't be moved to another VM\n".to_owned());
         }
-        let Some(volume) = state.volume_key(node, volid).filter(|_| VolumeKey::split(volid).is_some()) else {
+        let Some(volume) = self.volume_key(node, volid).filter(|_| VolumeKey::split(volid).is_some()) else {
             return refuse(format!("Volume '{volid}' not managed by PVE\n"));
         };
         let held = source.snapshots.values().flatten().any(|(_, value)| self::volid(value).as_deref() == Some(volid));
         if held {
             return refuse("Can't move disk used by a snapshot to another VM\n".to_owned());
         }
-        let renames = state.storages.get(&volume.storage).is_some_and(|storage| {
+        let renames = self.storages.get(&volume.storage).is_some_and(|storage| {
             !["iscsidirect", "iscsi", "zfs"].contains(&storage.kind.as_str()) && !drive::is_cloudinit(volid)
         });
         if !renames {
@@ -336,25 +354,5 @@ impl World {
             return refuse("Cannot move disk to another VM while the source VM is running - detach first\n".to_owned());
         }
         Ok(volid.to_owned())
-    }
-
-    /// Renames a volume to one of another VM.
-    fn give_volume(&self, node: &str, volid: &str, target: u32) -> Rule<VolumeKey> {
-        let mut state = self.state();
-        let gone = || Refusal::failed(format!("volume '{volid}' does not exist\n"));
-        let old = state.volume_key(node, volid).ok_or_else(gone)?;
-        let mut volume = state.volumes.get(&old).cloned().ok_or_else(gone)?;
-        let name = state.free_name(node, &old.storage, target, &volume.format);
-        let name = volume.parent.as_ref().map_or_else(|| name.clone(), |parent| format!("{parent}/{name}"));
-        let new = VolumeKey { name, ..old.clone() };
-        let (from, to) = (state.file_of(self.dir(), &old), state.file_of(self.dir(), &new));
-        to.parent()
-            .map_or(Ok(()), std::fs::create_dir_all)
-            .and_then(|()| std::fs::rename(&from, &to))
-            .map_err(|error| Refusal::failed(format!("rename failed: {error}\n")))?;
-        volume.vmid = Some(target);
-        state.volumes.remove(&old);
-        state.volumes.insert(new.clone(), volume);
-        Ok(new)
     }
 }
