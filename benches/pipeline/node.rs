@@ -133,9 +133,15 @@ impl Node {
         (format!("ssh {common} -p {} {to}", self.port), format!("scp -q {common} -P {}", self.port))
     }
 
-    /// User and system time of its SSH server and of all that it ran, in ticks.
+    /// User and system time of its SSH server and of all that it ran, in ticks; waits for what still ends.
     pub(crate) fn ticks(&self) -> u64 {
-        ticks(self.sshd.id())
+        let id = self.sshd.id();
+        let since = Instant::now();
+        let busy = || fs::read_to_string(format!("/proc/{id}/task/{id}/children")).is_ok_and(|ids| !ids.is_empty());
+        while busy() && since.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        ticks(id)
     }
 }
 
@@ -152,4 +158,19 @@ pub(crate) fn ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
     after.split_whitespace().skip(11).take(4).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
+}
+
+/// User and system time of everything on this computer, in ticks.
+pub(crate) fn busy() -> u64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let all: Vec<u64> = stat.lines().next().unwrap_or_default().split_whitespace().flat_map(str::parse).collect();
+    // user, nice, system, idle, iowait, irq, softirq
+    [0, 1, 2, 5, 6].iter().filter_map(|index| all.get(*index)).sum()
+}
+
+/// Bytes that went over loopback so far, with their headers.
+pub(crate) fn looped() -> u64 {
+    let text = fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("lo:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }

@@ -47,21 +47,23 @@ fn first_line(program: &str, words: &[&str]) -> String {
 pub(crate) fn markdown(measured: &[(Disk, Rows)], rounds: usize) -> String {
     let mut text = String::from("# From the image's URL into the template's volume\n\n");
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split_whitespace().next().unwrap_or("?").to_owned();
     let _ = writeln!(
         text,
         "Made by `cargo bench --bench pipeline -- --docs docs`, {rounds} round(s), interleaved, every result compared with the\n\
-         disk over its whole length after the clock had stopped. Client and node share {cores} cores and loopback; load at the\n\
-         end {load}. {}, {}, {}. Ratios count, seconds don't.\n",
+         disk over its whole length after the clock had stopped. Client and node share {cores} cores and loopback; \"others' CPU\"\n\
+         is what everything else on the computer took meanwhile. Bytes are those on loopback, headers and encryption included.\n\
+         {}, {}, {}. Ratios count, seconds don't.\n",
         first_line("xz", &["--version"]),
         first_line("qemu-img", &["--version"]),
         first_line("ssh", &["-V"]),
     );
     for (disk, rows) in measured {
         let _ = writeln!(text, "## {}: {} bytes, {} as `.raw.xz`\n", disk.name, disk.bytes, disk.packed);
-        text.push_str("| way | median s | min to max | × `ssh` | CPU s | MB from the workstation | peak RSS, MiB |\n");
-        text.push_str("| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n");
+        text.push_str(
+            "| way | median s | min to max | × `ssh` | CPU s | others' CPU s | MB from the image server \
+             | MB workstation to node | peak RSS, MiB |\n",
+        );
+        text.push_str("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n");
         let base = rows.median("recast-ssh", seconds);
         for way in WAYS {
             let Some(median) = rows.median(way.name, seconds) else { continue };
@@ -70,6 +72,9 @@ pub(crate) fn markdown(measured: &[(Disk, Rows)], rounds: usize) -> String {
             let high = runs.iter().map(seconds).fold(0.0, f64::max);
             let ratio = base.map_or_else(String::new, |base| format!("{:.1}", median / base));
             let cpu = rows.median(way.name, |run| run.cpu).unwrap_or_default();
+            let others = rows.median(way.name, |run| run.others).unwrap_or_default();
+            #[expect(clippy::cast_precision_loss, reason = "megabytes")]
+            let served = rows.median(way.name, |run| run.served as f64 / 1e6).unwrap_or_default();
             #[expect(clippy::cast_precision_loss, reason = "megabytes")]
             let shipped = rows.median(way.name, |run| run.shipped as f64 / 1e6).unwrap_or_default();
             #[expect(clippy::cast_precision_loss, reason = "mebibytes")]
@@ -78,7 +83,8 @@ pub(crate) fn markdown(measured: &[(Disk, Rows)], rounds: usize) -> String {
             let bold = if way.ours { "**" } else { "" };
             let _ = writeln!(
                 text,
-                "| {bold}{}{bold} | {median:.2} | {low:.2} to {high:.2} | {ratio} | {cpu:.1} | {shipped:.0} | {peak} |",
+                "| {bold}{}{bold} | {median:.2} | {low:.2} to {high:.2} | {ratio} | {cpu:.1} | {others:.1} | {served:.0} \
+                 | {shipped:.0} | {peak} |",
                 way.what.replace('|', "\\|")
             );
         }

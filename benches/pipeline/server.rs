@@ -6,10 +6,19 @@ use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustls::pki_types::PrivateKeyDer;
 
 use crate::Failure;
+
+/// Bytes of files that were sent so far.
+static SERVED: AtomicU64 = AtomicU64::new(0);
+
+/// How many bytes of files all servers have sent.
+pub(crate) fn served() -> u64 {
+    SERVED.load(Ordering::Relaxed)
+}
 
 /// A server that ends with the process.
 pub(crate) struct Server {
@@ -95,7 +104,10 @@ fn answer<S: Read + Write>(mut stream: BufReader<S>, folder: &Path) -> Result<()
             loop {
                 match file.read(&mut piece)? {
                     0 => break,
-                    read => to.write_all(&piece[..read])?,
+                    read => {
+                        to.write_all(&piece[..read])?;
+                        SERVED.fetch_add(read as u64, Ordering::Relaxed);
+                    }
                 }
             }
         }

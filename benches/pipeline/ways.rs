@@ -10,9 +10,12 @@ use std::time::Instant;
 use sha2::Digest as _;
 
 use crate::disks::{Disk, shell};
-use crate::node::{Node, ticks};
-use crate::server::Server;
+use crate::node::{Node, busy, looped, ticks};
+use crate::server::{Server, served};
 use crate::{Failure, say};
+
+/// The volume that most ways write; recast's receiver insists on such a name.
+const VOLUME: &str = "vm-900-recast-bench.raw";
 
 /// What one run of a way took.
 #[derive(Clone, Copy, Default)]
@@ -20,7 +23,11 @@ pub(crate) struct Run {
     pub(crate) seconds: f64,
     /// Of this process, its children, the node's servers and all that they ran.
     pub(crate) cpu: f64,
-    /// From the workstation to the node.
+    /// What everything else on this computer took meanwhile.
+    pub(crate) others: f64,
+    /// From the image server, to whoever asked.
+    pub(crate) served: u64,
+    /// Between the workstation and the node: what went over loopback besides.
     pub(crate) shipped: u64,
     /// Peak resident memory of recast, KiB; 0 for others.
     pub(crate) peak_kib: u64,
@@ -72,11 +79,13 @@ impl Rows {
         for way in WAYS.iter().filter(|way| self.only.is_empty() || self.only.iter().any(|only| only == way.name)) {
             let run = once(way, disk, server, node)?;
             say(&format!(
-                "{} round {round}: {:13} {:7.2} s, {:6.2} s CPU, {} MB shipped, {} MiB peak",
+                "{} round {round}: {:13} {:7.2} s, {:6.2} s CPU ({:.2} others), {} MB served, {} MB shipped, {} MiB peak",
                 disk.name,
                 way.name,
                 run.seconds,
                 run.cpu,
+                run.others,
+                run.served / 1_000_000,
                 run.shipped / 1_000_000,
                 run.peak_kib >> 10
             ));
@@ -93,109 +102,90 @@ impl Rows {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one table: what each way runs")]
+/// What people type; nothing where it is recast's own process that is measured.
+fn command(way: &Way, disk: &Disk, server: &Server, node: &Node) -> String {
+    let volume = node.volumes.join(VOLUME);
+    let (out, at) = (volume.display(), node.volumes.display());
+    let (ssh, scp) = node.ssh();
+    let url = |suffix: &str| server.url(&format!("{}.{suffix}", disk.name));
+    let fetch = "curl -sSfL";
+    let flush = format!("sync -f {at}");
+    match way.name {
+        "on-node" => format!(
+            "{ssh} 'cd {at} && {fetch} -o d.raw.xz {} && xz -d d.raw.xz && \
+             qemu-img convert -f raw -O raw d.raw {out} && {flush}'",
+            url("raw.xz")
+        ),
+        "workstation" => format!(
+            "cd {at}/here && {fetch} -o d.raw.xz {} && unxz d.raw.xz && {scp} d.raw {}@127.0.0.1:{at}/d.raw && \
+             {ssh} 'cd {at} && qemu-img convert -f raw -O raw d.raw {out} && {flush}'",
+            url("raw.xz"),
+            node.user
+        ),
+        "pipe" => format!("{fetch} {} | xz -dc | {ssh} 'dd of={out} bs=4M status=none && {flush}'", url("raw.xz")),
+        "pipe-best" => format!(
+            "{fetch} {} | {ssh} 'xz -T2 -dc | dd of={out} bs=1M conv=sparse status=none && truncate -s {} {out} && {flush}'",
+            url("raw.xz"),
+            disk.bytes
+        ),
+        "zst" => format!(
+            "{ssh} 'cd {at} && {fetch} -o d.zst {} && zstd -q -dc d.zst > d.img && \
+             qemu-img convert -f raw -O raw d.img {out} && {flush}'",
+            url("raw.zst")
+        ),
+        "qcow2" => format!(
+            "{ssh} 'cd {at} && {fetch} -o d.qcow2 {} && qemu-img convert -f qcow2 -O raw d.qcow2 {out} && {flush}'",
+            url("qcow2")
+        ),
+        "xz-1" => format!("xz -T1 -dc {} > /dev/null", disk.raw.with_extension("raw.xz").display()),
+        _ => String::new(),
+    }
+}
+
 fn once(way: &Way, disk: &Disk, server: &Server, node: &Node) -> Result<Run, Failure> {
-    let (name, volumes) = (&disk.name, &node.volumes);
+    let volumes = &node.volumes;
     if volumes.exists() {
         fs::remove_dir_all(volumes)?;
     }
-    fs::create_dir_all(volumes)?;
-    let here = volumes.join("here");
-    fs::create_dir_all(&here)?;
-    let volume = volumes.join("vm-900-recast-bench.raw");
-    let (out, at) = (volume.display(), volumes.display());
-    let (ssh, scp) = node.ssh();
-    let url = |suffix: &str| server.url(&format!("{name}.{suffix}"));
-    let fetch = "curl -sSfL";
-    let flush = format!("sync -f {at}");
-    let mut made = vec![volume.clone()];
-    let (command, shipped): (String, u64) = match way.name {
-        "on-node" => (
-            format!(
-                "{ssh} 'cd {at} && {fetch} -o d.raw.xz {} && xz -d d.raw.xz && \
-                 qemu-img convert -f raw -O raw d.raw {out} && {flush}'",
-                url("raw.xz")
-            ),
-            0,
-        ),
-        "workstation" => (
-            format!(
-                "cd {0} && {fetch} -o d.raw.xz {1} && unxz d.raw.xz && {scp} d.raw {2}@127.0.0.1:{at}/d.raw && \
-                 {ssh} 'cd {at} && qemu-img convert -f raw -O raw d.raw {out} && {flush}'",
-                here.display(),
-                url("raw.xz"),
-                node.user
-            ),
-            disk.bytes,
-        ),
-        "pipe" => (
-            format!("{fetch} {} | xz -dc | {ssh} 'dd of={out} bs=4M status=none && {flush}'", url("raw.xz")),
-            disk.bytes,
-        ),
-        "pipe-best" => (
-            format!(
-                "{fetch} {} | {ssh} 'xz -T2 -dc | dd of={out} bs=1M conv=sparse status=none && truncate -s {} {out} && {flush}'",
-                url("raw.xz"),
-                disk.bytes
-            ),
-            disk.packed,
-        ),
-        "zst" => (
-            format!(
-                "{ssh} 'cd {at} && {fetch} -o d.zst {} && zstd -q -dc d.zst > d.img && \
-                 qemu-img convert -f raw -O raw d.img {out} && {flush}'",
-                url("raw.zst")
-            ),
-            0,
-        ),
-        "qcow2" => (
-            format!(
-                "{ssh} 'cd {at} && {fetch} -o d.qcow2 {} && qemu-img convert -f qcow2 -O raw d.qcow2 {out} && {flush}'",
-                url("qcow2")
-            ),
-            0,
-        ),
-        "walk" | "xz-1" => {
-            made.clear();
-            let file = disk.raw.with_extension("raw.xz");
-            (format!("xz -T1 -dc {} > /dev/null", file.display()), 0)
-        }
-        "recast-ssh-4" => {
-            made = (1..=4).map(|n| volumes.join(format!("vm-90{n}-recast-bench.raw"))).collect();
-            (String::new(), 0)
-        }
-        _ => (String::new(), 0),
+    fs::create_dir_all(volumes.join("here"))?;
+    let mut made = match way.name {
+        "walk" | "xz-1" => Vec::new(),
+        "recast-ssh-4" => (1..=4).map(|n| volumes.join(format!("vm-90{n}-recast-bench.raw"))).collect(),
+        _ => vec![volumes.join(VOLUME)],
     };
     let part = part(way.name, disk, server, node, &made)?;
-    if matches!(way.name, "recast-upload" | "recast-pull") {
+    let through_api = matches!(way.name, "recast-upload" | "recast-pull");
+    if through_api {
         clear(node)?;
     }
     // What the last way left to be written is not this one's.
     shell("sync")?;
     let spent = || ticks(std::process::id()) + node.ticks();
-    let before = spent();
+    let before = [spent(), busy(), served(), looped()];
     let begun = Instant::now();
-    let mut run = Run { shipped, ..Run::default() };
+    let mut run = Run::default();
     if let Some(words) = part {
         let done = Command::new(std::env::current_exe()?).arg("part").args(words).output()?;
         if !done.status.success() {
             return Err(format!("{}: {}", way.name, String::from_utf8_lossy(&done.stderr)).into());
         }
         if way.name != "walk" {
-            shell(&flush)?;
+            shell(&format!("sync -f {}", volumes.display()))?;
         }
-        let said = String::from_utf8(done.stdout)?;
-        let mut numbers = said.split_whitespace().filter_map(|number| number.parse::<u64>().ok());
-        run.shipped = if way.name == "walk" { 0 } else { numbers.next().unwrap_or_default() };
-        run.peak_kib = numbers.next_back().unwrap_or_default();
+        run.peak_kib = String::from_utf8(done.stdout)?.trim().parse()?;
     } else {
-        shell(&command).map_err(|error| format!("{}: {error}", way.name))?;
+        shell(&command(way, disk, server, node)).map_err(|error| format!("{}: {error}", way.name))?;
     }
     run.seconds = begun.elapsed().as_secs_f64();
+    let [all, fetched, looped] = [busy() - before[1], served() - before[2], looped() - before[3]];
+    let own = spent() - before[0];
     #[expect(clippy::cast_precision_loss, reason = "hundredths of seconds")]
-    let cpu = (spent() - before) as f64 / 100.0;
-    run.cpu = cpu;
-    if matches!(way.name, "recast-upload" | "recast-pull") {
+    let seconds = |ticks: u64| ticks as f64 / 100.0;
+    run.cpu = seconds(own);
+    run.others = seconds(all.saturating_sub(own));
+    run.served = fetched;
+    run.shipped = looped.saturating_sub(fetched);
+    if through_api {
         made = vec![node.volume_of(disk.bytes)?];
     }
     for volume in &made {

@@ -34,6 +34,7 @@ pub mod stop;
 pub mod teardown;
 pub mod template;
 pub mod upgrade;
+mod waiting;
 pub mod way_back;
 
 use std::ffi::OsString;

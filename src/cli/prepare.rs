@@ -12,11 +12,12 @@ use super::here;
 use super::patches::Patches;
 use super::session::Session;
 use super::stop::Stop;
+use super::waiting::patiently;
 use super::way_back::Before;
 use crate::backup::{self, SnapshotName};
 use crate::command::Mode;
 use crate::exit::ExitCode;
-use crate::image::{self, Arch, Boot, Build, Encoding, FactoryError, Schematic};
+use crate::image::{self, Arch, Boot, Bootloader, Build, Encoding, FactoryError, Schematic};
 use crate::journal::StateDir;
 use crate::observe::{self, Ask};
 use crate::plan::data::{CopyTo, Keep, Proven};
@@ -470,7 +471,8 @@ async fn installed(
     let (schematic, extensions) = schematic(factory, own, wishes, version, seen, found).await?;
     let Some(schematic) = schematic else { return Ok(None) };
     let build = Build { schematic: schematic.clone(), version: version.clone(), arch: arch(own), boot: boot(own) };
-    match factory.head_image(&build, Encoding::RawXz).await {
+    let what = format!("the image of Talos {version}");
+    match patiently(&what, factory.head_image(&build, Encoding::RawXz)).await {
         Ok(head) => {
             let url = factory.image_url(&build, Encoding::RawXz);
             let sha256 = session.pinned(&schematic, version, &url)?;
@@ -482,7 +484,8 @@ async fn installed(
         Err(error) => seen.problems.push(no_image("image", &build, &error)),
     }
     pulled(session, factory, &build, seen).await?;
-    if let Err(error) = factory.head_installer(&build).await {
+    let what = format!("the installer of Talos {version}");
+    if let Err(error) = patiently(&what, factory.head_installer(&build)).await {
         seen.problems.push(no_image("installer", &build, &error));
     }
     let installer = factory.installer(&build);
@@ -501,7 +504,7 @@ async fn pulled(session: &Session, factory: &image::Factory, build: &Build, seen
     if !asked || seen.pull_of(&build.schematic).is_some() {
         return Ok(());
     }
-    match factory.head_image(build, Encoding::Qcow2).await {
+    match patiently("the image as .qcow2", factory.head_image(build, Encoding::Qcow2)).await {
         Ok(head) => {
             let (schematic, version) = (build.schematic.clone(), build.version.clone());
             seen.pulls.push(Image { url, schematic, version, sha256, bytes: head.bytes });
@@ -592,18 +595,9 @@ pub(super) async fn schematic(
             ),
         }
     }
-    let computed = Schematic::with_extensions(names.clone()).id().ok();
     let chosen_id =
         wishes.schematic.clone().or_else(|| own.schematic_id.clone().filter(|_| wishes.extensions.is_none()));
-    if let (Some(chosen_id), Some(computed)) = (&chosen_id, &computed)
-        && !names.is_empty()
-        && chosen_id != computed
-    {
-        found.push(Finding::warning(
-            format!("the extensions listed in the profile make schematic {computed}, not {chosen_id}"),
-            "the schematic_id counts; correct the list or the id",
-        ));
-    }
+    let was_named = chosen_id.is_some();
     let chosen = match chosen_id {
         Some(id) => id,
         None => match factory.submit(&schematic_of(&names)?).await {
@@ -616,13 +610,28 @@ pub(super) async fn schematic(
             }
         },
     };
-    let extensions = match factory.schematic(&chosen).await {
-        Ok(yaml) => Schematic::from_yaml(&yaml)
-            .map_or(names, |schematic| schematic.customization.system_extensions.official_extensions),
-        // Not every factory hands schematics out again; what the image really holds is shown by the canary.
-        Err(_) => names,
-    };
-    Ok((Some(chosen), extensions))
+    // Not every factory hands schematics out again; what the image really holds is shown by the canary.
+    let held = factory.schematic(&chosen).await.ok().and_then(|yaml| Schematic::from_yaml(&yaml).ok());
+    if was_named && !names.is_empty() && !makes(&names, &chosen, held.as_ref()) {
+        found.push(Finding::warning(
+            format!("the extensions listed in the profile are not those of schematic {chosen}"),
+            "the schematic_id counts; correct the list or the id",
+        ));
+    }
+    let Some(held) = held else { return Ok((Some(chosen), names)) };
+    if held.customization.bootloader == Some(Bootloader::SdBoot) || boot(own) == Boot::Secure {
+        seen.uefi_only.insert(chosen.clone());
+    }
+    Ok((Some(chosen), held.customization.system_extensions.official_extensions))
+}
+
+/// Whether a schematic has these extensions, whatever else is in it; by its ID where the factory does not show it.
+fn makes(names: &[String], chosen: &SchematicId, held: Option<&Schematic>) -> bool {
+    let sorted = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
+    match held {
+        Some(held) => sorted(&held.customization.system_extensions.official_extensions) == sorted(names),
+        None => Schematic::with_extensions(names.to_vec()).id().is_ok_and(|computed| computed == *chosen),
+    }
 }
 
 /// The schematic of these extensions; without any, the one of a profile that names nothing.

@@ -208,25 +208,19 @@ pub(super) mod tests {
         disk
     }
 
-    /// Encodes as the imager does: many blocks, each with its check.
+    /// Encodes as the imager's `xz -0 -T 0` does: blocks of 1 MiB, each with its sizes in its header.
     pub(crate) fn xz(bytes: &[u8]) -> Vec<u8> {
-        use xz2::stream::{Action, Check, Filters, LzmaOptions, Stream};
-        let mut filters = Filters::new();
-        filters.lzma2(&LzmaOptions::new_preset(0).unwrap());
-        let mut stream = Stream::new_stream_encoder(&filters, Check::Crc64).unwrap();
+        use xz2::stream::{Action, Check, MtStreamBuilder, Status};
+        let mut builder = MtStreamBuilder::new();
+        let mut stream = builder.preset(0).block_size(1 << 20).threads(1).check(Check::Crc64).encoder().unwrap();
         let mut out = Vec::with_capacity(bytes.len() + (1 << 20));
-        for chunk in bytes.chunks(1 << 20) {
-            let before = stream.total_in();
-            loop {
-                let done = usize::try_from(stream.total_in() - before).unwrap();
-                let status = stream.process_vec(&chunk[done..], &mut out, Action::FullFlush).unwrap();
-                if matches!(status, xz2::stream::Status::StreamEnd) {
-                    break;
-                }
+        loop {
+            let done = usize::try_from(stream.total_in()).unwrap();
+            match stream.process_vec(&bytes[done..], &mut out, Action::Finish).unwrap() {
+                Status::StreamEnd => return out,
+                _ => out.reserve(1 << 20),
             }
         }
-        while !matches!(stream.process_vec(&[], &mut out, Action::Finish).unwrap(), xz2::stream::Status::StreamEnd) {}
-        out
     }
 
     pub(crate) fn file(bytes: &[u8]) -> tempfile::NamedTempFile {

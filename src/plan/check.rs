@@ -5,6 +5,7 @@
 //! Must not know: clients.
 
 mod disks;
+mod firmware;
 mod members;
 mod storages;
 
@@ -57,6 +58,7 @@ pub fn findings(wanted: &Wanted, seen: &Observed) -> Vec<Finding> {
     let mut found = around(&Scope::of(wanted), seen);
     if wanted.verb.makes_templates() {
         storages::templates(wanted, seen, &mut found);
+        firmware::firmware(wanted, seen, &mut found);
         agents(wanted, &mut found);
         versions(wanted, &mut found);
     }

@@ -33,6 +33,9 @@ pub struct Observed {
     /// The same disks in the encoding that nodes can fetch themselves (`.qcow2`), where that was looked at.
     #[serde(default)]
     pub pulls: Vec<Image>,
+    /// Schematics whose images only UEFI can boot (`bootloader: sd-boot`, or Secure Boot).
+    #[serde(default)]
+    pub uefi_only: BTreeSet<SchematicId>,
     /// The nodes that were asked whether they reach the factory, with what speaks against it.
     #[serde(default)]
     pub routes: BTreeMap<NodeName, Option<String>>,

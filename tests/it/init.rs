@@ -160,23 +160,23 @@ fn what_it_writes_is_what_runs() {
     assert_eq!(profile.nodes.controlplane.as_ref().unwrap().assignments.len(), 3, "{text}");
     assert_eq!(profile.nodes.workers.as_ref().unwrap().memory_mb, 8192, "{text}");
 
-    // The double's factory is no public one, and its nodes are told apart by their ports.
-    let served = fs::read_to_string(&lab.running.ready.site_file).unwrap();
-    let from = served.find("factory:").unwrap();
-    let site = new.join("site.yaml");
-    let own = fs::read_to_string(&site).unwrap();
-    fs::write(&site, format!("{own}\n{}", &served[from..])).unwrap();
     let on = |args: &[&str]| {
         let mut all = args.to_vec();
         all.extend(["--profile", "new/lab.yaml"]);
         lab.recast(&all)
     };
-    let check = on(&["check"]);
-    assert_eq!(check.code, Some(0), "{}\n{text}\n{own}", check.told);
     let diff = on(&["config", "diff"]);
     assert_eq!(diff.code, Some(0), "{}\n{text}", diff.document);
     let valid = on(&["config", "check"]);
     assert_eq!(valid.code, Some(0), "{}", valid.told);
+    // The double's factory is not the public one.
+    let served = fs::read_to_string(&lab.running.ready.site_file).unwrap();
+    let from = served.find("factory:").unwrap();
+    let site = new.join("site.yaml");
+    let own = fs::read_to_string(&site).unwrap();
+    fs::write(&site, format!("{own}\n{}", &served[from..])).unwrap();
+    let check = on(&["check"]);
+    assert_eq!(check.code, Some(0), "{}\n{text}\n{own}", check.told);
     let plan = on(&["rebuild", "--dry-run"]);
     assert_eq!(plan.code, Some(2), "{}", plan.told);
     assert_eq!(plan.document["vms"].as_array().unwrap().len(), 5, "{}", plan.document);

@@ -10,6 +10,7 @@ mod engine;
 mod freeze;
 mod guards;
 mod hermetic;
+mod image;
 mod init;
 mod inventory;
 mod journal;

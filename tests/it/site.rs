@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
+use mock_pve::scenario::Scenario;
 use mock_pve::serve::profile::Profiled;
 use mock_pve::serve::{self, Ready, Running};
 use mock_pve::world::PveVersion;
@@ -226,6 +227,22 @@ impl Double {
 
     /// In this process, with a world that is not quite what the profile says.
     pub(crate) async fn seeded(folder: &Folder, time_scale: f64, change: impl FnOnce(&mut Seed)) -> Self {
+        Self::played(folder, time_scale, change, None).await
+    }
+
+    /// In this process, with a scenario.
+    pub(crate) async fn troubled(folder: &Folder, time_scale: f64, scenario: &str) -> Self {
+        let scenario = Scenario::parse("scenario", scenario).unwrap();
+        Self::played(folder, time_scale, |_| (), Some(scenario)).await
+    }
+
+    /// In this process, with a world that is not quite what the profile says, where things happen as in a scenario.
+    pub(crate) async fn played(
+        folder: &Folder,
+        time_scale: f64,
+        change: impl FnOnce(&mut Seed),
+        scenario: Option<Scenario>,
+    ) -> Self {
         let profiled = Profiled::load(&folder.profile(), &std::env::temp_dir()).unwrap();
         let dir = folder.path("double");
         let mut seed = profiled.seed.clone();
@@ -237,6 +254,7 @@ impl Double {
             time_scale,
             rng_seed: 1,
             pve: PveVersion::V8,
+            scenario,
             ..serve::Options::default()
         };
         let running = serve::start(options).await.unwrap();

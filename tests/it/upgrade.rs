@@ -16,6 +16,7 @@ use std::fs;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use mock_pve::scenario::Scenario;
 use mock_pve::world::machine::Stage;
 use mock_pve::world::seed::Seed;
 use recast::k8s::apply::Applier;
@@ -103,17 +104,19 @@ struct Scene {
 
 impl Scene {
     async fn begin(shape: Shape) -> Self {
-        Self::seeded(shape, |_| ()).await
+        Self::begun(shape, None).await
     }
 
-    async fn seeded(shape: Shape, change: impl FnOnce(&mut Seed)) -> Self {
+    /// The same, where things happen as in a scenario.
+    async fn played(shape: Shape, scenario: &str) -> Self {
+        Self::begun(shape, Some(Scenario::parse("scenario.yaml", scenario).unwrap())).await
+    }
+
+    async fn begun(shape: Shape, scenario: Option<Scenario>) -> Self {
         let folder = Folder::of(Cluster::Lab);
         fs::write(folder.profile(), shape.profile()).unwrap();
-        let double = Double::seeded(&folder, TIME_SCALE, |seed| {
-            seed.factory.talos_versions.push("1.14.0".to_owned());
-            change(seed);
-        })
-        .await;
+        let newest = |seed: &mut Seed| seed.factory.talos_versions.push("1.14.0".to_owned());
+        let double = Double::played(&folder, TIME_SCALE, newest, scenario).await;
         let scene = Self { folder, double };
         scene.until("all machines are up", || scene.is_up(shape)).await;
         scene

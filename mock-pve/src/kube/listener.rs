@@ -12,6 +12,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, UnixTime};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
@@ -27,6 +28,7 @@ use crate::world::machine::{Machine, Room};
 /// Go's server gives up on a handshake after that.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const PORT: u16 = 6443;
+const PLAIN: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
 /// A task that ends when it is let go.
 struct Open(AbortHandle);
@@ -108,10 +110,15 @@ async fn connection(
 ) {
     // Small answers must not wait for more.
     let _ = stream.set_nodelay(true);
-    let wire = Wire::new(stream);
+    let mut wire = Wire::new(stream);
     let cut = wire.cut();
     if server.meets_connection().await.breaks_before() {
         return cut.now();
+    }
+    if let Ok(true) = tokio::time::timeout(HANDSHAKE, wire.begins_as_http()).await {
+        // Whoever doesn't read it needn't know.
+        let _ = wire.write_all(PLAIN).await;
+        return;
     }
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(wire)).await {
         Ok(Ok(stream)) => stream,

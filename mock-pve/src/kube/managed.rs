@@ -59,6 +59,9 @@ fn stripped(value: &Value) -> Value {
             ] {
                 metadata.remove(name);
             }
+            if metadata.is_empty() {
+                map.remove("metadata");
+            }
         }
     }
     value

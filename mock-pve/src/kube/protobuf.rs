@@ -263,10 +263,10 @@ mod tests {
     fn varint(mut number: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
         while number >= 0x80 {
-            bytes.push((number & 0x7f) as u8 | 0x80);
+            bytes.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
             number >>= 7;
         }
-        bytes.push(number as u8);
+        bytes.push(u8::try_from(number).unwrap());
         bytes
     }
 

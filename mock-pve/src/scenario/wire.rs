@@ -107,6 +107,13 @@ impl Wire {
     pub fn cut(&self) -> Cut {
         self.cut.clone()
     }
+
+    /// Whether the other side begins as in plain HTTP: how Go's server tells, when it expects TLS (net/http, `server.go`).
+    pub async fn begins_as_http(&self) -> bool {
+        let mut head = [0; 5];
+        let methods = [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"];
+        matches!(self.stream.peek(&mut head).await, Ok(5)) && methods.contains(&&head)
+    }
 }
 
 impl Drop for Wire {

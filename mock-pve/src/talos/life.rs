@@ -122,6 +122,8 @@ pub(super) fn events(machine: &Machine, request: &api::EventsRequest) -> Result<
         return Err(Status::invalid_argument("tail_seconds should be positive"));
     }
     let actor = request.with_actor_id.clone();
+    // Before the look, so that nothing falls in between.
+    let changes = machine.changes();
     let buffered: Vec<Happened> = machine.see(|state| state.events.iter().cloned().collect());
     let newest = buffered.last().map(|event| event.id.clone()).unwrap_or_default();
     let skip = if !request.tail_id.is_empty() {
@@ -139,7 +141,7 @@ pub(super) fn events(machine: &Machine, request: &api::EventsRequest) -> Result<
     let wanted = move |event: &Happened| actor.is_empty() || event.actor == actor;
     let mut begin: Vec<api::Event> = vec![hello];
     begin.extend(buffered.iter().skip(skip).filter(|event| wanted(event)).map(encode));
-    let follow = stream::unfold((machine.clone(), machine.changes(), newest), move |(machine, mut changes, last)| {
+    let follow = stream::unfold((machine.clone(), changes, newest), move |(machine, mut changes, last)| {
         let wanted = wanted.clone();
         async move {
             changes.changed().await.ok()?;

@@ -15,7 +15,7 @@ use super::proto::machine::lifecycle_service_server::LifecycleServiceServer;
 use super::proto::machine::machine_service_server::MachineServiceServer;
 use super::proto::storage::storage_service_server::StorageServiceServer;
 use super::proto::time::time_service_server::TimeServiceServer;
-use crate::world::machine::{Machine, MachineType, State};
+use crate::world::machine::{Api, Machine, MachineType, State};
 
 /// Talos' limit on both sides.
 const LARGEST: usize = 32 << 20;
@@ -97,19 +97,18 @@ impl Node {
         self.allow(request, need)?;
         let mut all = Vec::new();
         for target in gate::targets(&self.here, request)? {
-            let opened = target.machine.clone().and_then(|machine| open(&machine));
-            let metadata = target.metadata(None);
+            let opened = target.machine.clone().and_then(|machine| Ok(while_up(&self.here, &machine, open(&machine)?)));
             match opened {
-                Ok(stream) => all.push(
-                    stream
-                        .map(move |item| {
-                            item.map(|mut message| {
-                                message.metadata().clone_from(&metadata);
-                                message
-                            })
-                        })
-                        .boxed(),
-                ),
+                Ok(stream) => {
+                    let tagged = move |item: Result<M, Status>| match item {
+                        Ok(mut message) => {
+                            *message.metadata() = target.metadata(None);
+                            Ok(message)
+                        }
+                        Err(status) => failed(&target, status),
+                    };
+                    all.push(stream.map(tagged).boxed());
+                }
                 Err(status) => {
                     let message = failed(&target, status)?;
                     all.push(stream::once(async { Ok(message) }).boxed());
@@ -128,6 +127,30 @@ pub(super) fn tag<M: Tagged>(target: &Target, answered: Result<M, Status>) -> Re
         }
         Err(status) => failed(target, status),
     }
+}
+
+/// A forwarded stream, which breaks when the machine behind it goes down. Without forwarding, the connection does.
+pub(super) fn while_up<M: Send + 'static>(here: &Machine, machine: &Machine, stream: BoxStream<M>) -> BoxStream<M> {
+    if here.vmid() == machine.vmid() {
+        return stream;
+    }
+    let mut changes = machine.changes();
+    let (machine, boot) = (machine.clone(), machine.see(|state| state.boot_id.clone()));
+    let goes_down = async move {
+        let is_up = || machine.see(|state| state.api != Api::Silent && state.boot_id == boot);
+        while is_up() && changes.changed().await.is_ok() {}
+        Status::unavailable("error reading from server: EOF")
+    };
+    let both = Some((stream, Box::pin(goes_down)));
+    let next = |both| async move {
+        let (mut stream, mut goes_down): (BoxStream<M>, _) = both?;
+        tokio::select! {
+            biased;
+            item = stream.next() => Some((item?, Some((stream, goes_down)))),
+            status = &mut goes_down => Some((Err(status), None)),
+        }
+    };
+    stream::unfold(both, next).boxed()
 }
 
 fn failed<M: Tagged>(target: &Target, status: Status) -> Result<M, Status> {

@@ -10,7 +10,7 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::gate::{self, Need, Peer};
-use super::node::Node;
+use super::node::{Node, while_up};
 use super::proto::cosi::resource as api;
 use super::proto::cosi::resource::state_server::State as CosiState;
 use super::resources::{self, Item, Type};
@@ -86,7 +86,11 @@ fn wire(machine: &Machine, item: &Item) -> api::Resource {
             updated: Some(SystemTime::now().into()),
             finalizers: Vec::new(),
             labels: HashMap::default(),
-            annotations: HashMap::default(),
+            annotations: item
+                .annotations
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
         }),
         spec: Some(api::Spec { proto_spec: item.proto.clone(), yaml_spec: item.yaml.clone() }),
     }
@@ -168,6 +172,7 @@ impl CosiState for Node {
                 begin.push(event(api::EventType::Bootstrapped, None));
             }
         }
+        let behind = machine.clone();
         let follow = stream::unfold((machine, changes, seen), move |(machine, mut changes, seen)| {
             let look = look.clone();
             async move {
@@ -177,7 +182,8 @@ impl CosiState for Node {
                 Some((stream::iter(items), (machine, changes, now)))
             }
         });
-        Ok(Response::new(stream::iter(begin.into_iter().map(Ok)).chain(follow.flatten()).boxed()))
+        let all = stream::iter(begin.into_iter().map(Ok)).chain(follow.flatten()).boxed();
+        Ok(Response::new(while_up(&self.here, &behind, all)))
     }
 
     async fn create(&self, request: Request<api::CreateRequest>) -> Result<Response<api::CreateResponse>, Status> {

@@ -197,8 +197,8 @@ async fn three_control_planes_are_frozen_recovered_from_their_snapshot_and_whole
     client.catch_up().await.unwrap();
     let (maps, revision) = cluster::list(&client, "/registry/configmaps/default/");
     let names: Vec<&str> = maps.iter().map(cluster::Entry::name).filter(|name| !name.starts_with("seeded")).collect();
-    assert_eq!(names, ["before-0", "before-1", "before-2", "between"]);
-    assert_eq!(maps.len(), 104);
+    assert_eq!(names, ["before-0", "before-1", "before-2", "between", "kube-root-ca.crt"]);
+    assert_eq!(maps.len(), 105);
     assert!(revision > store.revision());
     let found = cluster::get(&client, &objects::key("namespaces", None, "kube-system")).unwrap();
     assert_eq!((found.value, found.modified), (namespace.value, namespace.modified));

@@ -134,6 +134,31 @@ async fn what_goes_wrong_in_an_upgrade_ends_as_in_life() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_budget_protects_stays_and_only_warns() {
+    let lab = Lab::begin().await;
+    lab.until("three members are healthy", || lab.healthy_members() == 3).await;
+    let client = lab.client(1200).unwrap();
+    let key = objects::key("poddisruptionbudgets", Some("default"), "web");
+    let mut budget = cluster::get(&client, &key).unwrap();
+    budget.value["spec"]["minAvailable"] = serde_json::json!(2);
+    cluster::put(&client, &key, &budget.value, Some(budget.modified)).await.unwrap();
+    let pods = || {
+        let all = cluster::list(&client, "/registry/pods/default/web-").0;
+        all.into_iter().map(|pod| (pod.name().to_owned(), pod.value["spec"]["nodeName"].clone())).collect::<Vec<_>>()
+    };
+    lab.until("both run", || pods().len() == 2 && pods().iter().all(|pod| pod.1.is_string())).await;
+    let before = pods();
+    let vmid = if before[0].1 == "lab-worker-01" { 1210 } else { 1211 };
+    let worker = lab.machine(vmid);
+    life::upgrade(worker.clone(), ask("v1.13.9")).await.unwrap();
+    let said = |part: &str| worker.see(|state| state.dmesg.iter().any(|(_, line)| line.contains(part)));
+    lab.until("it gives up on the pod", || said("WARNING: failed to evict web-")).await;
+    assert_eq!(pods(), before, "nothing was evicted");
+    lab.until_up(vmid, "v1.13.9").await;
+    assert_eq!(lab.world.quorum_losses(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcd_is_asked_before_a_control_plane_upgrades() {
     let lab = Lab::begin().await;
     lab.until("three members are healthy", || lab.healthy_members() == 3).await;

@@ -49,7 +49,8 @@ pub struct Lab {
     running: Option<Running>,
     folder: tempfile::TempDir,
     program: PathBuf,
-    address: String,
+    /// Where its control plane listens.
+    pub address: String,
     authority: Authority,
     /// Held as long as the double listens.
     _networks: Vec<Loopback>,

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::lab::{Lab, assert_has};
 
@@ -152,5 +154,54 @@ async fn requests_that_make_no_sense_get_an_answer_that_says_so() {
     let second = lab.get(&format!("/api/v1/namespaces?limit=10&continue={next}")).await;
     assert_eq!(second["items"].as_array().map(Vec::len), Some(2));
     assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    lab.end().await;
+}
+
+/// What comes back on a fresh connection to a machine's port before it ends.
+async fn said(address: &str, port: u16, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect((address, port)).await.unwrap();
+    let _ = stream.write_all(bytes).await;
+    // Half a handshake is one that nobody goes on with.
+    let _ = stream.shutdown().await;
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+    assert!(read.is_ok(), "{port} hangs on {bytes:?}");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_handshake_ends_and_hurts_nobody() {
+    let lab = Lab::begin("").await;
+    let plain = said(&lab.address, 6443, b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(plain, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n");
+    let mut state = 1_u64;
+    let mut chance = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        u8::try_from(state >> 56).unwrap()
+    };
+    for port in [6443, 50_000] {
+        for bytes in [
+            Vec::new(),
+            vec![0x16],
+            vec![0x16, 3, 1, 0x40, 0],
+            vec![0x16, 3, 1, 0, 4, 1, 0, 0, 0],
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+            b"SSH-2.0-OpenSSH_9.6\r\n".to_vec(),
+            vec![0xff; 100_000],
+        ] {
+            said(&lab.address, port, &bytes).await;
+        }
+        for _ in 0..30 {
+            let bytes: Vec<u8> = (0..usize::from(chance()) + 1).map(|_| chance()).collect();
+            said(&lab.address, port, &bytes).await;
+        }
+    }
+    // After the handshake too.
+    for _ in 0..30 {
+        let mut bytes: Vec<u8> = (0..200).map(|_| chance()).collect();
+        bytes.extend(b"\r\n\r\n");
+        lab.raw(Some(&lab.admin(1)), &bytes).await;
+    }
+    assert_eq!(lab.get("/api/v1/nodes").await["items"].as_array().map(Vec::len), Some(3));
     lab.end().await;
 }

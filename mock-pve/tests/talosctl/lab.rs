@@ -82,7 +82,8 @@ impl Lab {
         );
         std::fs::write(dir.path().join("lab.yaml"), profile).unwrap();
         let seed = Profiled::load(&dir.path().join("lab.yaml"), dir.path()).unwrap().seed;
-        let options = Options { seed, time_scale: 40.0, rng_seed: 5, ..Options::default() };
+        // No faster: talosctl waits a second before it looks again, and has to find the machine on its way.
+        let options = Options { seed, time_scale: 15.0, rng_seed: 5, ..Options::default() };
         let running = serve::start(options).await.unwrap();
         let lab = Self { program, running, net, dir };
         lab.write_talosconfig("admin", &["os:admin"]);

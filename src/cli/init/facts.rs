@@ -12,6 +12,7 @@ use secrecy::ExposeSecret as _;
 use super::look::{Found, Seen, problem};
 use crate::event::Failure;
 use crate::profile::Defaults;
+use crate::pve::Properties;
 use crate::talos::config::Config;
 use crate::talos::config::yaml::Value;
 use crate::types::{Mac, MachineName, NodeName, Role, SchematicId, Version, VmId};
@@ -71,7 +72,8 @@ impl View {
 
     /// The version in the tag of an image.
     fn version(&self, main: &str, kind: &str) -> Option<Version> {
-        self.text(main, Some((kind, "image")))?.rsplit_once(":v")?.1.parse().ok()
+        let image = self.text(main, Some((kind, "image")))?;
+        image.split('@').next()?.rsplit_once(":v")?.1.parse().ok()
     }
 
     fn kubelet(&self) -> Option<Version> {
@@ -276,7 +278,7 @@ pub(super) fn facts(
         nameservers: common(read.iter().map(|one| one.view.nameservers())).unwrap_or_default(),
         mtu: common(read.iter().map(|one| one.view.mtu())).flatten(),
         bridge: bridge.filter(|bridge| *bridge != defaults.bridge),
-        vlan: nic.as_ref().and_then(crate::property::Nic::tag).filter(|tag| defaults.vlan != Some(*tag)),
+        vlan: nic.as_ref().and_then(crate::pve::Nic::tag).filter(|tag| defaults.vlan != Some(*tag)),
         install_disk: plane.view.install_disk().filter(|disk| disk.starts_with("/dev/")).map(str::to_owned),
         factory,
         groups,
@@ -433,7 +435,7 @@ fn disk_gib(seen: &Seen) -> u64 {
     let drives = seen.config.drives();
     let boot = seen.config.boot_order().0.into_iter().find(|key| drives.contains_key(key));
     let boot = boot.as_deref().unwrap_or("scsi0");
-    let bytes = drives.get(boot).and_then(crate::property::Disk::size).unwrap_or_default();
+    let bytes = drives.get(boot).and_then(crate::pve::Disk::size).unwrap_or_default();
     bytes.div_ceil(1 << 30).max(1)
 }
 
@@ -493,9 +495,8 @@ pub(super) fn defaults(found: &Found) -> Defaults {
     let storage = |seen: &Seen| Some(seen.config.drives().get("scsi0")?.storage()?.to_string());
     let bridge = |seen: &Seen| Some(seen.config.nics().get("net0")?.bridge()?.to_owned());
     let agents = found.vms.iter().filter(|seen| {
-        seen.config.get("agent").is_some_and(|agent| {
-            crate::property::is_on(agent.split(',').next().unwrap_or_default().trim_start_matches("enabled="))
-        })
+        let agent: Option<Properties> = seen.config.get("agent").and_then(|agent| agent.parse().ok());
+        agent.is_some_and(|agent| agent.bare.as_deref() == Some("1") || agent.is_on("enabled"))
     });
     Defaults {
         storage: most(&storage, usual.storage.as_str()).as_str().into(),

@@ -3,6 +3,7 @@
 pub mod back;
 pub mod look;
 pub mod manifests;
+mod migrations;
 pub mod prepare;
 
 use std::fs;

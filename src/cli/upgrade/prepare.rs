@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::look::{Look, limits, look};
 use super::manifests;
+use super::migrations::migrations;
 use crate::cli::args::Wishes;
 use crate::cli::here;
 use crate::cli::prepare::{arch, boot, keep, no_image, own_server, planned_is_sane, schematic};
@@ -14,7 +15,7 @@ use crate::image::{self, Build, Schematic};
 use crate::plan::check::refuses;
 use crate::plan::compatibility::Table;
 use crate::plan::observed::{Finding, Observed};
-use crate::plan::path::{Hop, Hops};
+use crate::plan::path::{Hop, Hops, What};
 use crate::plan::upgrade::make::{UpgradeError, make, needed, way};
 use crate::plan::upgrade::{Asked, KernelLog, Only, Parallel, Reboot, Release, SeenCluster, Stage, gates};
 use crate::plan::{Plan, Versions};
@@ -106,6 +107,10 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
             // What could not be looked at is told by the gates.
             Err(UpgradeError::Unseen | UpgradeError::NoInstaller { .. }) => {}
         }
+        let rises = |hop: &&Hop| hop.what == What::Os;
+        if let (Some(first), Some(last)) = (hops.iter().find(rises), hops.iter().rfind(rises)) {
+            found.extend(migrations(session, &asked.vms, (&first.from, &last.to))?);
+        }
         for (schematic, version) in needed(&asked, &running, &hops) {
             installer(&servers, &schematic, &version, &mut asked, &mut seen).await;
         }
@@ -114,6 +119,8 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
     found.extend(gates::findings(&asked, &seen, &running, &here));
     found.extend(gates::on_the_way(&asked, &running, &hops));
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    // Groups of machines with the same wish find the same.
+    found.dedup();
     let plan = if refuses(&found) || asked_for.is_none() {
         None
     } else {

@@ -1,13 +1,13 @@
 //! What stands in the way of an upgrade: a pure list, all of it at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Asked, Only, SeenCluster, SeenMember, Stage, bare};
 use crate::plan::gates::{Here, kept, programs};
 use crate::plan::kubernetes::{Hop as KubernetesHop, drain_gates, gates};
 use crate::plan::observed::{Finding, Observed};
 use crate::plan::path::{Hop, NoPath, What};
-use crate::types::{Role, Version};
+use crate::types::{Role, SchematicId, Version};
 
 /// The only platform whose installers recast asks for: what its own templates are.
 const PLATFORM: &str = "nocloud";
@@ -94,7 +94,11 @@ fn alive(asked: &Asked, seen: &Observed, running: &SeenCluster, found: &mut Vec<
     for seen in running.members.iter().filter(|seen| seen.cordoned) {
         found.push(Finding::refusal(
             format!("Kubernetes node {} takes no new pods", seen.member.name),
-            format!("somebody cordoned it; when it may work again: kubectl uncordon {}", seen.member.name),
+            format!(
+                "a run that stopped may have cordoned it: `recast resume` goes on with that; else somebody did: when it may \
+                 work again, kubectl uncordon {}",
+                seen.member.name
+            ),
         ));
     }
 }
@@ -126,6 +130,7 @@ fn members(asked: &Asked, running: &SeenCluster, found: &mut Vec<Finding>) {
 
 /// A schematic that lacks what a machine has now takes a driver or an agent away.
 fn extensions(asked: &Asked, running: &SeenCluster, found: &mut Vec<Finding>) {
+    let mut losers: BTreeMap<(&SchematicId, Vec<&str>), Vec<&str>> = BTreeMap::new();
     for seen in running.chosen(asked.nodes.as_deref()) {
         let Some(schematic) = asked.schematic_of(seen.member.role) else { continue };
         if seen.schematic.as_ref() == Some(schematic) {
@@ -136,12 +141,15 @@ fn extensions(asked: &Asked, running: &SeenCluster, found: &mut Vec<Finding>) {
         let dropped: Vec<&str> =
             seen.extensions.iter().map(String::as_str).filter(|name| !holds.contains(bare(name))).collect();
         if !dropped.is_empty() {
-            found.push(Finding::refusal(
-                format!("schematic {schematic} would take from {}: {}", seen.member.name, dropped.join(", ")),
-                "name them too with --extensions or in talos.factory.extensions; what nobody needs any more goes with \
-                 `recast rebuild`",
-            ));
+            losers.entry((schematic, dropped)).or_default().push(seen.member.name.as_str());
         }
+    }
+    for ((schematic, dropped), machines) in losers {
+        found.push(Finding::refusal(
+            format!("schematic {schematic} would take {} from {}", dropped.join(", "), machines.join(", ")),
+            "name them too with --extensions or in talos.factory.extensions; what nobody needs any more goes with \
+             `recast rebuild`",
+        ));
     }
 }
 

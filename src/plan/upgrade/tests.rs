@@ -250,7 +250,7 @@ fn what_stands_in_the_way_is_named() {
                 asked.extensions.insert(NEW.into(), ["siderolabs/iscsi-tools".to_owned()].into());
                 running.members[0].extensions = ["qemu-guest-agent".to_owned(), "iscsi-tools".to_owned()].into();
             },
-            "would take from cp-01: qemu-guest-agent",
+            "would take qemu-guest-agent from cp-01",
         ),
     ];
     for (spoil, words) in cases {

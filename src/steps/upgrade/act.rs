@@ -50,7 +50,16 @@ impl World {
         let events = machine.events(Tail::New).await.map_err(|error| by_talos(&doing, error))?;
         // Once more, right before: what follows is measured against this boot.
         let before = glimpse(&machine.waiting(SAY)).await.map_err(|error| by_talos(&doing, error))?;
-        let sent = self.call(job, &machine, &doing).await?;
+        let sent = match (self.call(job, &machine, &doing).await?, job.release) {
+            (Sent::Refused(Cause::NothingBefore), Some(release)) => {
+                cx.notice(format!(
+                    "{} keeps no other release any more: {} is installed once more.",
+                    job.machine.name, release.image
+                ));
+                self.reinstall(job, &machine, release, &doing, cx).await?
+            }
+            (sent, _) => sent,
+        };
         let ended = match sent {
             Sent::Refused(cause) => Err(cause),
             Sent::Taken(actor) => self.see_through(job, &machine, &before, events, actor, cx).await,
@@ -85,10 +94,7 @@ impl World {
 
     /// The call itself. From the moment that it may have arrived on, nothing is repeated.
     async fn call(&self, job: &Job<'_>, machine: &Machine, doing: &str) -> Result<Sent, StepError> {
-        let reboot = match job.manner.reboot {
-            Reboot::Default => RebootMode::Default,
-            Reboot::Powercycle => RebootMode::PowerCycle,
-        };
+        let reboot = mode(job.manner.reboot);
         // It pulls, looks and asks etcd before it answers.
         let patient = machine.waiting(Duration::from_secs(self.plan.limits.task));
         let answer = match (job.direction, job.release, job.manner.way) {
@@ -98,6 +104,33 @@ impl World {
             (Direction::Up, ..) => machine.reboot(reboot).await.map(Some),
             (Direction::Back, ..) => patient.roll_back().await.map(|()| None),
         };
+        Self::sent(answer, doing)
+    }
+
+    /// Back by the installer of the release before, where the machine itself kept nothing to go back to.
+    async fn reinstall(
+        &self,
+        job: &Job<'_>,
+        machine: &Machine,
+        release: &Release,
+        doing: &str,
+        cx: &StepCx<'_>,
+    ) -> Result<Sent, StepError> {
+        self.pull_installer(job.machine, release, cx).await?;
+        let patient = machine.waiting(Duration::from_secs(self.plan.limits.task));
+        let answer = match job.manner.way {
+            Way::Whole { keep, staged } => {
+                patient.upgrade(whole(release, keep, staged, mode(job.manner.reboot))).await.map(Some)
+            }
+            Way::Written => {
+                self.write_release(job.machine, release, cx).await?;
+                machine.reboot(mode(job.manner.reboot)).await.map(Some)
+            }
+        };
+        Self::sent(answer, doing)
+    }
+
+    fn sent(answer: Result<Option<String>, TalosError>, doing: &str) -> Result<Sent, StepError> {
         match answer {
             Ok(actor) => Ok(Sent::Taken(actor)),
             Err(error) if error.may_have_arrived() => Ok(Sent::Unknown),
@@ -126,6 +159,13 @@ impl World {
         let class = if cause.is_refusal() { Class::Refused } else { Class::Permanent };
         let hint = cause.hint(job.machine, job.manner.way);
         StepError::new(class, doing, cause).hinted(hint)
+    }
+}
+
+fn mode(reboot: Reboot) -> RebootMode {
+    match reboot {
+        Reboot::Default => RebootMode::Default,
+        Reboot::Powercycle => RebootMode::PowerCycle,
     }
 }
 

@@ -176,8 +176,8 @@ impl Cause {
                 format!("somebody else may be at work on {name}; find out, then make a new plan")
             }
             Self::NothingBefore => format!(
-                "{name} was not changed; its installer of the older release would have to be named: roll back the run that \
-                 upgraded it, `recast rollback RUN`"
+                "{name} was not changed; no run of recast knows which release it ran before: `recast rebuild --to` makes \
+                 machines of any, or upgrade it with talosctl and the installer that is meant"
             ),
         }
     }

@@ -91,3 +91,19 @@ async fn two_control_planes_are_refused_and_one_is_warned_about() {
     assert!(told.contains("etcd has two members") && told.contains("add a third control plane"), "{document:#}");
     scene.assert_quorum(&story);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_kept_nothing_goes_back_by_the_installer_of_before() {
+    for (from, to) in [("1.12.4", "1.12.11"), ("1.13.5", "1.13.9")] {
+        let shape = Shape { control: 1, workers: 1, talos: from, ..LAB };
+        let scenario = "faults: [{on: {talos: Rollback}, then: {status: 2, reason: 'cannot rollback to \"A\", label does \
+                        not exist'}}]";
+        let scene = Scene::played(shape, scenario).await;
+        let (code, document, story) = scene.asked(&["upgrade", "--to", to, "--confirm", "lab"]).await;
+        assert_eq!(code, 0, "{document:#}\n{story}");
+        let (code, document, story) = scene.asked(&["rollback", "--confirm", "lab"]).await;
+        assert_eq!(code, 0, "{document:#}\n{story}");
+        assert!(story.contains("keeps no other release any more"), "{story}");
+        scene.assert_runs(from, "1.34.1", &story).await;
+    }
+}

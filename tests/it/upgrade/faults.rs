@@ -188,3 +188,35 @@ fn budget(least: u32) -> String {
          {{minAvailable: {least}, selector: {{matchLabels: {{app: web}}}}}}}}"
     )
 }
+
+/// Machines say no themselves, too: their words are told, and what they mean.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machines_own_no_is_told_with_its_words() {
+    let cases = [
+        (
+            "error validating etcd for upgrade: etcd member count(2) is insufficient to maintain quorum if upgrade commences",
+            ["it refused: error validating etcd for upgrade", "was not changed: settle what it says, then resume"],
+        ),
+        (
+            "error validating installer image \\\"x\\\": installer help returned non-zero exit. assuming invalid installer",
+            ["the installer image can't be used", "was not changed: look whether it reaches the registry"],
+        ),
+    ];
+    for (reason, words) in cases {
+        let scenario =
+            format!("faults: [{{on: {{talos: Upgrade}}, times: 1, then: {{status: 2, reason: \"{reason}\"}}}}]");
+        let scene = Scene::played(SMALL, &scenario).await;
+        let before = scene.boots();
+        let (code, document, story) = scene.asked(&ASK).await;
+        assert_eq!(code, 4, "{document:#}\n{story}");
+        for word in words {
+            assert!(problems(&document).contains(word), "{word}\n{document:#}");
+        }
+        assert_eq!(scene.boots(), before, "{story}");
+        let nodes = scene.api().await.nodes().await.unwrap();
+        assert!(nodes.iter().all(|node| !node.unschedulable), "{nodes:?}\n{story}");
+        let (code, document, story) = scene.asked(&["resume"]).await;
+        assert_eq!(code, 0, "{document:#}\n{story}");
+        scene.assert_runs("1.13.9", "1.34.1", &story).await;
+    }
+}

@@ -1,8 +1,11 @@
 //! One hop of Talos over a whole cluster.
 
 use std::fs;
+use std::time::Duration;
 
-use super::{LAB, SCHEMATIC, Scene};
+use mock_pve::world::machine::{Machine, Room, Stage};
+
+use super::{LAB, SCHEMATIC, Scene, Shape};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_goes_up_machine_by_machine_and_files_say_so() {
@@ -38,4 +41,51 @@ async fn a_cluster_goes_up_machine_by_machine_and_files_say_so() {
     // There is nothing left to do.
     let (code, document, story) = scene.asked(&asked).await;
     assert_eq!((code, &document["outcome"]), (0, &"done".into()), "{story}");
+}
+
+/// The most machines of these that were seen down at once, until told to stop looking.
+async fn most_down(room: Room, prefix: &'static str, mut over: tokio::sync::oneshot::Receiver<()>) -> usize {
+    let mut most = 0;
+    while over.try_recv().is_err() {
+        let down = |machine: &Machine| {
+            machine.see(|state| state.hostname().starts_with(prefix) && state.stage != Stage::Running)
+        };
+        let all = room.machines();
+        // One that boots has no name yet.
+        let nameless = all.iter().filter(|machine| machine.see(|state| state.stage == Stage::Booting)).count();
+        most = most.max(all.iter().filter(|machine| down(machine)).count().max(nameless));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    most
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_many_workers_go_down_at_once_as_are_allowed_and_kernels_are_heard() {
+    let scene = Scene::begin(Shape { control: 1, workers: 4, talos: "1.13.5", ..LAB }).await;
+    for (part, at_once) in [("1", 1), ("50%", 2)] {
+        let to = if part == "1" { "1.13.8" } else { "1.13.9" };
+        let (stop, over) = tokio::sync::oneshot::channel();
+        let watch = tokio::spawn(most_down(scene.double.room().clone(), "lab-worker-", over));
+        let asked = ["upgrade", "--to", to, "--max-parallel", part, "--debug", "--reboot-mode", "powercycle"];
+        let (code, document, story) = scene.asked(&[&asked[..], &["--confirm", "lab"]].concat()).await;
+        stop.send(()).unwrap();
+        assert_eq!(code, 0, "{document:#}\n{story}");
+        assert_eq!(watch.await.unwrap(), at_once, "{part}\n{story}");
+        scene.assert_runs(to, "1.34.1", &story).await;
+        let run = scene.folder.runs().join(document["run"].as_str().unwrap());
+        let kernel = fs::read_to_string(run.join("kernel/lab-worker-03.log")).unwrap();
+        assert!(kernel.contains("upgrade sequence") || kernel.contains("reboot sequence"), "{kernel}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_release_reads_otherwise_in_the_users_patches_is_told_with_the_plan() {
+    let scene = Scene::begin(Shape { control: 1, workers: 0, talos: "1.11.6", ..LAB }).await;
+    let text = fs::read_to_string(scene.folder.profile()).unwrap();
+    let patch = "talos:\n  config_patches: [{inline: \"machine: {features: {rbac: false}}\"}]\n";
+    fs::write(scene.folder.profile(), text.replacen("talos:\n", patch, 1)).unwrap();
+    let (code, document, story) = scene.asked(&["upgrade", "--to", "1.12.4", "--dry-run"]).await;
+    let told = format!("{document:#}\n{story}");
+    assert_eq!(code, 2, "{told}");
+    assert!(told.contains("RBAC can't be turned off") && told.contains("the only control plane"), "{told}");
 }

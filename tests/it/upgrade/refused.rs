@@ -41,7 +41,7 @@ async fn bad_input_is_refused_with_the_reason_and_the_way_round() {
         (&["--only", "kubernetes", "--nodes", "lab-cp-01"], &["leave --nodes out"]),
         (
             &["--to", "1.13.9", "--extensions", "siderolabs/iscsi-tools"],
-            &["would take from lab-cp-01: qemu-guest-agent", "--extensions"],
+            &["would take qemu-guest-agent from lab-cp-01, lab-worker-01", "--extensions"],
         ),
         (
             &["--to", "1.13.9", "--extensions", "siderolabs/qemu-gest-agent"],

@@ -27,9 +27,15 @@ pub(super) struct Item {
     pub(super) id: String,
     /// Its version, where that counts something; else it follows from the content.
     pub(super) version: Option<u64>,
+    pub(super) annotations: &'static [(&'static str, &'static str)],
     pub(super) yaml: String,
     pub(super) proto: Vec<u8>,
 }
+
+/// Since that version a machine configuration's YAML is a string, and an annotation says so (Talos,
+/// pkg/machinery/resources/config, `machine_config.go`); before, it is the configuration's own.
+const TEXT_IN_TEXT: u32 = 12;
+const IS_TEXT: &[(&str, &str)] = &[("talos.dev/yaml-spec", "1")];
 
 /// Makes resources of one type.
 struct Maker(&'static Type);
@@ -46,6 +52,7 @@ impl Maker {
             namespace: self.0.namespace,
             id: id.to_owned(),
             version: None,
+            annotations: &[],
             yaml: serde_saphyr::to_string(value).unwrap_or_default(),
             proto: proto.finish(),
         }
@@ -84,10 +91,10 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             let Some(active) = active else { return Vec::new() };
             let mut all = Vec::new();
             if minor >= 10 {
-                all.push(machine_config(kind, "persistent", staged.as_ref().unwrap_or(&active).text()));
+                all.push(("persistent", staged.as_ref().unwrap_or(&active).text()));
             }
-            all.push(machine_config(kind, "v1alpha1", active.text()));
-            all
+            all.push(("v1alpha1", active.text()));
+            all.into_iter().map(|(id, text)| machine_config(kind, id, text, minor)).collect()
         }
         name if name.ends_with(".net.talos.dev") => network::list(machine, kind),
         name if name.ends_with(".block.talos.dev") => block::list(machine, kind),
@@ -103,12 +110,17 @@ fn disk_name(machine: &Machine) -> &'static str {
     if machine.hardware().disk_key.starts_with("virtio") { "vda" } else { "sda" }
 }
 
-/// Its YAML is a string that holds the configuration.
-fn machine_config(kind: &'static Type, id: &str, text: &str) -> Item {
-    let indented: Vec<String> =
-        text.lines().map(|line| if line.is_empty() { String::new() } else { format!("    {line}") }).collect();
+/// Its YAML is a string that holds the configuration; in older versions, the configuration itself.
+fn machine_config(kind: &'static Type, id: &str, text: &str, minor: u32) -> Item {
+    let (yaml, annotations) = if minor >= TEXT_IN_TEXT {
+        let indented: Vec<String> =
+            text.lines().map(|line| if line.is_empty() { String::new() } else { format!("    {line}") }).collect();
+        (format!("|\n{}\n", indented.join("\n")), IS_TEXT)
+    } else {
+        (text.to_owned(), &[][..])
+    };
     let proto = Proto::default().bytes(1, text.as_bytes());
-    Item { yaml: format!("|\n{}\n", indented.join("\n")), ..Maker(kind).typed(id, &Value::Null, proto) }
+    Item { annotations, yaml, ..Maker(kind).typed(id, &Value::Null, proto) }
 }
 
 fn definition(kind: &'static Type, minor: u32) -> Item {
@@ -158,6 +170,7 @@ fn definition(kind: &'static Type, minor: u32) -> Item {
         namespace: "meta",
         id: lower,
         version: Some(1),
+        annotations: &[],
         yaml: serde_saphyr::to_string(&yaml).unwrap_or_default(),
         proto: spec.encode_to_vec(),
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::life::Boot;
 use super::state::{Machine, State};
 use crate::etcd::{Client, EtcdError};
-use crate::world::cluster::{self, Entry, objects};
+use crate::world::cluster::{self, Entry, objects, pods};
 
 /// Talos waits that long for pods to go.
 const PATIENCE: f64 = 300.0;
@@ -125,10 +125,10 @@ fn pods_to_evict(client: &Client, node: &str) -> Vec<Entry> {
 /// Whether a disruption budget keeps the pod where it is.
 fn is_protected(client: &Client, pod: &Entry) -> bool {
     let namespace = pod.value["metadata"]["namespace"].as_str().unwrap_or("default").to_owned();
-    let pods = cluster::list(client, &format!("/registry/pods/{namespace}/")).0;
+    let all = cluster::list(client, &format!("/registry/pods/{namespace}/")).0;
     let budgets = cluster::list(client, &format!("/registry/poddisruptionbudgets/{namespace}/")).0;
     budgets.iter().filter(|budget| selects(budget, pod)).any(|budget| {
-        let mine: Vec<&Entry> = pods.iter().filter(|pod| selects(budget, pod)).collect();
+        let mine: Vec<&Entry> = all.iter().filter(|pod| selects(budget, pod)).collect();
         let healthy = mine.iter().filter(|pod| objects::is_ready(&pod.value)).count();
         let count = |value: &Value| -> Option<usize> {
             match value.as_str().and_then(|text| text.strip_suffix('%')) {
@@ -145,8 +145,6 @@ fn is_protected(client: &Client, pod: &Entry) -> bool {
 }
 
 fn selects(budget: &Entry, pod: &Entry) -> bool {
-    let wanted = budget.value.pointer("/spec/selector/matchLabels").and_then(Value::as_object);
-    wanted.is_some_and(|wanted| {
-        wanted.iter().all(|(key, value)| pod.value["metadata"]["labels"].get(key.as_str()) == Some(value))
-    })
+    let selector = &budget.value["spec"]["selector"];
+    !selector.is_null() && pods::matches(selector, &pod.value["metadata"]["labels"])
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::{Registry, Schematic, default_versions};
 use crate::world::World;
+use crate::world::rights::Caller;
 
 /// Something that goes wrong once, the next time that it can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +116,12 @@ impl World {
         let left = up.iter().filter(|id| **id != client.id).count();
         let majority = voters / 2 + 1;
         if voters > 1 && up.len() >= majority && left < majority {
+            self.tell(
+                &Caller { identity: "etcd".to_owned() },
+                "etcd-quorum-lost",
+                Some(vmid),
+                Some(&format!("{left} of {voters} voters left")),
+            );
             let loss = QuorumLoss { vmid, voters, left };
             self.0.talos.quorums.lock().unwrap_or_else(PoisonError::into_inner).push(loss);
         }
