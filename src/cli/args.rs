@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::plan::upgrade::Parallel;
 use crate::plan::wanted::DoomedDisk;
-use crate::types::{RunId, SchematicId, VersionWish};
+use crate::types::{RunId, SchematicId, Version, VersionWish};
 
 /// Rebuilds a Talos Linux cluster on Proxmox VE from a fresh template, from one YAML profile.
 #[derive(Debug, Parser)]
@@ -538,7 +538,7 @@ pub enum Config {
     /// Write the configuration of every machine of the profile, and a talosconfig
     Render(Render),
     /// Compare what would be rendered with what the machines have; secrets are masked; exit 2 when they differ
-    Diff(Migrate),
+    Diff(DiffConfig),
     /// Check the configurations as a machine would, and what the version means for the patches
     Check(CheckConfig),
     /// What `dropin` would have parsed, had it stood first.
@@ -554,6 +554,28 @@ pub struct Migrate {
     pub migrate: bool,
 }
 
+/// Other versions than the profile's, whose configurations would be.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Target {
+    /// For this Talos version [default: the profile's]
+    #[arg(long, value_name = "VERSION", env = "RECAST_TO")]
+    pub to: Option<Version>,
+    /// For this Kubernetes version [default: the profile's]
+    #[arg(long, value_name = "VERSION", env = "RECAST_KUBERNETES")]
+    pub kubernetes: Option<Version>,
+}
+
+/// `recast config diff`.
+#[derive(Debug, Args)]
+pub struct DiffConfig {
+    /// What becomes of old keys.
+    #[command(flatten)]
+    pub migrate: Migrate,
+    /// Versions.
+    #[command(flatten)]
+    pub target: Target,
+}
+
 /// `recast config render`.
 #[derive(Debug, Args)]
 pub struct Render {
@@ -563,14 +585,23 @@ pub struct Render {
     /// What becomes of old keys.
     #[command(flatten)]
     pub migrate: Migrate,
+    /// Versions.
+    #[command(flatten)]
+    pub target: Target,
 }
 
 /// `recast config check`.
 #[derive(Debug, Args)]
 pub struct CheckConfig {
-    /// The Talos version that runs [default: that of the lock's templates]
-    #[arg(long, value_name = "VERSION")]
-    pub from: Option<crate::types::Version>,
+    /// The Talos version that runs [default: the profile's when another is asked for, else that of the lock's templates]
+    #[arg(long, value_name = "VERSION", env = "RECAST_FROM")]
+    pub from: Option<Version>,
+    /// What becomes of old keys.
+    #[command(flatten)]
+    pub migrate: Migrate,
+    /// Versions.
+    #[command(flatten)]
+    pub target: Target,
 }
 
 /// `recast secrets`; `generate` is parsed by `dropin`, before these.

@@ -24,7 +24,7 @@ pub async fn check(global: &Global, wishes: &Wishes, surroundings: &Surroundings
     let order = Order { verb, wishes: wishes.clone(), data, back: None };
     let now = jiff::Timestamp::now();
     let run = StateDir::new(&session.state_root(), &session.profile.value.name).new_run_id(now);
-    let prepared = unless_cancelled(surroundings, prepare(&session, &order, run, now)).await?;
+    let prepared = Box::pin(unless_cancelled(surroundings, prepare(&session, &order, run, now))).await?;
     if refuses(&prepared.findings) || prepared.plan.is_none() {
         return Err(Stop::refused(&prepared.findings));
     }

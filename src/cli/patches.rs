@@ -2,13 +2,18 @@
 //!
 //! The order is all → role → node, and within each the profile before the patch folder. The folder may be flat, a file
 //! `<node>.yaml` for each machine, or have the folders that other tools use: `all/`, `control-plane/` (or
-//! `controlplane/`), `worker/` and `node/<node>/`, files by name. Must not know: what patches say.
+//! `controlplane/`), `worker/` and `node/<node>/`, files by name. What a new version means for them is told by [`migration`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::plan::step::PatchAt;
+use crate::plan::Wanted;
+use crate::plan::observed::{Finding, Observed};
+use crate::plan::step::{MachineSpec, PatchAt};
 use crate::profile::{PatchSource, PatchTarget, Talos};
+use crate::steps::config;
+use crate::talos::config::Patch;
+use crate::talos::config::migrate::{self, Subjects, Weight};
 use crate::types::Role;
 
 /// Where a profile's patches are.
@@ -73,6 +78,35 @@ impl Patches<'_> {
         }
         found
     }
+}
+
+/// What the version jump of a plan means for the patches of its machines. What touches no patch is `config check`'s to
+/// tell; patches that can't be read were refused before.
+pub fn migration(wanted: &Wanted, seen: &Observed) -> Vec<Finding> {
+    let running = seen.cluster.as_ref().and_then(|cluster| cluster.talos.values().min());
+    let schematics = seen.cluster.iter().flat_map(|cluster| cluster.schematic.values());
+    let whole = |machine: &&MachineSpec| machine.whole.is_none();
+    let mut places: Vec<&PatchAt> = Vec::new();
+    for place in wanted.machines.values().filter(whole).flat_map(|machine| &machine.patches) {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    let patches: Vec<Patch> = places.into_iter().filter_map(|at| config::patch(at).ok()).collect();
+    let subjects = Subjects {
+        patches: &patches.iter().collect::<Vec<_>>(),
+        nocloud: true,
+        extensions_change: schematics.into_iter().any(|schematic| *schematic != wanted.schematic),
+        ..Subjects::default()
+    };
+    let found = migrate::findings(running, &wanted.talos, &subjects);
+    let touching = found.into_iter().filter(|finding| !finding.origin.is_empty() || finding.weight == Weight::Changes);
+    touching
+        .map(|finding| match finding.weight {
+            Weight::Breaks => Finding::refusal(finding.told(), finding.instead),
+            Weight::Changes | Weight::Notice => Finding::warning(finding.told(), finding.instead),
+        })
+        .collect()
 }
 
 #[cfg(test)]

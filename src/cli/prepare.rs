@@ -142,6 +142,7 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId, now: jiff::Ti
     let mut findings = check::findings(&wanted, &seen);
     findings.extend(order.back.as_ref().map(Before::warning));
     findings.extend(gates::findings(&wanted, &seen, &here));
+    findings.extend(super::patches::migration(&wanted, &seen));
     findings.splice(0..0, found);
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let plan = if check::refuses(&findings) { None } else { Some(planned(&wanted, &seen)?) };

@@ -59,7 +59,7 @@ pub async fn plan_and_do_in(
 ) -> Result<Answer, Stop> {
     let now = jiff::Timestamp::now();
     let run = StateDir::new(&session.state_root(), &session.profile.value.name).new_run_id(now);
-    let prepared = unless_cancelled(surroundings, prepare(&session, order, run, now)).await?;
+    let prepared = Box::pin(unless_cancelled(surroundings, prepare(&session, order, run, now))).await?;
     let Prepared { seen, findings, plan, secrets } = prepared;
     let Some(plan) = plan else {
         let warnings: Vec<_> =

@@ -58,14 +58,13 @@ pub async fn rollback(global: &Global, asked: &Rollback, surroundings: &Surround
 fn upgrade_of(session: &Session, asked: &Rollback) -> Result<Option<(RunDir, Plan)>, Stop> {
     let state = StateDir::new(&session.state_root(), &session.profile.value.name);
     let unreadable = |error: &JournalError| Stop::because(ExitCode::Failed, "the runs can't be read", error);
-    let dir = match &asked.run {
-        Some(id) => Some(state.run(id)).filter(|dir| dir.path().exists()),
-        None => {
-            let unfinished = state.newest_unfinished(left_another).map_err(|error| unreadable(&error))?;
-            match unfinished {
-                Some(dir) => Some(dir),
-                None => state.newest_done(left_another).map_err(|error| unreadable(&error))?,
-            }
+    let dir = if let Some(id) = &asked.run {
+        Some(state.run(id)).filter(|dir| dir.path().exists())
+    } else {
+        let unfinished = state.newest_unfinished(left_another).map_err(|error| unreadable(&error))?;
+        match unfinished {
+            Some(dir) => Some(dir),
+            None => state.newest_done(left_another).map_err(|error| unreadable(&error))?,
         }
     };
     let Some(dir) = dir else { return Ok(None) };

@@ -305,7 +305,10 @@ pub(super) mod tests {
             for at in [packed.len() / 3, packed.len() / 2, packed.len() - 3] {
                 let mut damaged = packed.clone();
                 damaged[at] ^= 0x20;
-                assert!(rebuilt(file(&damaged).path()).is_err(), "{name}, a flip at {at} of {}", packed.len());
+                // In a run of zeros gzip may refer to other zeros as well: then nothing is damaged.
+                let found = rebuilt(file(&damaged).path());
+                let same = found.is_ok_and(|found| name == "gzip" && found.0 == disk);
+                assert!(same || rebuilt(file(&damaged).path()).is_err(), "{name}, a flip at {at} of {}", packed.len());
                 assert!(rebuilt(file(&packed[..at]).path()).is_err(), "{name} cut at {at}");
             }
             for tail in [&b"more"[..], &[1; 100]] {

@@ -43,7 +43,7 @@ enum Current {
     /// So many zeros are still to be handed out.
     Zeros(u64),
     /// A block is being decoded; nothing but zeros came of it so far, or something else did.
-    Decoding { reader: Box<XzReader<OneBlock>>, record: Record, at: u64, only_zeros: bool },
+    Decoding { reader: Box<XzReader<OneBlock>>, record: Record, at: u64, left: u64, only_zeros: bool },
     /// The last byte of the file was seen.
     Ended,
 }
@@ -121,6 +121,13 @@ impl XzBlocks {
                     *left -= whole;
                     return Ok(whole);
                 }
+                Current::Decoding { reader, left: 0, .. } => {
+                    // All of it was handed out: now its check, and what comes behind it.
+                    if reader.read(&mut [0])? > 0 {
+                        return Err(XzError::Damaged { what: "a block is longer than its header says" });
+                    }
+                    self.close_block()?;
+                }
                 Current::Decoding { .. } | Current::Ended => return Ok(0),
             }
         }
@@ -141,21 +148,29 @@ impl XzBlocks {
                     *left -= length as u64;
                     return Ok(length);
                 }
-                Current::Decoding { reader, record, at, only_zeros } => {
+                Current::Decoding { reader, left, only_zeros, .. } => {
                     let made = reader.read(out)?;
                     if made > 0 {
+                        *left = left.saturating_sub(made as u64);
                         *only_zeros = *only_zeros && is_zeros(&out[..made]);
                         return Ok(made);
                     }
-                    // The block is verified to its end.
-                    if *only_zeros && record.unpadded <= SHORT && self.zeros.is_none() {
-                        let (record, at) = (*record, *at);
-                        self.zeros = Some((record, self.bytes(at, padded(record.unpadded))?));
-                    }
-                    self.current = Current::Zeros(0);
+                    self.close_block()?;
                 }
             }
         }
+    }
+
+    /// A block is verified to its end.
+    fn close_block(&mut self) -> Result<(), XzError> {
+        if let Current::Decoding { record, at, only_zeros: true, .. } = &self.current
+            && record.unpadded <= SHORT
+            && self.zeros.is_none()
+        {
+            self.zeros = Some((*record, self.bytes(*at, padded(record.unpadded))?));
+        }
+        self.current = Current::Zeros(0);
+        Ok(())
     }
 
     /// Goes on to what comes next: a block, or the end of the stream.
@@ -185,7 +200,7 @@ impl XzBlocks {
         let block = BufReader::with_capacity(64 << 10, self.input.from(at).take(padded(record.unpadded)));
         let stream = Cursor::new(self.header).chain(block).chain(Cursor::new(end_of_stream(&[record], self.header)));
         let reader = Box::new(XzReader::new(stream)?);
-        self.current = Current::Decoding { reader, record, at, only_zeros: true };
+        self.current = Current::Decoding { reader, record, at, left: record.content, only_zeros: true };
         Ok(())
     }
 

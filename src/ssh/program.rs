@@ -23,6 +23,8 @@ const CONNECT_WITHIN: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(10);
 /// What `ssh` ends with when it is itself what failed.
 const OWN_FAILURE: i32 = 255;
+/// How long a master connection may take to end after its sessions did.
+const SETTLES: Duration = Duration::from_millis(300);
 /// How much of stderr is kept, from its end.
 const COMPLAINTS: usize = 64 << 10;
 
@@ -82,6 +84,23 @@ impl Program {
     fn ended(&mut self) -> io::Result<bool> {
         let master = self.master.get_mut().unwrap_or_else(PoisonError::into_inner);
         Ok(master.try_wait()?.is_some())
+    }
+
+    /// Whether the master connection is there after a session ended, and the session had no trouble with it.
+    fn lives(&self, said: &str) -> bool {
+        if said.contains("mux_client") || said.contains("Control socket") {
+            return false;
+        }
+        let since = Instant::now();
+        while since.elapsed() < SETTLES {
+            let mut master = self.master.lock().unwrap_or_else(PoisonError::into_inner);
+            if !matches!(master.try_wait(), Ok(None)) {
+                return false;
+            }
+            drop(master);
+            std::thread::sleep(LOOK);
+        }
+        true
     }
 
     fn kill(&self) {
@@ -153,6 +172,8 @@ impl Program {
             giving.join().unwrap_or(Ok(())).map_err(SshError::Input)?;
         }
         match status.code() {
+            // Some commands end with that, too, `pvesm` among them: then the connection is still there.
+            Some(OWN_FAILURE) if self.lives(&stderr) => Ok(Done { status: OWN_FAILURE, signal: None, stderr }),
             Some(OWN_FAILURE) | None => Err(failure(&self.login, &stderr)),
             Some(status) => Ok(Done { status, signal: None, stderr }),
         }

@@ -327,7 +327,7 @@ async fn the_systems_own_ssh_does_the_same() {
     let ssh = Ssh::connect(&anywhere, &login).await.unwrap_or_else(|error| panic!("{error:?}\n{}", sshd.log()));
     assert!(sshd.log().contains("cipher: aes128-gcm@openssh.com"), "{}", sshd.log());
     for (command, status, said) in
-        [("echo hello", 0, "hello\n"), ("echo oh >&2; exit 3", 3, ""), ("printf %s 'a  b'", 0, "a  b")]
+        [("echo hello", 0, "hello\n"), ("echo oh >&2; exit 255", 255, ""), ("printf %s 'a  b'", 0, "a  b")]
     {
         let (done, out) = ssh.ask(command).await.unwrap();
         assert_eq!((done.status, out.as_str()), (status, said), "{command}: {}", done.stderr);
@@ -350,6 +350,17 @@ async fn the_systems_own_ssh_does_the_same() {
     let denied = Login { keys: vec![sshd.dir.path().join("stranger")], ..login.clone() };
     let refused = Ssh::connect(&anywhere, &denied).await.unwrap_err();
     assert!(matches!(refused, SshError::Denied { .. }), "{refused:?}");
+    // A connection that breaks is no exit code.
+    let back = Digesting::default();
+    let running = ssh.run("head -c 100000 /dev/zero; sleep 600", None, Some(Box::new(back.clone())), &Silent);
+    let cutting = async {
+        while back.0.lock().unwrap().1 < 100_000 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        sshd.cut();
+    };
+    let broken = tokio::join!(running, cutting).0;
+    assert!(matches!(broken, Err(SshError::Lost { .. })), "{broken:?}");
     // Where it goes can't be watched, so a rehearsal doesn't use it.
     assert!(Ssh::connect(&connector(), &login).await.is_err());
 }

@@ -157,14 +157,14 @@ const CASES: &[Case] = &[
     Case {
         name: "a stream arrives damaged",
         transport: "ssh",
-        scenario: "faults: [{on: {ssh: 'perl **'}, then: {corrupt: 1}}]",
+        scenario: "faults: [{on: {ssh: 'perl -e **'}, then: {corrupt: 1}}]",
         code: 5,
         words: &["write the image to local-lvm:vm-100-recast-"],
     },
     Case {
         name: "the receiver is killed",
         transport: "ssh",
-        scenario: "faults: [{on: {ssh: 'perl **'}, then: {status: 137, reason: Killed}}]",
+        scenario: "faults: [{on: {ssh: 'perl -e **'}, then: {status: 137, reason: Killed}}]",
         code: 5,
         words: &["the receiver on pve1", "Killed"],
     },
@@ -178,7 +178,7 @@ const CASES: &[Case] = &[
     Case {
         name: "the disk is full while it is written",
         transport: "ssh",
-        scenario: "faults: [{on: {ssh: 'perl **'}, then: {status: 2, reason: 'recast-receive: /dev/pve/x: No space left on device'}}]",
+        scenario: "faults: [{on: {ssh: 'perl -e **'}, then: {status: 2, reason: 'recast-receive: /dev/pve/x: No space left on device'}}]",
         code: 5,
         words: &["the receiver on pve1", "No space left on device"],
     },
@@ -229,8 +229,8 @@ async fn what_breaks_once_is_taken_up_again() {
     for (transport, scenario) in [
         ("upload", "faults: [{on: {factory: 'GET /store/**'}, times: 2, then: reset-before}]"),
         ("upload", "faults: [{on: {pve: 'POST /nodes/*/storage/*/upload'}, times: 1, then: reset-before}]"),
-        ("ssh", "faults: [{on: {ssh: 'perl **'}, times: 1, then: reset-before}]"),
-        ("ssh", "faults: [{on: {ssh: 'perl **'}, times: 1, then: reset-after}]"),
+        ("ssh", "faults: [{on: {ssh: 'perl -e **'}, times: 1, then: reset-before}]"),
+        ("ssh", "faults: [{on: {ssh: 'perl -e **'}, times: 1, then: reset-after}]"),
         ("ssh", "faults: [{on: {ssh: 'pvesm alloc **'}, times: 1, then: reset-after}]"),
     ] {
         let folder = folder(transport);

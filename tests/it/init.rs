@@ -26,7 +26,6 @@ pub(crate) struct Lab {
     net: Loopback,
     pub(crate) running: Running,
     /// Dropped last: what runs in it ends with it.
-    #[expect(dead_code, reason = "held: the double runs in it")]
     runtime: tokio::runtime::Runtime,
 }
 
@@ -69,8 +68,22 @@ impl Lab {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let running = runtime.block_on(serve::start(options)).unwrap_or_else(|error| panic!("{error}"));
         let lab = Self { folder, net, running, runtime };
+        lab.runtime.block_on(lab.up());
         lab.talosconfig("talosconfig", Roles::Admin, &["lab-cp-01"]);
         lab
+    }
+
+    /// Once every machine listens: seeded ones begin to as the double does.
+    async fn up(&self) {
+        for machine in &self.running.ready.machines {
+            let up = async {
+                while tokio::net::TcpStream::connect((machine.dialled, 50000)).await.is_err() {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+            };
+            let waited = tokio::time::timeout(std::time::Duration::from_mins(1), up).await;
+            assert!(waited.is_ok(), "{} doesn't listen", machine.name);
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

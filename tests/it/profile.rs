@@ -131,10 +131,10 @@ fn each_fault_of_a_profile_is_named_with_its_place() {
         ),
         (
             "template: 101",
-            "strategy: park\ntransport: pull\nguards: {require_copy: true}\nfinish: {git: {commit: false, push: true}, flux: true}",
+            "strategy: park\ntransport: push\nguards: {require_copy: true}\nfinish: {git: {commit: false, push: true}, flux: true}",
             &[
                 "24:11 strategy: `park` is not supported by this version of recast",
-                "25:12 transport: `pull` is not supported by this version of recast",
+                "25:12 transport: 'push' is not one of auto, pull, upload, ssh",
                 "26:24 guards.require_copy: no copy is configured (say where in `backup.copies`)",
                 "27:37 finish.git.push: there is nothing to push without `commit`",
                 "27:50 finish.flux: needs `flux` to say which repository",

@@ -55,7 +55,7 @@ fn bad_input_is_told_with_file_line_place_and_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let whole = secrets();
     let other = fs::read_to_string(repository().join("profiles/single/secrets.yaml")).unwrap();
-    let other_key = other.lines().filter_map(|line| line.trim().strip_prefix("key: ")).next().unwrap().to_owned();
+    let other_key = other.lines().find_map(|line| line.trim().strip_prefix("key: ")).unwrap().to_owned();
     let cut = pem_changed(|pem| pem[..pem.len() / 2].to_owned());
     let label = pem_changed(|pem| pem.replace("EC PRIVATE KEY", "CERTIFICATE REQUEST"));
     let old = {
@@ -238,6 +238,7 @@ fn a_kubernetes_pki_folder_becomes_a_bundle_and_its_flaws_are_told_by_file() {
 }
 
 /// The real talosctl, if it is anywhere.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn talosctl() -> Option<PathBuf> {
     let found = std::env::var_os("RECAST_TEST_CLIENTS").map(|folder| Path::new(&folder).join("talosctl"));
     let found = found.filter(|path| path.is_file());

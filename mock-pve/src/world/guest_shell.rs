@@ -78,12 +78,11 @@ impl Shell {
             "cat" => {
                 let mut deed = Deed::default();
                 for name in words {
-                    match self.files.get(name) {
-                        Some(text) => deed.out.push_str(text),
-                        None => {
-                            deed.code = 1;
-                            deed.err = format!("cat: can't open '{name}': No such file or directory\n");
-                        }
+                    if let Some(text) = self.files.get(name) {
+                        deed.out.push_str(text);
+                    } else {
+                        deed.code = 1;
+                        deed.err = format!("cat: can't open '{name}': No such file or directory\n");
                     }
                 }
                 Some(deed)
@@ -114,9 +113,9 @@ impl Shell {
             all.seconds += deed.seconds;
             all.code = deed.code;
             if complains {
-                all.err.push_str(&deed.out)
+                all.err.push_str(&deed.out);
             } else {
-                all.out.push_str(&deed.out)
+                all.out.push_str(&deed.out);
             }
             all.err.push_str(&deed.err);
         }

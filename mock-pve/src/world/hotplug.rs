@@ -24,6 +24,7 @@ type Errors = BTreeMap<String, String>;
 
 /// What can be plugged while a VM runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the original's")]
 struct Features {
     network: bool,
     disk: bool,

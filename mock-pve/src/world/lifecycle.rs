@@ -132,7 +132,9 @@ impl World {
                      script {script} failed with status 512"
                 ),
             ];
-            lines.into_iter().for_each(|line| state.tasks.log(work.upid(), line));
+            for line in lines {
+                state.tasks.log(work.upid(), line);
+            }
             return Err(Refusal::failed("start failed: QEMU exited with code 1\n"));
         }
         for volid in volumes {

@@ -265,12 +265,11 @@ impl World {
     /// What the guest agent of a VM says; `None`: there is no agent (any more).
     pub fn set_guest(&self, vmid: u32, info: Option<GuestInfo>) {
         let mut guests = held(&self.0.guests);
-        match info {
-            Some(info) => guests.insert(vmid, info),
-            None => {
-                held(&self.0.shells).remove(&vmid);
-                guests.remove(&vmid)
-            }
+        if let Some(info) = info {
+            guests.insert(vmid, info)
+        } else {
+            held(&self.0.shells).remove(&vmid);
+            guests.remove(&vmid)
         };
     }
 

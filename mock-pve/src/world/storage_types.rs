@@ -86,8 +86,7 @@ impl StorageType {
                 GUESTS,
                 &["images"],
             ),
-            "iscsi" => of(&["portal", "target"], &["bwlimit"], &["images", "none"], &["images"]),
-            "iscsidirect" => of(&["portal", "target"], &["bwlimit"], &["images", "none"], &["images"]),
+            "iscsi" | "iscsidirect" => of(&["portal", "target"], &["bwlimit"], &["images", "none"], &["images"]),
             "pbs" => of(
                 &["server", "datastore"],
                 &[

@@ -34,7 +34,7 @@ tags: [talos, lab]
 
 /// Where kubectl is, if it is anywhere.
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-pub fn kubectl() -> Option<PathBuf> {
+pub(crate) fn kubectl() -> Option<PathBuf> {
     let found =
         std::env::var_os("RECAST_TEST_CLIENTS").map(|dir| Path::new(&dir).join("kubectl")).filter(|path| path.exists());
     if found.is_none() {
@@ -45,7 +45,7 @@ pub fn kubectl() -> Option<PathBuf> {
 }
 
 /// A cluster that runs, and kubectl pointed at it.
-pub struct Lab {
+pub(crate) struct Lab {
     running: Option<Running>,
     folder: tempfile::TempDir,
     program: PathBuf,
@@ -57,14 +57,14 @@ pub struct Lab {
 }
 
 /// What kubectl said.
-pub struct Said {
+pub(crate) struct Said {
     pub code: i32,
     pub out: String,
     pub err: String,
 }
 
 impl Lab {
-    pub async fn begin(program: impl Into<PathBuf>) -> Self {
+    pub(crate) async fn begin(program: impl Into<PathBuf>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("lab")).unwrap();
         let secrets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles/lab/secrets.yaml");
@@ -96,7 +96,7 @@ impl Lab {
     }
 
     /// An answer to a request as it is written here, by somebody with a certificate, or without one.
-    pub async fn raw(&self, certificate: Option<&Identity>, request: &[u8]) -> Option<(u16, Value)> {
+    pub(crate) async fn raw(&self, certificate: Option<&Identity>, request: &[u8]) -> Option<(u16, Value)> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.authority.certificate.as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -122,12 +122,12 @@ impl Lab {
     }
 
     /// An administrator's certificate for so many days.
-    pub fn admin(&self, days: u64) -> Identity {
+    pub(crate) fn admin(&self, days: u64) -> Identity {
         let subject = Subject::Client { name: Some("admin"), organizations: &["system:masters"] };
         pki::issue(&self.authority, Kind::P256, subject, days).unwrap()
     }
 
-    pub async fn ask(&self, method: &str, path: &str, kind: &str, body: &str) -> (u16, Value) {
+    pub(crate) async fn ask(&self, method: &str, path: &str, kind: &str, body: &str) -> (u16, Value) {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {kind}\r\nContent-Length: \
              {}\r\n\r\n{body}",
@@ -136,7 +136,7 @@ impl Lab {
         self.raw(Some(&self.admin(1)), request.as_bytes()).await.unwrap_or((0, Value::Null))
     }
 
-    pub async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         self.ask("GET", path, "application/json", "").await.1
     }
 
@@ -173,23 +173,23 @@ impl Lab {
         command
     }
 
-    pub fn start(&self, args: &[&str]) -> Child {
+    pub(crate) fn start(&self, args: &[&str]) -> Child {
         self.command("admin", args).spawn().unwrap()
     }
 
-    pub fn run_as(&self, who: &str, args: &[&str]) -> Said {
+    pub(crate) fn run_as(&self, who: &str, args: &[&str]) -> Said {
         let output = self.command(who, args).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Said { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
     }
 
-    pub fn run(&self, args: &[&str]) -> Said {
+    pub(crate) fn run(&self, args: &[&str]) -> Said {
         self.run_as("admin", args)
     }
 
     /// What it says when all went well.
     #[track_caller]
-    pub fn says(&self, args: &[&str]) -> String {
+    pub(crate) fn says(&self, args: &[&str]) -> String {
         let said = self.run(args);
         assert_eq!(said.code, 0, "kubectl {}: {}{}", args.join(" "), said.out, said.err);
         said.out
@@ -197,17 +197,17 @@ impl Lab {
 
     /// What it says when it didn't.
     #[track_caller]
-    pub fn refuses(&self, args: &[&str]) -> String {
+    pub(crate) fn refuses(&self, args: &[&str]) -> String {
         let said = self.run(args);
         assert_ne!(said.code, 0, "kubectl {}: {}", args.join(" "), said.out);
         said.err
     }
 
-    pub fn file(&self, name: &str, text: &str) {
+    pub(crate) fn file(&self, name: &str, text: &str) {
         std::fs::write(self.folder.path().join(name), text).unwrap();
     }
 
-    pub async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         if let Some(running) = self.running.take() {
             running.stop().await;
         }
@@ -216,7 +216,7 @@ impl Lab {
 
 /// All of these are somewhere in a text.
 #[track_caller]
-pub fn assert_has(text: &str, parts: &[&str]) {
+pub(crate) fn assert_has(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "'{part}' is not in:\n{text}");
     }

@@ -192,7 +192,7 @@ async fn what_is_no_handshake_ends_and_hurts_nobody() {
             said(&lab.address, port, &bytes).await;
         }
         for _ in 0..30 {
-            let bytes: Vec<u8> = (0..usize::from(chance()) + 1).map(|_| chance()).collect();
+            let bytes: Vec<u8> = (0..=usize::from(chance())).map(|_| chance()).collect();
             said(&lab.address, port, &bytes).await;
         }
     }

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 /// The program, if it is anywhere.
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-pub fn program() -> Option<PathBuf> {
+pub(crate) fn program() -> Option<PathBuf> {
     let found = std::env::var_os("RECAST_TEST_CLIENTS").map(|folder| Path::new(&folder).join("talosctl"));
     let found = found.filter(|path| path.is_file());
     if found.is_none() {
@@ -28,14 +28,14 @@ pub fn program() -> Option<PathBuf> {
 
 /// What a command said.
 #[derive(Debug)]
-pub struct Said {
+pub(crate) struct Said {
     pub ok: bool,
     pub out: String,
     pub err: String,
 }
 
 /// A cluster that runs, and the means to talk to it.
-pub struct Lab {
+pub(crate) struct Lab {
     program: PathBuf,
     pub running: Running,
     net: Loopback,
@@ -43,7 +43,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    pub async fn begin(talos: &str, kubernetes: &str, control_planes: u8, workers: u8) -> Option<Self> {
+    pub(crate) async fn begin(talos: &str, kubernetes: &str, control_planes: u8, workers: u8) -> Option<Self> {
         let program = program()?;
         let dir = tempfile::tempdir().unwrap();
         let net =
@@ -96,12 +96,12 @@ impl Lab {
         Some(lab)
     }
 
-    pub fn address(&self, host: u8) -> String {
+    pub(crate) fn address(&self, host: u8) -> String {
         let [a, b, c, _] = self.net.net().network().octets();
         format!("{a}.{b}.{c}.{host}")
     }
 
-    pub fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.dir.path().join(name).to_str().unwrap().to_owned()
     }
 
@@ -128,7 +128,7 @@ impl Lab {
     }
 
     /// Runs talosctl with the talosconfig of that name.
-    pub async fn as_role<S: AsRef<OsStr>>(&self, role: &str, args: &[S]) -> Said {
+    pub(crate) async fn as_role<S: AsRef<OsStr>>(&self, role: &str, args: &[S]) -> Said {
         let mut command = Command::new(&self.program);
         command.env("HOME", self.dir.path()).env_remove("TALOSCONFIG").arg("--talosconfig").arg(self.path(role));
         command.args(args).env("KUBECONFIG", self.path("nobody"));
@@ -137,12 +137,12 @@ impl Lab {
         Said { ok: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) }
     }
 
-    pub async fn say(&self, args: &[&str]) -> Said {
+    pub(crate) async fn say(&self, args: &[&str]) -> Said {
         self.as_role("admin", args).await
     }
 
     /// What a command prints that has to succeed, for the machine with that last octet.
-    pub async fn on(&self, host: u8, args: &[&str]) -> String {
+    pub(crate) async fn on(&self, host: u8, args: &[&str]) -> String {
         let address = self.address(host);
         let said = self.say(&[&["-n", &address], args].concat()).await;
         assert!(said.ok, "talosctl {args:?}: {said:?}");
@@ -150,7 +150,7 @@ impl Lab {
     }
 
     /// What a command says that has to fail.
-    pub async fn refused(&self, host: u8, args: &[&str]) -> String {
+    pub(crate) async fn refused(&self, host: u8, args: &[&str]) -> String {
         let address = self.address(host);
         let said = self.say(&[&["-n", &address], args].concat()).await;
         assert!(!said.ok, "talosctl {args:?} succeeded: {said:?}");
@@ -158,7 +158,7 @@ impl Lab {
     }
 
     /// Reads what a command that doesn't end by itself says, until all of that was said.
-    pub async fn watched(&self, host: u8, args: &[&str], parts: &[&str]) {
+    pub(crate) async fn watched(&self, host: u8, args: &[&str], parts: &[&str]) {
         use std::io::{BufRead as _, BufReader};
         let mut command = Command::new(&self.program);
         command.env("HOME", self.dir.path()).arg("--talosconfig").arg(self.path("admin")).arg("-n");
@@ -184,7 +184,7 @@ impl Lab {
     }
 
     /// Runs the kubectl beside it, with the kubeconfig that talosctl fetched.
-    pub async fn kubectl(&self, args: &[&str]) -> String {
+    pub(crate) async fn kubectl(&self, args: &[&str]) -> String {
         let file = self.path("kubeconfig");
         if !Path::new(&file).exists() {
             self.on(11, &["kubeconfig", "--merge=false", &file]).await;
@@ -197,7 +197,7 @@ impl Lab {
     }
 
     /// Where a machine that has forgotten everything waits for its configuration: its console says so.
-    pub async fn maintenance_address(&self, vmid: u32, times: usize) -> String {
+    pub(crate) async fn maintenance_address(&self, vmid: u32, times: usize) -> String {
         let began = Instant::now();
         loop {
             let console = std::fs::read_to_string(self.running.world().console_path(vmid)).unwrap_or_default();
@@ -211,7 +211,7 @@ impl Lab {
         }
     }
 
-    pub async fn until(&self, what: &str, args: impl Fn() -> Vec<String>) {
+    pub(crate) async fn until(&self, what: &str, args: impl Fn() -> Vec<String>) {
         let began = Instant::now();
         loop {
             let said = self.as_role("admin", &args()).await;
@@ -222,14 +222,14 @@ impl Lab {
         }
     }
 
-    pub async fn healthy(&self) {
+    pub(crate) async fn healthy(&self) {
         self.until("healthy again", || {
             ["-n", &self.address(11), "health", "--wait-timeout", "30s"].map(str::to_owned).to_vec()
         })
         .await;
     }
 
-    pub async fn runs(&self, host: u8) -> String {
+    pub(crate) async fn runs(&self, host: u8) -> String {
         let out = self.on(host, &["version", "--short"]).await;
         let server = out.split("Server:").nth(1).unwrap_or_default();
         server.split_whitespace().find(|word| word.starts_with("v1.")).unwrap_or_default().to_owned()

@@ -18,16 +18,18 @@ use crate::types::Version;
 
 /// `recast config check`.
 pub(super) async fn check(global: &Global, asked: &CheckConfig, surroundings: &Surroundings) -> Result<Answer, Stop> {
-    let ground = Ground::read(global, Timestamp::now())?;
-    let running = asked.from.clone().or_else(|| locked(&ground));
+    let ground = Ground::read(global, &asked.target, Timestamp::now())?;
+    let own = asked.target.to.as_ref().and_then(|_| ground.own_version());
+    let running = asked.from.clone().or(own).or_else(|| locked(&ground));
+    let old = OldKeys::from(asked.migrate);
     let machines = ground.machines(global, surroundings).await?;
     let mut stop: Option<Stop> = None;
     let mut warnings: Vec<Failure> = Vec::new();
     let mut findings: Vec<Finding> = Vec::new();
     for machine in &machines {
         let name = &machine.spec.name;
-        findings.extend(ground.findings(running.as_ref(), &machine.patches));
-        let rendered = match ground.render(machine, OldKeys::Refuse) {
+        findings.extend(ground.findings(running.as_ref(), &ground.patches(machine, old)?));
+        let rendered = match ground.render(machine, old) {
             Ok(rendered) => rendered,
             Err(more) => {
                 add(&mut stop, more);
@@ -41,7 +43,7 @@ pub(super) async fn check(global: &Global, asked: &CheckConfig, surroundings: &S
         }
         warnings.extend(found.warnings.iter().map(|warning| failure(format!("{name}: {warning}"), None)));
     }
-    findings.sort_by(|a, b| b.weight.cmp(&a.weight).then_with(|| (&a.origin, a.line).cmp(&(&b.origin, b.line))));
+    findings.sort_by(|a, b| b.weight.cmp(&a.weight).then_with(|| (&a.origin, a.spot).cmp(&(&b.origin, b.spot))));
     let mut seen: Vec<Finding> = Vec::new();
     for finding in findings {
         if finding.weight != Weight::Breaks && !seen.contains(&finding) {

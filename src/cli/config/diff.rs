@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 
 use super::ground::{Ground, OldKeys, add};
-use crate::cli::args::{Global, Migrate};
+use crate::cli::args::{DiffConfig, Global};
 use crate::cli::carry_out::access;
 use crate::cli::session::connector;
 use crate::cli::stop::Stop;
@@ -22,10 +22,10 @@ use crate::talos::config::{Config, Difference, differences};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// `recast config diff`.
-pub(super) async fn diff(global: &Global, asked: Migrate, surroundings: &Surroundings) -> Result<Answer, Stop> {
+pub(super) async fn diff(global: &Global, asked: &DiffConfig, surroundings: &Surroundings) -> Result<Answer, Stop> {
     let now = Timestamp::now();
-    let ground = Ground::read(global, now)?;
-    let old = if asked.migrate { OldKeys::Translate } else { OldKeys::Refuse };
+    let ground = Ground::read(global, &asked.target, now)?;
+    let old = OldKeys::from(asked.migrate);
     let machines = ground.machines(global, surroundings).await?;
     let access = access(&ground.secrets, now)?;
     let connector = connector(&surroundings.place, &ground.site)?;

@@ -3,12 +3,13 @@
 //! Only files are read, except where the profile leaves a machine's MAC to Proxmox VE: then its API is asked. Must not
 //! know: what becomes of the configurations.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 
 use crate::cli::Surroundings;
-use crate::cli::args::Global;
+use crate::cli::args::{Global, Migrate, Target};
 use crate::cli::patches::Patches;
 use crate::cli::session::{self, Session};
 use crate::cli::stop::Stop;
@@ -35,6 +36,12 @@ pub(in crate::cli) enum OldKeys {
     Translate,
 }
 
+impl From<Migrate> for OldKeys {
+    fn from(asked: Migrate) -> Self {
+        if asked.migrate { Self::Translate } else { Self::Refuse }
+    }
+}
+
 /// A profile's configurations before they are made.
 pub(in crate::cli) struct Ground {
     pub(in crate::cli) profile: Loaded<Profile>,
@@ -54,7 +61,7 @@ pub(in crate::cli) struct Source {
 }
 
 impl Ground {
-    pub(in crate::cli) fn read(global: &Global, now: Timestamp) -> Result<Self, Stop> {
+    pub(in crate::cli) fn read(global: &Global, target: &Target, now: Timestamp) -> Result<Self, Stop> {
         let (path, profile) = session::profile(global)?;
         let folder = session::parent(&path);
         let named = global.site.clone().or_else(|| profile.value.site.as_ref().map(|site| folder.join(site)));
@@ -64,9 +71,13 @@ impl Ground {
         let site = if there { load::site_file(&site_path)?.value } else { session::bare_site() };
         let talos = session::talos(&profile.value)?;
         let secrets = session::secrets_of(talos, &folder, now)?;
+        let either = |asked: &Option<Version>, own: &VersionWish, key: &str| match asked {
+            Some(version) => Ok(version.clone()),
+            None => exact(own, key),
+        };
         let versions = Versions {
-            talos: exact(&talos.version, "talos.version")?,
-            kubernetes: exact(&talos.kubernetes_version, "talos.kubernetes_version")?,
+            talos: either(&target.to, &talos.version, "talos.version")?,
+            kubernetes: either(&target.kubernetes, &talos.kubernetes_version, "talos.kubernetes_version")?,
         };
         let endpoint = profile.value.network.api_endpoint.as_ref();
         let endpoint =
@@ -173,27 +184,38 @@ impl Ground {
         }
     }
 
+    /// The Talos version that the profile says runs.
+    pub(super) fn own_version(&self) -> Option<Version> {
+        match &self.talos().ok()?.version {
+            VersionWish::Exact(version) => Some(version.clone()),
+            VersionWish::Minor(..) | VersionWish::Latest => None,
+        }
+    }
+
+    /// A machine's patches, as they are or with old keys translated.
+    pub(super) fn patches<'a>(&self, source: &'a Source, old: OldKeys) -> Result<Cow<'a, [Patch]>, Stop> {
+        if old == OldKeys::Refuse {
+            return Ok(Cow::Borrowed(&source.patches));
+        }
+        let (contract, role) = (self.contract()?, source.spec.role);
+        Ok(source.patches.iter().map(|patch| translate(patch, contract, role)).collect::<Vec<_>>().into())
+    }
+
     /// One machine's configuration.
     pub(in crate::cli) fn render(&self, source: &Source, old: OldKeys) -> Result<Rendered, Stop> {
-        let contract = self.contract()?;
-        let translated: Vec<Patch>;
-        let patches = match old {
-            OldKeys::Refuse => &source.patches,
-            OldKeys::Translate => {
-                translated = source.patches.iter().map(|patch| translate(patch, contract, source.spec.role)).collect();
-                &translated
-            }
-        };
-        let broken = self.findings(None, patches);
+        let patches = self.patches(source, old)?;
+        let broken = self.findings(None, &patches);
         let broken: Vec<&Finding> = broken.iter().filter(|finding| finding.weight == Weight::Breaks).collect();
         if let Some(stop) = refusal(&broken, &source.spec, old) {
             return Err(stop);
         }
         let name = &self.profile.value.name;
-        config::render_with(&self.secrets, name, &self.config, &self.versions, &source.spec, patches).map_err(|error| {
-            let what = format!("the configuration of {} can't be rendered", source.spec.name);
-            Stop::because(ExitCode::Invalid, what, &error)
-        })
+        config::render_with(&self.secrets, name, &self.config, &self.versions, &source.spec, &patches).map_err(
+            |error| {
+                let what = format!("the configuration of {} can't be rendered", source.spec.name);
+                Stop::because(ExitCode::Invalid, what, &error)
+            },
+        )
     }
 
     /// What the version means for patches.

@@ -16,7 +16,7 @@ use super::{Answer, Surroundings, dropin};
 pub async fn config(global: &Global, asked: &Asked, surroundings: &Surroundings) -> Result<Answer, Stop> {
     match asked {
         Asked::Render(asked) => render::render(global, asked, surroundings).await,
-        Asked::Diff(asked) => diff::diff(global, *asked, surroundings).await,
+        Asked::Diff(asked) => diff::diff(global, asked, surroundings).await,
         Asked::Check(asked) => check::check(global, asked, surroundings).await,
         Asked::Other(words) => Err(dropin::misplaced("config", words)),
     }

@@ -27,13 +27,13 @@ const KEPT_HOURS: i64 = 30 * 24;
 /// `recast config render`.
 pub(super) async fn render(global: &Global, asked: &Render, surroundings: &Surroundings) -> Result<Answer, Stop> {
     let now = Timestamp::now();
-    let ground = Ground::read(global, now)?;
+    let ground = Ground::read(global, &asked.target, now)?;
     let out = match &asked.out {
         Some(out) => out.clone(),
         None => ground.talos()?.config_dir_in(&crate::cli::session::parent(&ground.path)).join("clusterconfig"),
     };
     ours(&out)?;
-    let old = if asked.migrate.migrate { OldKeys::Translate } else { OldKeys::Refuse };
+    let old = OldKeys::from(asked.migrate);
     let machines = ground.machines(global, surroundings).await?;
     let mut files: Vec<(PathBuf, SecretString)> = Vec::new();
     let mut stop = None;

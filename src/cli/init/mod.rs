@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::args::{Global, Init};
+use super::args::{Global, Init, Target};
 use super::carry_out::unless_cancelled;
 use super::config::ground::{Ground, OldKeys, Source};
 use super::stop::Stop;
@@ -174,7 +174,7 @@ async fn patches(
     surroundings: &Surroundings,
     notes: &mut Vec<String>,
 ) -> Result<Vec<(String, SecretString)>, Stop> {
-    let ground = Ground::read(global, Timestamp::now())?;
+    let ground = Ground::read(global, &Target::default(), Timestamp::now())?;
     let machines = ground.machines(global, surroundings).await?;
     let mut all: Vec<Of> = Vec::new();
     for source in &machines {
@@ -259,7 +259,7 @@ async fn left(
     secrets: &Secrets,
     surroundings: &Surroundings,
 ) -> Result<Vec<String>, Stop> {
-    let ground = Ground::read(global, Timestamp::now())?;
+    let ground = Ground::read(global, &Target::default(), Timestamp::now())?;
     let mut left = Vec::new();
     for source in ground.machines(global, surroundings).await? {
         let Some(one) = of(read, &source) else { continue };

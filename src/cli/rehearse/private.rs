@@ -84,7 +84,9 @@ impl Private {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         private.copy_configuration(profile, parent.unwrap_or(Path::new(".")))?;
         if let Some(dir) = &profile.backup.dir {
-            private.inside("backup.dir", dir, "backups")?;
+            // Whether the real one is there is not rehearsed.
+            let dir = folder.join(private.inside("backup.dir", dir, "backups")?);
+            fs::create_dir_all(&dir).map_err(|source| PrivateError::Write { path: dir, source })?;
         }
         let steady = profile.steady.div_f64(time_scale).max(STEADY_AT_LEAST);
         private.edit(&[("steady", &format!("{}ms", steady.as_millis()))])?;

@@ -14,7 +14,11 @@ use crate::talos::config::migrate::{Subjects, Weight, findings};
 use crate::types::Version;
 
 /// A warning for each thing in the profile's patches that the way from `now` to `to` changes.
-pub fn migrations(session: &Session, vms: &[PlannedVm], (now, to): (&Version, &Version)) -> Result<Vec<Finding>, Stop> {
+pub(super) fn migrations(
+    session: &Session,
+    vms: &[PlannedVm],
+    (now, to): (&Version, &Version),
+) -> Result<Vec<Finding>, Stop> {
     let folder = session.folder();
     let files = Patches { talos: session.talos()?, profile: &session.profile_path, folder: &folder };
     let mut places = Vec::new();
@@ -42,6 +46,6 @@ pub fn migrations(session: &Session, vms: &[PlannedVm], (now, to): (&Version, &V
     let patches: Vec<&Patch> = patches.iter().collect();
     let subjects = Subjects { patches: &patches, nocloud: true, ..Subjects::default() };
     let touched = findings(Some(now), to, &subjects).into_iter().filter(|finding| finding.weight > Weight::Notice);
-    told.extend(touched.map(|finding| Finding::warning(finding.to_string(), finding.instead)));
+    told.extend(touched.map(|finding| Finding::warning(finding.told(), finding.instead)));
     Ok(told)
 }

@@ -175,6 +175,28 @@ async fn a_cut_download_goes_on_at_the_cut_with_a_fresh_address() {
 }
 
 #[tokio::test]
+async fn wherever_a_download_is_cut_the_image_is_whole_in_the_end() {
+    let file = xz(&disk(4, &["EFI", "META"]));
+    // Around the beginning and the end, and all over the blocks between them.
+    let cuts = (0..24).chain((24..file.len()).step_by(file.len() / 24)).chain(file.len() - 24..file.len());
+    for cut in cuts {
+        let server = Store { cuts: vec![file.len() - cut], ..Store::new(&file) }.start().await;
+        let folder = tempfile::tempdir().unwrap();
+        let (cache, wanted) = (Cache::new(folder.path()), wanted(&server, None));
+        let fetched = match cache.fetch(&server.client, &wanted, Limits::default(), SILENT).await {
+            // Nothing at all came: the caller asks again.
+            Err(error) if cut == 0 && error.is_transient() => {
+                cache.fetch(&server.client, &wanted, Limits::default(), SILENT).await
+            }
+            fetched => fetched,
+        };
+        let (cached, inspected) = fetched.unwrap_or_else(|error| panic!("cut at {cut}: {error:?}"));
+        assert_eq!((cached.sha256, inspected.content.disk_bytes), (Sha256::of(&file), 4 << 20), "cut at {cut}");
+        assert_eq!(left(folder.path()).len(), 2, "the file and its address");
+    }
+}
+
+#[tokio::test]
 async fn a_server_without_ranges_starts_over() {
     let file = content(50_000);
     let folder = tempfile::tempdir().unwrap();

@@ -16,7 +16,7 @@ use crate::profile::{
 };
 use crate::types::{MachineName, NodeName, SchematicId, VersionWish, VmId};
 
-/// Words for later `strategy`s and `transport`s, which the design names and this version doesn't have.
+/// Words for later `strategy`s, which the design names and this version doesn't have.
 const LATER: &str = "is not supported by this version of recast";
 
 pub(super) fn profile(mut keys: Fields<'_>) -> Profile {
@@ -59,10 +59,6 @@ fn strategy(value: &Value<'_>) -> Option<Strategy> {
 }
 
 pub(super) fn transport(value: &Value<'_>) -> Option<Transport> {
-    if value.text().as_deref() == Some("pull") {
-        value.problem(format!("`pull` {LATER}"));
-        return None;
-    }
     value.choice(&[
         ("auto", Transport::Auto),
         ("pull", Transport::Pull),

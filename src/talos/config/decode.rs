@@ -8,14 +8,14 @@ use std::fmt;
 
 use super::schema::shapes::{self, Kind};
 use super::schema::{self, Flaw};
-use super::yaml::{Document, Map, Marks, Value, YamlError, read};
+use super::yaml::{Document, Map, Marks, Spot, Value, YamlError, read};
 use super::{Config, kind_of};
 
 /// Something in a text that a node would not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
-    /// The line, from 1; 0 when there is none.
-    pub line: usize,
+    /// Where; nowhere when what was looked at is no text.
+    pub spot: Spot,
     /// The path in its document; empty for the document itself.
     pub path: String,
     /// What is wrong, a lower-case fragment.
@@ -23,15 +23,15 @@ pub struct Wrong {
 }
 
 impl Wrong {
-    pub(super) fn at(line: usize, path: &str, what: impl Into<String>) -> Self {
-        Self { line, path: path.to_owned(), what: what.into() }
+    pub(super) fn at(spot: Spot, path: &str, what: impl Into<String>) -> Self {
+        Self { spot, path: path.to_owned(), what: what.into() }
     }
 }
 
 impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.line > 0 {
-            write!(f, "line {}: ", self.line)?;
+        if self.spot.is_known() {
+            write!(f, "{}: ", self.spot)?;
         }
         match self.what.strip_prefix("unknown key") {
             Some(rest) => write!(f, "unknown key {}{rest}", self.path),
@@ -69,8 +69,8 @@ pub(super) struct Unfit {
 }
 
 impl Unfit {
-    pub(super) fn wrong(self, line: usize, marks: &Marks) -> Wrong {
-        let at = if self.key.is_empty() { line } else { marks.line(self.key).unwrap_or(line) };
+    pub(super) fn wrong(self, spot: Spot, marks: &Marks) -> Wrong {
+        let at = if self.key.is_empty() { spot } else { marks.spot(self.key).unwrap_or(spot) };
         Wrong::at(at, "", self.what)
     }
 }
@@ -119,13 +119,13 @@ pub(super) fn kind(root: &Value) -> Result<&'static Kind, Unfit> {
     }
 }
 
-/// Flaws with their lines.
-pub(super) fn wrong(flaws: Vec<Flaw>, line: usize, marks: &Marks) -> Vec<Wrong> {
+/// Flaws with their places.
+pub(super) fn wrong(flaws: Vec<Flaw>, spot: Spot, marks: &Marks) -> Vec<Wrong> {
     flaws
         .into_iter()
         .map(|Flaw { path, reason }| {
-            let line = if line == 0 { 0 } else { marks.line(&path).unwrap_or(line) };
-            Wrong { line, path, what: reason.to_string() }
+            let spot = if spot.is_known() { marks.spot(&path).unwrap_or(spot) } else { spot };
+            Wrong { spot, path, what: reason.to_string() }
         })
         .collect()
 }
@@ -149,12 +149,15 @@ pub(super) fn clashes(documents: &[Value]) -> Vec<(usize, String)> {
         let name = if named.is_some_and(|kind| kind.named) { name } else { "" };
         let shown = |kind: &str| if name.is_empty() { kind.to_owned() } else { format!("{kind}/{name}") };
         if seen.insert((kind, name), at).is_some() {
-            found.push((at, format!("two documents {}", shown(kind))));
+            found.push((at, format!("two documents {}: keep one of them", shown(kind))));
             continue;
         }
         let conflicts = named.map(|kind| kind.conflicts.as_slice()).unwrap_or_default();
         if let Some(other) = conflicts.iter().find(|other| seen.contains_key(&(**other, name))) {
-            found.push((at, format!("{} and {}, which exclude each other", shown(other), shown(kind))));
+            found.push((
+                at,
+                format!("{} and {}, which exclude each other: keep one of them", shown(other), shown(kind)),
+            ));
         }
     }
     found
@@ -171,7 +174,7 @@ impl Config {
             return Err(ConfigError::Empty);
         }
         let (mut config, mut found) = (Self::default(), Vec::new());
-        let lines: Vec<usize> = documents.iter().map(|document| document.line).collect();
+        let spots: Vec<Spot> = documents.iter().map(|document| document.spot).collect();
         for document in documents {
             match decode(document) {
                 Ok(root) => config.documents.push(root),
@@ -180,7 +183,7 @@ impl Config {
         }
         if found.is_empty() {
             let clashes = clashes(&config.documents);
-            found.extend(clashes.into_iter().map(|(at, what)| Wrong::at(lines[at], "", what)));
+            found.extend(clashes.into_iter().map(|(at, what)| Wrong::at(spots[at], "", what)));
         }
         if !found.is_empty() {
             return Err(ConfigError::Documents(found));
@@ -203,7 +206,7 @@ impl Config {
         let documents = std::mem::take(&mut self.documents);
         let mut found = Vec::new();
         for root in documents {
-            match decode(Document { root, line: 0, marks: Marks::default() }) {
+            match decode(Document { root, spot: Spot::default(), marks: Marks::default() }) {
                 Ok(root) => self.documents.push(root),
                 Err(wrong) => found.extend(wrong),
             }
@@ -224,8 +227,8 @@ impl Config {
 
 /// A document read by the types of its kind.
 pub(super) fn decode(document: Document) -> Result<Value, Vec<Wrong>> {
-    let Document { root, line, marks } = document;
-    let kind = kind(&root).map_err(|unfit| vec![unfit.wrong(line, &marks)])?;
+    let Document { root, spot, marks } = document;
+    let kind = kind(&root).map_err(|unfit| vec![unfit.wrong(spot, &marks)])?;
     let Value::Map(map) = root else { return Err(Vec::new()) };
-    schema::read_document(kind.name, map).map(Value::Map).map_err(|flaws| wrong(flaws, line, &marks))
+    schema::read_document(kind.name, map).map(Value::Map).map_err(|flaws| wrong(flaws, spot, &marks))
 }

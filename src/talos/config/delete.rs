@@ -233,11 +233,11 @@ mod tests {
         let error = |patch| deleted("machine: {sysctls: {a: b}, udev: {}}\n", patch).unwrap_err().to_string();
         assert_eq!(
             error("machine: {sysctls: {c: {$patch: delete}}}\n"),
-            "machine.sysctls.c is to be deleted and is not there"
+            "machine.sysctls.c is to be deleted and is not there; correct the path, or leave it out of the patch"
         );
         assert_eq!(
             error("machine: {network: {hostname: {$patch: delete}}}\n"),
-            "machine.network.hostname is to be deleted and is not there"
+            "machine.network.hostname is to be deleted and is not there; correct the path, or leave it out of the patch"
         );
         assert_eq!(
             error("machine: {network: {interfaces: [{interface: x, mtu: {$patch: delete}}]}}\n"),

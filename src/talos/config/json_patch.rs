@@ -1,7 +1,9 @@
 //! JSON patches (RFC 6902): lists of operations on paths.
 //!
 //! They work on a configuration of one document only, as the real tool has it; from contract 1.12 on there are always
-//! more. Must not know: where patches come from.
+//! more. Where the real tool's library (evanphx/json-patch 5.9.11, its root package) is more lenient than the standard,
+//! this is too: `replace` of a key that isn't there adds it, a negative index counts from a list's end, a `test` for null
+//! holds where nothing is. Must not know: where patches come from.
 
 use super::yaml::{Map, Value};
 
@@ -34,7 +36,7 @@ pub enum OperationError {
         why: &'static str,
     },
     /// Its path, or the path it takes from, leads nowhere.
-    #[error("there is nothing at {path}")]
+    #[error("there is nothing at {path}; correct the path, or add its parents first")]
     Nowhere {
         /// The path.
         path: String,
@@ -67,8 +69,15 @@ impl Pointer {
         OperationError::Nowhere { path: self.text.clone() }
     }
 
-    fn get<'a>(&self, root: &'a mut Value) -> Result<&'a mut Value, OperationError> {
-        self.keys.iter().try_fold(root, |value, key| child(value, key)).ok_or_else(|| self.nowhere())
+    /// What is there; nothing for a key that its mapping lacks.
+    fn find<'a>(&self, root: &'a mut Value) -> Result<Option<&'a mut Value>, OperationError> {
+        let (parent, key) = self.parent(root)?;
+        if let Value::List(list) = &*parent
+            && index(key, list.len()).is_none_or(|at| at >= list.len())
+        {
+            return Err(self.nowhere());
+        }
+        Ok(child(parent, key))
     }
 
     /// The container that holds the last key, and that key. The whole document has none.
@@ -82,15 +91,19 @@ impl Pointer {
 fn child<'a>(value: &'a mut Value, key: &str) -> Option<&'a mut Value> {
     match value {
         Value::Map(map) => map.get_mut(key),
-        Value::List(list) => list.get_mut(index(key)?),
+        Value::List(list) => {
+            let at = index(key, list.len())?;
+            list.get_mut(at)
+        }
         _ => None,
     }
 }
 
-/// A list's index: digits without leading zeros.
-fn index(key: &str) -> Option<usize> {
-    let plain = key == "0" || (!key.starts_with('0') && key.bytes().all(|byte| byte.is_ascii_digit()));
-    if plain { key.parse().ok() } else { None }
+/// A list's index; a negative one counts from its end.
+fn index(key: &str, len: usize) -> Option<usize> {
+    let at: i64 = key.parse().ok()?;
+    let len = i64::try_from(len).ok()?;
+    usize::try_from(if at < 0 { at + len } else { at }).ok()
 }
 
 /// Reads the operations of a patch.
@@ -133,22 +146,32 @@ pub(super) fn apply(root: &mut Value, operations: &[Operation]) -> Result<(), Op
             Verb::Remove => {
                 remove(root, path)?;
             }
-            Verb::Replace(value) => *path.get(root)? = value.clone(),
+            Verb::Replace(value) => replace(root, path, value.clone())?,
             Verb::Move(from) => {
                 let value = remove(root, from)?;
                 add(root, path, value)?;
             }
             Verb::Copy(from) => {
-                let value = from.get(root)?.clone();
+                let value = from.find(root)?.cloned().unwrap_or(Value::Null);
                 add(root, path, value)?;
             }
             Verb::Test(value) => {
-                if path.get(root).is_ok_and(|found| *found != *value) || path.get(root).is_err() {
+                if path.find(root)?.cloned().unwrap_or(Value::Null) != *value {
                     return Err(OperationError::Test { path: path.text.clone() });
                 }
             }
         }
     }
+    Ok(())
+}
+
+fn replace(root: &mut Value, path: &Pointer, value: Value) -> Result<(), OperationError> {
+    let (parent, key) = path.parent(root)?;
+    if let Value::Map(map) = parent {
+        map.set(key, value);
+        return Ok(());
+    }
+    *child(parent, key).ok_or_else(|| path.nowhere())? = value;
     Ok(())
 }
 
@@ -161,7 +184,9 @@ fn add(root: &mut Value, path: &Pointer, value: Value) -> Result<(), OperationEr
     match parent {
         Value::Map(map) => map.set(key, value),
         Value::List(list) => {
-            let at = if key == "-" { Some(list.len()) } else { index(key).filter(|at| *at <= list.len()) };
+            // Here a negative index counts from the end of the list as it will be.
+            let len = list.len() + usize::from(key.starts_with('-'));
+            let at = if key == "-" { Some(list.len()) } else { index(key, len).filter(|at| *at <= list.len()) };
             list.insert(at.ok_or_else(|| path.nowhere())?, value);
         }
         _ => return Err(path.nowhere()),
@@ -173,7 +198,7 @@ fn remove(root: &mut Value, path: &Pointer) -> Result<Value, OperationError> {
     let (parent, key) = path.parent(root)?;
     let gone = match parent {
         Value::Map(map) => map.remove(key),
-        Value::List(list) => index(key).filter(|at| *at < list.len()).map(|at| list.remove(at)),
+        Value::List(list) => index(key, list.len()).filter(|at| *at < list.len()).map(|at| list.remove(at)),
         _ => None,
     };
     gone.ok_or_else(|| path.nowhere())
@@ -220,9 +245,15 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_told() {
         let cases = [
-            ("[{op: remove, path: /b}]", "there is nothing at /b"),
-            ("[{op: replace, path: /l/2, value: 1}]", "there is nothing at /l/2"),
-            ("[{op: add, path: /b/c, value: 1}]", "there is nothing at /b/c"),
+            ("[{op: remove, path: /b}]", "there is nothing at /b; correct the path, or add its parents first"),
+            (
+                "[{op: replace, path: /l/2, value: 1}]",
+                "there is nothing at /l/2; correct the path, or add its parents first",
+            ),
+            (
+                "[{op: add, path: /b/c, value: 1}]",
+                "there is nothing at /b/c; correct the path, or add its parents first",
+            ),
             ("[{op: test, path: /l/0, value: 2}]", "the test at /l/0 does not hold"),
             ("[{op: turn, path: /l}]", "operation 1: 'op' must be add, remove, replace, move, copy or test"),
             ("[{op: add, path: l, value: 1}]", "operation 1: 'path' must be a path such as /machine/type"),

@@ -24,7 +24,7 @@ pub enum MergeError {
         theirs: &'static str,
     },
     /// Something to delete is not there.
-    #[error("{path} is to be deleted and is not there")]
+    #[error("{path} is to be deleted and is not there; correct the path, or leave it out of the patch")]
     NothingToDelete {
         /// Where.
         path: String,
@@ -164,20 +164,51 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
-/// URLs merge by their parts: a path of the old one stays when the new one has none.
+/// URLs merge by their parts, as Go's `url.URL` has them: what the new one doesn't have stays.
 fn merge_url(old: &str, new: &str) -> String {
-    let split = |text: &str| {
-        let at = text.find("://").map_or(0, |at| at + 3);
-        let end = text[at..].find(['/', '?', '#']).map_or(text.len(), |end| at + end);
-        (text[..end].to_owned(), text[end..].to_owned())
-    };
-    let ((_, old_path), (new_host, new_path)) = (split(old), split(new));
-    if new.is_empty() {
-        old.to_owned()
-    } else if new_path.is_empty() {
-        new_host + &old_path
-    } else {
-        new_host + &new_path
+    let (old, new) = (Parts::of(old), Parts::of(new));
+    let pick = |new: &str, old: &str| if new.is_empty() { old.to_owned() } else { new.to_owned() };
+    let (scheme, host) = (pick(new.scheme, old.scheme), pick(new.host, old.host));
+    let (user, path) = (pick(new.user, old.user), pick(new.path, old.path));
+    let (query, fragment) = (pick(new.query, old.query), pick(new.fragment, old.fragment));
+    let mut text = String::new();
+    if !scheme.is_empty() {
+        text.extend([scheme.as_str(), ":"]);
+    }
+    if !host.is_empty() || !user.is_empty() || (!scheme.is_empty() && path.starts_with('/')) {
+        text.extend(["//", user.as_str(), if user.is_empty() { "" } else { "@" }, host.as_str()]);
+    }
+    for (mark, part) in [("", path), ("?", query), ("#", fragment)] {
+        if !part.is_empty() {
+            text.extend([mark, part.as_str()]);
+        }
+    }
+    text
+}
+
+struct Parts<'a> {
+    scheme: &'a str,
+    user: &'a str,
+    host: &'a str,
+    path: &'a str,
+    query: &'a str,
+    fragment: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn of(text: &'a str) -> Self {
+        let (rest, fragment) = text.split_once('#').unwrap_or((text, ""));
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (scheme, rest) = match rest.split_once(':') {
+            Some((scheme, rest)) if !scheme.is_empty() && !scheme.contains('/') => (scheme, rest),
+            _ => ("", rest),
+        };
+        let (authority, path) = match rest.strip_prefix("//") {
+            Some(rest) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
+            None => ("", rest),
+        };
+        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+        Self { scheme, user, host, path, query, fragment }
     }
 }
 

@@ -8,7 +8,7 @@ use super::delete::{self, Delete};
 use super::json_patch::{self, Operation, OperationError};
 use super::merge::{self, MergeError};
 use super::schema::shapes::Kind;
-use super::yaml::{Document, Map, Marks, Value, YamlError, read};
+use super::yaml::{Document, Map, Marks, Spot, Value, YamlError, read};
 use super::{Config, kind_of, schema};
 
 /// A patch that cannot be read or applied.
@@ -66,14 +66,14 @@ pub enum PatchError {
         what: String,
     },
     /// The patch does not fit what it patches.
-    #[error("patch {origin} does not fit document {document} at line {line}")]
+    #[error("patch {origin}, {spot}, does not fit document {document}")]
     Merge {
         /// Where the patch came from.
         origin: String,
         /// The document's kind, with its name.
         document: String,
-        /// The line in the patch.
-        line: usize,
+        /// Where in the patch.
+        spot: Spot,
         /// Why.
         #[source]
         source: MergeError,
@@ -102,7 +102,7 @@ pub(super) struct Part {
     deletes: Vec<Delete>,
     /// What is merged after the deletes; its values are in the form they are written.
     content: Option<Map>,
-    pub(super) line: usize,
+    pub(super) spot: Spot,
     marks: Marks,
 }
 
@@ -110,7 +110,7 @@ impl Part {
     /// One made by this program; its content is what the types say.
     pub(super) fn made(kind: &'static Kind, name: Option<String>, deletes: Vec<Delete>, content: Option<Map>) -> Self {
         let name = kind.named.then(|| name.unwrap_or_default());
-        Self { kind, name, deletes, content, line: 1, marks: Marks::default() }
+        Self { kind, name, deletes, content, spot: Spot::START, marks: Marks::default() }
     }
 
     /// This one with another content.
@@ -128,9 +128,9 @@ impl Part {
         self.content.as_ref()
     }
 
-    /// The line of what stands at a dotted path.
-    pub(super) fn line_of(&self, path: &str) -> usize {
-        self.marks.line(path).unwrap_or(self.line)
+    /// Where stands what is at a dotted path.
+    pub(super) fn spot_of(&self, path: &str) -> Spot {
+        self.marks.spot(path).unwrap_or(self.spot)
     }
 }
 
@@ -155,7 +155,7 @@ impl Patch {
             };
         }
         if documents.is_empty() {
-            let wrong = vec![Wrong::at(1, "", "there is nothing in it")];
+            let wrong = vec![Wrong::at(Spot::START, "", "there is nothing in it")];
             return Err(PatchError::Documents { origin, wrong });
         }
         let (mut parts, mut wrong) = (Vec::new(), Vec::new());
@@ -182,7 +182,7 @@ impl Patch {
                 let name = name(&root, kind);
                 let Value::Map(content) = root else { return None };
                 let content = Some(content);
-                Some(Part { kind, name, deletes: Vec::new(), content, line: 1, marks: Marks::default() })
+                Some(Part { kind, name, deletes: Vec::new(), content, spot: Spot::START, marks: Marks::default() })
             })
             .collect();
         Self { origin: origin.to_owned(), content: Content::Merge(parts) }
@@ -257,37 +257,46 @@ fn name(root: &Value, kind: &Kind) -> Option<String> {
 
 /// Reads a document of a patch: what it deletes, and what it merges.
 fn part(document: Document, origin: &str) -> Result<Result<Part, Vec<Wrong>>, PatchError> {
-    let Document { root, line, marks } = document;
+    let Document { root, spot, marks } = document;
     let kind = match decode::kind(&root) {
         Ok(kind) => kind,
         // A document that only deletes may leave out what it is.
         Err(Unfit { key: "kind", .. }) if root.at(&["kind"]).is_none() && root.at(&["apiVersion"]).is_none() => {
             match schema::shapes::document("v1alpha1") {
                 Some(kind) if root.as_map().is_some_and(|map| !map.is_empty()) => kind,
-                _ => return Ok(Err(vec![Wrong::at(line, "", "there is nothing in it")])),
+                _ => return Ok(Err(vec![Wrong::at(spot, "", "there is nothing in it")])),
             }
         }
-        Err(unfit) => return Ok(Err(vec![unfit.wrong(line, &marks)])),
+        Err(unfit) => return Ok(Err(vec![unfit.wrong(spot, &marks)])),
     };
     let name = name(&root, kind);
     let (deletes, content) = delete::extract(root).map_err(|source| PatchError::Merge {
         origin: origin.to_owned(),
         document: decode::title(kind, name.as_deref()),
-        line,
+        spot,
         source,
     })?;
     let content = match content {
         Some(Value::Map(map)) => match schema::read_document(kind.name, map) {
             Ok(map) if kind.name == "v1alpha1" && !decode::is_main(&map) => {
                 let what = "a part of the main document has machine or cluster in it";
-                return Ok(Err(vec![Wrong::at(line, "", what)]));
+                return Ok(Err(vec![Wrong::at(spot, "", what)]));
             }
             Ok(map) => Some(map),
-            Err(flaws) => return Ok(Err(decode::wrong(flaws, line, &marks))),
+            Err(flaws) => return Ok(Err(decode::wrong(flaws, spot, &marks))),
         },
         _ => None,
     };
-    Ok(Ok(Part { kind, name, deletes, content, line, marks }))
+    Ok(Ok(Part { kind, name, deletes, content, spot, marks }))
+}
+
+/// A document that merges into the same one as an earlier one of the patch.
+fn twice(parts: &[Part]) -> Option<&Part> {
+    let merging = |part: &&Part| part.content.is_some();
+    parts.iter().enumerate().filter(|(_, part)| merging(part)).find_map(|(at, part)| {
+        let same = |other: &Part| other.kind.name == part.kind.name && other.name == part.name;
+        parts[..at].iter().filter(merging).any(same).then_some(part)
+    })
 }
 
 impl Config {
@@ -313,11 +322,18 @@ impl Config {
             Content::Merge(parts) => parts,
         };
         self.settle().map_err(|wrong| PatchError::Result { origin: origin(), wrong })?;
+        if !self.is_of_documents()
+            && let Some(part) = twice(parts)
+        {
+            let what =
+                format!("two documents {} in the patch: make them one", decode::title(part.kind, part.name.as_deref()));
+            return Err(PatchError::Documents { origin: origin(), wrong: vec![Wrong::at(part.spot, "", what)] });
+        }
         for part in parts {
             self.apply_part(part).map_err(|source| PatchError::Merge {
                 origin: origin(),
                 document: decode::title(part.kind, part.name.as_deref()),
-                line: part.line,
+                spot: part.spot,
                 source,
             })?;
         }
@@ -336,7 +352,7 @@ impl Config {
                 self.delete_document(at, part)?;
                 continue;
             }
-            let forgives = self.forgives();
+            let forgives = self.is_of_documents();
             match at.and_then(|at| self.documents[at].as_map_mut()) {
                 Some(target) => delete.apply(target, part.kind.shape)?,
                 None if forgives => {}
@@ -358,13 +374,14 @@ impl Config {
                 self.documents.remove(at);
                 Ok(())
             }
-            None if self.forgives() => Ok(()),
+            None if self.is_of_documents() => Ok(()),
             None => Err(MergeError::NothingToDelete { path: part.kind.name.into() }),
         }
     }
 
-    /// The generator of 1.14 goes on when a document to delete is not there, older ones do not.
-    fn forgives(&self) -> bool {
+    /// Whether this is of contract 1.14. That generator goes on when a document to delete is not there, and takes a
+    /// document twice in a patch; older ones do not.
+    fn is_of_documents(&self) -> bool {
         self.documents.iter().any(|document| kind_of(document) == "KubeClusterConfig")
     }
 }

@@ -150,18 +150,21 @@ mod tests {
             Patch::parse("---\nmachine:\n  token: {a: b}\n  type: 1\n  certSANs: x\n", "patches/x.yaml").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "patch patches/x.yaml, line 3: machine.token must be a string, this is a mapping; \
-             line 5: machine.certSANs must be a list, this is a string"
+            "patch patches/x.yaml, line 3, column 3: machine.token must be a string, this is a mapping; \
+             line 5, column 3: machine.certSANs must be a list, this is a string"
         );
         for (text, expected) in [
-            ("machne: {}\n", "patch p, line 1: unknown key machne, did you mean 'machine'?"),
+            ("machne: {}\n", "patch p, line 1, column 1: unknown key machne, did you mean 'machine'?"),
             (
                 "machine:\n  kubelet:\n    extraArgz: {}\n",
-                "patch p, line 3: unknown key machine.kubelet.extraArgz, did you mean 'extraArgs'?",
+                "patch p, line 3, column 5: unknown key machine.kubelet.extraArgz, did you mean 'extraArgs'?",
             ),
-            ("kind: HostConfigg\n", "patch p, line 1: unknown kind 'HostConfigg', did you mean 'HostnameConfig'?"),
-            ("apiVersion: v1alpha1\n", "patch p, line 1: a document with apiVersion needs a kind"),
-            ("text\n", "patch p, line 1: a document must be a mapping, this is a string"),
+            (
+                "kind: HostConfigg\n",
+                "patch p, line 1, column 1: unknown kind 'HostConfigg', did you mean 'HostnameConfig'?",
+            ),
+            ("apiVersion: v1alpha1\n", "patch p, line 1, column 1: a document with apiVersion needs a kind"),
+            ("text\n", "patch p, line 1, column 1: a document must be a mapping, this is a string"),
         ] {
             assert_eq!(Patch::parse(text, "p").unwrap_err().to_string(), expected);
         }

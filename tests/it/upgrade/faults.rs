@@ -54,14 +54,16 @@ async fn a_release_that_was_written_first_and_does_not_boot_is_written_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_image_that_can_not_be_pulled_takes_nobody_down() {
-    let scene = Scene::begin(SMALL).await;
+async fn an_image_that_is_not_there_takes_nobody_down_and_a_registry_that_stumbles_is_asked_again() {
+    let scenario =
+        "faults: [{on: {talos: ImagePull}, times: 1, then: {status: 5, reason: 'failed to pull: not found'}}]";
+    let scene = Scene::played(SMALL, scenario).await;
     let before = scene.boots();
-    scene.double.world().machine_fault(WORKER, Fault::RegistryDown);
     let (code, document, story) = scene.asked(&ASK).await;
-    assert!(code == 4 || code == 5, "{document:#}\n{story}");
-    assert!(problems(&document).contains("pull"), "{document:#}");
+    assert_eq!(code, 4, "{document:#}\n{story}");
+    assert!(problems(&document).contains("nothing went down"), "{document:#}");
     assert_eq!(scene.boots(), before, "{story}");
+    scene.double.world().machine_fault(WORKER, Fault::RegistryDown);
     let (code, document, story) = scene.asked(&["resume"]).await;
     assert_eq!(code, 0, "{document:#}\n{story}");
     scene.assert_runs("1.13.9", "1.34.1", &story).await;
@@ -173,19 +175,19 @@ async fn pods(scene: &Scene) -> usize {
     let mut count = 0;
     for node in ["lab-worker-01", "lab-worker-02"] {
         let pods = client.pods_on(node).await.unwrap_or_default();
-        count += pods.iter().filter(|pod| pod.name.starts_with("web-")).count();
+        count += pods.iter().filter(|pod| pod.name.starts_with("shop-")).count();
     }
     count
 }
 
-const DEPLOYMENT: &str = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: default}, spec: \
-                          {replicas: 2, selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, \
+const DEPLOYMENT: &str = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: shop, namespace: default}, spec: \
+                          {replicas: 2, selector: {matchLabels: {app: shop}}, template: {metadata: {labels: {app: shop}}, \
                           spec: {containers: [{name: a, image: a}]}}}}";
 
 fn budget(least: u32) -> String {
     format!(
-        "{{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {{name: web, namespace: default}}, spec: \
-         {{minAvailable: {least}, selector: {{matchLabels: {{app: web}}}}}}}}"
+        "{{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {{name: shop, namespace: default}}, spec: \
+         {{minAvailable: {least}, selector: {{matchLabels: {{app: shop}}}}}}}}"
     )
 }
 

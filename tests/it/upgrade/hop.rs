@@ -74,7 +74,7 @@ async fn so_many_workers_go_down_at_once_as_are_allowed_and_kernels_are_heard() 
         scene.assert_runs(to, "1.34.1", &story).await;
         let run = scene.folder.runs().join(document["run"].as_str().unwrap());
         let kernel = fs::read_to_string(run.join("kernel/lab-worker-03.log")).unwrap();
-        assert!(kernel.contains("upgrade sequence") || kernel.contains("reboot sequence"), "{kernel}");
+        assert!(kernel.contains("[talos] task stopAllPods"), "{kernel}");
     }
 }
 

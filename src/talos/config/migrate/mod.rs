@@ -7,10 +7,10 @@
 mod rules;
 mod translate;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::patch::{Part, Patch};
-use super::yaml::Value;
+use super::yaml::{Spot, Value};
 use super::{Config, Contract, kind_of};
 use crate::types::Version;
 use rules::{Effect, RULES, Rule};
@@ -36,8 +36,8 @@ pub struct Finding {
     pub weight: Weight,
     /// The patch or the configuration it stands in; empty for what is the cluster's.
     pub origin: String,
-    /// Its line there, from 1; 0 when there is none.
-    pub line: usize,
+    /// Where it stands there; nowhere when there is no text.
+    pub spot: Spot,
     /// The kind of its document.
     pub document: String,
     /// The path in it.
@@ -50,24 +50,28 @@ pub struct Finding {
     pub instead: String,
 }
 
+impl Finding {
+    /// Where it is and what happens, without what to do.
+    pub fn told(&self) -> String {
+        let Self { origin, spot, document, path, since, what, .. } = self;
+        let mut text = match (origin.is_empty(), spot.is_known()) {
+            (true, _) => String::new(),
+            (false, false) => format!("{origin}: "),
+            (false, true) => format!("{origin}, {spot}: "),
+        };
+        if !path.is_empty() {
+            let document = if document == "v1alpha1" { String::new() } else { format!("{document} ") };
+            let _ = write!(text, "{document}{path}: ");
+        }
+        let (major, minor) = since.minor();
+        let _ = write!(text, "since Talos {major}.{minor} {what}");
+        text
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { origin, line, path, since, what, instead, .. } = self;
-        match (origin.is_empty(), *line) {
-            (true, _) => {}
-            (false, 0) => write!(f, "{origin}: ")?,
-            (false, line) => write!(f, "{origin}, line {line}: ")?,
-        }
-        if !path.is_empty() {
-            write!(f, "{path}: ")?;
-        }
-        write!(
-            f,
-            "since Talos {}.{} {what}; {}",
-            since.minor().0,
-            since.minor().1,
-            instead.lines().next().unwrap_or_default()
-        )
+        write!(f, "{}; {}", self.told(), self.instead.lines().next().unwrap_or_default())
     }
 }
 
@@ -112,7 +116,7 @@ pub fn findings(running: Option<&Version>, target: &Version, subjects: &Subjects
         found.extend(of_cluster(running, contract, subjects));
     }
     found.sort_by(|a, b| {
-        (b.weight, &a.origin, a.line, &a.path, a.rule).cmp(&(a.weight, &b.origin, b.line, &b.path, b.rule))
+        (b.weight, &a.origin, a.spot, &a.path, a.rule).cmp(&(a.weight, &b.origin, b.spot, &b.path, b.rule))
     });
     found.dedup();
     found
@@ -132,8 +136,8 @@ impl<'a> Place<'a> {
         Self { origin, kind: part.kind.name, root: part.content().unwrap_or(&NOTHING), part: Some(part) }
     }
 
-    fn line(&self, path: &str) -> usize {
-        self.part.map_or(0, |part| part.line_of(path))
+    fn spot(&self, path: &str) -> Spot {
+        self.part.map_or_else(Spot::default, |part| part.spot_of(path))
     }
 
     /// The places that a path with `[]` for every element leads to, with their values.
@@ -166,7 +170,7 @@ impl<'a> Place<'a> {
             rule: rule.name,
             weight: rule.effect.weight(),
             origin: self.origin.to_owned(),
-            line: self.line(&path),
+            spot: self.spot(&path),
             document: self.kind.to_owned(),
             path,
             since: Version::new(1, rule.since.into(), 0),
@@ -207,7 +211,7 @@ fn of_document(
             rule: "document-too-new",
             weight: Weight::Breaks,
             origin: place.origin.to_owned(),
-            line: place.line(""),
+            spot: place.spot(""),
             document: place.kind.to_owned(),
             path: String::new(),
             since: Version::new(1, since.into(), 0),
@@ -223,7 +227,7 @@ fn json_patch(origin: &str, pointer: &str, contract: Contract) -> Finding {
         rule: "json-patch",
         weight: Weight::Breaks,
         origin: origin.to_owned(),
-        line: 0,
+        spot: Spot::default(),
         document: "v1alpha1".to_owned(),
         path: pointer.to_owned(),
         since: Version::new(1, 12, 0),
@@ -274,7 +278,7 @@ fn cluster_finding(name: &'static str, since: u32, what: &str, instead: &str) ->
         rule: name,
         weight: Weight::Notice,
         origin: String::new(),
-        line: 0,
+        spot: Spot::default(),
         document: String::new(),
         path: String::new(),
         since: Version::new(1, since.into(), 0),

@@ -17,11 +17,11 @@ fn of_patch(running: &str, target: &str, patch: &str) -> Vec<Finding> {
 fn each_key_that_moved_is_named_with_its_line_and_what_to_write() {
     let patch = "machine:\n  network:\n    hostname: a\n  install:\n    extensions:\n      - image: x\n";
     let found = of_patch("1.9.0", "1.13.0", patch);
-    let rules: Vec<(&str, usize, Weight)> = found.iter().map(|f| (f.rule, f.line, f.weight)).collect();
+    let rules: Vec<(&str, usize, Weight)> = found.iter().map(|f| (f.rule, f.spot.line, f.weight)).collect();
     assert_eq!(rules, [("hostname", 3, Weight::Breaks), ("install-extensions", 5, Weight::Changes)]);
     assert_eq!(
         found[0].to_string(),
-        "p.yaml, line 3: machine.network.hostname: since Talos 1.12 a document says this, and the old key conflicts \
+        "p.yaml, line 3, column 5: machine.network.hostname: since Talos 1.12 a document says this, and the old key conflicts \
          with it; write the document"
     );
     assert!(found[0].instead.contains("kind: HostnameConfig"));

@@ -113,6 +113,12 @@ impl Scalar {
                 }
                 Value::Text(text)
             }
+            Self::DiskCondition => {
+                let text = text.trim();
+                let size = [">=", "<=", "==", ">", "<"].iter().find_map(|sign| text.strip_prefix(sign)).unwrap_or(text);
+                bytes(size.trim()).ok_or_else(|| wanted("a size such as 100GB, with >=, <=, ==, > or < before it"))?;
+                Value::from(text)
+            }
             Self::DiskSize => disk_size(bytes(&text).ok_or_else(|| wanted("a size such as 100 GB"))?),
             Self::Url => Value::Text(url(text).ok_or_else(|| wanted("a URL"))?),
             Self::Base64 => {
@@ -286,6 +292,7 @@ fn url(text: String) -> Option<String> {
         return None;
     }
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
     let port = host.rsplit_once(']').map_or(host, |(_, port)| port).rsplit_once(':').map(|(_, port)| port);
     if host.contains([' ', '<', '>', '^', '`', '{', '}', '|', '\\', '"'])
         || port.is_some_and(|port| !port.bytes().all(|byte| byte.is_ascii_digit()))
@@ -350,6 +357,7 @@ mod tests {
             (Scalar::Prefix, "10.0.0.0/33"),
             (Scalar::Mac, "bc:24"),
             (Scalar::Size, "lots"),
+            (Scalar::DiskCondition, "> lots"),
             (Scalar::PortRange, "70000"),
             (Scalar::Bool, "maybe"),
             (Scalar::OneOf("a|b"), "c"),

@@ -1,5 +1,9 @@
 //! The table of shapes, read once from `shapes.txt`.
 //!
+//! The table is data: the Go types of siderolabs/talos `pkg/machinery/config/types` (v1.14.0-rc.1, which v1.13.9 is a part
+//! of) in their order, one fact a line; its format is said at its top. A shape that Talos changes is changed there, and
+//! nothing else.
+//!
 //! Must not know: values. Start with [`document`].
 
 use std::collections::HashMap;
@@ -91,6 +95,8 @@ pub(in crate::talos::config) enum Scalar {
     Share,
     /// Bytes, written in the shortest exact form.
     DiskSize,
+    /// A disk's size with a comparison before it: `>= 100GB`.
+    DiskCondition,
     Url,
     Mode,
     Base64,
@@ -216,6 +222,7 @@ fn scalar(name: &'static str) -> Option<Scalar> {
         "bytesize" => Scalar::Size,
         "size" => Scalar::Share,
         "disksize" => Scalar::DiskSize,
+        "diskcondition" => Scalar::DiskCondition,
         "url" => Scalar::Url,
         "mode" => Scalar::Mode,
         "base64" => Scalar::Base64,

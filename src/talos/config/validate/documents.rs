@@ -3,6 +3,7 @@
 use super::{Check, Findings, Mode};
 use crate::talos::config::decode::clashes;
 use crate::talos::config::kind_of;
+use crate::talos::config::schema::shapes;
 use crate::talos::config::yaml::{Document, Map, Value};
 
 /// A document's kind and the part of the main document that it takes the place of.
@@ -16,6 +17,9 @@ const INSTEAD: &[(&str, &str)] = &[
     ("ResolverConfig", "machine.features.hostDNS"),
     ("KubePrismConfig", "machine.features.kubePrism"),
     ("UnattendedInstallConfig", "machine.install"),
+    ("TimeSyncConfig", "machine.time.disabled"),
+    ("TimeSyncConfig", "machine.time.servers"),
+    ("TimeSyncConfig", "machine.time.bootTimeout"),
     ("KubeletConfig", "machine.kubelet"),
     ("KubeNodeConfig", "machine.nodeLabels"),
     ("KubeNodeConfig", "machine.nodeAnnotations"),
@@ -37,24 +41,6 @@ const INSTEAD: &[(&str, &str)] = &[
     ("KubeServiceAccountConfig", "cluster.serviceAccount"),
     ("KubeEtcdEncryptionConfig", "cluster.secretboxEncryptionSecret"),
     ("KubeEtcdEncryptionConfig", "cluster.aescbcEncryptionSecret"),
-];
-
-/// Documents that only control planes may have (1.14).
-const CONTROL_PLANE_ONLY: &[&str] = &[
-    "KubeAPIServerConfig",
-    "KubeAdmissionControlConfig",
-    "KubeAggregatorCAConfig",
-    "KubeAuditPolicyConfig",
-    "KubeAuthenticationConfig",
-    "KubeAuthorizerConfig",
-    "KubeControllerManagerConfig",
-    "KubeCoreDNSConfig",
-    "KubeEtcdEncryptionConfig",
-    "KubeFlannelCNIConfig",
-    "KubeProxyConfig",
-    "KubeSchedulerConfig",
-    "KubeServiceAccountConfig",
-    "KubeTalosAPIAccessConfig",
 ];
 
 /// No two documents of one kind and name, and none that exclude each other.
@@ -82,10 +68,9 @@ pub(super) fn between(documents: &[Document], mode: Mode, found: &mut Findings) 
     let main = documents.iter().find(|document| kind_of(&document.root) == "v1alpha1");
     for document in documents {
         let kind = kind_of(&document.root);
-        hostname(&mut Check { document, kind, found });
         let worker =
             main.is_some_and(|main| main.root.at(&["machine", "type"]).and_then(Value::as_text) == Some("worker"));
-        if worker && CONTROL_PLANE_ONLY.contains(&kind) {
+        if worker && shapes::document(kind).is_some_and(|kind| kind.control_plane) {
             Check { document, kind, found }.error("kind", "is for control planes only");
         }
     }
@@ -104,18 +89,5 @@ pub(super) fn between(documents: &[Document], mode: Mode, found: &mut Findings) 
         } else if check.text("machine.install.disk").is_none() && !selector {
             check.error("machine.install", "needs a disk or a diskSelector");
         }
-    }
-}
-
-fn hostname(check: &mut Check<'_>) {
-    if check.kind != "HostnameConfig" {
-        return;
-    }
-    match (check.text("auto"), check.text("hostname")) {
-        (None, None) => check.error("", "needs auto or hostname"),
-        (Some(auto), Some(_)) if auto != "off" => {
-            check.error("hostname", "excludes auto: say auto: off, or leave hostname out");
-        }
-        _ => {}
     }
 }

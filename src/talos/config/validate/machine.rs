@@ -1,6 +1,7 @@
 //! The `machine` half of the main document.
 
 use super::names::{is_label_value, is_qualified_name};
+use super::scalars::{number, text, texts};
 use super::{Check, Mode, network};
 use crate::talos::config::yaml::Value;
 use crate::types::Role;
@@ -35,19 +36,105 @@ pub(super) fn machine(check: &mut Check<'_>, mode: Mode) -> Option<Role> {
     }
     let role = role(check);
     authorities(check, role);
-    names(check);
-    if let Some(Value::Map(extra)) = check.at("machine.kubelet.extraConfig") {
-        for key in extra.keys().filter(|key| KUBELET_OWN.contains(key)) {
-            check.error(&format!("machine.kubelet.extraConfig.{key}"), "is set by Talos itself and can't be changed");
-        }
-    }
+    node(check, ["machine.nodeLabels", "machine.nodeAnnotations", "machine.nodeTaints"]);
+    kubelet_config(check, "machine.kubelet.extraConfig");
+    network::filters(check, "machine.kubelet.nodeIP.validSubnets");
     install(check, mode);
     disks(check);
+    encryption(check);
+    logging(check);
     network::interfaces(check, role);
-    if role == Some(Role::Worker) && check.is_true("machine.features.kubernetesTalosAPIAccess.enabled") {
-        check.error("machine.features.kubernetesTalosAPIAccess", "is for control planes only");
-    }
+    network::kubespan(check);
+    features(check, mode, role);
     role
+}
+
+/// The kubelet's own configuration below a path.
+pub(super) fn kubelet_config(check: &mut Check<'_>, path: &str) {
+    let Some(Value::Map(extra)) = check.at(path) else { return };
+    for key in extra.keys().filter(|key| KUBELET_OWN.contains(key)) {
+        check.error(&format!("{path}.{key}"), "is set by Talos itself and can't be changed");
+    }
+}
+
+/// Roles of Talos' API (siderolabs/talos `pkg/machinery/role`).
+const ROLES: [&str; 7] = [
+    "os:admin",
+    "os:operator",
+    "os:reader",
+    "os:etcd:backup",
+    "os:impersonator",
+    "os:image:verifier",
+    "os:meta:writer",
+];
+
+fn features(check: &mut Check<'_>, mode: Mode, role: Option<Role>) {
+    let dns = "machine.features.hostDNS";
+    let (on, forwards) =
+        (check.is_true(&format!("{dns}.enabled")), check.is_true(&format!("{dns}.forwardKubeDNSToHost")));
+    if forwards && !on {
+        check.error(dns, "forwardKubeDNSToHost needs enabled: true");
+    }
+    // In contract 1.14 a document says it.
+    if mode == Mode::Container && check.at("cluster.controlPlane").is_some() && !(on && forwards) {
+        check.error(dns, "containers need it: enabled and forwardKubeDNSToHost");
+    }
+    let access = "machine.features.kubernetesTalosAPIAccess";
+    if check.is_true(&format!("{access}.enabled")) {
+        if role == Some(Role::Worker) {
+            check.error(access, "is for control planes only");
+        }
+        let path = format!("{access}.allowedRoles");
+        for (at, given) in texts(check.list(&path)).filter(|(_, given)| !ROLES.contains(given)) {
+            check.error(&format!("{path}[{at}]"), format!("'{given}' is no role: {}", ROLES.join(", ")));
+        }
+    }
+    let sort = "machine.features.nodeAddressSortAlgorithm";
+    if let Some(given) = check.text(sort).filter(|given| !["v1", "v2"].contains(given)) {
+        check.error(sort, format!("unknown algorithm '{given}': v1 or v2"));
+    }
+}
+
+fn encryption(check: &mut Check<'_>) {
+    for partition in ["state", "ephemeral"] {
+        let path = format!("machine.systemDiskEncryption.{partition}");
+        if check.at(&path).is_none() {
+            continue;
+        }
+        let keys = check.list(&format!("{path}.keys"));
+        if keys.is_empty() {
+            check.error(&path, "needs keys");
+        }
+        encryption_keys(check, keys, &format!("{path}.keys"));
+    }
+}
+
+/// Keys of an encrypted disk: each in a slot of its own, each of a kind.
+pub(super) fn encryption_keys(check: &mut Check<'_>, keys: &[Value], path: &str) {
+    let mut slots = std::collections::BTreeSet::new();
+    for (at, key) in keys.iter().enumerate() {
+        let slot = number(key.at(&["slot"]));
+        if !slots.insert(slot) {
+            check.error(&format!("{path}[{at}].slot"), format!("slot {slot} is taken already"));
+        }
+        if !["static", "nodeID", "kms", "tpm"].iter().any(|kind| key.at(&[kind]).is_some()) {
+            check.error(&format!("{path}[{at}]"), "needs static, nodeID, kms or tpm");
+        }
+    }
+}
+
+fn logging(check: &mut Check<'_>) {
+    let path = "machine.logging.destinations";
+    for (at, destination) in check.list(path).iter().enumerate() {
+        let endpoint = text(destination, &["endpoint"]);
+        let host = ["tcp://", "udp://"].iter().find_map(|scheme| endpoint.strip_prefix(scheme));
+        if host.is_none_or(|host| host.is_empty() || host.starts_with(['/', '?'])) {
+            check.error(&format!("{path}[{at}].endpoint"), "must be tcp://HOST:PORT or udp://HOST:PORT");
+        }
+        if text(destination, &["format"]) != "json_lines" {
+            check.error(&format!("{path}[{at}].format"), "must be json_lines");
+        }
+    }
 }
 
 fn role(check: &mut Check<'_>) -> Option<Role> {
@@ -80,8 +167,9 @@ fn authorities(check: &mut Check<'_>, role: Option<Role>) {
     }
 }
 
-fn names(check: &mut Check<'_>) {
-    for (path, values_are_names) in [("machine.nodeLabels", true), ("machine.nodeAnnotations", false)] {
+/// Labels, annotations and taints of the node, wherever they are.
+pub(super) fn node(check: &mut Check<'_>, [labels, annotations, taints]: [&str; 3]) {
+    for (path, values_are_names) in [(labels, true), (annotations, false)] {
         let Some(Value::Map(map)) = check.at(path) else { continue };
         for (key, value) in map.iter() {
             let at = format!("{path}.{key}");
@@ -93,9 +181,10 @@ fn names(check: &mut Check<'_>) {
             }
         }
     }
-    let Some(Value::Map(taints)) = check.at("machine.nodeTaints") else { return };
+    let path = taints;
+    let Some(Value::Map(taints)) = check.at(path) else { return };
     for (key, value) in taints.iter() {
-        let at = format!("machine.nodeTaints.{key}");
+        let at = format!("{path}.{key}");
         if !is_qualified_name(key) {
             check.error(&at, format!("'{key}' is no name that Kubernetes accepts"));
         }
@@ -140,11 +229,11 @@ fn install(check: &mut Check<'_>, mode: Mode) {
 fn disks(check: &mut Check<'_>) {
     for (at, disk) in check.list("machine.disks").iter().enumerate() {
         let partitions = disk.at(&["partitions"]).and_then(Value::as_list).unwrap_or_default();
-        for (number, partition) in partitions.iter().enumerate() {
-            let has_size =
-                partition.at(&["size"]).is_some_and(|size| *size != Value::Null && size.as_text() != Some("0"));
-            if !has_size && number + 1 < partitions.len() {
-                let path = format!("machine.disks[{at}].partitions[{number}]");
+        for (place, partition) in partitions.iter().enumerate() {
+            let size = partition.at(&["size"]);
+            let has_size = number(size) != 0 || size.and_then(Value::as_text).is_some_and(|size| !size.is_empty());
+            if !has_size && place + 1 < partitions.len() {
+                let path = format!("machine.disks[{at}].partitions[{place}]");
                 check.error(&path, "only the last partition may do without a size");
             }
         }

@@ -4,17 +4,20 @@
 //! Rules are those of siderolabs/talos `pkg/machinery/config/types/v1alpha1/v1alpha1_validation.go` and
 //! `config/container/validate.go` (v1.13.9, v1.14.0-rc.1).
 //! Must not know: files, profiles. Start reading at [`validate`]; `machine` and `cluster` hold the rules of the main
-//! document, `documents` those between documents.
+//! document, `kinds` those of each other one, `documents` those between them.
 
 mod cluster;
 mod documents;
+mod kinds;
+mod links;
 mod machine;
 mod names;
 mod network;
+mod scalars;
 
 use super::decode::{self, Wrong};
 use super::kind_of;
-use super::yaml::{Document, Value, YamlError, read};
+use super::yaml::{Document, Spot, Value, YamlError, read};
 
 /// Where a configuration will be used: a disk to install to is needed on metal only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +33,8 @@ pub enum Mode {
 /// Something about a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The line in the text, from 1.
-    pub line: usize,
+    /// Where in the text.
+    pub spot: Spot,
     /// The document's kind, `v1alpha1` for the main one.
     pub document: String,
     /// The path in it; empty for the document itself.
@@ -42,9 +45,9 @@ pub struct Finding {
 
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { line, document, path, what } = self;
+        let Self { spot, document, path, what } = self;
         let at = if path.is_empty() { String::new() } else { format!(" {path}") };
-        write!(f, "line {line}, {document}{at}: {what}")
+        write!(f, "{spot}, {document}{at}: {what}")
     }
 }
 
@@ -66,8 +69,8 @@ struct Check<'a> {
 
 impl<'a> Check<'a> {
     fn finding(&self, path: &str, what: String) -> Finding {
-        let line = self.document.marks.line(path).unwrap_or(self.document.line);
-        Finding { line, document: self.kind.to_owned(), path: path.to_owned(), what }
+        let spot = self.document.marks.spot(path).unwrap_or(self.document.spot);
+        Finding { spot, document: self.kind.to_owned(), path: path.to_owned(), what }
     }
 
     fn error(&mut self, path: &str, what: impl Into<String>) {
@@ -105,6 +108,13 @@ impl<'a> Check<'a> {
     }
 }
 
+/// Whether documents say what the main one said before contract 1.14.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Documents {
+    There,
+    Absent,
+}
+
 /// Looks at a whole configuration.
 ///
 /// # Errors
@@ -114,7 +124,7 @@ pub fn validate(text: &str, mode: Mode) -> Result<Findings, YamlError> {
     let mut found = Findings::default();
     if documents.is_empty() {
         let what = "there is nothing in it".to_owned();
-        found.errors.push(Finding { line: 1, document: "v1alpha1".to_owned(), path: String::new(), what });
+        found.errors.push(Finding { spot: Spot::START, document: "v1alpha1".to_owned(), path: String::new(), what });
     }
     for document in &mut documents {
         shape(document, &mut found);
@@ -130,7 +140,12 @@ pub fn validate(text: &str, mode: Mode) -> Result<Findings, YamlError> {
     if let Some(main) = main {
         let mut check = Check { document: main, kind: "v1alpha1", found: &mut found };
         let role = machine::machine(&mut check, mode);
-        cluster::cluster(&mut check, role);
+        let there = documents.iter().any(|document| kind_of(&document.root) == "KubeClusterConfig");
+        cluster::cluster(&mut check, role, if there { Documents::There } else { Documents::Absent });
+    }
+    for document in &documents {
+        let kind = kind_of(&document.root);
+        kinds::document(&mut Check { document, kind, found: &mut found });
     }
     documents::between(&documents, mode, &mut found);
     Ok(found)
@@ -141,8 +156,8 @@ pub fn validate(text: &str, mode: Mode) -> Result<Findings, YamlError> {
 fn shape(document: &mut Document, found: &mut Findings) {
     match decode::decode(document.clone()) {
         Ok(root) => document.root = root,
-        Err(wrong) => found.errors.extend(wrong.into_iter().map(|Wrong { line, path, what }| Finding {
-            line,
+        Err(wrong) => found.errors.extend(wrong.into_iter().map(|Wrong { spot, path, what }| Finding {
+            spot,
             document: kind_of(&document.root).to_owned(),
             path,
             what,

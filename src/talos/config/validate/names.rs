@@ -34,6 +34,16 @@ pub(super) fn is_dns_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= 253 && text.trim_end_matches('.').split('.').all(label)
 }
 
+/// A DNS domain as Talos takes it: underscores may be in it, a dot or an underscore at its end.
+pub(super) fn is_domain(text: &str) -> bool {
+    let text = text.strip_suffix(['.', '_']).unwrap_or(text);
+    let inside = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    text.len() <= 255
+        && text
+            .split('.')
+            .all(|label| (1..=63).contains(&label.len()) && !label.starts_with('-') && label.bytes().all(inside))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +57,7 @@ mod tests {
             assert!(!is_qualified_name(name), "{name}");
         }
         assert!(is_dns_name("cluster.local") && is_dns_name("a"));
+        assert!(is_domain("cluster.local.") && is_domain("_a.b") && !is_domain("-a.b") && !is_domain("a b"));
         assert!(!is_dns_name("not a domain!") && !is_dns_name("") && !is_dns_name("a..b"));
     }
 }

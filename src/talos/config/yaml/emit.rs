@@ -5,6 +5,10 @@
 
 use super::{Map, Value, plain};
 
+/// Keys of documents whose values are enumerations with `on` or `off` among them (`HostnameConfig`, `BondConfig`): the
+/// real writer quotes those otherwise than strings.
+const ENUMERATIONS: [&str; 2] = ["auto", "adLACPActive"];
+
 /// How far things are indented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
@@ -95,6 +99,9 @@ fn write_map(out: &mut String, map: &Map, indent: usize, (first, layout): (First
                 out.push('\n');
                 write_list(out, inner, layout.list(indent), layout);
             }
+            Value::Text(text) if indent == 0 && ENUMERATIONS.contains(&key) && plain::is_old_bool(text) => {
+                out.extend([" '", text.as_str(), "'\n"]);
+            }
             leaf => {
                 out.push(' ');
                 write_leaf(out, leaf, Block { indent: layout.deeper(indent), parent: indent });
@@ -146,11 +153,7 @@ fn write_leaf(out: &mut String, value: &Value, block: Block) {
 
 fn write_inline(out: &mut String, text: &str) {
     let shape = Shape::of(text);
-    if plain::is_old_bool(text) {
-        out.push('\'');
-        out.push_str(text);
-        out.push('\'');
-    } else if !plain::stays_text(text) {
+    if !plain::stays_text(text) {
         write_double(out, text);
     } else if shape.plain_allowed {
         out.push_str(text);
@@ -214,7 +217,8 @@ fn write_double(out: &mut String, text: &str) {
 }
 
 fn is_printable(c: char) -> bool {
-    matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..) && c != '\u{feff}'
+    // What needs four bytes in UTF-8 is written as an escape.
+    matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}') && c != '\u{feff}'
 }
 
 fn is_break(c: char) -> bool {
@@ -290,7 +294,8 @@ mod tests {
             ("*", "k: '*'\n"),
             ("fc00::", "k: 'fc00::'\n"),
             ("it's: here", "k: 'it''s: here'\n"),
-            ("yes", "k: 'yes'\n"),
+            ("yes", "k: \"yes\"\n"),
+            ("😀", "k: \"\\U0001F600\"\n"),
             ("12", "k: \"12\"\n"),
             ("a\tb", "k: \"a\\tb\"\n"),
             ("a\nb\n", "k: |\n    a\n    b\n"),

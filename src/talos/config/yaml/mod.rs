@@ -10,7 +10,7 @@ mod read;
 use std::fmt;
 
 pub use emit::{Layout, document, document_in, stream};
-pub use read::{Document, Marks, YamlError, one, read};
+pub use read::{Document, Marks, Spot, YamlError, one, read};
 
 /// A YAML node. Text in it may be secret: `Debug` shows shapes and keys only.
 #[derive(Clone, PartialEq)]

@@ -4,6 +4,7 @@
 //! secrets.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 
@@ -53,20 +54,54 @@ pub enum YamlError {
     },
 }
 
-/// The lines of a document's nodes, by path (`machine.network.interfaces[0]`).
+/// A place in a text: line and column, both from 1; zeros are no place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Spot {
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
+}
+
+impl Spot {
+    /// Where a text begins.
+    pub const START: Self = Self { line: 1, column: 1 };
+
+    fn of(span: &Span) -> Self {
+        Self { line: span.start.line(), column: span.start.col() + 1 }
+    }
+
+    /// Whether this is a place at all.
+    pub fn is_known(self) -> bool {
+        self.line > 0
+    }
+}
+
+impl fmt::Display for Spot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}", self.line, self.column)
+    }
+}
+
+/// Where a document's nodes stand, by path (`machine.network.interfaces[0]`).
 #[derive(Clone, Debug, Default)]
-pub struct Marks(HashMap<String, usize>);
+pub struct Marks(HashMap<String, Spot>);
 
 impl Marks {
-    /// The line of the node at `path`, or of its nearest parent.
-    pub fn line(&self, path: &str) -> Option<usize> {
+    /// Where the node at `path`, or its nearest parent, stands.
+    pub fn spot(&self, path: &str) -> Option<Spot> {
         let mut path = path;
         loop {
-            if let Some(line) = self.0.get(path) {
-                return Some(*line);
+            if let Some(spot) = self.0.get(path) {
+                return Some(*spot);
             }
             path = &path[..path.rfind(['.', '['])?];
         }
+    }
+
+    /// The line of the node at `path`, or of its nearest parent.
+    pub fn line(&self, path: &str) -> Option<usize> {
+        self.spot(path).map(|spot| spot.line)
     }
 }
 
@@ -75,9 +110,9 @@ impl Marks {
 pub struct Document {
     /// The content.
     pub root: Value,
-    /// The line of the document's first node, from 1.
-    pub line: usize,
-    /// The lines of its nodes.
+    /// Where its first node stands.
+    pub spot: Spot,
+    /// Where its nodes stand.
     pub marks: Marks,
 }
 
@@ -94,10 +129,10 @@ pub fn read(text: &str) -> Result<Vec<Document>, YamlError> {
             continue;
         }
         let mut marks = Marks::default();
-        let line = span.start.line();
+        let spot = Spot::of(&span);
         let root = reader.node(event, span, "", &mut marks)?;
         if root != Value::Null {
-            documents.push(Document { root, line, marks });
+            documents.push(Document { root, spot, marks });
         }
     }
     Ok(documents)
@@ -144,7 +179,7 @@ impl<'t> Reader<'t> {
         if self.nodes > MOST_NODES {
             return Err(YamlError::Alias { line });
         }
-        marks.0.entry(path.to_owned()).or_insert(line);
+        marks.0.entry(path.to_owned()).or_insert(Spot::of(&span));
         let (anchor, value) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let tag = tag.as_ref().and_then(|tag| tag.core_suffix().map(str::to_owned));
@@ -198,7 +233,7 @@ impl<'t> Reader<'t> {
                 _ => return Err(YamlError::Key { line }),
             };
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-            marks.0.insert(path.clone(), line);
+            marks.0.insert(path.clone(), Spot::of(&span));
             let (event, span) = self.inner(line)?;
             let value = self.node(event, span, &path, marks)?;
             if key == "<<" && style == ScalarStyle::Plain {
@@ -236,6 +271,10 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&str>) -> Value {
     match tag {
         Some("str") => Value::Text(text.to_owned()),
         Some("int" | "float") => Number::parse(text).map_or_else(|| Value::Text(text.to_owned()), Value::Number),
+        Some("bool") => match plain::resolve(text) {
+            value @ Value::Bool(_) => value,
+            _ => Value::Text(text.to_owned()),
+        },
         Some("null") => Value::Null,
         _ if style == ScalarStyle::Plain => plain::resolve(text),
         _ => Value::Text(text.to_owned()),
@@ -247,11 +286,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_node_knows_its_line() {
+    fn every_node_knows_its_place() {
         let documents = read("a: 1\n---\n# comment\nb:\n  - c: x\n    d: y\n").unwrap();
         assert_eq!(documents.len(), 2);
         assert_eq!(documents[1].marks.line("b[0].d"), Some(6));
-        assert_eq!(documents[1].marks.line("b[0].missing"), Some(5));
+        assert_eq!(documents[1].marks.spot("b[0].missing"), Some(Spot { line: 5, column: 5 }));
     }
 
     #[test]

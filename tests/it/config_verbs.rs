@@ -1,0 +1,210 @@
+//! `recast config render|diff|check` on a cluster: files for their owner only, nothing to change after a rebuild, no secret
+//! anywhere, and what old patches mean for the version that is asked for.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::site::{Cluster, Double, Folder, secrets};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A folder whose profile says all that configurations hang on, so that nothing has to be asked.
+fn folder() -> Folder {
+    let folder = Folder::new();
+    let profile = fs::read_to_string(folder.profile()).unwrap();
+    let profile = profile.replace("ip: 192.168.178.41}", "ip: 192.168.178.41, mac: \"bc:24:11:00:11:00\"}");
+    let profile = profile.replacen("talos:\n", "talos:\n  patches_dir: patches\n", 1);
+    fs::write(folder.profile(), profile).unwrap();
+    fs::create_dir_all(folder.path("cluster/single/patches/all")).unwrap();
+    folder
+}
+
+fn patch(folder: &Folder, name: &str, text: &str) -> PathBuf {
+    let path = folder.path("cluster/single/patches").join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, text).unwrap();
+    path
+}
+
+/// recast without a site: the profile and its folder are all there is.
+fn alone(folder: &Folder, args: &[&str]) -> Output {
+    let mut command: Command = crate::site::program(&folder.path("home"));
+    command.args(args).arg("--profile").arg(folder.profile());
+    command.output().unwrap()
+}
+
+/// Every value in the secrets file that is one.
+fn hidden() -> BTreeSet<String> {
+    let words = secrets().split_whitespace().map(|word| word.trim_matches('"').to_owned());
+    words.filter(|word| word.len() > 16 && !word.ends_with(':')).collect()
+}
+
+fn assert_nothing_secret(output: &Output) {
+    for secret in hidden() {
+        for side in [&output.stdout, &output.stderr] {
+            assert!(!text(side).contains(&secret), "a secret is shown: {}", text(side));
+        }
+    }
+}
+
+#[test]
+fn rendered_files_are_their_owners_only_and_always_the_same() {
+    let folder = folder();
+    patch(&folder, "all/10-labels.yaml", "machine: {nodeLabels: {rack: a}}\n");
+    patch(&folder, "single-cp-01.yaml", "machine: {nodeLabels: {rack: b}}\n");
+    let done = alone(&folder, &["config", "render"]);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    assert_nothing_secret(&done);
+    let out = folder.path("cluster/single/clusterconfig");
+    let read = |name: &str| fs::read_to_string(out.join(name)).unwrap();
+    for name in [".gitignore", "single-cp-01.yaml", "talosconfig"] {
+        let mode = fs::metadata(out.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{name}");
+    }
+    assert!(read(".gitignore").lines().any(|line| line == "*"));
+    let config = read("single-cp-01.yaml");
+    assert!(config.contains("        rack: b\n"), "the machine's own patch comes last: {config}");
+    for part in ["- 192.168.178.41/24", "hardwareAddr: bc:24:11:00:11:00", "nocloud-installer/ce4c", ":v1.12.4"] {
+        assert!(config.contains(part), "no {part}");
+    }
+    let access = read("talosconfig");
+    let again = alone(&folder, &["config", "render"]);
+    assert_eq!(again.status.code(), Some(0), "{}", text(&again.stderr));
+    assert_eq!((read("single-cp-01.yaml"), read("talosconfig")), (config, access), "nothing changes by itself");
+
+    // Another version is another contract, where keys became documents.
+    let newer = alone(&folder, &["config", "render", "--to", "1.14.0", "--kubernetes", "1.36.0", "--migrate"]);
+    assert_eq!(newer.status.code(), Some(0), "{}", text(&newer.stderr));
+    let config = read("single-cp-01.yaml");
+    assert!(config.contains("kind: KubeNodeConfig\n") && config.contains("        rack: b\n"), "{config}");
+
+    // A folder with something else in it is not touched.
+    let foreign = folder.path("foreign");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("notes.txt"), "mine").unwrap();
+    let refused = alone(&folder, &["config", "render", "--out", foreign.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(4), "{}", text(&refused.stderr));
+    assert_eq!(fs::read_dir(&foreign).unwrap().count(), 1);
+}
+
+#[test]
+fn what_a_machine_would_refuse_is_told_with_its_place_and_its_replacement() {
+    let cases = [
+        (
+            "machine:\n  network:\n    hostname: mine\n",
+            "1.12.4",
+            "line 3, column 5: machine.network.hostname",
+            "kind: HostnameConfig",
+        ),
+        ("machine:\n  kubelet:\n    extraArgs: {v: \"4\"}\n", "1.14.0", "machine.kubelet", "KubeletConfig"),
+        ("- {op: add, path: /machine/sysctls, value: {}}\n", "1.12.4", "/machine/sysctls", "strategic merge patch"),
+        (
+            "apiVersion: v1alpha1\nkind: KubePrismConfig\nport: 7445\n",
+            "1.12.4",
+            "documents KubePrismConfig",
+            "leave it out",
+        ),
+        ("machine:\n  kubelet:\n    extraArgz: {}\n", "1.12.4", "line 3, column 5", "did you mean 'extraArgs'?"),
+        ("machine:\n  sysctls:\n    a: {$patch: delete}\n", "1.12.4", "machine.sysctls.a", "is not there"),
+        ("kind: HostConfigg\napiVersion: v1alpha1\n", "1.12.4", "line 1, column 1", "did you mean 'HostnameConfig'?"),
+        ("machine: [\n", "1.12.4", "not readable as YAML", "line 2"),
+    ];
+    let folder = folder();
+    for (content, version, place, instead) in cases {
+        let path = patch(&folder, "all/10-old.yaml", content);
+        let checked = alone(&folder, &["config", "check", "--to", version]);
+        let told = text(&checked.stderr);
+        assert_eq!(checked.status.code(), Some(3), "{content}: {told}");
+        for part in [path.to_str().unwrap(), place, instead] {
+            assert!(told.contains(part), "{part:?} is not in {told}");
+        }
+        let rendered = alone(&folder, &["config", "render", "--to", version]);
+        assert_eq!(rendered.status.code(), Some(3), "{content}: {}", text(&rendered.stderr));
+    }
+    assert!(!folder.path("cluster/single/clusterconfig").exists(), "nothing was written");
+
+    // What can be translated is.
+    patch(&folder, "all/10-old.yaml", cases[0].0);
+    let migrated = alone(&folder, &["config", "render", "--migrate"]);
+    assert_eq!(migrated.status.code(), Some(0), "{}", text(&migrated.stderr));
+    let config = fs::read_to_string(folder.path("cluster/single/clusterconfig/single-cp-01.yaml")).unwrap();
+    assert!(config.ends_with("kind: HostnameConfig\nauto: 'off'\nhostname: mine\n"), "{config}");
+}
+
+#[test]
+fn a_version_jump_is_told_with_what_to_write_instead() {
+    let folder = folder();
+    let path = patch(
+        &folder,
+        "all/10-old.yaml",
+        "machine:\n  install:\n    extensions: [{image: ghcr.io/siderolabs/gvisor:x}]\n    image: factory.talos.dev/metal-installer/abc:v1.13.0\n  network:\n    interfaces: [{interface: eth0, dhcp: true}]\n",
+    );
+    let checked = alone(&folder, &["config", "check", "--from", "1.9.0", "--to", "1.13.9", "-o", "json"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+    let document: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    let problems = document["problems"].to_string();
+    for part in [
+        &format!("{}, line 3, column 5: machine.install.extensions: since Talos 1.10", path.display()),
+        "talos.factory.extensions",
+        "name nocloud-installer instead",
+        "machine.network.interfaces: since Talos 1.12",
+    ] {
+        assert!(problems.contains(part), "{part:?} is not in {problems}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_rebuild_there_is_nothing_to_change_and_a_diff_shows_no_secret() {
+    let folder = folder();
+    let double = Double::program(&folder, 100.0);
+    let run = |args: &[&str]| folder.recast(double.site(), args).output().unwrap();
+    let before = run(&["config", "diff"]);
+    assert_eq!(before.status.code(), Some(2), "{}", text(&before.stderr));
+    assert!(text(&before.stdout).contains("single-cp-01: "), "{}", text(&before.stdout));
+    assert_nothing_secret(&before);
+
+    // A patch of old refuses the plan, too.
+    let old = patch(&folder, "all/10-old.yaml", "machine: {network: {hostname: mine}}\n");
+    let refused = run(&["rebuild", "--to", crate::site::TALOS, "--kubernetes", crate::site::KUBERNETES, "--dry-run"]);
+    assert_eq!(refused.status.code(), Some(4), "{}", text(&refused.stderr));
+    let told = text(&refused.stderr);
+    assert!(
+        told.contains("machine.network.hostname: since Talos 1.12") && told.contains("kind: HostnameConfig"),
+        "{told}"
+    );
+    fs::remove_file(old).unwrap();
+
+    let rebuilt = run(&Cluster::Single.rebuild());
+    assert_eq!(rebuilt.status.code(), Some(0), "{}", text(&rebuilt.stderr));
+    let same = run(&["config", "diff"]);
+    assert_eq!((same.status.code(), text(&same.stdout)), (Some(0), "single-cp-01: as rendered\n".to_owned()));
+
+    patch(&folder, "all/20-new.yaml", "machine: {sysctls: {vm.swappiness: \"1\"}}\n");
+    let changed = run(&["config", "diff"]);
+    assert_eq!(changed.status.code(), Some(2), "{}", text(&changed.stderr));
+    let shown = text(&changed.stdout);
+    assert!(shown.contains("single-cp-01: 1 difference(s)\n  + v1alpha1 machine.sysctls"), "{shown}");
+
+    // Other secrets differ everywhere, and none of either is shown.
+    let secrets = folder.path("cluster/single/secrets.yaml");
+    fs::remove_file(&secrets).unwrap();
+    let made = crate::site::program(&folder.path("home"))
+        .args(["secrets", "generate", "--talos-version", "1.6", "-o"])
+        .arg(&secrets)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let stranger = run(&["config", "diff"]);
+    assert_ne!(stranger.status.code(), Some(0), "another cluster's secrets don't open this one");
+    assert_nothing_secret(&stranger);
+    for word in fs::read_to_string(&secrets).unwrap().split_whitespace().filter(|word| word.len() > 16) {
+        assert!(!text(&stranger.stderr).contains(word) && !text(&stranger.stdout).contains(word));
+    }
+}
