@@ -37,6 +37,8 @@ pub(super) struct Answer {
     pub data: Value,
     /// `total`.
     pub total: Option<usize>,
+    /// `changes`.
+    pub changes: Option<String>,
     /// Plain text in place of an envelope.
     pub plain: Option<String>,
 }
@@ -93,7 +95,8 @@ impl Call {
 
     /// `skiplock` and the like are for root himself.
     pub(super) fn root_only(&self, names: &[&str]) -> Rule<()> {
-        let given = names.iter().find(|name| self.params.0.contains_key(**name));
+        let is_set = |name: &&&str| !matches!(self.params.text(name), None | Some("" | "0"));
+        let given = names.iter().find(is_set);
         match given {
             Some(name) if !self.caller.is_root() => Err(Refusal::param(name, "Only root may use this option.")),
             _ => Ok(()),

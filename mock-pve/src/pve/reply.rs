@@ -85,10 +85,13 @@ pub(super) async fn run(handler: Handler, call: Call) -> Reply {
     };
     match result {
         Ok(Answer { plain: Some(text), .. }) => Reply { status: 200, reason: String::new(), body: Body::Text(text) },
-        Ok(Answer { data, total, .. }) => {
+        Ok(Answer { data, total, changes, .. }) => {
             let mut body = json!({"data": data});
             if let Some(total) = total.filter(|total| *total > 0) {
                 body["total"] = json!(total);
+            }
+            if let Some(changes) = changes {
+                body["changes"] = json!(changes);
             }
             Reply { status: 200, reason: String::new(), body: Body::Json(body) }
         }

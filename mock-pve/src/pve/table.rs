@@ -7,8 +7,8 @@ use std::pin::Pin;
 use super::call::{Call, Result};
 use super::handlers::sections::{controllers, dir, dns, ipams, pci, rules, usb, vnets, zones};
 use super::handlers::{
-    access, addresses, agent, backup, cloudinit, cluster, config, content, download, firewall, ha, host, nodes, pools,
-    power, storage, tasks, vms,
+    access, addresses, agent, backup, cloudinit, cluster, config, content, download, firewall, ha, host, network,
+    nodes, pools, power, storage, tasks, vms,
 };
 
 /// What answers a method.
@@ -289,7 +289,13 @@ pub(super) const TABLE: &[(&str, &str, Handler)] = &[
     ("POST", "/nodes/{node}/storage/{storage}/download-url", Now(download::download)),
     ("GET", "/nodes/{node}/storage/{storage}/import-metadata", Now(download::metadata)),
     ("GET", "/nodes/{node}/storage/{storage}/prunebackups", Now(download::prunable)),
-    ("GET", "/nodes/{node}/network", Now(nodes::network)),
+    ("GET", "/nodes/{node}/network", Now(network::list)),
+    ("POST", "/nodes/{node}/network", Now(network::create)),
+    ("PUT", "/nodes/{node}/network", Now(network::reload)),
+    ("DELETE", "/nodes/{node}/network", Now(network::revert)),
+    ("GET", "/nodes/{node}/network/{iface}", Now(network::read)),
+    ("PUT", "/nodes/{node}/network/{iface}", Now(network::update)),
+    ("DELETE", "/nodes/{node}/network/{iface}", Now(network::delete)),
     ("GET", "/nodes/{node}/certificates/info", Now(nodes::certificates)),
     ("GET", "/nodes/{node}/capabilities/qemu/cpu", Now(nodes::cpu_models)),
     ("GET", "/nodes/{node}/capabilities/qemu/machines", Now(nodes::machines)),

@@ -178,6 +178,7 @@ fn make_node(node: &NodeSeed, id: u32) -> Node {
         cpus: node.cpus.unwrap_or(16),
         memory: node.memory_mb.unwrap_or(65_536) << 20,
         network,
+        network_new: None,
         fingerprint: String::new(),
         outage: None,
     }

@@ -6,6 +6,7 @@ use super::World;
 use super::disks::drive_keys;
 use super::drive;
 use super::keys::{Change, depends_on_value, normal_nic, stored};
+use super::lifecycle::Lock;
 use super::plan_disk::{Planned, Source, raw_drive};
 use super::property::Properties;
 use super::refusal::{Refusal, Rule};
@@ -111,7 +112,7 @@ impl World {
             drop(flock);
             if new.start {
                 work.log("Execute autostart");
-                world.start_vm(&who, &new.node, new.vmid);
+                world.start_vm(&who, &new.node, new.vmid, Lock::Respect);
             }
             Ok(())
         }))

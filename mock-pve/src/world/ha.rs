@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::lifecycle::Shutdown;
+use super::lifecycle::{Lock, Shutdown, Stop};
 use super::migrate::Migrate;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
@@ -128,10 +128,10 @@ impl World {
         let root = Caller::root();
         for (vmid, node, turn) in turns {
             let upid = match turn {
-                Turn::Start => Some(self.start_now(&root, &node, vmid)),
-                Turn::Stop(Some(timeout)) if timeout <= 0.0 => Some(self.stop_now(&root, &node, vmid, false)),
+                Turn::Start => Some(self.start_now(&root, &node, vmid, Lock::Respect)),
+                Turn::Stop(Some(timeout)) if timeout <= 0.0 => Some(self.stop_now(&root, &node, vmid, Stop::default())),
                 Turn::Stop(timeout) => {
-                    let how = Shutdown { timeout: timeout.or(Some(60.0)), force: true };
+                    let how = Shutdown { timeout: timeout.or(Some(60.0)), force: true, lock: Lock::Respect };
                     self.shutdown_now(&root, &node, vmid, how).ok()
                 }
                 Turn::Migrate(target) => {
@@ -317,14 +317,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let world = world(dir.path());
         let root = Caller::root();
-        let upid = world.stop_vm(&root, "pve1", 100, false).unwrap();
+        let upid = world.stop_vm(&root, "pve1", 100, Stop::default()).unwrap();
         assert!(upid.contains(":hastop:100:"), "{upid}");
-        let refused = world.stop_vm(&root, "pve1", 100, true).unwrap_err();
+        let refused = world.stop_vm(&root, "pve1", 100, Stop { overrule: true, ..Stop::default() }).unwrap_err();
         assert!(matches!(refused, Refusal::Params(_)), "{refused:?}");
         until("it runs on", || world.pid_of(100).is_none()).await;
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         assert!(world.pid_of(100).is_none() && world.state().ha_request(100) == Some("stopped"));
-        let upid = world.start_vm(&root, "pve1", 100);
+        let upid = world.start_vm(&root, "pve1", 100, Lock::Respect);
         assert!(upid.contains(":hastart:100:"), "{upid}");
         until("it stays off", || world.pid_of(100).is_some()).await;
     }

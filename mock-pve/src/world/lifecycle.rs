@@ -9,6 +9,7 @@ use super::drive;
 use super::property::Properties;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
+use super::state::Config;
 use super::update::{check_lock, no_config};
 use super::volume::Family;
 use super::work::{Mode, Work};
@@ -20,6 +21,34 @@ pub struct Shutdown {
     pub timeout: Option<f64>,
     /// Pull the plug when the time is up.
     pub force: bool,
+    /// What becomes of the config's lock.
+    pub lock: Lock,
+}
+
+/// Whether a config's lock stands in the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lock {
+    /// It does.
+    #[default]
+    Respect,
+    /// Root may go past it.
+    Ignore,
+}
+
+impl Lock {
+    /// Refuses a config that is locked.
+    pub(super) fn check(self, config: &Config) -> Rule<()> {
+        if self == Self::Ignore { Ok(()) } else { check_lock(config) }
+    }
+}
+
+/// How the plug is pulled.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stop {
+    /// Shutdowns that wait are ended first.
+    pub overrule: bool,
+    /// What becomes of the config's lock.
+    pub lock: Lock,
 }
 
 /// What goes with a VM that is destroyed.
@@ -39,20 +68,20 @@ fn not_found(node: &str, vmid: u32) -> Refusal {
 
 impl World {
     /// Starts a VM, or asks the HA manager to. Says the UPID.
-    pub fn start_vm(&self, caller: &Caller, node: &str, vmid: u32) -> String {
+    pub fn start_vm(&self, caller: &Caller, node: &str, vmid: u32, lock: Lock) -> String {
         if self.state().is_ha_managed(vmid) {
             return self.ha_start(caller, node, vmid);
         }
-        self.start_now(caller, node, vmid)
+        self.start_now(caller, node, vmid, lock)
     }
 
     /// Starts a VM whoever manages it. Says the UPID.
-    pub(super) fn start_now(&self, caller: &Caller, node: &str, vmid: u32) -> String {
+    pub(super) fn start_now(&self, caller: &Caller, node: &str, vmid: u32, lock: Lock) -> String {
         let at = node.to_owned();
         self.start_task(caller, node, "qmstart", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
             let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
-            world.may_start(&work, &at, vmid)?;
+            world.may_start(&work, (&at, vmid), lock)?;
             let config = world.state().vm(&at, vmid)?.config.clone();
             if super::update::cloudinit_at(&config).is_some() {
                 work.log("generating cloud-init ISO");
@@ -66,7 +95,7 @@ impl World {
         })
     }
 
-    fn may_start(&self, work: &Work, node: &str, vmid: u32) -> Rule<()> {
+    pub(super) fn may_start(&self, work: &Work, (node, vmid): (&str, u32), lock: Lock) -> Rule<()> {
         let mut state = self.state();
         state.check_quorum()?;
         let vm = state.vm(node, vmid)?;
@@ -75,7 +104,7 @@ impl World {
         }
         let suspended = vm.config.get("lock").is_some_and(|lock| lock == "suspended");
         if !suspended {
-            check_lock(&vm.config)?;
+            lock.check(&vm.config)?;
         }
         if vm.running.is_some() {
             return Err(Refusal::failed(format!("VM {vmid} already running\n")));
@@ -120,24 +149,24 @@ impl World {
     }
 
     /// Pulls the plug of a VM, or asks the HA manager to. Says the UPID.
-    pub fn stop_vm(&self, caller: &Caller, node: &str, vmid: u32, overrule: bool) -> Rule<String> {
+    pub fn stop_vm(&self, caller: &Caller, node: &str, vmid: u32, how: Stop) -> Rule<String> {
         if self.state().is_ha_managed(vmid) {
-            if overrule {
+            if how.overrule {
                 return Err(Refusal::param("overrule-shutdown", "Not applicable for HA resources."));
             }
             self.tell(caller, "stop", Some(vmid), None);
             return Ok(self.ha_stop(caller, node, vmid, 0.0));
         }
-        Ok(self.stop_now(caller, node, vmid, overrule))
+        Ok(self.stop_now(caller, node, vmid, how))
     }
 
     /// Pulls the plug of a VM whoever manages it. Says the UPID.
-    pub(super) fn stop_now(&self, caller: &Caller, node: &str, vmid: u32, overrule: bool) -> String {
+    pub(super) fn stop_now(&self, caller: &Caller, node: &str, vmid: u32, how: Stop) -> String {
         self.tell(caller, "stop", Some(vmid), None);
         let (at, who) = (node.to_owned(), caller.clone());
         self.start_task(caller, node, "qmstop", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
-            if overrule {
+            if how.overrule {
                 world.overrule_shutdowns(&who, &at, vmid, &work).await;
             }
             let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
@@ -145,6 +174,7 @@ impl World {
                 return Err(not_found(&at, vmid));
             }
             if world.pid_of(vmid).is_some() {
+                how.lock.check(&world.state().vm(&at, vmid)?.config)?;
                 world.clock().sleep(0.5).await;
                 world.switch_off(vmid);
             }
@@ -203,6 +233,9 @@ impl World {
             let startup = {
                 let state = world.state();
                 let Ok(vm) = state.vm(&at, vmid) else { return Err(not_found(&at, vmid)) };
+                if vm.running.is_some() {
+                    how.lock.check(&vm.config)?;
+                }
                 vm.config
                     .get("startup")
                     .and_then(|text| Properties::parse(text, "order").get("down").and_then(|down| down.parse().ok()))
@@ -241,7 +274,7 @@ impl World {
         }
     }
 
-    fn must_run(&self, node: &str, vmid: u32) -> Rule<()> {
+    pub(super) fn must_run(&self, node: &str, vmid: u32) -> Rule<()> {
         let state = self.state();
         state.vm(node, vmid)?;
         if state.vms.get(&vmid).is_none_or(|vm| vm.running.is_none()) {
@@ -251,12 +284,14 @@ impl World {
     }
 
     /// Hard reset. Says the UPID.
-    pub fn reset_vm(&self, caller: &Caller, node: &str, vmid: u32) -> Rule<String> {
+    pub fn reset_vm(&self, caller: &Caller, node: &str, vmid: u32, lock: Lock) -> Rule<String> {
         self.must_run(node, vmid)?;
         self.tell(caller, "reset", Some(vmid), None);
+        let at = node.to_owned();
         Ok(self.start_task(caller, node, "qmreset", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
             let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
+            lock.check(&world.state().vm(&at, vmid)?.config)?;
             world.reset(vmid);
             Ok(())
         }))
@@ -264,11 +299,19 @@ impl World {
 
     /// Shutdown and start again. Says the UPID.
     pub fn reboot_vm(&self, caller: &Caller, node: &str, vmid: u32, timeout: Option<f64>) -> Rule<String> {
+        if self.state().vms.get(&vmid).and_then(|vm| vm.running.as_ref()).is_some_and(|running| running.paused) {
+            return Err(Refusal::failed("VM is paused - cannot shutdown\n"));
+        }
         self.must_run(node, vmid)?;
         self.tell(caller, "reboot", Some(vmid), None);
+        let at = node.to_owned();
         Ok(self.start_task(caller, node, "qmreboot", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
             let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
+            if world.pid_of(vmid).is_none() {
+                return Ok(());
+            }
+            check_lock(&world.state().vm(&at, vmid)?.config)?;
             if !world.ask_and_wait(vmid, timeout.unwrap_or(60.0)).await {
                 return Err(Refusal::failed("VM quit/powerdown failed - got timeout\n"));
             }
@@ -279,20 +322,6 @@ impl World {
                     later.switch_on(vmid);
                 }
             });
-            Ok(())
-        }))
-    }
-
-    /// Pauses or resumes. Says the UPID.
-    pub fn pause_vm(&self, caller: &Caller, node: &str, vmid: u32, pause: Pause) -> Rule<String> {
-        self.must_run(node, vmid)?;
-        let kind = if pause == Pause::Pause { "qmpause" } else { "qmresume" };
-        Ok(self.start_task(caller, node, kind, &vmid.to_string(), |work| async move {
-            let world = work.world().clone();
-            let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
-            if let Some(running) = world.state().vms.get_mut(&vmid).and_then(|vm| vm.running.as_mut()) {
-                running.paused = pause == Pause::Pause;
-            }
             Ok(())
         }))
     }
@@ -381,7 +410,10 @@ impl World {
         let mut state = self.state();
         if how.purge {
             state.tasks.log(work.upid(), format!("purging VM {vmid} from related configurations.."));
-            state.ha.remove(&format!("vm:{vmid}"));
+            if state.ha.remove(&format!("vm:{vmid}")).is_some() {
+                let line = format!("NOTE: removed VM {vmid} from HA resource configuration.");
+                state.tasks.log(work.upid(), line);
+            }
             state.replication.retain(|job| !is_guest(job, vmid));
             state.forget_in_backups(vmid);
         }
@@ -415,15 +447,6 @@ impl World {
             work.log(format!("  Logical volume \"{name}\" successfully removed."));
         }
     }
-}
-
-/// Which way a VM's clock goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pause {
-    /// Stand still.
-    Pause,
-    /// Go on.
-    Resume,
 }
 
 fn is_guest(job: &serde_json::Map<String, serde_json::Value>, vmid: u32) -> bool {

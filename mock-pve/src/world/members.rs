@@ -132,7 +132,7 @@ impl World {
                 .collect()
         };
         for vmid in vmids {
-            self.start_now(&Caller::root(), node, vmid);
+            self.start_now(&Caller::root(), node, vmid, super::lifecycle::Lock::Respect);
         }
     }
 

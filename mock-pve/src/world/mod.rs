@@ -44,6 +44,7 @@ mod snapshot;
 pub mod state;
 mod statistics;
 pub mod storage_types;
+mod suspend;
 pub mod tasks;
 pub mod update;
 pub mod volume;

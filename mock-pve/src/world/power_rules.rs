@@ -15,6 +15,7 @@ impl World {
     /// Applies pending changes and switches a VM on. The caller has checked that it may.
     pub fn switch_on(&self, vmid: u32) {
         let since = self.clock().elapsed();
+        self.forget_memory(vmid);
         self.apply_pending(vmid);
         let boot = {
             let mut state = self.state();

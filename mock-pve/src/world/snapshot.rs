@@ -166,7 +166,7 @@ impl World {
             }
             drop(flock);
             if start.is_some() {
-                world.start_vm(&who, &at, vmid);
+                world.start_vm(&who, &at, vmid, super::lifecycle::Lock::Respect);
             }
             Ok(())
         }))

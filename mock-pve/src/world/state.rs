@@ -91,6 +91,9 @@ pub struct Node {
     pub memory: u64,
     /// `N/network`.
     pub network: Vec<Map<String, Value>>,
+    /// The same as it is to be once it is applied.
+    #[serde(default)]
+    pub network_new: Option<Vec<Map<String, Value>>>,
     /// SHA-256 of its certificate, set by whoever serves it.
     pub fingerprint: String,
     /// What is wrong with it, if anything.

@@ -22,7 +22,12 @@ type Later = Pin<Box<dyn Future<Output = Result> + Send>>;
 pub(in crate::pve) fn read(call: &Call) -> Result {
     let state = call.world.state();
     let vm = state.vm(&call.node(), call.vmid())?;
-    if let Some(name) = call.params.text("snapshot") {
+    let snapshot = call.params.text("snapshot");
+    if snapshot.is_some() && call.params.is_on("current") {
+        let text = "cannot use 'snapshot' parameter with 'current'";
+        return Err(Refusal::Params(["snapshot", "current"].map(|key| (key.to_owned(), text.to_owned())).into()));
+    }
+    if let Some(name) = snapshot {
         let config =
             vm.snapshots.get(name).ok_or_else(|| Refusal::failed(format!("snapshot '{name}' does not exist\n")))?;
         return Ok(views::config(vm, config).into());
@@ -168,7 +173,10 @@ fn asked(call: &Call, delete_key: &str) -> Rule<Update> {
         .0
         .keys()
         .filter(|key| !PATH_KEYS.contains(&key.as_str()) && !CONTROL.contains(&key.as_str()))
-        .map(|key| (if key == "cdrom" { "ide2".to_owned() } else { key.clone() }, call.text(key).to_owned()))
+        .map(|key| match key.as_str() {
+            "cdrom" => ("ide2".to_owned(), super::vms::cdrom(call.text(key))),
+            _ => (key.clone(), call.text(key).to_owned()),
+        })
         .collect();
     let revert = call.params.list("revert");
     if let Some(keys) = set.get("sshkeys") {

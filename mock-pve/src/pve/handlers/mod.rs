@@ -16,6 +16,7 @@ pub(super) mod download;
 pub(super) mod firewall;
 pub(super) mod ha;
 pub(super) mod host;
+pub(super) mod network;
 pub(super) mod nodes;
 pub(super) mod pools;
 pub(super) mod power;

@@ -104,34 +104,6 @@ pub(in crate::pve) fn status(call: &Call) -> Result {
     .into())
 }
 
-/// `GET N/network`
-pub(in crate::pve) fn network(call: &Call) -> Result {
-    let state = call.world.state();
-    let wanted = call.params.text("type");
-    let fits = |kind: &str| match wanted {
-        None => true,
-        Some("any_bridge" | "any_local_bridge") => kind == "bridge" || kind == "OVSBridge",
-        Some(wanted) => wanted == kind,
-    };
-    let may_use = |iface: &str, kind: &str| {
-        !kind.ends_with("ridge")
-            || state.may_any(&call.caller, &format!("/sdn/zones/localnetwork/{iface}"), &["SDN.Audit", "SDN.Use"])
-    };
-    let list: Vec<Value> = state
-        .nodes
-        .get(&call.node())
-        .into_iter()
-        .flat_map(|node| &node.network)
-        .filter(|entry| {
-            let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
-            fits(text("type")) && may_use(text("iface"), text("type"))
-        })
-        .cloned()
-        .map(Value::Object)
-        .collect();
-    Ok(list.into())
-}
-
 /// `GET N/capabilities/qemu/cpu`
 pub(in crate::pve) fn cpu_models(_: &Call) -> Result {
     let models = CPU_MODELS.iter().map(|(name, vendor)| json!({"name": name, "vendor": vendor, "custom": 0}));
@@ -141,7 +113,7 @@ pub(in crate::pve) fn cpu_models(_: &Call) -> Result {
 /// `GET N/capabilities/qemu/machines`
 pub(in crate::pve) fn machines(_: &Call) -> Result {
     let mut list = Vec::new();
-    for version in ["9.2+pve1", "9.2", "9.1", "9.0", "8.2", "8.1", "8.0"] {
+    for version in ["10.0", "9.2+pve1", "9.2", "9.1", "9.0", "8.2", "8.1", "8.0"] {
         for (prefix, kind) in [("pc-i440fx", "i440fx"), ("pc-q35", "q35")] {
             list.push(json!({"id": format!("{prefix}-{version}"), "type": kind, "version": version}));
         }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::views::{self, Detail};
 use crate::pve::call::{Call, Result};
-use crate::world::lifecycle::{Pause, Shutdown};
+use crate::world::lifecycle::{Lock, Shutdown, Stop};
 use crate::world::migrate::Migrate;
 
 const ROOT_ONLY: &[&str] = &[
@@ -18,6 +18,11 @@ const ROOT_ONLY: &[&str] = &[
     "keepActive",
     "nocheck",
 ];
+
+/// Root may go past a lock.
+fn lock(call: &Call) -> Lock {
+    if call.params.is_on("skiplock") { Lock::Ignore } else { Lock::Respect }
+}
 
 /// `GET Q/status`
 pub(in crate::pve) fn index(_: &Call) -> Result {
@@ -35,27 +40,28 @@ pub(in crate::pve) fn current(call: &Call) -> Result {
 /// `POST Q/status/start`
 pub(in crate::pve) fn start(call: &Call) -> Result {
     call.root_only(ROOT_ONLY)?;
-    Ok(call.world.start_vm(&call.caller, &call.node(), call.vmid()).into())
+    Ok(call.world.start_vm(&call.caller, &call.node(), call.vmid(), lock(call)).into())
 }
 
 /// `POST Q/status/stop`
 pub(in crate::pve) fn stop(call: &Call) -> Result {
     call.root_only(ROOT_ONLY)?;
-    let overrule = call.params.is_on("overrule-shutdown");
-    Ok(call.world.stop_vm(&call.caller, &call.node(), call.vmid(), overrule)?.into())
+    let how = Stop { overrule: call.params.is_on("overrule-shutdown"), lock: lock(call) };
+    Ok(call.world.stop_vm(&call.caller, &call.node(), call.vmid(), how)?.into())
 }
 
 /// `POST Q/status/shutdown`
 pub(in crate::pve) fn shutdown(call: &Call) -> Result {
     call.root_only(ROOT_ONLY)?;
-    let how = Shutdown { timeout: call.params.number("timeout"), force: call.params.is_on("forceStop") };
+    let (timeout, force) = (call.params.number("timeout"), call.params.is_on("forceStop"));
+    let how = Shutdown { timeout, force, lock: lock(call) };
     Ok(call.world.shutdown_vm(&call.caller, &call.node(), call.vmid(), how)?.into())
 }
 
 /// `POST Q/status/reset`
 pub(in crate::pve) fn reset(call: &Call) -> Result {
     call.root_only(ROOT_ONLY)?;
-    Ok(call.world.reset_vm(&call.caller, &call.node(), call.vmid())?.into())
+    Ok(call.world.reset_vm(&call.caller, &call.node(), call.vmid(), lock(call))?.into())
 }
 
 /// `POST Q/status/reboot`
@@ -67,13 +73,17 @@ pub(in crate::pve) fn reboot(call: &Call) -> Result {
 /// `POST Q/status/suspend`
 pub(in crate::pve) fn suspend(call: &Call) -> Result {
     call.root_only(ROOT_ONLY)?;
-    Ok(call.world.pause_vm(&call.caller, &call.node(), call.vmid(), Pause::Pause)?.into())
+    let (caller, node, vmid) = (&call.caller, call.node(), call.vmid());
+    if call.params.is_on("todisk") {
+        return Ok(call.world.suspend_vm(caller, &node, vmid, call.params.owned("statestorage"))?.into());
+    }
+    Ok(call.world.pause_vm(caller, &node, vmid, lock(call))?.into())
 }
 
 /// `POST Q/status/resume`
 pub(in crate::pve) fn resume(call: &Call) -> Result {
     call.root_only(ROOT_ONLY)?;
-    Ok(call.world.pause_vm(&call.caller, &call.node(), call.vmid(), Pause::Resume)?.into())
+    Ok(call.world.resume_vm(&call.caller, &call.node(), call.vmid(), lock(call))?.into())
 }
 
 /// `GET Q/migrate`

@@ -100,13 +100,13 @@ pub(in crate::pve) fn log(call: &Call) -> Result {
     let Some(task) = state.tasks.by_upid.get(&upid).filter(|task| task.node == call.node()) else {
         // One line where the list of lines would be: so does the original.
         let line = json!({"n": 1, "t": "unable to open file - No such file or directory"});
-        return Ok(Answer { data: line, total: Some(1), plain: None });
+        return Ok(Answer { data: line, total: Some(1), ..Answer::default() });
     };
     if whole {
         return Ok(Answer { plain: Some(task.log.join("\n") + "\n"), ..Answer::default() });
     }
     if task.log.is_empty() {
-        return Ok(Answer { data: json!([{"n": 1, "t": "no content"}]), total: Some(1), plain: None });
+        return Ok(Answer { data: json!([{"n": 1, "t": "no content"}]), total: Some(1), ..Answer::default() });
     }
     let start: usize = call.params.number("start").unwrap_or(0);
     let limit = match call.params.number("limit").unwrap_or(50) {
@@ -115,7 +115,7 @@ pub(in crate::pve) fn log(call: &Call) -> Result {
     };
     let lines: Vec<Value> =
         task.log.iter().zip(1_usize..).skip(start).take(limit).map(|(text, n)| json!({"n": n, "t": text})).collect();
-    Ok(Answer { data: Value::Array(lines), total: Some(task.log.len()), plain: None })
+    Ok(Answer { data: Value::Array(lines), total: Some(task.log.len()), ..Answer::default() })
 }
 
 /// `DELETE N/tasks/{upid}`
@@ -199,5 +199,5 @@ pub(in crate::pve) fn list(call: &Call) -> Result {
             Value::Object(entry)
         })
         .collect();
-    Ok(Answer { data: Value::Array(list), total: Some(total), plain: None })
+    Ok(Answer { data: Value::Array(list), total: Some(total), ..Answer::default() })
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::world::config::digest;
 use crate::world::drive;
 use crate::world::keys::is_integer;
+use crate::world::property::Properties;
 use crate::world::rights::Caller;
 use crate::world::state::{Config, Vm};
 use crate::world::{State, World};
@@ -30,7 +31,10 @@ pub(in crate::pve) fn vm(world: &World, state: &State, vmid: u32, vm: &Vm, detai
     put("vmid", json!(vmid));
     put("name", json!(name(vmid, &vm.config)));
     put("status", json!(if vm.running.is_some() { "running" } else { "stopped" }));
-    put("cpus", json!(drive::cpus(config).min(u64::from(state.nodes.get(&vm.node).map_or(1, |node| node.cpus)))));
+    let most = state.nodes.get(&vm.node).map_or(1, |node| node.cpus);
+    // Virtual CPUs that are named count as they are.
+    let cpus = if config.contains_key("vcpus") { u64::MAX } else { u64::from(most) };
+    put("cpus", json!(drive::cpus(config).min(cpus)));
     put("maxmem", json!(drive::memory_mib(config) << 20));
     put("maxdisk", json!(drive::boot_disk_size(&vm.config)));
     for key in ["disk", "cpu", "netin", "netout"] {
@@ -38,6 +42,10 @@ pub(in crate::pve) fn vm(world: &World, state: &State, vmid: u32, vm: &Vm, detai
     }
     put("mem", json!(vm.running.as_ref().map_or(0, |_| drive::memory_mib(config) << 18)));
     put("uptime", json!(uptime(world, vm)));
+    if let Some(balloon) = config.get("balloon").and_then(|text| text.parse::<u64>().ok()).filter(|size| *size > 0) {
+        put("balloon_min", json!(balloon << 20));
+        put("shares", json!(config.get("shares").and_then(|text| text.parse::<u64>().ok()).unwrap_or(1000)));
+    }
     if let Some(running) = &vm.running {
         put("pid", json!(running.pid));
     }
@@ -71,6 +79,13 @@ pub(in crate::pve) fn vm(world: &World, state: &State, vmid: u32, vm: &Vm, detai
                 None => json!({"managed": 0}),
             },
         );
+        if let Some(vga) = vm.config.get("vga") {
+            let vga = Properties::parse(vga, "type");
+            if vga.get("type").is_some_and(|kind| kind.starts_with("virtio") || kind.starts_with("qxl")) {
+                put("spice", json!(1));
+            }
+            put("clipboard", json!(vga.get("clipboard")));
+        }
         if drive::agent_enabled(&vm.config) {
             put("agent", json!(1));
         }

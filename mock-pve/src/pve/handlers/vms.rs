@@ -10,10 +10,10 @@ use crate::world::config::digest;
 use crate::world::create::NewVm;
 use crate::world::disks::drive_keys;
 use crate::world::drive;
-use crate::world::lifecycle::Destroy;
+use crate::world::lifecycle::{Destroy, Lock};
 use crate::world::property::Properties;
 use crate::world::refusal::Refusal;
-use crate::world::reshape::{Move, Reassign};
+use crate::world::reshape::{Move, Reassign, Resize};
 use crate::world::volume::parse_name;
 
 /// `GET N/qemu`
@@ -56,6 +56,11 @@ pub(in crate::pve) fn index(_: &Call) -> Result {
     Ok(names.iter().map(|name| json!({"subdir": name})).collect::<Vec<_>>().into())
 }
 
+/// What the old name of a drive stands for.
+pub(super) fn cdrom(value: &str) -> String {
+    if value.contains("media=") { value.to_owned() } else { format!("{value},media=cdrom") }
+}
+
 /// `POST N/qemu`
 pub(in crate::pve) fn create(call: &Call) -> Result {
     const OTHER: &[&str] = &[
@@ -82,7 +87,10 @@ pub(in crate::pve) fn create(call: &Call) -> Result {
         .0
         .keys()
         .filter(|key| !PATH_KEYS.contains(&key.as_str()) && !OTHER.contains(&key.as_str()))
-        .map(|key| (key.clone(), call.text(key).to_owned()))
+        .map(|key| match key.as_str() {
+            "cdrom" => ("ide2".to_owned(), cdrom(call.text(key))),
+            _ => (key.clone(), call.text(key).to_owned()),
+        })
         .collect();
     let new = NewVm {
         node: call.node(),
@@ -132,9 +140,13 @@ pub(in crate::pve) fn template(call: &Call) -> Result {
 /// `PUT Q/resize`
 pub(in crate::pve) fn resize(call: &Call) -> Result {
     call.root_only(&["skiplock"])?;
-    let wanted = call.params.owned("digest");
-    let (disk, size) = (call.text("disk"), call.text("size"));
-    Ok(call.world.resize_disk(&call.caller, &call.node(), call.vmid(), disk, size, wanted).into())
+    let ask = Resize {
+        disk: call.text("disk").to_owned(),
+        size: call.text("size").to_owned(),
+        digest: call.params.owned("digest"),
+        lock: if call.params.is_on("skiplock") { Lock::Ignore } else { Lock::Respect },
+    };
+    Ok(call.world.resize_disk(&call.caller, &call.node(), call.vmid(), ask).into())
 }
 
 /// `POST Q/move_disk`

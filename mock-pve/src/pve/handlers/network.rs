@@ -1,0 +1,251 @@
+//! `N/network`: interfaces, as the node has them and as it is to have them.
+//!
+//! A change waits in a file of its own until it is applied or taken back (Proxmox VE 8.4, PVE/API2/Network.pm).
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+
+use crate::pve::call::{Answer, Call, Result};
+use crate::world::State;
+use crate::world::refusal::{Refusal, Rule};
+use crate::world::state::Node;
+
+type Interface = Map<String, Value>;
+
+fn text<'a>(interface: &'a Interface, key: &str) -> &'a str {
+    interface.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn node<'a>(state: &'a State, call: &Call) -> Rule<&'a Node> {
+    let name = call.node();
+    state.nodes.get(&name).ok_or_else(|| Refusal::failed(format!("no such cluster node '{name}'\n")))
+}
+
+/// The interfaces as they are to be.
+fn planned(node: &Node) -> &Vec<Interface> {
+    node.network_new.as_ref().unwrap_or(&node.network)
+}
+
+/// An interface as its file has it.
+fn stanza(interface: &Interface) -> String {
+    let mut lines = format!("iface {} inet {}\n", text(interface, "iface"), text(interface, "method"));
+    for (key, value) in interface.iter().filter(|(key, _)| key.contains('_') || *key == "cidr" || *key == "gateway") {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        // Writing to a string can't fail; here and below.
+        let _ = writeln!(lines, "\t{} {value}", key.replace('_', "-").replace("cidr", "address"));
+    }
+    lines
+}
+
+/// What differs, as `diff` says it.
+fn changes(node: &Node) -> Option<String> {
+    let new = node.network_new.as_ref()?;
+    let by_name = |list: &[Interface]| -> BTreeMap<String, String> {
+        list.iter().map(|one| (text(one, "iface").to_owned(), stanza(one))).collect()
+    };
+    let (old, new) = (by_name(&node.network), by_name(new));
+    let mut diff = String::from("--- /etc/network/interfaces\n+++ /etc/network/interfaces.new\n");
+    for (sign, these, those) in [("-", &old, &new), ("+", &new, &old)] {
+        let differ = these.iter().filter(|(name, lines)| those.get(*name) != Some(lines));
+        for line in differ.flat_map(|(_, lines)| lines.lines()) {
+            let _ = writeln!(diff, "{sign}{line}");
+        }
+    }
+    Some(diff)
+}
+
+/// `GET N/network`
+pub(in crate::pve) fn list(call: &Call) -> Result {
+    let state = call.world.state();
+    let node = node(&state, call)?;
+    let wanted = call.params.text("type");
+    let fits = |kind: &str| match wanted {
+        None => true,
+        Some("any_bridge" | "any_local_bridge") => kind == "bridge" || kind == "OVSBridge",
+        Some(wanted) => wanted == kind,
+    };
+    let may_use = |iface: &str, kind: &str| {
+        !kind.ends_with("ridge")
+            || state.may_any(&call.caller, &format!("/sdn/zones/localnetwork/{iface}"), &["SDN.Audit", "SDN.Use"])
+    };
+    let list: Vec<Value> = planned(node)
+        .iter()
+        .filter(|one| fits(text(one, "type")) && may_use(text(one, "iface"), text(one, "type")))
+        .cloned()
+        .map(Value::Object)
+        .collect();
+    Ok(Answer { data: Value::Array(list), changes: changes(node), ..Answer::default() })
+}
+
+fn missing() -> Refusal {
+    Refusal::param("iface", "interface does not exist")
+}
+
+/// `GET N/network/{iface}`
+pub(in crate::pve) fn read(call: &Call) -> Result {
+    let state = call.world.state();
+    let found = planned(node(&state, call)?).iter().find(|one| text(one, "iface") == call.text("iface"));
+    let mut shown = found.cloned().ok_or_else(missing)?;
+    shown.remove("iface");
+    Ok(shown.into())
+}
+
+/// What was given for an interface; addresses both ways.
+fn given(call: &Call) -> Rule<Interface> {
+    const NUMBERS: &[&str] = &["autostart", "bridge_vlan_aware", "mtu", "vlan-id", "ovs_mtu", "ovs_tag"];
+    let mut interface = Interface::new();
+    for key in call.params.0.keys().filter(|key| !["node", "iface", "delete"].contains(&key.as_str())) {
+        let value = call.text(key);
+        let number = value.parse::<u64>().ok().filter(|_| NUMBERS.contains(&key.as_str()));
+        interface.insert(key.clone(), number.map_or_else(|| json!(value), |number| json!(number)));
+    }
+    for six in ["", "6"] {
+        let (cidr, address, netmask) = (format!("cidr{six}"), format!("address{six}"), format!("netmask{six}"));
+        if let Some((host, prefix)) = call.params.text(&cidr).and_then(|cidr| cidr.split_once('/')) {
+            interface.insert(address, json!(host));
+            interface.insert(netmask, json!(prefix));
+        } else if let (Some(host), Some(mask)) = (call.params.text(&address), call.params.text(&netmask)) {
+            interface.insert(cidr, json!(format!("{host}/{mask}")));
+        }
+    }
+    if let Some(vids) = call.params.text("bridge_vids") {
+        let vids: Vec<&str> = vids.split([',', ';', ' ']).filter(|vid| !vid.is_empty()).collect();
+        if vids.is_empty() {
+            return Err(Refusal::param("bridge_vids", "VLAN list items are empty"));
+        }
+        interface.insert("bridge_vids".to_owned(), json!(vids.join(" ")));
+    }
+    Ok(interface)
+}
+
+/// Methods and families follow from the addresses.
+fn complete(interface: &mut Interface) {
+    let mut families = Vec::new();
+    for (six, family) in [("", "inet"), ("6", "inet6")] {
+        let has = interface.contains_key(&format!("address{six}"));
+        interface.insert(format!("method{six}"), json!(if has { "static" } else { "manual" }));
+        if has {
+            families.push(family);
+        }
+    }
+    if families.is_empty() {
+        families.push("inet");
+    }
+    interface.insert("families".to_owned(), json!(families));
+}
+
+/// Keys that name ports.
+const PORTS: &[&str] = &["bridge_ports", "ovs_ports", "slaves", "ovs_bonds"];
+
+/// Ports and the way out belong to one interface.
+fn check_others(all: &[Interface], name: &str, new: &Interface) -> Rule<()> {
+    let others = || all.iter().filter(|one| text(one, "iface") != name);
+    for (key, what) in [("gateway", "Default gateway"), ("gateway6", "Default ipv6 gateway")] {
+        let taken = others().find(|other| new.contains_key(key) && other.contains_key(key));
+        if let Some(other) = taken {
+            return Err(Refusal::param(key, format!("{what} already exists on interface '{}'.", text(other, "iface"))));
+        }
+    }
+    let ports = |one: &Interface| -> Vec<String> {
+        PORTS.iter().flat_map(|key| text(one, key).split([',', ';', ' '])).map(str::to_owned).collect()
+    };
+    let named = PORTS.iter().find(|key| new.contains_key(**key)).copied().unwrap_or("bridge_ports");
+    for port in ports(new).into_iter().filter(|port| !port.is_empty()) {
+        if let Some(other) = others().find(|other| ports(other).contains(&port)) {
+            let text = format!("{port} is already used on interface '{}'.", text(other, "iface"));
+            return Err(Refusal::param(named, text));
+        }
+    }
+    Ok(())
+}
+
+/// Changes the plan; all of it or nothing.
+fn change(call: &Call, edit: impl FnOnce(&mut Vec<Interface>) -> Rule<()>) -> Result {
+    let mut state = call.world.state();
+    let mut plan = planned(node(&state, call)?).clone();
+    edit(&mut plan)?;
+    if let Some(node) = state.nodes.get_mut(&call.node()) {
+        node.network_new = Some(plan);
+    }
+    Ok(().into())
+}
+
+/// `POST N/network`
+pub(in crate::pve) fn create(call: &Call) -> Result {
+    let name = call.text("iface").to_owned();
+    change(call, |plan| {
+        if plan.iter().any(|one| text(one, "iface") == name) {
+            return Err(Refusal::param("iface", "interface already exists"));
+        }
+        let mut new = given(call)?;
+        check_others(plan, &name, &new)?;
+        if text(&new, "type").starts_with("OVS") {
+            return Err(Refusal::failed("Open VSwitch is not installed (need package 'openvswitch-switch')\n"));
+        }
+        complete(&mut new);
+        new.insert("iface".to_owned(), json!(name));
+        plan.push(new);
+        Ok(())
+    })
+}
+
+/// `PUT N/network/{iface}`
+pub(in crate::pve) fn update(call: &Call) -> Result {
+    let name = call.text("iface").to_owned();
+    change(call, |plan| {
+        let others = plan.clone();
+        let known = plan.iter_mut().find(|one| text(one, "iface") == name).ok_or_else(missing)?;
+        for key in call.params.list("delete") {
+            known.remove(&key);
+            if let Some(six) = key.strip_prefix("cidr") {
+                known.remove(&format!("address{six}"));
+                known.remove(&format!("netmask{six}"));
+            }
+        }
+        let new = given(call)?;
+        check_others(&others, &name, &new)?;
+        known.extend(new);
+        complete(known);
+        Ok(())
+    })
+}
+
+/// `DELETE N/network/{iface}`
+pub(in crate::pve) fn delete(call: &Call) -> Result {
+    let name = call.text("iface").to_owned();
+    change(call, |plan| {
+        let at = plan.iter().position(|one| text(one, "iface") == name).ok_or_else(missing)?;
+        plan.remove(at);
+        Ok(())
+    })
+}
+
+/// `DELETE N/network`
+pub(in crate::pve) fn revert(call: &Call) -> Result {
+    if let Some(node) = call.world.state().nodes.get_mut(&call.node()) {
+        node.network_new = None;
+    }
+    Ok(().into())
+}
+
+/// `PUT N/network`
+pub(in crate::pve) fn reload(call: &Call) -> Result {
+    let name = call.node();
+    let at = name.clone();
+    let upid = call.world.start_task(&call.caller, &name, "srvreload", "networking", |work| async move {
+        work.world().clock().sleep(1.0).await;
+        let mut state = work.world().state();
+        if let Some(node) = state.nodes.get_mut(&at)
+            && let Some(mut plan) = node.network_new.take()
+        {
+            for interface in &mut plan {
+                interface.insert("active".to_owned(), json!(1));
+            }
+            node.network = plan;
+        }
+        Ok(())
+    });
+    Ok(upid.into())
+}
