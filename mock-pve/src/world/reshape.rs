@@ -7,6 +7,7 @@ use super::World;
 use super::config::{digest, keep_as_unused, volid};
 use super::disks::{Copy, CopyOf, Place};
 use super::drive;
+use super::lifecycle::Lock;
 use super::property::{Properties, parse_size, print_size};
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
@@ -30,6 +31,19 @@ pub struct Move {
     pub digest: Option<String>,
 }
 
+/// A disk that is to grow.
+#[derive(Clone, Debug, Default)]
+pub struct Resize {
+    /// The disk's key.
+    pub disk: String,
+    /// The new size, or `+` and how much more.
+    pub size: String,
+    /// Only if the config is still that one.
+    pub digest: Option<String>,
+    /// What becomes of the config's lock.
+    pub lock: Lock,
+}
+
 /// A disk that gets another owner.
 #[derive(Clone, Debug, Default)]
 pub struct Reassign {
@@ -49,16 +63,9 @@ const MODIFIED: &str = "detected modified configuration - file changed by other 
 
 impl World {
     /// Grows a disk. Says the UPID; all refusals are the task's.
-    pub fn resize_disk(
-        &self,
-        caller: &Caller,
-        node: &str,
-        vmid: u32,
-        disk: &str,
-        size: &str,
-        wanted: Option<String>,
-    ) -> String {
-        let (at, disk, size, who) = (node.to_owned(), disk.to_owned(), size.to_owned(), caller.clone());
+    pub fn resize_disk(&self, caller: &Caller, node: &str, vmid: u32, ask: Resize) -> String {
+        let Resize { disk, size, digest: wanted, lock } = ask;
+        let (at, who) = (node.to_owned(), caller.clone());
         self.start_task(caller, node, "resize", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
             let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
@@ -67,7 +74,7 @@ impl World {
             if wanted.is_some_and(|wanted| wanted != digest(vm)) {
                 return Err(Refusal::failed("checksum mismatch (file change by other user?)\n"));
             }
-            check_lock(&vm.config)?;
+            lock.check(&vm.config)?;
             let Some(value) = vm.config.get(&disk).cloned() else {
                 return Err(Refusal::failed(format!("disk '{disk}' does not exist\n")));
             };
@@ -230,7 +237,7 @@ impl World {
                 let text = "must be different than source VMID to reassign disk";
                 return Err(Refusal::param("target-vmid", text));
             }
-            let volid = Self::check_reassign(&state, (node, vmid), &ask, &target_key)?;
+            let volid = state.check_reassign((node, vmid), &ask, &target_key)?;
             let storage = VolumeKey::split(&volid).map_or("", |(storage, _)| storage);
             state.check(caller, &format!("/storage/{storage}"), &["Datastore.AllocateSpace"])?;
         }
@@ -240,10 +247,7 @@ impl World {
             let world = work.world().clone();
             let _source = work.flock(vmid, Mode::Exclusive, 10.0).await?;
             let _target = work.flock(ask.target, Mode::Exclusive, 10.0).await?;
-            let volid = {
-                let state = world.state();
-                Self::check_reassign(&state, (&at, vmid), &ask, &target_key)?
-            };
+            let volid = world.state().check_reassign((&at, vmid), &ask, &target_key)?;
             work.log(format!("moving disk '{}' from VM '{vmid}' to '{}'", ask.disk, ask.target));
             let new = world.give_volume(&at, &volid, ask.target)?;
             let value = {
@@ -272,18 +276,40 @@ impl World {
         }))
     }
 
+    /// Renames a volume to one of another VM.
+    fn give_volume(&self, node: &str, volid: &str, target: u32) -> Rule<VolumeKey> {
+        let mut state = self.state();
+        let gone = || Refusal::failed(format!("volume '{volid}' does not exist\n"));
+        let old = state.volume_key(node, volid).ok_or_else(gone)?;
+        let mut volume = state.volumes.get(&old).cloned().ok_or_else(gone)?;
+        let name = state.free_name(node, &old.storage, target, &volume.format);
+        let name = volume.parent.as_ref().map_or_else(|| name.clone(), |parent| format!("{parent}/{name}"));
+        let new = VolumeKey { name, ..old.clone() };
+        let (from, to) = (state.file_of(self.dir(), &old), state.file_of(self.dir(), &new));
+        to.parent()
+            .map_or(Ok(()), std::fs::create_dir_all)
+            .and_then(|()| std::fs::rename(&from, &to))
+            .map_err(|error| Refusal::failed(format!("rename failed: {error}\n")))?;
+        volume.vmid = Some(target);
+        state.volumes.remove(&old);
+        state.volumes.insert(new.clone(), volume);
+        Ok(new)
+    }
+}
+
+impl State {
     /// What stands against giving a disk away; says its volume.
-    fn check_reassign(state: &State, (node, vmid): (&str, u32), ask: &Reassign, target_key: &str) -> Rule<String> {
+    fn check_reassign(&self, (node, vmid): (&str, u32), ask: &Reassign, target_key: &str) -> Rule<String> {
         let refuse = |text: String| Err(Refusal::failed(text));
-        let Some(source) = state.vms.get(&vmid) else { return refuse(format!("could not find VM {vmid}\n")) };
-        let Some(target) = state.vms.get(&ask.target) else {
+        let Some(source) = self.vms.get(&vmid) else { return refuse(format!("could not find VM {vmid}\n")) };
+        let Some(target) = self.vms.get(&ask.target) else {
             return refuse(format!("could not find target VM {}\n", ask.target));
         };
         if source.node != target.node {
             let (from, to) = (&source.node, &target.node);
             return refuse(format!("Both VMs need to be on the same node ({from} != {to})\n"));
         }
-        let source = state.vm(node, vmid)?;
+        let source = self.vm(node, vmid)?;
         check_lock(&source.config)?;
         check_lock(&target.config)?;
         let template = |config: &Config| config.get("template").is_some_and(|flag| flag == "1");
@@ -306,14 +332,14 @@ impl World {
         if drive::is_cdrom(&options) && !drive::is_cloudinit(volid) {
             return refuse("CD drive contents can't be moved to another VM\n".to_owned());
         }
-        let Some(volume) = state.volume_key(node, volid).filter(|_| VolumeKey::split(volid).is_some()) else {
+        let Some(volume) = self.volume_key(node, volid).filter(|_| VolumeKey::split(volid).is_some()) else {
             return refuse(format!("Volume '{volid}' not managed by PVE\n"));
         };
         let held = source.snapshots.values().flatten().any(|(_, value)| self::volid(value).as_deref() == Some(volid));
         if held {
             return refuse("Can't move disk used by a snapshot to another VM\n".to_owned());
         }
-        let renames = state.storages.get(&volume.storage).is_some_and(|storage| {
+        let renames = self.storages.get(&volume.storage).is_some_and(|storage| {
             !["iscsidirect", "iscsi", "zfs"].contains(&storage.kind.as_str()) && !drive::is_cloudinit(volid)
         });
         if !renames {
@@ -323,25 +349,5 @@ impl World {
             return refuse("Cannot move disk to another VM while the source VM is running - detach first\n".to_owned());
         }
         Ok(volid.to_owned())
-    }
-
-    /// Renames a volume to one of another VM.
-    fn give_volume(&self, node: &str, volid: &str, target: u32) -> Rule<VolumeKey> {
-        let mut state = self.state();
-        let gone = || Refusal::failed(format!("volume '{volid}' does not exist\n"));
-        let old = state.volume_key(node, volid).ok_or_else(gone)?;
-        let mut volume = state.volumes.get(&old).cloned().ok_or_else(gone)?;
-        let name = state.free_name(node, &old.storage, target, &volume.format);
-        let name = volume.parent.as_ref().map_or_else(|| name.clone(), |parent| format!("{parent}/{name}"));
-        let new = VolumeKey { name, ..old.clone() };
-        let (from, to) = (state.file_of(self.dir(), &old), state.file_of(self.dir(), &new));
-        to.parent()
-            .map_or(Ok(()), std::fs::create_dir_all)
-            .and_then(|()| std::fs::rename(&from, &to))
-            .map_err(|error| Refusal::failed(format!("rename failed: {error}\n")))?;
-        volume.vmid = Some(target);
-        state.volumes.remove(&old);
-        state.volumes.insert(new.clone(), volume);
-        Ok(new)
     }
 }

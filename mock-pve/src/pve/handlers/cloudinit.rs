@@ -19,7 +19,8 @@ pub(in crate::pve) fn list(call: &Call) -> Result {
         list.push(json!({"key": key, "pending": vm.config.get(*key).map(|value| typed(key, value))}));
     }
     for key in OPTIONS.iter().filter(|key| !added.contains(key)) {
-        let Some(value) = vm.config.get(*key) else { continue };
+        // What is off is not worth a line.
+        let Some(value) = vm.config.get(*key).filter(|value| *value != "0") else { continue };
         list.push(match vm.cloudinit.get(*key) {
             Some(old) => json!({"key": key, "value": typed(key, old), "pending": typed(key, value)}),
             None => json!({"key": key, "value": typed(key, value)}),

@@ -204,10 +204,10 @@ pub(in crate::pve) fn update(call: &Call) -> Result {
                 known.remove(&format!("netmask{six}"));
             }
         }
-        let new = given(call)?;
+        let mut new = given(call)?;
         check_others(&others, &name, &new)?;
+        complete(&mut new);
         known.extend(new);
-        complete(known);
         Ok(())
     })
 }
