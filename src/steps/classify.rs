@@ -32,6 +32,10 @@ pub(super) fn by_pve(doing: impl Into<String>, error: PveError) -> StepError {
         PveError::Forbidden { .. } => Some("grant the privilege, then resume"),
         PveError::Locked { .. } => Some("wait for what holds the lock, or clear it as root with `qm unlock`"),
         PveError::Pin { .. } => Some("compare the fingerprint on the node's console with the site file"),
+        // qemu-server, `PVE/API2/Qemu.pm`: a VM that somebody gave to HA meanwhile.
+        other if other.to_string().contains("used in HA resources") => {
+            Some("somebody manages it by HA since: `ha-manager remove vm:<ID>` on a node, then resume")
+        }
         _ => None,
     };
     let made = StepError::new(class, doing, error);

@@ -17,6 +17,7 @@ mod init;
 mod inventory;
 mod journal;
 mod kill;
+mod kubernetes;
 mod lab;
 mod layers;
 mod profile;

@@ -303,19 +303,6 @@ impl Double {
         &self.ready.site_file
     }
 
-    /// Waits until every machine of the seed listens: they begin to as the double does.
-    pub(crate) async fn listens(&self) {
-        for machine in &self.ready.machines {
-            let up = async {
-                while tokio::net::TcpStream::connect((machine.dialled, 50000)).await.is_err() {
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-                }
-            };
-            let waited = tokio::time::timeout(std::time::Duration::from_mins(1), up).await;
-            assert!(waited.is_ok(), "{} doesn't listen", machine.name);
-        }
-    }
-
     /// What there is, to be changed behind recast's back.
     pub(crate) fn world(&self) -> &mock_pve::world::World {
         match &self.way {

@@ -118,7 +118,6 @@ impl Scene {
         let double = Double::played(&folder, TIME_SCALE, newest, scenario).await;
         let scene = Self { folder, double };
         scene.until("all machines are up", || scene.is_up(shape)).await;
-        scene.double.listens().await;
         scene
     }
 

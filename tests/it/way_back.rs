@@ -167,7 +167,9 @@ async fn killed_and_taken_back(after: u64) -> bool {
     let seeded: Vec<Option<u32>> = seeded.map(|deed| deed.vmid).collect();
     // Before the first delete was asked for, what was shut down is only started again.
     assert!(seeded.is_empty() || seeded == [Some(crate::site::VM)], "{seeded:?}\n{story}");
-    assert_eq!(run(&folder, &double, &["resume"]).status.code(), Some(3), "{story}");
+    // What is taken back is over; what only was started again may still go on.
+    let resumed = if seeded.is_empty() { 0 } else { 3 };
+    assert_eq!(run(&folder, &double, &["resume"]).status.code(), Some(resumed), "{story}");
     true
 }
 

@@ -299,6 +299,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         write_private(&kept, &serde_json::to_string(world.seed()).unwrap_or_default())?;
     }
     let running = Running { ready, world, audit, apis, engine, room, tasks, temporary };
+    rooms::heard(&running.room).await;
     running.write_site()?;
     running.write_ready(&dir.join("ready.json"))?;
     Ok(running)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -12,12 +13,12 @@ use super::certificates::Authority;
 use super::node::OnNode;
 use super::ready::ReadySsh;
 use crate::factory::{self, Delivery, Factory};
-use crate::pve::Api;
+use crate::pve;
 use crate::scenario::Hands;
 use crate::ssh::{Keys, Sshd};
 use crate::talos::Machines;
 use crate::world::World;
-use crate::world::machine::Room;
+use crate::world::machine::{Machine, Room};
 
 /// Starts the factory beside the API and answers with its URL.
 pub(super) async fn factory(
@@ -47,7 +48,7 @@ pub(super) async fn factory(
 /// Starts a node's SSH server and says where it is.
 pub(super) async fn ssh(
     node: OnNode,
-    api: &Api,
+    api: &pve::Api,
     keys: &Keys,
     ip: IpAddr,
     tasks: &mut JoinSet<()>,
@@ -78,8 +79,19 @@ pub(super) fn machines(world: &World, tasks: &mut JoinSet<()>) -> Result<Room, S
     Ok(room)
 }
 
+/// Waits until the machines that are up from the beginning listen and are well, but not for ever: an address may be taken,
+/// a cluster may lack what it needs.
+pub(super) async fn heard(room: &Room) {
+    let mut changes = room.changes();
+    let all = async {
+        let settled = |machine: &Machine| machine.see(|state| state.listens && state.status().ready);
+        while !room.machines().iter().all(settled) && changes.changed().await.is_ok() {}
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(10), all).await;
+}
+
 /// Somebody who works as root on the first node.
-pub(super) struct Root(pub(super) Api);
+pub(super) struct Root(pub(super) pve::Api);
 
 impl Hands for Root {
     async fn call(&self, verb: &str, path: &str, with: BTreeMap<String, String>) -> Result<Value, String> {

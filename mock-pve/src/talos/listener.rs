@@ -1,6 +1,6 @@
 //! Sockets and TLS: one listener per machine that has an API to serve, with a certificate of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::ServiceExt as _;
@@ -32,13 +33,14 @@ const PORT: u16 = 50000;
 /// Who says nothing isn't listened to for ever.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 
-/// A task that ends when it is let go.
-struct Open(AbortHandle);
+/// What is being answered when an API goes away has so long to come to its end.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+/// An API that is served.
+struct Open {
+    task: AbortHandle,
+    /// Nobody new is heard; who was heard already gets an answer.
+    closing: CancellationToken,
 }
 
 /// Opens and closes listeners as machines change.
@@ -47,7 +49,9 @@ pub(super) async fn follow(room: Room) {
     let mut open: BTreeMap<(u32, String, u64, Option<IpAddr>), Open> = BTreeMap::new();
     loop {
         let mut wanted = BTreeMap::new();
-        for machine in room.machines() {
+        let machines = room.machines();
+        let powered: BTreeSet<u32> = machines.iter().map(Machine::vmid).collect();
+        for machine in machines {
             let found = machine.see(|state| (state.api, state.boot_id.clone(), state.generation));
             if found.0 != Api::Silent {
                 let vmid = machine.vmid();
@@ -58,19 +62,32 @@ pub(super) async fn follow(room: Room) {
                 wanted.insert((vmid, found.1, found.2, None), (machine, found.0));
             }
         }
-        open.retain(|key, _| wanted.contains_key(key));
+        open.retain(|key, open| {
+            let stays = wanted.contains_key(key);
+            if !stays && powered.contains(&key.0) {
+                open.closing.cancel();
+            } else if !stays {
+                open.task.abort();
+            }
+            stays
+        });
         for (key, (machine, api)) in wanted {
             let shared = key.3;
-            open.entry(key).or_insert_with(|| Open(tokio::spawn(serve(machine, api, shared)).abort_handle()));
+            open.entry(key).or_insert_with(|| {
+                let closing = CancellationToken::new();
+                let task = tokio::spawn(serve(machine, api, shared, closing.clone())).abort_handle();
+                Open { task, closing }
+            });
         }
         if changes.changed().await.is_err() {
+            open.values().for_each(|open| open.task.abort());
             return;
         }
     }
 }
 
 /// Serves a machine's own addresses, or one that it shares.
-async fn serve(machine: Machine, api: Api, shared: Option<IpAddr>) {
+async fn serve(machine: Machine, api: Api, shared: Option<IpAddr>, closing: CancellationToken) {
     // A worker has no certificate before a control plane's trustd answers.
     let mut changes = machine.room().changes();
     let tls = loop {
@@ -78,12 +95,14 @@ async fn serve(machine: Machine, api: Api, shared: Option<IpAddr>) {
             Ok(tls) => break tls,
             Err(error) => machine.says(&format!("[talos] apid can't start: {error}")),
         }
-        if changes.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = closing.cancelled() => return,
         }
     };
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let mut listeners = JoinSet::new();
+    let mut nowhere = true;
     let own = || machine.see(|state| state.addresses().collect::<Vec<_>>());
     for address in shared.map_or_else(own, |shared| vec![shared]) {
         let real = machine.world().dial_map(address);
@@ -91,33 +110,56 @@ async fn serve(machine: Machine, api: Api, shared: Option<IpAddr>) {
             machine.says(&format!("[talos] {address} isn't mapped onto loopback: nothing listens there"));
             continue;
         }
-        listeners.spawn(accept(SocketAddr::new(real, PORT), acceptor.clone(), machine.clone(), api));
+        nowhere = false;
+        let address = SocketAddr::new(real, PORT);
+        listeners.spawn(accept(address, acceptor.clone(), machine.clone(), api, closing.clone()));
+    }
+    if nowhere {
+        machine.update(|state| state.listens = true);
     }
     while listeners.join_next().await.is_some() {}
 }
 
-async fn accept(address: SocketAddr, acceptor: TlsAcceptor, machine: Machine, api: Api) {
-    let listener = loop {
-        match TcpListener::bind(address).await {
-            Ok(listener) => break listener,
-            // The machine that had the address before is on its way down, or two machines share it.
-            Err(error) => tracing::debug!(%address, %error, "the Talos API can't listen yet"),
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
+async fn accept(address: SocketAddr, acceptor: TlsAcceptor, machine: Machine, api: Api, closing: CancellationToken) {
     let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                let Ok((stream, _)) = accepted else { continue };
-                connections.spawn(connection(stream, acceptor.clone(), machine.clone(), api));
+    let hears = async {
+        let listener = loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => break listener,
+                // The machine that had the address before is on its way down, or two machines share it.
+                Err(error) => tracing::debug!(%address, %error, "the Talos API can't listen yet"),
             }
-            Some(_) = connections.join_next() => {}
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        if !machine.see(|state| state.listens) {
+            machine.update(|state| state.listens = true);
         }
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => {
+                    let Ok((stream, _)) = accepted else { continue };
+                    let (acceptor, machine, closing) = (acceptor.clone(), machine.clone(), closing.clone());
+                    connections.spawn(connection(stream, acceptor, machine, api, closing));
+                }
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    };
+    tokio::select! {
+        () = hears => {}
+        () = closing.cancelled() => {}
     }
+    let said = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(LAST_WORDS, said).await;
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, machine: Machine, api: Api) {
+async fn connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    machine: Machine,
+    api: Api,
+    closing: CancellationToken,
+) {
     // Small answers must not wait for more.
     let _ = stream.set_nodelay(true);
     let wire = Wire::new(stream);
@@ -140,7 +182,7 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, machine: Machine, 
         }
         _ => Peer::maintenance(),
     };
-    answer(stream, &machine, peer, cut).await;
+    answer(stream, &machine, peer, cut, closing).await;
 }
 
 fn ask<'a>(machine: &'a Machine, step: Step, verb: &'a str, who: &'a str) -> Ask<'a> {
@@ -153,6 +195,7 @@ pub(super) async fn answer(
     machine: &Machine,
     peer: Peer,
     cut: Cut,
+    closing: CancellationToken,
 ) {
     let routes = node::routes(machine);
     let (machine, breaks) = (machine.clone(), cut.clone());
@@ -165,11 +208,17 @@ pub(super) async fn answer(
         scripted(machine.clone(), routes.clone(), request, peer.name(), breaks.clone())
     });
     let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    tokio::select! {
-        ended = builder.serve_connection(TokioIo::new(stream), answer) => if let Err(error) = ended {
-            tracing::debug!(%error, "a connection to a machine broke");
-        },
-        () = cut.happens() => {}
+    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), answer));
+    let ended = tokio::select! {
+        ended = &mut served => ended,
+        () = cut.happens() => return,
+        () = closing.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection to a machine broke");
     }
 }
 

@@ -193,8 +193,7 @@ impl Machine {
 
     /// A snapshot, as a stream that may be cut off and still end well: only its own trailer proves it whole.
     pub async fn etcd_snapshot(&self) -> Result<Download, TalosError> {
-        let answer = self.link.machine().etcd_snapshot(EtcdSnapshotRequest {}).await;
-        self.link.download("EtcdSnapshot", async { answer }).await
+        self.link.download("EtcdSnapshot", self.link.machine().etcd_snapshot(EtcdSnapshotRequest {})).await
     }
 
     /// Uploads a snapshot for the bootstrap that follows; an earlier upload is replaced. An upload that isn't finished is

@@ -192,6 +192,8 @@ pub struct State {
     pub images: BTreeMap<(&'static str, String), Pulled>,
     /// It boots, and doesn't get ready.
     pub sick: bool,
+    /// Whether its API has come to listen since it got its power.
+    pub listens: bool,
     /// It booted what an upgrade brought, and wasn't ready yet.
     pub unproven: bool,
 }
@@ -260,6 +262,7 @@ impl Machine {
             static_pods: BTreeMap::new(),
             images: BTreeMap::new(),
             sick: false,
+            listens: false,
             unproven: false,
         };
         let inner = Inner { boot, room, state: Mutex::new(state), commands, changed: watch::channel(0).0 };
