@@ -47,6 +47,8 @@ struct Open {
 pub(super) async fn follow(room: Room) {
     let mut changes = room.changes();
     let mut open: BTreeMap<(u32, String, u64, Option<IpAddr>), Open> = BTreeMap::new();
+    // They end with this room, whatever they were doing.
+    let mut served = JoinSet::new();
     loop {
         let mut wanted = BTreeMap::new();
         let machines = room.machines();
@@ -75,12 +77,12 @@ pub(super) async fn follow(room: Room) {
             let shared = key.3;
             open.entry(key).or_insert_with(|| {
                 let closing = CancellationToken::new();
-                let task = tokio::spawn(serve(machine, api, shared, closing.clone())).abort_handle();
+                let task = served.spawn(serve(machine, api, shared, closing.clone()));
                 Open { task, closing }
             });
         }
+        while served.try_join_next().is_some() {}
         if changes.changed().await.is_err() {
-            open.values().for_each(|open| open.task.abort());
             return;
         }
     }
@@ -153,13 +155,7 @@ async fn accept(address: SocketAddr, acceptor: TlsAcceptor, machine: Machine, ap
     let _ = tokio::time::timeout(LAST_WORDS, said).await;
 }
 
-async fn connection(
-    stream: TcpStream,
-    acceptor: TlsAcceptor,
-    machine: Machine,
-    api: Api,
-    closing: CancellationToken,
-) {
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, machine: Machine, api: Api, closing: CancellationToken) {
     // Small answers must not wait for more.
     let _ = stream.set_nodelay(true);
     let wire = Wire::new(stream);

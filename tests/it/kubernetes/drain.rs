@@ -8,8 +8,8 @@ use recast::k8s::apply::Applier;
 use recast::k8s::drain::{Cordon, Way, Why, stays};
 use recast::k8s::manifest;
 
-use crate::kill::{Recast, told};
 use super::{Lab, heard};
+use crate::kill::{Recast, told};
 
 /// Two pods that can only be on the first worker, of which one must be there.
 const SHOP: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: shop, namespace: default}\nspec:\n  replicas: \
