@@ -28,6 +28,7 @@ pub mod runs;
 pub mod secrets;
 pub mod session;
 pub mod snapshot;
+mod sops;
 pub mod ssh;
 pub mod status;
 pub mod stop;

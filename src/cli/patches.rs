@@ -4,9 +4,12 @@
 //! `<node>.yaml` for each machine, or have the folders that other tools use: `all/`, `control-plane/` (or
 //! `controlplane/`), `worker/` and `node/<node>/`, files by name. What a new version means for them is told by [`migration`].
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::stop::Stop;
+use crate::exit::ExitCode;
 use crate::plan::Wanted;
 use crate::plan::observed::{Finding, Observed};
 use crate::plan::step::{MachineSpec, PatchAt};
@@ -53,6 +56,27 @@ impl Patches<'_> {
         patches
     }
 
+    /// What is wrong with the patch folder: that it isn't there, or files in it that none of these machines takes.
+    pub fn stray<'m>(&self, machines: impl Iterator<Item = (&'m str, Role)>) -> Result<Vec<PathBuf>, Stop> {
+        let Some(dir) = self.talos.patches_dir_in(self.folder) else { return Ok(Vec::new()) };
+        if !dir.is_dir() {
+            return Err(Stop::new(ExitCode::Invalid, format!("the patch folder {} is not there", dir.display()))
+                .hinted("correct talos.patches_dir, or make the folder"));
+        }
+        let mut taken = BTreeSet::new();
+        for (name, role) in machines {
+            taken.extend(self.shared(role).into_iter().chain(self.own(name)).filter_map(|patch| match patch {
+                PatchAt::File(path) => Some(path),
+                PatchAt::Profile { .. } => None,
+            }));
+        }
+        let mut all = Vec::new();
+        files_below(&dir, 3, &mut all);
+        all.retain(|path| is_patch(path) && !taken.contains(path));
+        all.sort();
+        Ok(all)
+    }
+
     fn in_profile(&self, of: impl Fn(PatchTarget) -> bool) -> impl Iterator<Item = PatchAt> {
         let patches = self.talos.config_patches.iter().enumerate().filter(move |(_, patch)| of(patch.target));
         patches.map(|(index, patch)| match &patch.source {
@@ -69,14 +93,27 @@ impl Patches<'_> {
             let mut files: Vec<PathBuf> = fs::read_dir(dir.join(name))
                 .map(|entries| entries.filter_map(Result::ok).map(|entry| entry.path()).collect())
                 .unwrap_or_default();
-            files.retain(|path| {
-                let extension = path.extension().and_then(|extension| extension.to_str());
-                path.is_file() && matches!(extension, Some("yaml" | "yml" | "json"))
-            });
+            files.retain(|path| is_patch(path));
             files.sort();
             found.extend(files.into_iter().map(PatchAt::File));
         }
         found
+    }
+}
+
+fn is_patch(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    path.is_file() && matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+fn files_below(dir: &Path, depth: usize, into: &mut Vec<PathBuf>) {
+    let entries = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    for path in entries.map(|entry| entry.path()) {
+        if path.is_dir() && depth > 1 {
+            files_below(&path, depth - 1, into);
+        } else {
+            into.push(path);
+        }
     }
 }
 
@@ -149,5 +186,11 @@ mod tests {
         assert_eq!(shown(patches.shared(Role::Worker)), ["1", "all/01-a.yaml", "all/10-b.yaml", "0", "worker/x.yml"]);
         assert_eq!(shown(patches.own("w1")), ["w1.yaml", "node/w1/z.yaml"]);
         assert_eq!(shown(patches.own("w2")), Vec::<String>::new());
+        // Nobody is called w1 here.
+        let machines = || [("w2", Role::Worker), ("cp-1", Role::ControlPlane)].into_iter();
+        let stray = patches.stray(machines()).unwrap();
+        assert_eq!(stray, [dir.join("node/w1/z.yaml"), dir.join("w1.yaml")]);
+        fs::remove_dir_all(&dir).unwrap();
+        assert!(patches.stray(machines()).unwrap_err().problems[0].what.contains("is not there"));
     }
 }

@@ -752,6 +752,8 @@ fn machines(
     let network = &session.profile.value.network;
     let folder = session.folder();
     let patches = Patches { talos, profile: &session.profile_path, folder: &folder };
+    // That nobody takes a file is `config check`'s to tell; a folder that isn't there would leave all patches out.
+    patches.stray(vms.iter().map(|vm| (vm.name.as_str(), vm.role)))?;
     let mut machines = BTreeMap::new();
     for vm in vms {
         let own = patches.own(&vm.name);

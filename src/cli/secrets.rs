@@ -9,7 +9,6 @@ mod talosconfig;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,8 +18,7 @@ use super::args::{Global, Import, Secrets as Asked};
 use super::dropin::{self, secrets::from_pki};
 use super::session::{self, connector};
 use super::stop::Stop;
-use super::{Answer, Surroundings};
-use crate::command::Mode;
+use super::{Answer, Surroundings, sops};
 use crate::exit::ExitCode;
 use crate::profile::SecretsFile;
 use crate::report::Document;
@@ -29,7 +27,6 @@ use crate::talos::access::talosconfig::Context;
 use crate::talos::access::write_private;
 use crate::talos::client::{Access, Machine};
 use crate::talos::config::Contract;
-use crate::talos::config::yaml::{self, Value};
 use crate::talos::secrets::Secrets;
 
 /// How long a machine may take to answer.
@@ -135,7 +132,7 @@ fn load(path: &Path, surroundings: &Surroundings, now: Timestamp) -> Result<Secr
     let text = fs::read_to_string(path)
         .map(SecretString::from)
         .map_err(|error| Stop::because(ExitCode::Invalid, format!("{} can't be read", path.display()), &error))?;
-    let text = if is_encrypted(&text) { decrypted(path, surroundings)? } else { text };
+    let text = sops::opened(path, text, surroundings.place.commands)?;
     let is_config = text.expose_secret().lines().any(|line| line.starts_with("machine:"));
     let secrets = if is_config {
         Secrets::from_machine_config(text.expose_secret(), now)
@@ -151,35 +148,6 @@ fn load(path: &Path, surroundings: &Surroundings, now: Timestamp) -> Result<Secr
             stop
         }
     })
-}
-
-/// Whether SOPS has encrypted a file: it then keeps its own section in it.
-fn is_encrypted(text: &SecretString) -> bool {
-    yaml::one(text.expose_secret())
-        .is_ok_and(|document| document.root.at(&["sops", "mac"]).is_some_and(|mac| *mac != Value::Null))
-}
-
-fn decrypted(path: &Path, surroundings: &Surroundings) -> Result<SecretString, Stop> {
-    let failed = |why: String| {
-        Stop::new(ExitCode::Invalid, format!("{} is encrypted with SOPS and can't be read: {why}", path.display()))
-    };
-    if surroundings.place.commands == Mode::Record {
-        return Err(failed("a rehearsal runs no programs".to_owned()));
-    }
-    let output = Command::new("sops").arg("--decrypt").arg(path).output().map_err(|error| {
-        failed(format!("the program sops can't be run ({error})"))
-            .hinted("install it (getsops/sops), or decrypt the file yourself and import the result")
-    })?;
-    if !output.status.success() {
-        // What it says names keys and files, never values.
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it says nothing");
-        return Err(failed(format!("sops ends with {}: {said}", output.status))
-            .hinted("give it the key, as in SOPS_AGE_KEY_FILE=…"));
-    }
-    String::from_utf8(output.stdout)
-        .map(SecretString::from)
-        .map_err(|_| failed("what it prints is not text".to_owned()))
 }
 
 /// The secrets in the configuration of a running control plane.

@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::args::Global;
 use super::env::Env;
+use super::sops;
 use super::stop::Stop;
 use crate::command::Mode;
 use crate::exit::ExitCode;
@@ -241,7 +242,7 @@ pub fn secrets_of(talos: &Talos, folder: &Path, now: jiff::Timestamp) -> Result<
                 Stop::because(ExitCode::Invalid, format!("{name} can't be read"), &error)
                     .hinted("a rebuild never makes new secrets: use the secrets.yaml the cluster was made with")
             })?;
-            (name, SecretString::from(text))
+            (name, sops::opened(&path, SecretString::from(text), Mode::Run)?)
         }
     };
     Secrets::load(text.expose_secret(), now).map_err(|error| {

@@ -76,6 +76,8 @@ async fn assert_as_before(folder: &Folder, double: &Double, profile: &str, story
     assert_eq!((&end.members, &end.uploads), (&expected.members, &expected.uploads), "{story}");
     assert_eq!(end.differing_secrets, Vec::<String>::new());
     assert_eq!(fs::read_to_string(folder.profile()).unwrap(), profile, "{story}");
+    // There was no lock.
+    assert_eq!(fs::read_to_string(folder.profile().with_extension("lock")).ok(), None, "{story}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -123,6 +123,9 @@ impl Ground {
         let talos = self.talos()?;
         let folder = session::parent(&self.path);
         let files = Patches { talos, profile: &self.path, folder: &folder };
+        for stray in files.stray(self.rows.iter().map(|row| (row.name.as_str(), row.role)))? {
+            surroundings.console.tell(&format!("warning: no machine takes the patch {}\n", stray.display()));
+        }
         let mut asked = None;
         let mut sources = Vec::new();
         let mut stop: Option<Stop> = None;
@@ -214,7 +217,13 @@ impl Ground {
         let patches = self.patches(source, old)?;
         let broken = self.findings(None, &patches);
         let broken: Vec<&Finding> = broken.iter().filter(|finding| finding.weight == Weight::Breaks).collect();
-        if let Some(stop) = refusal(&broken, &source.spec, old) {
+        // What a translation leaves as it is has to be written by hand.
+        let contract = self.contract()?;
+        let translated: Vec<Patch> =
+            patches.iter().map(|patch| translate(patch, contract, source.spec.role)).collect();
+        let left = self.findings(None, &translated);
+        let fixed = |finding: &Finding| old == OldKeys::Refuse && !left.iter().any(|other| other.rule == finding.rule);
+        if let Some(stop) = refusal(&broken, &source.spec, fixed) {
             return Err(stop);
         }
         let name = &self.profile.value.name;
@@ -235,7 +244,7 @@ impl Ground {
 }
 
 /// Patches that a configuration of this contract can't have, each with what to write instead.
-fn refusal(broken: &[&Finding], spec: &MachineSpec, old: OldKeys) -> Option<Stop> {
+fn refusal(broken: &[&Finding], spec: &MachineSpec, translates: impl Fn(&Finding) -> bool) -> Option<Stop> {
     let mut stop = None;
     for finding in broken {
         let what = format!("the configuration of {} can't have {finding}", spec.name);
@@ -243,7 +252,7 @@ fn refusal(broken: &[&Finding], spec: &MachineSpec, old: OldKeys) -> Option<Stop
         if finding.instead.contains('\n') {
             one = one.hinted(finding.instead.clone());
         }
-        if old == OldKeys::Refuse && !matches!(finding.rule, "json-patch" | "document-too-new") {
+        if translates(finding) {
             one = one.hinted("--migrate writes it so");
         }
         add(&mut stop, one);

@@ -20,6 +20,15 @@ use crate::types::{Role, Version};
 /// Where Talos' own installer images are.
 const INSTALLER: &str = "ghcr.io/siderolabs/installer";
 
+/// The same from the minor version on that ghcr.io no longer has: the Image Factory's, of the empty schematic.
+const FACTORY_INSTALLER: (u32, &str) = (
+    14,
+    "factory.talos.dev/metal-installer/376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba",
+);
+
+/// The minor version since which talosctl has no `--persist`.
+const PERSIST_GONE: u32 = 13;
+
 /// What can be generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum OutputType {
@@ -103,6 +112,12 @@ pub struct Generate {
     /// A secrets bundle [default: a new one, which only the configurations hold then]
     #[arg(long, value_name = "FILE")]
     with_secrets: Option<PathBuf>,
+    /// Whether machines keep the configuration over reboots, for Talos up to 1.12
+    #[arg(short, long, hide = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
+    persist: bool,
+    /// The older name of --output
+    #[arg(long, hide = true, value_name = "PATH", conflicts_with = "output")]
+    output_dir: Option<PathBuf>,
     /// Replace files that are there
     #[arg(short, long)]
     force: bool,
@@ -157,8 +172,17 @@ impl Generate {
         let mut input = Input::new(&self.name, &self.endpoint, contract, &kubernetes).map_err(unusable)?;
         input.legacy_encryption = LegacyEncryption::AsGenerator;
         input.install_disk = (!self.install_disk.is_empty()).then(|| self.install_disk.clone());
+        let (since, factory) = FACTORY_INSTALLER;
+        let installer = if contract >= Contract::minor(since) { factory } else { INSTALLER };
         input.install_image =
-            Some(self.install_image.clone().unwrap_or_else(|| format!("{INSTALLER}:{}", talos.tag())));
+            Some(self.install_image.clone().unwrap_or_else(|| format!("{installer}:{}", talos.tag())));
+        if !self.persist {
+            if contract >= Contract::minor(PERSIST_GONE) {
+                return Err(invalid(format!("Talos {contract} has no configurations that are not kept"))
+                    .hinted("leave --persist out"));
+            }
+            input.persist = Switch::Off;
+        }
         input.extra_sans.clone_from(&self.additional_sans);
         input.dns_domain.clone_from(&self.dns_domain);
         let switch = |on: bool| if on { Switch::On } else { Switch::Off };
@@ -173,7 +197,8 @@ impl Generate {
     fn secrets(&self, contract: Contract, now: Timestamp) -> Result<Secrets, Stop> {
         match &self.with_secrets {
             Some(path) => Secrets::load(&read(path)?, now).map_err(|error| {
-                Stop::because(ExitCode::Invalid, format!("the secrets in {} are not valid", path.display()), &error)
+                let what = format!("the secrets in {} are not valid", path.display());
+                error.hints().into_iter().fold(Stop::because(ExitCode::Invalid, what, &error), Stop::hinted)
             }),
             None => Secrets::generate(contract, now)
                 .map_err(|error| Stop::because(ExitCode::Failed, "no secrets can be made", &error)),
@@ -190,7 +215,8 @@ impl Generate {
 
     fn put(&self, outputs: &[(OutputType, SecretString)]) -> Result<Done, Stop> {
         let existing = Existing::by(self.force);
-        if let ([(kind, text)], Some(path)) = (outputs, &self.output) {
+        let output = self.output.as_ref().or(self.output_dir.as_ref());
+        if let ([(kind, text)], Some(path)) = (outputs, output) {
             if path == Path::new("-") {
                 return Ok(Done { data: text.expose_secret().to_owned(), told: String::new() });
             }
@@ -198,7 +224,7 @@ impl Generate {
             write(&path, text, existing)?;
             return Ok(Done { data: String::new(), told: format!("Created {}\n", path.display()) });
         }
-        let folder = self.output.clone().unwrap_or_else(|| PathBuf::from("."));
+        let folder = output.cloned().unwrap_or_else(|| PathBuf::from("."));
         if folder == Path::new("-") {
             return Err(Stop::new(ExitCode::Invalid, "stdout takes one output only")
                 .hinted("choose one with --output-types, or name a folder"));

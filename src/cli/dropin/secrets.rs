@@ -45,7 +45,8 @@ impl Generate {
         let secrets = match (&self.from_kubernetes_pki, &self.from_controlplane_config) {
             (Some(dir), _) => from_pki(dir, self.kubernetes_bootstrap_token.as_ref(), contract, now)?,
             (None, Some(path)) => Secrets::from_machine_config(&read(path)?, now).map_err(|error| {
-                Stop::because(ExitCode::Invalid, format!("no secrets can be taken from {}", path.display()), &error)
+                let what = format!("no secrets can be taken from {}", path.display());
+                error.hints().into_iter().fold(Stop::because(ExitCode::Invalid, what, &error), Stop::hinted)
             })?,
             (None, None) => Secrets::generate(contract, now)
                 .map_err(|error| Stop::because(ExitCode::Failed, "no secrets can be made", &error))?,

@@ -18,6 +18,7 @@ pub(super) fn migrations(
     session: &Session,
     vms: &[PlannedVm],
     (now, to): (&Version, &Version),
+    extensions_change: bool,
 ) -> Result<Vec<Finding>, Stop> {
     let folder = session.folder();
     let files = Patches { talos: session.talos()?, profile: &session.profile_path, folder: &folder };
@@ -44,7 +45,7 @@ pub(super) fn migrations(
         }
     }
     let patches: Vec<&Patch> = patches.iter().collect();
-    let subjects = Subjects { patches: &patches, nocloud: true, ..Subjects::default() };
+    let subjects = Subjects { patches: &patches, nocloud: true, extensions_change, ..Subjects::default() };
     let touched = findings(Some(now), to, &subjects).into_iter().filter(|finding| finding.weight > Weight::Notice);
     told.extend(touched.map(|finding| Finding::warning(finding.told(), finding.instead)));
     Ok(told)

@@ -17,7 +17,7 @@ use crate::plan::compatibility::Table;
 use crate::plan::observed::{Finding, Observed};
 use crate::plan::path::{Hop, Hops, What};
 use crate::plan::upgrade::make::{UpgradeError, make, needed, way};
-use crate::plan::upgrade::{Asked, KernelLog, Only, Parallel, Reboot, Release, SeenCluster, Stage, gates};
+use crate::plan::upgrade::{Asked, KernelLog, Only, Parallel, Reboot, Release, SeenCluster, SeenMember, Stage, gates};
 use crate::plan::{Plan, Versions};
 use crate::profile;
 use crate::talos::secrets::Secrets;
@@ -109,7 +109,9 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
         }
         let rises = |hop: &&Hop| hop.what == What::Os;
         if let (Some(first), Some(last)) = (hops.iter().find(rises), hops.iter().rfind(rises)) {
-            found.extend(migrations(session, &asked.vms, (&first.from, &last.to))?);
+            let other = |seen: &SeenMember| seen.schematic.as_ref() != asked.schematic_of(seen.member.role);
+            let extensions_change = running.members.iter().any(other);
+            found.extend(migrations(session, &asked.vms, (&first.from, &last.to), extensions_change)?);
         }
         for (schematic, version) in needed(&asked, &running, &hops) {
             installer(&servers, &schematic, &version, &mut asked, &mut seen).await;
@@ -221,8 +223,14 @@ async fn sources(
             (chosen, Some(extensions))
         };
         let Some(chosen) = chosen else { continue };
-        if let Some(extensions) = extensions {
-            asked.extensions.insert(chosen.clone(), extensions.into_iter().collect());
+        // What a schematic holds that nobody named is seen on the machines that run it.
+        let extensions = extensions.into_iter().flatten().chain(held(running, &chosen));
+        asked.extensions.insert(chosen.clone(), extensions.collect());
+        if group.factory.is_none() && (order.wishes.schematic.is_some() || order.wishes.extensions.is_some()) {
+            found.push(Finding::warning(
+                format!("the profile goes on to name another schematic for the {role}s than {chosen}"),
+                format!("write it there as well (talos.factory.schematic_id: {chosen}), or the next run takes it back"),
+            ));
         }
         for schematic in
             running.members.iter().filter(|seen| seen.member.role == role).filter_map(|seen| seen.schematic.clone())
@@ -242,6 +250,12 @@ async fn sources(
 
 fn running_schematic(running: &SeenCluster, role: Role) -> Option<&SchematicId> {
     running.members.iter().find(|seen| seen.member.role == role)?.schematic.as_ref()
+}
+
+/// The extensions of a schematic, as the machines that run it show them.
+fn held(running: &SeenCluster, schematic: &SchematicId) -> impl Iterator<Item = String> {
+    let of = running.members.iter().filter(move |seen| seen.schematic.as_ref() == Some(schematic));
+    of.flat_map(|seen| seen.extensions.iter().cloned())
 }
 
 /// Whether the installer of a hop can be pulled; the factory builds it here and now, if need be.

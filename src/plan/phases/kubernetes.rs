@@ -6,7 +6,7 @@
 
 use crate::plan::kubernetes::{Component, Hop, ImageStore, LiveMachine, ManifestWay, NodeImage, SeenMachine};
 use crate::plan::make::planned;
-use crate::plan::{Phase, Step};
+use crate::plan::{Phase, Planned, Step};
 use crate::types::{Role, StepId};
 
 /// How many machines pull at once.
@@ -22,12 +22,17 @@ fn images(hop: &Hop<'_>) -> Phase {
     let machines = hop.seen.machines.iter().map(|seen| seen.machine.clone()).collect();
     let check = Step::ConfirmKubernetes { machines, from: hop.from.clone(), to: hop.to.clone() };
     let check = planned(format!("{name}/check"), check, &[]);
-    let pulls = hop.seen.machines.iter().map(|seen| {
-        let step = Step::PullImages { machine: seen.machine.clone(), images: needed(hop, seen) };
-        planned(format!("{name}/{}", seen.machine.name), step, &[&check.id])
-    });
-    let pulls: Vec<_> = pulls.collect();
+    let pulls = pulls(hop, &name, &[&check.id]);
     Phase { name, steps: [check].into_iter().chain(pulls).collect(), width: PULLS }
+}
+
+/// Every machine pulls what it will run.
+pub(in crate::plan) fn pulls(hop: &Hop<'_>, prefix: &str, after: &[&StepId]) -> Vec<Planned> {
+    let pull = |seen: &SeenMachine| {
+        let step = Step::PullImages { machine: seen.machine.clone(), images: needed(hop, seen) };
+        planned(format!("{prefix}/{}", seen.machine.name), step, after)
+    };
+    hop.seen.machines.iter().map(pull).collect()
 }
 
 /// What a machine will run: kube-proxy and the others of the manifests are left to the kubelet, as they roll one by one.

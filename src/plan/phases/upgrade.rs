@@ -15,6 +15,9 @@ use crate::types::{MachineName, Role, StepId};
 
 use super::{backup, kubernetes};
 
+/// The phase in which what later hops need is pulled.
+const AHEAD: &str = "pull-ahead";
+
 /// The step that looked at a machine before anything was done to it.
 pub(super) fn met(member: &Member) -> StepId {
     StepId::new(format!("check/{}", member.name))
@@ -23,6 +26,7 @@ pub(super) fn met(member: &Member) -> StepId {
 /// All phases in order.
 pub(in crate::plan) fn all(asked: &Asked, seen: &SeenCluster, stretches: &[Stretch], after: &Versions) -> Vec<Phase> {
     let mut phases = vec![check(seen), backup::of(&asked.keep, &seen.machines)];
+    phases.extend(pulled_ahead(asked, seen, stretches));
     // The step that last saw which boot each machine is in.
     let mut boots: BTreeMap<MachineName, StepId> =
         seen.members.iter().map(|seen| (seen.member.name.clone(), met(&seen.member))).collect();
@@ -41,6 +45,32 @@ pub(in crate::plan) fn all(asked: &Asked, seen: &SeenCluster, stretches: &[Stret
     phases.push(verify(seen, stretches));
     phases.push(finish(asked, seen, stretches, after));
     phases
+}
+
+/// What later hops need, on every machine before the first hop: an image that can't be had must not be found out half-way.
+/// Each hop pulls its own again, since Talos throws away what lies unused for a while.
+fn pulled_ahead(asked: &Asked, seen: &SeenCluster, stretches: &[Stretch]) -> Option<Phase> {
+    let mut steps = Vec::new();
+    for stretch in stretches.iter().skip(1) {
+        match stretch {
+            Stretch::Os(hop, risers) => steps.extend(pulls(&format!("{AHEAD}/{}", hop.to), risers)),
+            Stretch::Kubernetes(hop, talos) => {
+                let (from, to, steady) = (&hop.from, &hop.to, asked.limits.steady);
+                let hop = KubernetesHop { seen: &seen.components, from, to, talos, steady };
+                steps.extend(kubernetes::pulls(&hop, &format!("{AHEAD}/{}", hop.label()), &[]));
+            }
+        }
+    }
+    (!steps.is_empty()).then(|| Phase { name: AHEAD.to_owned(), steps, width: 8 })
+}
+
+/// Every machine that rises pulls its installer.
+fn pulls(prefix: &str, risers: &[Riser]) -> Vec<Planned> {
+    let pull = |riser: &Riser| {
+        let step = Step::PullInstaller { machine: riser.member.clone(), release: riser.to.clone() };
+        planned(format!("{prefix}/{}", riser.member.name), step, &[])
+    };
+    risers.iter().map(pull).collect()
 }
 
 /// The plan's facts, credentials, and each machine as it is.
@@ -79,11 +109,8 @@ fn os(
     boots: &mut BTreeMap<MachineName, StepId>,
 ) -> Vec<Phase> {
     let label = &hop.to;
-    let pulls = risers.iter().map(|riser| {
-        let step = Step::PullInstaller { machine: riser.member.clone(), release: riser.to.clone() };
-        planned(format!("pull-{label}/{}", riser.member.name), step, &[])
-    });
-    let pull = Phase { name: format!("pull-{label}"), steps: pulls.collect(), width: 8 };
+    let name = format!("pull-{label}");
+    let pull = Phase { steps: pulls(&name, risers), name, width: 8 };
     let mut phases = vec![pull];
     for (name, role) in [("controlplanes", Role::ControlPlane), ("workers", Role::Worker)] {
         let of: Vec<&Riser> = risers.iter().filter(|riser| riser.member.role == role).collect();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::LOOK;
-use crate::engine::{StepCx, StepError};
+use crate::engine::{Class, StepCx, StepError};
 use crate::k8s::Node;
 use crate::observe::components;
 use crate::plan::Output;
@@ -72,8 +72,10 @@ impl World {
                     cx.notice(format!("{} can't pull images beforehand: they are pulled when needed.", machine.name));
                     return Ok(Output::Nothing);
                 }
+                Err(error) if error.is_transient() => return Err(by_talos(doing, error)),
+                // A pull changes nothing that runs.
                 Err(error) => {
-                    return Err(by_talos(doing, error).hinted(
+                    return Err(StepError::new(Class::Refused, doing, error).hinted(
                         "look whether the registry has this image and the machine reaches it; nothing changed",
                     ));
                 }

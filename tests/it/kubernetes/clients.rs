@@ -108,6 +108,9 @@ async fn both(talos_version: &str, from: &str, to: &str) {
     assert_eq!(changed(&before, &theirs.objects()), [""; 0], "{shown}");
     let plan = ours.run(&["upgrade", "--kubernetes", to, "--dry-run"]).await;
     plan.must(2, &[]);
+    for component in ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet"] {
+        assert!(plan.out.contains(&format!("/{component}:v{to}")), "{component}: {}", plan.out);
+    }
 
     let asked = ["upgrade-k8s", "--to", to];
     let mut answers = [&ours, &theirs].map(|lab| lab.double.world().subscribe_answers());

@@ -38,8 +38,16 @@ async fn what_can_not_be_is_refused_before_anything_is_changed() {
     let before = lab.runs();
     lab.upgrade("1.35.99", &[])
         .await
-        .must(5, &["kube-apiserver:v1.35.99", "look whether the registry has this image", "nothing changed"]);
+        .must(4, &["kube-apiserver:v1.35.99", "look whether the registry has this image", "nothing changed"]);
     assert_eq!(talos(&heard(&mut answers), "ApplyConfiguration").count(), 0);
+    assert_eq!(lab.runs(), before);
+    // Nor when a hop of Talos would come first: no machine goes down for an upgrade that can't be ended.
+    lab.run(&["upgrade", "--to", "1.13.9", "--kubernetes", "1.36.99", "--confirm", "lab"])
+        .await
+        .must(4, &["v1.36.99", "look whether the registry has this image"]);
+    let after = heard(&mut answers);
+    let down = ["Upgrade", "Reboot", "ApplyConfiguration"];
+    assert!(!after.iter().any(|answer| down.contains(&answer.path.as_str())), "{after:#?}");
     assert_eq!(lab.runs(), before);
 }
 

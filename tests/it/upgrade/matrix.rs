@@ -60,7 +60,12 @@ fn ways_of_several_hops_take_kubernetes_along() {
         (("1.9.6", "1.31.14"), ("1.12.11", "1.34.2"), (3, 0)),
         (("1.12.4", "1.34.1"), ("1.14.0", "1.36.3"), (1, 1)),
     ];
-    each("several hops", &ways, async |way| {
+    let mut cases = Vec::new();
+    for (from, to, size) in ways {
+        let sizes = if all() { &SIZES[..] } else { &[size][..] };
+        cases.extend(sizes.iter().map(|size| (from, to, *size)));
+    }
+    each("several hops", &cases, async |way| {
         let ((talos, kubernetes), to, (control, workers)) = *way;
         let shape = Shape { control, workers, talos, kubernetes, ..LAB };
         goes(shape, &["--to", to.0, "--kubernetes", to.1], to).await;

@@ -113,8 +113,9 @@ pub fn findings(running: Option<&Version>, target: &Version, subjects: &Subjects
         }
     }
     if let Some(running) = running.filter(|running| *running < contract) {
-        found.extend(of_cluster(running, contract, subjects));
+        found.extend(of_cluster(running, contract));
     }
+    found.extend(renamed_links(subjects));
     found.sort_by(|a, b| {
         (b.weight, &a.origin, a.spot, &a.path, a.rule).cmp(&(a.weight, &b.origin, b.spot, &b.path, b.rule))
     });
@@ -196,6 +197,7 @@ fn of_document(
             Effect::Moved => generated && !deletes(subjects, rule),
             Effect::Refused | Effect::Ignored => true,
             Effect::Deprecated | Effect::Behaves => news,
+            Effect::Risks => running.is_none_or(|running| running < contract),
         };
         if !applies || (rule.nocloud && !subjects.nocloud) {
             continue;
@@ -245,32 +247,28 @@ fn deletes(subjects: &Subjects<'_>, rule: &Rule) -> bool {
 }
 
 /// What changes for every cluster, whatever its patches say.
-fn of_cluster(running: Contract, target: Contract, subjects: &Subjects<'_>) -> Vec<Finding> {
-    let mut found: Vec<Finding> = rules::CHANGES
+fn of_cluster(running: Contract, target: Contract) -> impl Iterator<Item = Finding> {
+    rules::CHANGES
         .iter()
-        .filter(|change| running < Contract::minor(change.since) && Contract::minor(change.since) <= target)
+        .filter(move |change| running < Contract::minor(change.since) && Contract::minor(change.since) <= target)
         .map(|change| cluster_finding(change.name, change.since, change.what, change.instead))
-        .collect();
-    if subjects.extensions_change {
-        let by_name = subjects.patches.iter().any(|patch| {
-            patch.parts().iter().any(|part| {
-                let place = Place::of_part("", part);
-                part.kind.link || !place.find("machine.network.interfaces[].interface").is_empty()
-            })
-        });
-        if by_name {
-            found.push(Finding {
-                weight: Weight::Changes,
-                ..cluster_finding(
-                    "nic-rename",
-                    5,
-                    "network links can change their names with the extensions (eth0, ens18), and patches choose them by name",
-                    "choose links by their hardware address: deviceSelector, or a LinkAliasConfig",
-                )
-            });
-        }
-    }
-    found
+}
+
+/// Links can get other names with other extensions, whatever happens to the version.
+fn renamed_links(subjects: &Subjects<'_>) -> Option<Finding> {
+    let by_name = |part: &Part| {
+        part.kind.link || !Place::of_part("", part).find("machine.network.interfaces[].interface").is_empty()
+    };
+    let named = subjects.patches.iter().any(|patch| patch.parts().iter().any(by_name));
+    (subjects.extensions_change && named).then(|| Finding {
+        weight: Weight::Changes,
+        ..cluster_finding(
+            "nic-rename",
+            5,
+            "network links can change their names with the extensions (eth0, ens18), and patches choose them by name",
+            "choose links by their hardware address: deviceSelector, or a LinkAliasConfig",
+        )
+    })
 }
 
 fn cluster_finding(name: &'static str, since: u32, what: &str, instead: &str) -> Finding {

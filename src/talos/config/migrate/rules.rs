@@ -19,13 +19,15 @@ pub(super) enum Effect {
     Deprecated,
     /// It means something else.
     Behaves,
+    /// It works until the next change of the version, of any version.
+    Risks,
 }
 
 impl Effect {
     pub(super) fn weight(self) -> Weight {
         match self {
             Self::Moved | Self::Refused => Weight::Breaks,
-            Self::Ignored | Self::Behaves => Weight::Changes,
+            Self::Ignored | Self::Behaves | Self::Risks => Weight::Changes,
             Self::Deprecated => Weight::Notice,
         }
     }
@@ -38,6 +40,9 @@ pub(super) enum When {
     False,
     /// A text that contains this.
     Has(&'static str),
+    /// An installer of another platform than nocloud. Up to 1.9 installers had none in their name
+    /// (`factory.talos.dev/installer/…`, `ghcr.io/siderolabs/installer`), and such a name means metal since.
+    OtherPlatform,
 }
 
 impl When {
@@ -50,6 +55,9 @@ impl When {
             },
             Self::False => *value == Value::Bool(false),
             Self::Has(part) => value.as_text().is_some_and(|text| text.contains(part)),
+            Self::OtherPlatform => {
+                value.as_text().is_some_and(|text| text.contains("installer") && !text.contains("nocloud-installer"))
+            }
         }
     }
 }
@@ -220,13 +228,13 @@ pub(super) const RULES: &[Rule] = &[
         "put them into the schematic (customization.extraKernelArgs)",
     ),
     Rule {
-        when: When::Has("metal-installer"),
+        when: When::OtherPlatform,
         nocloud: true,
         ..main(
             "metal-installer",
             10,
             "machine.install.image",
-            Effect::Behaves,
+            Effect::Risks,
             "installers are of a platform, and this one would make a nocloud machine a metal one at its next upgrade",
             "name nocloud-installer instead, or leave it to talos.factory of the profile",
         )
@@ -245,13 +253,13 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         document: "UnattendedInstallConfig",
         path: "installer.image",
-        when: When::Has("metal-installer"),
+        when: When::OtherPlatform,
         nocloud: true,
         ..main(
             "metal-installer",
             10,
             "",
-            Effect::Behaves,
+            Effect::Risks,
             "installers are of a platform, and this one would make a nocloud machine a metal one at its next upgrade",
             "name nocloud-installer instead, or leave it to talos.factory of the profile",
         )
@@ -260,8 +268,8 @@ pub(super) const RULES: &[Rule] = &[
         "interface-by-name",
         5,
         "machine.network.interfaces[].interface",
-        Effect::Behaves,
-        "links have predictable names, except on images that turn them off",
+        Effect::Risks,
+        "links have names that hang on the image and its extensions",
         "choose the link by its hardware address: deviceSelector: {hardwareAddr: …}",
     ),
     main(

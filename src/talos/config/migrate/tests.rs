@@ -48,12 +48,26 @@ fn json_patches_end_with_1_12_and_documents_begin_with_their_version() {
 #[test]
 fn a_metal_installer_on_nocloud_and_links_by_name_are_found() {
     let patch = "machine: {install: {image: factory.talos.dev/metal-installer/abc:v1.13.0}}\n";
-    assert!(of_patch("1.12.0", "1.13.0", patch).is_empty(), "an old story");
+    assert_eq!(of_patch("1.12.0", "1.13.0", patch)[0].rule, "metal-installer");
     assert_eq!(of_patch("1.9.0", "1.13.0", patch)[0].rule, "metal-installer");
+    for other in ["factory.talos.dev/installer/abc:v1.13.0", "ghcr.io/siderolabs/installer:v1.13.0"] {
+        let patch = format!("machine: {{install: {{image: {other}}}}}\n");
+        assert_eq!(of_patch("1.12.0", "1.13.0", &patch)[0].rule, "metal-installer", "{other}");
+        assert_eq!(of_patch("1.8.0", "1.9.0", &patch), [], "{other}");
+    }
+    for right in ["nocloud-installer", "nocloud-installer-secureboot"] {
+        let patch = format!("machine: {{install: {{image: factory.talos.dev/{right}/abc:v1.13.0}}}}\n");
+        assert_eq!(of_patch("1.12.0", "1.13.0", &patch), [], "{right}");
+    }
+    let by_name = "machine: {network: {interfaces: [{interface: eth0}]}}\n";
+    assert_eq!(of_patch("1.12.0", "1.13.0", by_name)[0].rule, "interface-by-name");
+    assert_eq!(of_patch("1.13.0", "1.13.9", by_name), []);
     let patch = Patch::parse("machine: {network: {interfaces: [{interface: eth0}]}}\n", "p.yaml").unwrap();
     let subjects = Subjects { patches: &[&patch], extensions_change: true, ..Subjects::default() };
     let found = findings(Some(&version("1.12.0")), &version("1.13.0"), &subjects);
     assert!(found.iter().any(|finding| finding.rule == "nic-rename"), "{found:?}");
+    let same = findings(Some(&version("1.13.0")), &version("1.13.0"), &subjects);
+    assert!(same.iter().any(|finding| finding.rule == "nic-rename"), "{same:?}");
 }
 
 #[test]
