@@ -262,6 +262,14 @@ impl Scene {
         let upid = self.session.pve.start_vm(&vm(vmid)).await.unwrap();
         self.finish(&upid).await;
     }
+
+    async fn attach_disk(&self, vmid: u32) {
+        let set = [("scsi3".to_owned(), "local-lvm:1".to_owned())].into();
+        let upid = self.session.pve.change_vm(&vm(vmid), &Change { set, ..Change::default() }).await;
+        if let Some(upid) = upid.unwrap() {
+            self.finish(&upid).await;
+        }
+    }
 }
 
 fn vm(vmid: u32) -> VmRef {
@@ -345,13 +353,7 @@ impl Perform for Troubled<'_> {
         };
         match self.take(due) {
             Some(Trouble::Starts(_, vmid)) => self.scene.start(vmid).await,
-            Some(Trouble::Attaches(_, vmid)) => {
-                let set = [("scsi3".to_owned(), "local-lvm:1".to_owned())].into();
-                let upid = self.scene.session.pve.change_vm(&vm(vmid), &Change { set, ..Change::default() }).await;
-                if let Some(upid) = upid.unwrap() {
-                    self.scene.finish(&upid).await;
-                }
-            }
+            Some(Trouble::Attaches(_, vmid)) => self.scene.attach_disk(vmid).await,
             Some(Trouble::Manages(_, vmid)) => {
                 let order = HaOrder { state: "started".to_owned(), ..HaOrder::default() };
                 self.scene.session.pve.add_ha(VmId(vmid), &order).await.unwrap();
@@ -419,18 +421,41 @@ async fn every_acknowledged_write_is_in_the_new_cluster() {
     }
 }
 
+/// A freeze that fails at this step gives the old cluster back and can be done again.
+async fn fails_and_is_done_again(step: &'static str) {
+    let scene = Scene::new().await;
+    let ended = scene.rebuild(Trouble::Fails(step)).await;
+    assert_eq!(ended.outcome, Outcome::Failed, "{:#?}\n{}", ended.failures, scene.story());
+    scene.assert_given_back().await;
+    scene.assert_nothing_lost().await;
+    scene.over.store(false, Ordering::SeqCst);
+    let ended = scene.rebuild(Trouble::Nothing).await;
+    scene.assert_rebuilt(&ended).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_freeze_that_fails_gives_the_old_cluster_back_and_can_be_done_again() {
-    for step in ["freeze/snapshot", "freeze/kept"] {
-        let scene = Scene::new().await;
-        let ended = scene.rebuild(Trouble::Fails(step)).await;
-        assert_eq!(ended.outcome, Outcome::Failed, "{:#?}\n{}", ended.failures, scene.story());
-        scene.assert_given_back().await;
-        scene.assert_nothing_lost().await;
-        scene.over.store(false, Ordering::SeqCst);
-        let ended = scene.rebuild(Trouble::Nothing).await;
-        scene.assert_rebuilt(&ended).await;
-    }
+async fn a_freeze_that_fails_at_ha_gives_the_old_cluster_back_and_can_be_done_again() {
+    fails_and_is_done_again("freeze/ha").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_freeze_that_fails_at_a_worker_gives_the_old_cluster_back_and_can_be_done_again() {
+    fails_and_is_done_again("freeze/single-worker-01/shutdown").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_freeze_that_fails_without_quorum_gives_the_old_cluster_back_and_can_be_done_again() {
+    fails_and_is_done_again("freeze/majority").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_freeze_that_fails_at_its_snapshot_gives_the_old_cluster_back_and_can_be_done_again() {
+    fails_and_is_done_again("freeze/snapshot").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_freeze_that_fails_at_the_last_machine_gives_the_old_cluster_back_and_can_be_done_again() {
+    fails_and_is_done_again("freeze/kept").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -445,6 +470,39 @@ async fn an_old_machine_that_was_started_after_the_freeze_is_frozen_again() {
 async fn a_disk_that_was_attached_after_the_freeze_is_never_destroyed() {
     let scene = Scene::new().await;
     let ended = scene.rebuild(Trouble::Attaches("retire/frozen", 1102)).await;
+    assert_eq!(ended.outcome, Outcome::Refused, "{:#?}\n{}", ended.failures, scene.story());
+    assert!(format!("{:?}", ended.failures).contains("scsi3"), "{:?}", ended.failures);
+    scene.assert_given_back().await;
+    scene.assert_nothing_lost().await;
+}
+
+/// A run that froze the old cluster and stopped right before it deletes anything.
+async fn stopped_when_frozen() -> Scene {
+    let scene = Scene::new().await;
+    let ended = scene.rebuild(Trouble::Fails("retire/frozen")).await;
+    assert_eq!(ended.outcome, Outcome::Failed, "{:#?}\n{}", ended.failures, scene.story());
+    for vmid in OLD {
+        let status = scene.session.pve.vm_status(&vm(vmid)).await.unwrap();
+        assert!(status.is_stopped(), "VM {vmid} is {}: {}", status.status, scene.story());
+    }
+    scene.assert_nothing_destroyed();
+    scene
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_machine_that_was_started_before_a_resume_is_frozen_again() {
+    let scene = stopped_when_frozen().await;
+    scene.start(1101).await;
+    let ended = scene.live(Trouble::Nothing).await;
+    scene.assert_rebuilt(&ended).await;
+    assert_eq!(scene.reopened(), 1, "{}", scene.story());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_was_attached_before_a_resume_is_never_destroyed() {
+    let scene = stopped_when_frozen().await;
+    scene.attach_disk(1102).await;
+    let ended = scene.live(Trouble::Nothing).await;
     assert_eq!(ended.outcome, Outcome::Refused, "{:#?}\n{}", ended.failures, scene.story());
     assert!(format!("{:?}", ended.failures).contains("scsi3"), "{:?}", ended.failures);
     scene.assert_given_back().await;
@@ -469,6 +527,40 @@ async fn a_leader_that_changes_all_the_time_is_still_the_one_that_is_kept() {
     scene.assert_rebuilt(&ended).await;
 }
 
+/// Leadership is handed on while this step goes on: either the cluster is rebuilt, or the old one is there as before.
+async fn elections_lose_nothing(step: &'static str) {
+    let scene = Scene::new().await;
+    let ended = scene.rebuild(Trouble::Elections(step)).await;
+    if ended.outcome == Outcome::Done {
+        scene.assert_rebuilt(&ended).await;
+    } else {
+        let told = format!("{:#?}\n{}", ended.failures, scene.story());
+        assert!(matches!(ended.outcome, Outcome::Failed | Outcome::Refused), "{told}");
+        scene.assert_given_back().await;
+        scene.assert_nothing_lost().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn elections_before_the_freeze_lose_nothing() {
+    elections_lose_nothing("freeze/sound").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn elections_while_a_worker_goes_down_lose_nothing() {
+    elections_lose_nothing("freeze/single-worker-01/shutdown").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn elections_while_the_final_snapshot_is_saved_lose_nothing() {
+    elections_lose_nothing("freeze/snapshot").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn elections_while_the_last_machine_goes_down_lose_nothing() {
+    elections_lose_nothing("freeze/kept").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn machines_that_someone_restarts_during_the_freeze_lose_nothing() {
     let scene = Scene::new().await;
@@ -478,6 +570,9 @@ async fn machines_that_someone_restarts_during_the_freeze_lose_nothing() {
     let scene = Scene::new().await;
     let ended = scene.rebuild(Trouble::Restarts("freeze/majority", 30)).await;
     assert!(matches!(ended.outcome, Outcome::Failed | Outcome::Done), "{:#?}\n{}", ended.failures, scene.story());
+    if ended.outcome == Outcome::Failed {
+        scene.assert_given_back().await;
+    }
     scene.assert_nothing_lost().await;
 }
 

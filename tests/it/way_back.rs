@@ -20,7 +20,7 @@ const TIME_SCALE: f64 = 100.0;
 const SAMPLE: usize = 4;
 
 /// The Kubernetes API of the cluster that is there now.
-async fn api(folder: &Folder, double: &Double) -> Client {
+pub(crate) async fn api(folder: &Folder, double: &Double) -> Client {
     let session = folder.session(double.site());
     let now = jiff::Timestamp::now();
     let access = recast::cli::carry_out::access(&session.secrets(now).unwrap(), now).unwrap();
@@ -40,7 +40,7 @@ async fn api(folder: &Folder, double: &Double) -> Client {
     }
 }
 
-async fn write(client: &Client, name: &str) {
+pub(crate) async fn write(client: &Client, name: &str) {
     let text =
         format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: default}}\ndata: {{a: b}}\n");
     let map = manifest::parse(&text).unwrap().remove(0);
@@ -51,7 +51,7 @@ async fn write(client: &Client, name: &str) {
     }
 }
 
-async fn exists(client: &Client, name: &str) -> bool {
+pub(crate) async fn exists(client: &Client, name: &str) -> bool {
     client.exists(&format!("/api/v1/namespaces/default/configmaps/{name}")).await.unwrap()
 }
 
