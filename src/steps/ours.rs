@@ -323,3 +323,41 @@ fn read_back(vm: &OurVm, config: &VmConfig, fingerprint: Sha256) -> Result<(), S
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_that_reads_back_as_something_else_is_none() {
+        let fingerprint = Sha256::of(b"hardware");
+        let vm = OurVm { node: "pve1".into(), vmid: VmId(100), name: "talos-1-13-9".to_owned(), mark: String::new() };
+        let line = provenance::template_line(&"ab".into(), &"1.13.9".parse().unwrap(), fingerprint);
+        let said = |key: &str, value: Option<&str>| {
+            let sound = [
+                ("template", "1"),
+                ("description", line.as_str()),
+                ("boot", "order=scsi0"),
+                ("scsi0", "local-lvm:base-100-disk-1,size=10G"),
+                ("tags", "talos;template"),
+            ];
+            let mut keys = Hardware::from(sound.map(|(key, value)| (key.to_owned(), value.to_owned())));
+            keys.remove(key);
+            keys.extend(value.map(|value| (key.to_owned(), value.to_owned())));
+            read_back(&vm, &VmConfig { keys, digest: String::new() }, fingerprint)
+        };
+        assert_eq!(said("name", None), Ok(()));
+        let other = provenance::template_line(&"ab".into(), &"1.13.9".parse().unwrap(), Sha256::of(b"other"));
+        for (key, value, words) in [
+            ("template", None, "VM 100 is not a template"),
+            ("description", None, "does not carry the fingerprint"),
+            ("description", Some(other.as_str()), "does not carry the fingerprint"),
+            ("boot", Some("order=net0;scsi0"), "does not boot from scsi0"),
+            ("scsi0", None, "has no disk scsi0"),
+            ("tags", Some("talos"), "has lost its tags"),
+        ] {
+            let why = said(key, value).unwrap_err();
+            assert!(why.contains(words), "{key}: {why}");
+        }
+    }
+}

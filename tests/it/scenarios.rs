@@ -13,7 +13,7 @@ const TIME_SCALE: f64 = 50.0;
 /// How a rebuild may end at its first try.
 #[derive(Clone, Copy, PartialEq)]
 enum First {
-    /// What goes wrong may not even be seen.
+    /// What goes wrong may be got over.
     Any,
     /// It must be seen, and nothing of the old cluster may be gone.
     Stops,
@@ -44,6 +44,7 @@ async fn meets(first: First, scenario: &str) {
     assert_nothing_lost(&writer.finish().await.unwrap(), &story());
     let (end, expected) = (End::of(&folder, double.site()).await, End::rebuilt(Cluster::Lab));
     assert_eq!((end.versions, end.members), (expected.versions, expected.members), "{}", story());
+    assert_eq!(double.never_happened(), Vec::<String>::new(), "{}", story());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -329,6 +329,25 @@ impl Double {
             }
         }
     }
+
+    /// Ends it, and names what of its scenario never happened: a test that met nothing has shown nothing.
+    pub(crate) fn never_happened(mut self) -> Vec<String> {
+        let child = match &mut self.way {
+            Way::Here(running, _) => {
+                let never = running.tally().into_iter().filter(|one| one.happened == 0);
+                return never.map(|one| one.name).collect();
+            }
+            Way::Program(child) => child,
+        };
+        // It tells when it is asked to end.
+        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {}", child.id())]).status().unwrap();
+        assert!(sent.success());
+        let _status = child.wait().unwrap();
+        let told = fs::read_to_string(self.dir.with_file_name("double.err")).unwrap();
+        let tally: Vec<&str> = told.lines().filter_map(|line| line.strip_prefix("scenario: ")).collect();
+        assert!(!tally.is_empty(), "{told}");
+        tally.into_iter().filter(|line| !line.contains(": happened ")).map(str::to_owned).collect()
+    }
 }
 
 impl Drop for Double {

@@ -4,9 +4,10 @@
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
+use mock_pve::scenario::Scenario;
 use mock_pve::world::seed::Seed;
 
-use crate::site::{Cluster, Double, End, Folder, VM};
+use crate::site::{Cluster, Double, End, Folder, KUBERNETES, TALOS, VM};
 
 /// How much faster than life the doubles are.
 const TIME_SCALE: f64 = 100.0;
@@ -19,51 +20,111 @@ struct Case {
     /// Patch of the machine, as its file in the configuration's folder.
     patch: &'static str,
     seed: fn(&mut Seed),
-    /// The phase that refuses.
+    /// What goes wrong on the way; all of it has to happen.
+    scenario: &'static str,
+    /// What is spoiled once everything runs.
+    spoil: fn(&Folder, &Double),
+    /// The phase that refuses, or fails.
     phase: &'static str,
+    code: i32,
     words: &'static [&'static str],
 }
+
+/// Nothing is bad.
+const SOUND: Case = Case {
+    name: "",
+    profile: "",
+    patch: "",
+    seed: |_| (),
+    scenario: "",
+    spoil: |_, _| (),
+    phase: "check",
+    code: 4,
+    words: &[],
+};
 
 const CASES: &[Case] = &[
     Case {
         name: "canary without network",
         profile: "timeouts:\n  boot: 3s\n",
-        patch: "",
         seed: |seed| seed.networks.iter_mut().for_each(|network| network.dhcp = None),
         phase: "canary",
         words: &["no machine in maintenance with MAC", "there is no DHCP server on its bridge"],
+        ..SOUND
     },
     Case {
         name: "canary with other NIC names",
-        profile: "",
         patch: "machine:\n  network:\n    interfaces:\n      - interface: enp0s18\n        addresses: [192.168.178.41/24]\n",
-        seed: |_| (),
         phase: "canary",
         words: &["the configuration of single-cp-01 names link enp0s18, and it has eth0"],
+        ..SOUND
+    },
+    // A sound image of another release passes every test of bytes.
+    Case {
+        name: "image of another release",
+        spoil: other_release,
+        phase: "canary",
+        words: &[
+            "it runs Talos 1.13.8, not 1.13.9",
+            "Created: template 100 (talos-1-13-9) on pve1",
+            "delete the template that this run made",
+        ],
+        ..SOUND
+    },
+    Case {
+        name: "first snapshot altered on its way",
+        scenario: "faults: [{on: {talos: EtcdSnapshot}, then: {corrupt: 3}}]",
+        phase: "backup",
+        words: &["what was received can't be relied on, and was thrown away", "is damaged: its SHA-256 is"],
+        ..SOUND
+    },
+    // It may come another time, so this is no refusal.
+    Case {
+        name: "first snapshot cut off each time",
+        scenario: "faults: [{on: {talos: EtcdSnapshot}, times: 99, then: reset-after}]",
+        phase: "backup",
+        code: 5,
+        words: &["save a snapshot of etcd", "recast resume"],
+        ..SOUND
     },
     Case {
         name: "second copy that reads back as something else",
         profile: "backup:\n  copies:\n    - command: {save: cat > /dev/null, read: echo nothing}\n",
-        patch: "",
-        seed: |_| (),
         phase: "backup",
         words: &["is not the snapshot: it has 8 bytes"],
+        ..SOUND
     },
     Case {
         name: "second copy that can't be read back",
         profile: "backup:\n  copies:\n    - command: {save: cat > /dev/null, read: exit 3}\n",
-        patch: "",
-        seed: |_| (),
         phase: "backup",
         words: &["could not read back the copy", "the command ended with 3"],
+        ..SOUND
     },
 ];
+
+/// The factory serves another release under the name of the one that is asked for.
+fn other_release(folder: &Folder, double: &Double) {
+    // Asking for a release makes the factory keep its image.
+    for version in ["1.13.8", TALOS] {
+        let output =
+            folder.recast(double.site(), &["check", "--to", version, "--kubernetes", KUBERNETES]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let files = fs::read_dir(double.world().dir().join("factory/images")).unwrap();
+    let mut files = files.map(|file| file.unwrap().path());
+    let image =
+        files.find(|path| path.to_string_lossy().ends_with("v1.13.9.raw.xz")).expect("the factory made the image");
+    fs::copy(image.to_string_lossy().replace("v1.13.9", "v1.13.8"), &image).unwrap();
+}
 
 async fn play(case: &Case) -> Result<(), String> {
     let folder = Folder::new();
     let text = fs::read_to_string(folder.profile()).unwrap();
     fs::write(folder.profile(), text + case.profile).unwrap();
-    let double = Double::seeded(&folder, TIME_SCALE, case.seed).await;
+    let scenario = (!case.scenario.is_empty()).then(|| Scenario::parse(case.name, case.scenario).unwrap());
+    let double = Double::played(&folder, TIME_SCALE, case.seed, scenario).await;
+    (case.spoil)(&folder, &double);
     if !case.patch.is_empty() {
         let patches = folder.path("cluster/single/patches");
         fs::create_dir_all(&patches).unwrap();
@@ -73,18 +134,11 @@ async fn play(case: &Case) -> Result<(), String> {
             .unwrap();
     }
     let before = fs::read_to_string(folder.profile()).unwrap();
-    let mut recast = folder.recast(double.site(), &Cluster::Single.rebuild());
+    let mut recast = folder.recast(double.site(), &[&Cluster::Single.rebuild()[..], &["-o", "json"]].concat());
     let output: Output = tokio::task::spawn_blocking(move || recast.output().unwrap()).await.unwrap();
     let told = super::flat(&String::from_utf8_lossy(&output.stderr));
-    let mut wrong = Vec::new();
-    if output.status.code() != Some(4) {
-        wrong.push(format!("the exit code is {:?}", output.status.code()));
-    }
-    for words in case
-        .words
-        .iter()
-        .chain(&[format!("rebuild of single in phase {}", case.phase).as_str(), "has not been touched"])
-    {
+    let mut wrong = super::misplaced(&output, case.phase, case.code);
+    for words in case.words.iter().chain(&["has not been touched"]) {
         if !told.contains(&super::flat(words)) {
             wrong.push(format!("it does not say “{words}”"));
         }
@@ -101,6 +155,7 @@ async fn play(case: &Case) -> Result<(), String> {
     if fs::read_to_string(folder.profile()).unwrap() != before {
         wrong.push("the profile was changed".to_owned());
     }
+    wrong.extend(double.never_happened().into_iter().map(|fault| format!("{fault} never happened")));
     if wrong.is_empty() { Ok(()) } else { Err(format!("== {}: {}\n{told}", case.name, wrong.join("; "))) }
 }
 
