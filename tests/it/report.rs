@@ -1,8 +1,12 @@
 //! What CI and people get to read afterwards: the report's files, whatever the end, and the cluster's state.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
+use mock_pve::etcd::Client as Member;
+use mock_pve::world::cluster;
 use serde_json::Value;
 
 use crate::site::{Cluster, Double, Folder, program, repository};
@@ -28,6 +32,32 @@ fn assert_whole(dir: &Path) -> Value {
     let problems: Vec<String> = validator.iter_errors(&document).map(|error| error.to_string()).collect();
     assert!(problems.is_empty(), "{problems:?}\n{document:#}");
     document
+}
+
+/// The objects that the double's cluster had from its begin: key → data.
+fn seeded(double: &Double) -> BTreeMap<String, Value> {
+    let etcd = double.world().etcds().remove(0);
+    let id = etcd.leader().unwrap();
+    let (objects, _) = cluster::list(&Member { etcd, id }, "/registry/configmaps/default/seeded-");
+    objects.into_iter().map(|entry| (entry.key, entry.value["data"].clone())).collect()
+}
+
+/// What a real browser makes of a page; none where there is no browser.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+fn browsed(page: &Path, home: &Path) -> Option<String> {
+    if Command::new("chromium").arg("--version").output().is_err() {
+        eprintln!("skipped: chromium is not here");
+        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "chromium is required and not here");
+        return None;
+    }
+    let mut browser = Command::new("chromium");
+    browser.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"]);
+    browser.args(["--virtual-time-budget=5000", "--dump-dom"]).env("HOME", home);
+    browser.arg(format!("--user-data-dir={}", home.join("browser").display()));
+    let output = browser.arg(format!("file://{}", page.display())).output().unwrap();
+    let dom = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(dom.contains("</html>"), "{dom}\n{}", String::from_utf8_lossy(&output.stderr));
+    Some(dom)
 }
 
 #[test]
@@ -64,6 +94,8 @@ async fn refusals_failures_and_the_end_are_reported_and_past_runs_again() {
     assert_eq!((&status["unwell"], &status["drift"]), (&Value::Array(Vec::new()), &Value::Array(Vec::new())));
     assert_eq!(status["etcd"]["leader"], "single-cp-01");
     assert_eq!(status["kubernetes"]["nodes"][0]["ready"], true);
+    let before = seeded(&double);
+    assert!(before.len() >= 100, "{}", before.len());
 
     // Somebody else's VM with all tags: refused, and to be seen in the status.
     {
@@ -88,9 +120,20 @@ async fn refusals_failures_and_the_end_are_reported_and_past_runs_again() {
     assert_eq!(done["outcome"], "done");
     assert!(done["requests"].as_u64().unwrap() > 50);
     let page = fs::read_to_string(report.join("report.html")).unwrap();
-    for told in ["Kubernetes API down", "class=\"band\"", "1.13.9", "single-cp-01"] {
+    // The only control plane wrote on until it was shut down: how much that was is told.
+    let window = done["window_revisions"].as_u64().unwrap_or_else(|| panic!("{done:#}"));
+    let window = format!("etcd wrote at most {window} revisions");
+    let shown = ["Kubernetes API down", "class=\"band\"", "1.13.9", "single-cp-01", window.as_str()];
+    for told in shown {
         assert!(page.contains(told), "{told}");
     }
+    if let Some(dom) = browsed(&report.join("report.html"), &folder.path("home")) {
+        for told in shown {
+            assert!(dom.contains(told), "{told}: {dom}");
+        }
+        assert!(!dom.contains("src=\"") && !dom.contains("<link"), "nothing comes from elsewhere");
+    }
+    assert_eq!(seeded(&double), before);
 
     // The same again, from plan and journal alone.
     let id = done["run"].as_str().unwrap();

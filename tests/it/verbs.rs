@@ -1,6 +1,7 @@
 //! The two halves of a rebuild alone, with all that a profile may hang into them: hooks, manifests, a commit.
 //!
-//! One cluster's life: it is torn down with a backup, and comes back from it as a snapshot's restore.
+//! One cluster's life: it is torn down with a backup, and comes back from it as a snapshot's restore. Another's: it is
+//! given up, and made anew without its data. And a plan that is saved first and carried out later.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::process::{Command, Output};
 use recast::k8s::Client;
 use serde_json::Value;
 
-use crate::site::{Double, End, Folder};
+use crate::site::{Cluster, Double, End, Folder, VM, assert_deeds, plan};
 
 /// What the profile asks for beside the cluster.
 const ERRANDS: &str = "hooks:
@@ -43,7 +44,8 @@ fn words(document: &Value) -> String {
     document["problems"].to_string()
 }
 
-fn git(folder: &Path, words: &[&str]) -> String {
+/// Runs git in a folder, and answers with what it printed.
+pub(crate) fn git(folder: &Path, words: &[&str]) -> String {
     let done = Command::new("git").args(words).current_dir(folder).output().unwrap();
     assert!(done.status.success(), "git {words:?}: {}", text(&done.stderr));
     text(&done.stdout)
@@ -124,4 +126,81 @@ async fn a_cluster_is_torn_down_and_brought_back_from_its_snapshot() {
     let client = Client::new(&folder.session(double.site()).connector, &kubeconfig.into()).unwrap();
     assert!(client.exists("/api/v1/namespaces/kube-system/configmaps/extra").await.unwrap());
     assert!(client.revision().await.unwrap() > i64::try_from(revision).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_saved_plan_is_carried_out_as_it_is_or_refused_where_something_drifted() {
+    let folder = Folder::new();
+    let double = Double::here(&folder, 100.0).await;
+    let run = |args: &[&str]| folder.recast(double.site(), args).args(["-o", "json"]).output().unwrap();
+    let ended = |args: &[&str], code: i32| {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", text(&output.stderr));
+        document(&output)
+    };
+    let saved = folder.path("saved");
+    fs::create_dir(&saved).unwrap();
+    let file = saved.join("plan.json").display().to_string();
+    let planned = [&Cluster::Single.rebuild()[..], &["--dry-run", "--plan-out", &file]].concat();
+    ended(&planned, 2);
+    ended(&["apply", &file, "--dry-run"], 2);
+
+    let named = |name: &str| {
+        let mut state = double.world().state();
+        state.vms.get_mut(&VM).unwrap().config.insert("name".to_owned(), name.to_owned());
+    };
+    named("experiment");
+    let told = words(&ended(&["apply", &file, "--confirm", "single"], 4));
+    assert!(told.contains("this changed since the plan was made") && told.contains("single-cp-01"), "{told}");
+    assert_eq!(double.deeds(), Vec::new());
+
+    // Once all is as it was, a new plan can be carried out, once.
+    named("single-cp-01");
+    ended(&planned, 2);
+    assert_eq!(ended(&["apply", &file, "--confirm", "single"], 0)["outcome"], "done");
+    assert_eq!(End::of(&folder, double.site()).await, End::rebuilt(folder.cluster()));
+    assert_deeds(&double.deeds(), &plan(&saved));
+    let before = double.deeds();
+    ended(&["apply", &file, "--confirm", "single"], 4);
+    assert_eq!(double.deeds(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_is_given_up_and_made_anew_without_its_data_and_both_runs_are_listed() {
+    let folder = Folder::new();
+    let double = Double::here(&folder, 100.0).await;
+    let run = |args: &[&str]| folder.recast(double.site(), args).output().unwrap();
+    let finished = |args: &[&str]| {
+        let output = folder.recast(double.site(), args).args(["-o", "json"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
+        document(&output)
+    };
+
+    let down = finished(&["teardown", "--force", "--confirm", "single"]);
+    assert_eq!((&down["verb"], &down["backup"]), (&"teardown".into(), &Value::Null), "{down:#}");
+    assert_eq!(down["destroyed"].as_array().unwrap().len(), 1);
+    let mut files = fs::read_dir(folder.path("cluster/single")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(!files.any(|name| name.to_string_lossy().starts_with("etcd-")), "nothing was to be saved");
+
+    let up = finished(&["create", "--confirm", "single"]);
+    assert_eq!((&up["verb"], &up["restored"]), (&"create".into(), &Value::Null), "{up:#}");
+    let end = End::of(&folder, double.site()).await;
+    assert_eq!(end.versions, ["single-cp-01 1.12.4", "kubernetes 1.34.1"]);
+    assert_eq!(end.members, ["single-cp-01"]);
+    assert!(end.vms.contains(&"1100 single-cp-01 running".to_owned()), "{end:?}");
+    let kubeconfig = fs::read_to_string(folder.path("kubeconfig")).unwrap();
+    let client = Client::new(&folder.session(double.site()).connector, &kubeconfig.into()).unwrap();
+    assert!(!client.exists("/api/v1/namespaces/default/configmaps/seeded-0000").await.unwrap());
+
+    let listed = text(&run(&["runs", "list"]).stdout);
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    for told in [&down, &up] {
+        let id = told["run"].as_str().unwrap();
+        assert!(listed.contains(&format!("{id}  done\n")), "{id}: {listed}");
+        let shown = run(&["runs", "show", id]);
+        assert_eq!(shown.status.code(), Some(0), "{}", text(&shown.stderr));
+        let shown = text(&shown.stdout);
+        assert!(shown.starts_with(&format!("run {id} of single: done\n")), "{shown}");
+    }
+    assert_eq!(run(&["runs", "show", "2026-01-02T03-04-05"]).status.code(), Some(3));
 }
