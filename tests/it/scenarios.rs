@@ -67,7 +67,7 @@ async fn an_api_server_that_hangs_from_the_freeze_on_loses_nothing() {
     let scenario = "
 faults:
   - {on: {talos: EtcdStatus, vm: lab-cp-02}, nth: 4, times: 3, then: {stall: forever}}
-  - {on: {kubernetes: 'get /**', vm: lab-cp-01}, nth: 40, times: 20, then: {stall: 100s}}
+  - {on: {kubernetes: 'get /**', vm: lab-cp-01}, nth: 6, times: 5, then: {stall: 100s}}
 ";
     meets(First::Any, scenario).await;
 }
