@@ -191,6 +191,10 @@ async fn services(session: &Session, errands: &Errands, registry: Option<&str>) 
     if let Some(flux) = &errands.flux {
         wanted.push(("Flux' repository".to_owned(), host_of(&flux.repo).into_iter().collect()));
     }
+    if errands.git == Some(errands::Git::Push) && session.place.commands == Mode::Run {
+        let upstream = git::Repository::of(&Commands::Real, &session.folder()).upstream().await.ok().flatten();
+        wanted.push(("git's upstream".to_owned(), upstream.as_deref().and_then(host_of).into_iter().collect()));
+    }
     for apply in &errands.apply {
         if let errands::Apply::Manifests(Manifests::Url(url)) = apply {
             wanted.push((format!("what {url} is fetched from"), host_of(url).into_iter().collect()));

@@ -120,6 +120,15 @@ impl<'a> Repository<'a> {
         }
     }
 
+    /// The URL that a push goes to, without asking it; none where the branch has no remote.
+    pub async fn upstream(&self) -> Result<Option<String>, CommandError> {
+        match self.ask(&["ls-remote", "--get-url"], std::future::pending()).await {
+            Ok(done) => Ok(Some(done.stdout().trim().to_owned()).filter(|url| !url.is_empty())),
+            Err(CommandError::Failed { code: Some(128), .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Pushes the current branch to its upstream.
     pub async fn push(&self, stop: impl Future<Output = ()>) -> Result<Done, CommandError> {
         self.commands.run(&self.git("git push", &["push", "--quiet"], PUSH_WITHIN), stop).await
@@ -211,9 +220,11 @@ mod tests {
         let repository = Repository::of(&Commands::Real, &work);
         let head = git(&work, &["rev-parse", "HEAD"]).trim().to_owned();
         assert!(!repository.is_pushed(&head).await.unwrap());
+        assert_eq!(repository.upstream().await.unwrap(), None);
         let refused = repository.push(pending()).await.unwrap_err();
         assert!(refused.to_string().starts_with("git push ended with exit status: 128"), "{refused}");
         git(&work, &["remote", "add", "origin", bare.to_str().unwrap()]);
+        assert_eq!(repository.upstream().await.unwrap().as_deref(), bare.to_str());
         git(&work, &["push", "--quiet", "-u", "origin", "main"]);
         fs::write(work.join("lab.yaml"), "a: 3\n").unwrap();
         repository.commit(&place.files()[..1], "x", "run-1", pending()).await.unwrap();

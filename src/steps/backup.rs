@@ -111,7 +111,11 @@ impl World {
             Purpose::Before => backup::Purpose::Before,
             Purpose::Final => backup::Purpose::Final,
         };
-        let name = SnapshotName { purpose, taken, run };
+        let mut name = SnapshotName { purpose, taken, run };
+        // Names count seconds, and what an attempt of this very second left is not overwritten.
+        while store.path_of(&name).exists() {
+            name.taken += Duration::from_secs(1);
+        }
         let meter = Counted(cx.counter("snapshot"));
         let received = match way {
             Way::Api => {

@@ -25,7 +25,7 @@ use recast::engine::clock::Sleep;
 use recast::engine::{Cancel, Class, Clock, Outcome, Perform, RealClock, Retry, Run, Seen, StepCx, StepError};
 use recast::event::{How, Unheard};
 use recast::journal::{Entry, Journal, JournalError, Log, Memory, Opening, Record, StateDir};
-use recast::plan::{Data, Output, Plan, Planned, Step, Verb};
+use recast::plan::{Data, Output, Plan, Planned, Verb};
 use recast::steps::World;
 use recast::types::{Sha256, StepId};
 
@@ -75,18 +75,6 @@ impl Clock for Fast {
 
     fn sleep(&self, duration: Duration) -> Sleep<'_> {
         self.0.sleep(duration / Self::FACTOR)
-    }
-}
-
-/// A snapshot's name ends with the second that it was taken in: the next one of the same step is taken in another.
-async fn another_second() {
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-}
-
-/// Waits until this step may be done once more.
-async fn until_again(step: &Planned) {
-    if matches!(step.step, Step::SaveSnapshot { .. }) {
-        another_second().await;
     }
 }
 
@@ -157,9 +145,6 @@ impl Case {
 
     /// Begins the run, or goes on with it, until it ends or is killed.
     pub(crate) async fn live(&self, world: &impl Perform, log: Box<dyn Log>, death: &Death) -> Ending {
-        if self.keeps() && !self.log.records().is_empty() {
-            another_second().await;
-        }
         let opening = Opening { run: self.plan.run.clone(), tool: "recast test".to_owned(), at: Timestamp::now() };
         let (path, digest) = (PathBuf::from("(memory)"), Sha256::of(b"the plan"));
         let journal = match Journal::over(path, log, self.log.records(), digest, &self.plan.phases, &opening) {
@@ -549,10 +534,7 @@ impl Perform for Faulty<'_> {
     async fn apply(&self, step: &Planned, cx: &StepCx<'_>) -> Result<Output, StepError> {
         self.fault(Place::Before, step)?;
         let output = self.world.apply(step, cx).await?;
-        if let Err(error) = self.fault(Place::After, step) {
-            until_again(step).await;
-            return Err(error);
-        }
+        self.fault(Place::After, step)?;
         Ok(output)
     }
 
@@ -679,7 +661,6 @@ impl Perform for Twice {
             Seen::NotNeeded => Ok(first),
             Seen::Done(output) => Ok(output),
             Seen::Missing => {
-                until_again(step).await;
                 *self.applied.borrow_mut().entry(step.id.clone()).or_default() += 1;
                 self.world.apply(step, cx).await
             }

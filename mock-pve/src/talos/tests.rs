@@ -335,7 +335,7 @@ async fn upload(machine: &Machine, bytes: &[u8], ends: Ends) -> Option<String> {
     let (here, there) = tokio::io::duplex(1 << 16);
     let (served, peer) = (machine.clone(), Peer::with_role("os:admin"));
     tokio::spawn(async move {
-        listener::answer(there, &served, peer, crate::scenario::Cut::default(), CancellationToken::new()).await
+        listener::answer(there, &served, peer, crate::scenario::Cut::default(), CancellationToken::new()).await;
     });
     let io = TokioIo::new(here);
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
@@ -374,7 +374,7 @@ async fn call(machine: &Machine, path: &str, body: Vec<u8>) -> Option<String> {
     let (here, there) = tokio::io::duplex(1 << 16);
     let (served, peer) = (machine.clone(), Peer::with_role("os:admin"));
     tokio::spawn(async move {
-        listener::answer(there, &served, peer, crate::scenario::Cut::default(), CancellationToken::new()).await
+        listener::answer(there, &served, peer, crate::scenario::Cut::default(), CancellationToken::new()).await;
     });
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(here)).await;
     let (mut sender, connection) = handshake.unwrap();

@@ -219,8 +219,7 @@ impl Ground {
         let broken: Vec<&Finding> = broken.iter().filter(|finding| finding.weight == Weight::Breaks).collect();
         // What a translation leaves as it is has to be written by hand.
         let contract = self.contract()?;
-        let translated: Vec<Patch> =
-            patches.iter().map(|patch| translate(patch, contract, source.spec.role)).collect();
+        let translated: Vec<Patch> = patches.iter().map(|patch| translate(patch, contract, source.spec.role)).collect();
         let left = self.findings(None, &translated);
         let fixed = |finding: &Finding| old == OldKeys::Refuse && !left.iter().any(|other| other.rule == finding.rule);
         if let Some(stop) = refusal(&broken, &source.spec, fixed) {

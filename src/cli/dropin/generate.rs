@@ -21,10 +21,8 @@ use crate::types::{Role, Version};
 const INSTALLER: &str = "ghcr.io/siderolabs/installer";
 
 /// The same from the minor version on that ghcr.io no longer has: the Image Factory's, of the empty schematic.
-const FACTORY_INSTALLER: (u32, &str) = (
-    14,
-    "factory.talos.dev/metal-installer/376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba",
-);
+const FACTORY_INSTALLER: (u32, &str) =
+    (14, "factory.talos.dev/metal-installer/376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba");
 
 /// The minor version since which talosctl has no `--persist`.
 const PERSIST_GONE: u32 = 13;
