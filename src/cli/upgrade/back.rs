@@ -20,7 +20,7 @@ use crate::plan::compatibility::Table;
 use crate::plan::observed::Finding;
 use crate::plan::path::Hops;
 use crate::plan::upgrade::back::{self, Before};
-use crate::plan::upgrade::{Asked, KernelLog, Only, Parallel, Reboot, Release, SeenCluster, Stage, gates};
+use crate::plan::upgrade::{Asked, Bound, KernelLog, Only, Parallel, Reboot, Release, SeenCluster, Stage, gates};
 use crate::plan::{Plan, Step, Versions, show};
 use crate::types::{MachineName, Version};
 
@@ -49,11 +49,11 @@ pub async fn run(
     surroundings: &Surroundings,
 ) -> Result<Answer, Stop> {
     let state = state_of(dir, plan)?;
-    let done = |id: &crate::types::StepId| matches!(state.step(id), Some(StepState::Succeeded { .. }));
+    let begun = |id: &crate::types::StepId| !matches!(state.step(id), None | Some(StepState::Pending));
     let moved = plan.steps().find(|planned| {
         let kubernetes = matches!(planned.step, Step::UpgradeMachine { .. } | Step::MeetMachine { .. });
         !kubernetes
-            && done(&planned.id)
+            && begun(&planned.id)
             && planned.id.as_str().starts_with("kubernetes-")
             && !planned.id.as_str().contains("-images/")
     });
@@ -70,9 +70,24 @@ pub async fn run(
         return Err(stop.hinted("`recast rollback --nodes A,B` takes machines back to the Talos that they ran before"));
     }
     let mut times: BTreeMap<&MachineName, u32> = BTreeMap::new();
-    for planned in plan.steps().filter(|planned| done(&planned.id)) {
-        if let Step::UpgradeMachine { machine, .. } = &planned.step {
-            *times.entry(&machine.name).or_default() += 1;
+    // A step that was begun and did not succeed may have rebooted its machine: what it runs now says so.
+    let mut begun: Vec<(&MachineName, &Version)> = Vec::new();
+    for planned in plan.steps() {
+        let Step::UpgradeMachine { machine, release, .. } = &planned.step else { continue };
+        match state.step(&planned.id) {
+            Some(StepState::Succeeded { .. }) => *times.entry(&machine.name).or_default() += 1,
+            None | Some(StepState::Pending) => {}
+            Some(_) => begun.push((&machine.name, &release.version)),
+        }
+    }
+    if !begun.is_empty() {
+        let secrets = session.secrets(jiff::Timestamp::now())?;
+        let running = unless_cancelled(surroundings, look(session, &secrets, &plan.run)).await?.running;
+        let runs = |name: &MachineName, version: &Version| {
+            running.members.iter().any(|seen| seen.member.name == *name && seen.version == *version)
+        };
+        for (name, _) in begun.into_iter().filter(|(name, version)| runs(name, version)) {
+            *times.entry(name).or_default() += 1;
         }
     }
     if let Some((name, times)) = times.iter().find(|(_, times)| **times > 1) {
@@ -142,6 +157,7 @@ async fn go_back(
         vms,
         nodes: Some(nodes),
         only: Only::Os,
+        bound: Bound::Back,
         parallel: Parallel::Count(1),
         stage: Stage::Now,
         reboot: Reboot::Default,
@@ -159,7 +175,7 @@ async fn go_back(
         return Err(Stop::refused(&findings));
     }
     surroundings.console.tell(&show::findings(&findings));
-    let plan = back::make(&asked, &running, &before)
+    let plan = back::make(&asked, &running, &before, back::unwell(&asked, &seen, &running))
         .ok_or_else(|| Stop::new(ExitCode::Refused, "the cluster's versions are not known"))?;
     let plan = planned_is_sane(plan)?;
     if then == Then::Show {

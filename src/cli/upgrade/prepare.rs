@@ -17,7 +17,7 @@ use crate::plan::compatibility::Table;
 use crate::plan::observed::{Finding, Observed};
 use crate::plan::path::{Hop, Hops, What};
 use crate::plan::upgrade::make::{UpgradeError, make, needed, way};
-use crate::plan::upgrade::{Asked, KernelLog, Only, Parallel, Reboot, Release, SeenCluster, SeenMember, Stage, gates};
+use crate::plan::upgrade::{Asked, Bound, KernelLog, Only, Parallel, Reboot, Release, SeenCluster, SeenMember, Stage, gates};
 use crate::plan::{Plan, Versions};
 use crate::profile;
 use crate::talos::secrets::Secrets;
@@ -89,6 +89,7 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
         vms,
         nodes: order.nodes.clone(),
         only: order.only,
+        bound: Bound::Up,
         parallel: order.parallel,
         stage: order.stage,
         reboot: order.reboot,

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use super::gates::is_why;
 use super::{Asked, Release, SeenCluster, SeenMember};
 use crate::plan::compatibility::{Table, etcd};
-use crate::plan::observed::Finding;
+use crate::plan::observed::{Finding, Observed};
 use crate::plan::phases::upgrade as phases;
-use crate::plan::{Plan, Verb, Versions};
+use crate::plan::{Plan, Step, Verb, Versions};
 use crate::types::{MachineName, Role};
 
 /// What machines ran before, as far as a run of this program knows.
@@ -56,8 +57,14 @@ fn data(seen: &SeenMember, release: &Release, found: &mut Vec<Finding>) {
     }
 }
 
-/// Makes the plan.
-pub fn make(asked: &Asked, seen: &SeenCluster, before: &Before) -> Option<Plan> {
+/// Whether one of the machines that go back is not well: then nobody waits for that before.
+pub fn unwell(asked: &Asked, seen: &Observed, running: &SeenCluster) -> bool {
+    let complaints = seen.cluster.iter().flat_map(|cluster| &cluster.unhealthy);
+    complaints.into_iter().any(|complaint| is_why(asked, running, complaint))
+}
+
+/// Makes the plan. Where a machine that goes back is `unwell`, the cluster's health is only waited for afterwards.
+pub fn make(asked: &Asked, seen: &SeenCluster, before: &Before, unwell: bool) -> Option<Plan> {
     let now = seen.versions(None)?;
     let chosen: Vec<&SeenMember> = seen.chosen(asked.nodes.as_deref()).collect();
     // What the cluster is afterwards: its oldest machine's release, as far as it is known.
@@ -67,6 +74,9 @@ pub fn make(asked: &Asked, seen: &SeenCluster, before: &Before) -> Option<Plan> 
     });
     let known = chosen.iter().all(|seen| before.contains_key(&seen.member.name));
     let after = after.min().filter(|_| known).map(|talos| Versions { talos, kubernetes: now.kubernetes.clone() });
-    let phases = phases::back(asked, seen, &chosen, before, after.as_ref());
+    let mut phases = phases::back(asked, seen, &chosen, before, after.as_ref());
+    if unwell {
+        phases[0].steps.retain(|planned| !matches!(planned.step, Step::AwaitHealthy { .. }));
+    }
     Some(Plan { before: Some(now), after, phases, ..asked.plan(Verb::GoBack, seen) })
 }

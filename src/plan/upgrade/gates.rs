@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Asked, Only, SeenCluster, SeenMember, Stage, bare};
+use super::{Asked, Bound, Only, SeenCluster, SeenMember, Stage, bare};
 use crate::plan::gates::{Here, kept, programs};
 use crate::plan::kubernetes::{Hop as KubernetesHop, drain_gates, gates};
 use crate::plan::observed::{Finding, Observed};
@@ -74,10 +74,15 @@ fn alive(asked: &Asked, seen: &Observed, running: &SeenCluster, found: &mut Vec<
         ));
     }
     for complaint in &cluster.unhealthy {
-        found.push(Finding::refusal(
-            format!("the running cluster is not healthy: {complaint}"),
-            "mend it first: a machine that goes down takes a part of the redundancy that is left",
-        ));
+        let what = format!("the running cluster is not healthy: {complaint}");
+        found.push(if is_why(asked, running, complaint) {
+            Finding::warning(what, "that machine goes back")
+        } else {
+            Finding::refusal(
+                what,
+                "mend it first: a machine that goes down takes a part of the redundancy that is left",
+            )
+        });
     }
     for (name, why) in running.silent.iter().filter(|(name, _)| !tells(&cluster.unhealthy, name)) {
         found.push(Finding::refusal(
@@ -91,7 +96,9 @@ fn alive(asked: &Asked, seen: &Observed, running: &SeenCluster, found: &mut Vec<
             "bring its API up first; `recast status` shows what can be seen",
         ));
     }
-    for seen in running.members.iter().filter(|seen| seen.cordoned) {
+    // One that goes back may have been left so by the run that is taken back.
+    let goes_back = |seen: &SeenMember| is_why(asked, running, seen.member.name.as_str());
+    for seen in running.members.iter().filter(|seen| seen.cordoned && !goes_back(seen)) {
         found.push(Finding::refusal(
             format!("Kubernetes node {} takes no new pods", seen.member.name),
             format!(
@@ -101,6 +108,14 @@ fn alive(asked: &Asked, seen: &Observed, running: &SeenCluster, found: &mut Vec<
             ),
         ));
     }
+}
+
+/// Whether a complaint is about a machine that goes back: it may be why.
+pub(super) fn is_why(asked: &Asked, running: &SeenCluster, complaint: &str) -> bool {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    let words = || complaint.split(|c| !is_name(c)).map(|word| word.trim_end_matches('.'));
+    asked.bound == Bound::Back
+        && running.chosen(asked.nodes.as_deref()).any(|seen| words().any(|word| word == seen.member.name.as_str()))
 }
 
 fn tells(complaints: &[String], name: &str) -> bool {

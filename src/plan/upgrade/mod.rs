@@ -168,6 +168,16 @@ pub enum Only {
     Kubernetes,
 }
 
+/// Which way machines go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bound {
+    /// To another release.
+    Up,
+    /// To the one before: a machine that is not well may be why.
+    Back,
+}
+
 /// What is asked for, made definite.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -197,6 +207,8 @@ pub struct Asked {
     pub nodes: Option<Vec<String>>,
     /// What is upgraded.
     pub only: Only,
+    /// Which way machines go.
+    pub bound: Bound,
     /// How many workers may be down at once.
     pub parallel: Parallel,
     /// When releases are written.

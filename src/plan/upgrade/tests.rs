@@ -86,6 +86,7 @@ fn asked(talos: &str, kubernetes: &str) -> Asked {
         vms: Vec::new(),
         nodes: None,
         only: Only::Both,
+        bound: Bound::Up,
         parallel: Parallel::Count(1),
         stage: Stage::Now,
         reboot: Reboot::Default,
@@ -267,6 +268,29 @@ fn what_stands_in_the_way_is_named() {
 }
 
 #[test]
+fn a_machine_that_goes_back_may_be_unwell_and_no_other() {
+    let back = Asked { bound: Bound::Back, nodes: Some(vec!["cp-01".to_owned()]), ..asked("1.13.9", "1.34.1") };
+    let mut running = cluster(3, 0, "1.13.9");
+    running.members[0].cordoned = true;
+    let unwell = |complaint: &str| {
+        let mut cluster = crate::plan::observed::SeenCluster::default();
+        cluster.unhealthy.push(complaint.to_owned());
+        Observed { cluster: Some(cluster), ..Observed::default() }
+    };
+    let severities = |asked: &Asked, seen: &Observed| -> Vec<Severity> {
+        gates::findings(asked, seen, &running, &Here::default()).iter().map(|finding| finding.severity).collect()
+    };
+    assert_eq!(severities(&back, &unwell("cp-01 is booting")), [Severity::Warning]);
+    assert!(back::unwell(&back, &unwell("cp-01 is booting"), &running));
+    for other in ["cp-02 is booting", "cp-011 is booting", "etcd has no space left"] {
+        assert_eq!(severities(&back, &unwell(other)), [Severity::Refusal], "{other}");
+        assert!(!back::unwell(&back, &unwell(other), &running), "{other}");
+    }
+    let up = Asked { bound: Bound::Up, ..back };
+    assert_eq!(severities(&up, &unwell("cp-01 is booting")), [Severity::Refusal, Severity::Refusal]);
+}
+
+#[test]
 fn the_only_control_plane_goes_with_a_warning() {
     let seen = Observed { cluster: Some(crate::plan::observed::SeenCluster::default()), ..Observed::default() };
     let found = gates::findings(&asked("1.13.9", "1.34.1"), &seen, &cluster(1, 0, "1.12.4"), &Here::default());
@@ -324,7 +348,7 @@ fn the_way_back_takes_the_same_care() {
         .iter()
         .map(|seen| (seen.member.name.clone(), asked.installer(&OLD.into(), &version("1.12.4")).unwrap().clone()))
         .collect();
-    let plan = back::make(&asked, &running, &before).unwrap();
+    let plan = back::make(&asked, &running, &before, false).unwrap();
     assert_eq!(lint(&plan), []);
     let names: Vec<(&str, usize)> = phases(&plan);
     assert_eq!(
@@ -334,7 +358,7 @@ fn the_way_back_takes_the_same_care() {
     assert_eq!(plan.after.as_ref().unwrap().talos, version("1.12.4"));
     assert_eq!(back::findings(&asked, &running, &before, Table::built_in()), []);
     let some = Asked { nodes: Some(vec!["worker-11".to_owned()]), ..asked.clone() };
-    let plan = back::make(&some, &running, &back::Before::new()).unwrap();
+    let plan = back::make(&some, &running, &back::Before::new(), false).unwrap();
     assert_eq!(lint(&plan), []);
     assert_eq!(plan.after, None, "nobody knows");
     assert_eq!(back::findings(&some, &running, &back::Before::new(), Table::built_in()).len(), 1);
