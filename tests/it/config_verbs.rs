@@ -104,7 +104,18 @@ fn what_a_machine_would_refuse_is_told_with_its_place_and_its_replacement() {
             "kind: HostnameConfig",
         ),
         ("machine:\n  kubelet:\n    extraArgs: {v: \"4\"}\n", "1.14.0", "machine.kubelet", "KubeletConfig"),
-        ("- {op: add, path: /machine/sysctls, value: {}}\n", "1.12.4", "/machine/sysctls", "strategic merge patch"),
+        (
+            "- {op: add, path: /machine/sysctls, value: {}}\n",
+            "1.12.4",
+            "line 1, column 13: /machine/sysctls",
+            "strategic merge patch",
+        ),
+        (
+            "- {op: remove, path: /machine/sysctls}\n",
+            "1.11.0",
+            "line 1, column 16: there is nothing at /machine/sysctls",
+            "correct the path",
+        ),
         (
             "apiVersion: v1alpha1\nkind: KubePrismConfig\nport: 7445\n",
             "1.12.4",
@@ -112,7 +123,7 @@ fn what_a_machine_would_refuse_is_told_with_its_place_and_its_replacement() {
             "leave it out",
         ),
         ("machine:\n  kubelet:\n    extraArgz: {}\n", "1.12.4", "line 3, column 5", "did you mean 'extraArgs'?"),
-        ("machine:\n  sysctls:\n    a: {$patch: delete}\n", "1.12.4", "machine.sysctls.a", "is not there"),
+        ("machine:\n  sysctls:\n    a: {$patch: delete}\n", "1.12.4", "line 3, column 5", "machine.sysctls.a is to be"),
         ("kind: HostConfigg\napiVersion: v1alpha1\n", "1.12.4", "line 1, column 1", "did you mean 'HostnameConfig'?"),
         ("machine: [\n", "1.12.4", "not readable as YAML", "line 1, column 10: unclosed bracket"),
     ];

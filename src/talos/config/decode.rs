@@ -16,6 +16,8 @@ use super::{Config, kind_of};
 pub struct Wrong {
     /// Where; nowhere when what was looked at is no text.
     pub spot: Spot,
+    /// Its document's kind, with its name; empty for the main document, and where it can't be told.
+    pub document: String,
     /// The path in its document; empty for the document itself.
     pub path: String,
     /// What is wrong, a lower-case fragment.
@@ -24,7 +26,7 @@ pub struct Wrong {
 
 impl Wrong {
     pub(super) fn at(spot: Spot, path: &str, what: impl Into<String>) -> Self {
-        Self { spot, path: path.to_owned(), what: what.into() }
+        Self { spot, document: String::new(), path: path.to_owned(), what: what.into() }
     }
 }
 
@@ -33,7 +35,10 @@ impl fmt::Display for Wrong {
         if self.spot.is_known() {
             write!(f, "{}: ", self.spot)?;
         }
-        match self.what.strip_prefix("unknown key") {
+        if !self.document.is_empty() {
+            write!(f, "{}: ", self.document)?;
+        }
+        match self.what.strip_prefix("unknown key").filter(|_| !self.path.is_empty()) {
             Some(rest) => write!(f, "unknown key {}{rest}", self.path),
             None if self.path.is_empty() => f.write_str(&self.what),
             None => write!(f, "{} {}", self.path, self.what),
@@ -100,7 +105,10 @@ pub(super) fn kind(root: &Value) -> Result<&'static Kind, Unfit> {
         (None, Some(_)) => unfit("apiVersion", "a document with apiVersion needs a kind".to_owned()),
         (None, None) => {
             let first = map.keys().next().unwrap_or_default();
-            let near = schema::nearest_main(first).map_or_else(String::new, |near| format!(", did you mean '{near}'?"));
+            let near = schema::nearest_main(first).map_or_else(
+                || "; a document has machine or cluster in it, or apiVersion and kind".to_owned(),
+                |near| format!(", did you mean '{near}'?"),
+            );
             unfit("kind", format!("unknown key {first}{near}"))
         }
         (Some(kind), None) if schema::knows_kind(kind) => {
@@ -110,8 +118,10 @@ pub(super) fn kind(root: &Value) -> Result<&'static Kind, Unfit> {
             if let Some(kind) = shapes::document(kind).filter(|_| schema::knows_kind(kind)) {
                 Ok(kind)
             } else {
-                let near =
-                    schema::nearest_kind(kind).map_or_else(String::new, |near| format!(", did you mean '{near}'?"));
+                let near = schema::nearest_kind(kind).map_or_else(
+                    || "; correct it, or leave the document out".to_owned(),
+                    |near| format!(", did you mean '{near}'?"),
+                );
                 unfit("kind", format!("unknown kind '{kind}'{near}"))
             }
         }
@@ -119,13 +129,14 @@ pub(super) fn kind(root: &Value) -> Result<&'static Kind, Unfit> {
     }
 }
 
-/// Flaws with their places.
-pub(super) fn wrong(flaws: Vec<Flaw>, spot: Spot, marks: &Marks) -> Vec<Wrong> {
+/// Flaws with their places, in the document of this title.
+pub(super) fn wrong(flaws: Vec<Flaw>, title: &str, spot: Spot, marks: &Marks) -> Vec<Wrong> {
+    let document = if title == "v1alpha1" { "" } else { title };
     flaws
         .into_iter()
         .map(|Flaw { path, reason }| {
             let spot = if spot.is_known() { marks.spot(&path).unwrap_or(spot) } else { spot };
-            Wrong { spot, path, what: reason.to_string() }
+            Wrong { spot, document: document.to_owned(), path, what: reason.to_string() }
         })
         .collect()
 }
@@ -229,6 +240,8 @@ impl Config {
 pub(super) fn decode(document: Document) -> Result<Value, Vec<Wrong>> {
     let Document { root, spot, marks } = document;
     let kind = kind(&root).map_err(|unfit| vec![unfit.wrong(spot, &marks)])?;
+    let name = root.at(&["name"]).and_then(Value::as_text).filter(|_| kind.named);
+    let title = title(kind, name);
     let Value::Map(map) = root else { return Err(Vec::new()) };
-    schema::read_document(kind.name, map).map(Value::Map).map_err(|flaws| wrong(flaws, spot, &marks))
+    schema::read_document(kind.name, map).map(Value::Map).map_err(|flaws| wrong(flaws, &title, spot, &marks))
 }

@@ -5,7 +5,7 @@
 //! this is too: `replace` of a key that isn't there adds it, a negative index counts from a list's end, a `test` for null
 //! holds where nothing is. Must not know: where patches come from.
 
-use super::yaml::{Map, Value};
+use super::yaml::{Map, Marks, Spot, Value};
 
 /// One operation.
 #[derive(Clone, Debug)]
@@ -28,22 +28,28 @@ enum Verb {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OperationError {
     /// It lacks a key, or has an unknown verb.
-    #[error("operation {at}: {why}")]
+    #[error("{spot}, operation {at}: {why}")]
     Malformed {
+        /// Where it stands.
+        spot: Spot,
         /// Which one, from 1.
         at: usize,
         /// What is wrong.
         why: &'static str,
     },
     /// Its path, or the path it takes from, leads nowhere.
-    #[error("there is nothing at {path}; correct the path, or add its parents first")]
+    #[error("{spot}: there is nothing at {path}; correct the path, or add its parents first")]
     Nowhere {
+        /// Where the operation says the path.
+        spot: Spot,
         /// The path.
         path: String,
     },
     /// A `test` that does not hold.
-    #[error("the test at {path} does not hold")]
+    #[error("{spot}: the test at {path} does not hold; correct its value, or leave it out")]
     Test {
+        /// Where the operation says the path.
+        spot: Spot,
         /// The path.
         path: String,
     },
@@ -52,21 +58,23 @@ pub enum OperationError {
 /// A path: `/cluster/extraManifests/-`.
 #[derive(Clone, Debug)]
 struct Pointer {
+    /// Where it stands in the patch.
+    spot: Spot,
     text: String,
     keys: Vec<String>,
 }
 
 impl Pointer {
-    fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str, spot: Spot) -> Option<Self> {
         if !text.is_empty() && !text.starts_with('/') {
             return None;
         }
         let keys = text.split('/').skip(1).map(|key| key.replace("~1", "/").replace("~0", "~")).collect();
-        Some(Self { text: text.to_owned(), keys })
+        Some(Self { spot, text: text.to_owned(), keys })
     }
 
     fn nowhere(&self) -> OperationError {
-        OperationError::Nowhere { path: self.text.clone() }
+        OperationError::Nowhere { spot: self.spot, path: self.text.clone() }
     }
 
     /// What is there; nothing for a key that its mapping lacks.
@@ -106,16 +114,25 @@ fn index(key: &str, len: usize) -> Option<usize> {
     usize::try_from(if at < 0 { at + len } else { at }).ok()
 }
 
-/// Reads the operations of a patch.
-pub(super) fn parse(list: &[Value]) -> Result<Vec<Operation>, OperationError> {
+/// Reads the operations of a patch; `marks` are those of its document.
+pub(super) fn parse(list: &[Value], marks: &Marks) -> Result<Vec<Operation>, OperationError> {
     list.iter()
         .enumerate()
-        .map(|(at, operation)| parse_one(operation).map_err(|why| OperationError::Malformed { at: at + 1, why }))
+        .map(|(at, operation)| {
+            let here = format!("[{at}]");
+            parse_one(operation, &here, marks).map_err(|why| {
+                let spot = marks.spot(&here).unwrap_or(Spot::START);
+                OperationError::Malformed { spot, at: at + 1, why }
+            })
+        })
         .collect()
 }
 
-fn parse_one(operation: &Value) -> Result<Operation, &'static str> {
-    let pointer = |key: &str, why| operation.at(&[key]).and_then(Value::as_text).and_then(Pointer::parse).ok_or(why);
+fn parse_one(operation: &Value, here: &str, marks: &Marks) -> Result<Operation, &'static str> {
+    let pointer = |key: &str, why| {
+        let spot = marks.spot(&format!("{here}.{key}")).unwrap_or(Spot::START);
+        operation.at(&[key]).and_then(Value::as_text).and_then(|text| Pointer::parse(text, spot)).ok_or(why)
+    };
     let path = pointer("path", "'path' must be a path such as /machine/type")?;
     let from = || pointer("from", "'from' must be a path such as /machine/type");
     let value = || operation.at(&["value"]).cloned().ok_or("'value' is missing");
@@ -135,6 +152,11 @@ impl Operation {
     /// Where it changes something.
     pub(super) fn path(&self) -> &str {
         &self.path.text
+    }
+
+    /// Where it says so.
+    pub(super) fn spot(&self) -> Spot {
+        self.path.spot
     }
 }
 
@@ -157,7 +179,7 @@ pub(super) fn apply(root: &mut Value, operations: &[Operation]) -> Result<(), Op
             }
             Verb::Test(value) => {
                 if path.find(root)?.cloned().unwrap_or(Value::Null) != *value {
-                    return Err(OperationError::Test { path: path.text.clone() });
+                    return Err(OperationError::Test { spot: path.spot, path: path.text.clone() });
                 }
             }
         }
@@ -220,8 +242,8 @@ mod tests {
 
     fn patched(root: &str, patch: &str) -> Result<String, OperationError> {
         let mut root = one(root).unwrap().root;
-        let patch = one(patch).unwrap().root;
-        apply(&mut root, &parse(patch.as_list().unwrap())?)?;
+        let patch = one(patch).unwrap();
+        apply(&mut root, &parse(patch.root.as_list().unwrap(), &patch.marks)?)?;
         Ok(document(&root))
     }
 
@@ -245,19 +267,35 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_told() {
         let cases = [
-            ("[{op: remove, path: /b}]", "there is nothing at /b; correct the path, or add its parents first"),
             (
-                "[{op: replace, path: /l/2, value: 1}]",
-                "there is nothing at /l/2; correct the path, or add its parents first",
+                "[{op: remove, path: /b}]",
+                "line 1, column 15: there is nothing at /b; correct the path, or add its parents first",
             ),
             (
-                "[{op: add, path: /b/c, value: 1}]",
-                "there is nothing at /b/c; correct the path, or add its parents first",
+                "- op: replace\n  path: /l/2\n  value: 1\n",
+                "line 2, column 3: there is nothing at /l/2; correct the path, or add its parents first",
             ),
-            ("[{op: test, path: /l/0, value: 2}]", "the test at /l/0 does not hold"),
-            ("[{op: turn, path: /l}]", "operation 1: 'op' must be add, remove, replace, move, copy or test"),
-            ("[{op: add, path: l, value: 1}]", "operation 1: 'path' must be a path such as /machine/type"),
-            ("[{op: add, path: /l}]", "operation 1: 'value' is missing"),
+            (
+                "- {op: remove, path: /a}\n- {op: add, path: /b/c, value: 1}\n",
+                "line 2, column 13: there is nothing at /b/c; correct the path, or add its parents first",
+            ),
+            (
+                "[{op: move, path: /a, from: /b}]",
+                "line 1, column 23: there is nothing at /b; correct the path, or add its parents first",
+            ),
+            (
+                "[{op: test, path: /l/0, value: 2}]",
+                "line 1, column 13: the test at /l/0 does not hold; correct its value, or leave it out",
+            ),
+            (
+                "[{op: turn, path: /l}]",
+                "line 1, column 2, operation 1: 'op' must be add, remove, replace, move, copy or test",
+            ),
+            (
+                "[{op: add, path: l, value: 1}]",
+                "line 1, column 2, operation 1: 'path' must be a path such as /machine/type",
+            ),
+            ("[{op: add, path: /l}]", "line 1, column 2, operation 1: 'value' is missing"),
         ];
         for (patch, expected) in cases {
             assert_eq!(patched("a: 1\nl: [1, 2]\n", patch).unwrap_err().to_string(), expected, "{patch}");

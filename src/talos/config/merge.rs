@@ -8,7 +8,7 @@
 //! from.
 
 use super::schema::shapes::{Elements, Entries, Field, Scalar, Type, fields};
-use super::yaml::{Map, Value};
+use super::yaml::{Map, Marks, Spot, Value};
 
 /// A patch that does not fit its target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +41,20 @@ pub enum MergeError {
         /// Where.
         path: String,
     },
+}
+
+impl MergeError {
+    /// Where in the patch stands what does not fit, or its nearest parent.
+    pub(super) fn spot(&self, marks: &Marks) -> Option<Spot> {
+        let path = match self {
+            Self::Mismatch { path, .. }
+            | Self::NothingToDelete { path }
+            | Self::Undeletable { path }
+            | Self::Directive { path } => path,
+        };
+        // A delete's path has its elements as keys of their own.
+        marks.spot(&path.replace(".[", "["))
+    }
 }
 
 /// Merges a patch's document into the configuration's document of this shape.

@@ -25,12 +25,17 @@ pub enum PatchError {
     },
     /// A JSON patch for a configuration of several documents.
     #[error(
-        "patch {origin} is a JSON patch, which cannot change a configuration of several documents (every one has \
-         several since Talos 1.12); write it as a strategic merge patch: the part of the configuration as it should be"
+        "patch {origin}, {spot}, path '{path}': this is a JSON patch, which cannot change a configuration of several \
+         documents (every one has several since Talos 1.12); write it as a strategic merge patch: the part of the \
+         configuration as it should be"
     )]
     JsonPatch {
         /// Where the patch came from.
         origin: String,
+        /// Where its first operation stands.
+        spot: Spot,
+        /// The path of that operation.
+        path: String,
     },
     /// A JSON patch that cannot be read or carried out.
     #[error("JSON patch {origin} cannot be applied")]
@@ -149,7 +154,7 @@ impl Patch {
             && let Value::List(list) = &document.root
             && json_patch::is_patch(&document.root)
         {
-            return match json_patch::parse(list) {
+            return match json_patch::parse(list, &document.marks) {
                 Ok(operations) => Ok(Self { origin, content: Content::Json(operations) }),
                 Err(source) => Err(PatchError::Operation { origin, source }),
             };
@@ -201,11 +206,11 @@ impl Patch {
         }
     }
 
-    /// The paths that a JSON patch changes, with `/` between keys; none for other patches.
-    pub(super) fn pointers(&self) -> Vec<&str> {
+    /// The operations of a JSON patch; none for other patches.
+    pub(super) fn operations(&self) -> &[Operation] {
         match &self.content {
-            Content::Merge(_) => Vec::new(),
-            Content::Json(operations) => operations.iter().map(Operation::path).collect(),
+            Content::Merge(_) => &[],
+            Content::Json(operations) => operations,
         }
     }
 
@@ -273,7 +278,7 @@ fn part(document: Document, origin: &str) -> Result<Result<Part, Vec<Wrong>>, Pa
     let (deletes, content) = delete::extract(root).map_err(|source| PatchError::Merge {
         origin: origin.to_owned(),
         document: decode::title(kind, name.as_deref()),
-        spot,
+        spot: source.spot(&marks).unwrap_or(spot),
         source,
     })?;
     let content = match content {
@@ -283,7 +288,7 @@ fn part(document: Document, origin: &str) -> Result<Result<Part, Vec<Wrong>>, Pa
                 return Ok(Err(vec![Wrong::at(spot, "", what)]));
             }
             Ok(map) => Some(map),
-            Err(flaws) => return Ok(Err(decode::wrong(flaws, spot, &marks))),
+            Err(flaws) => return Ok(Err(decode::wrong(flaws, &decode::title(kind, name.as_deref()), spot, &marks))),
         },
         _ => None,
     };
@@ -314,7 +319,10 @@ impl Config {
         let parts = match &patch.content {
             Content::Json(operations) => {
                 let [only] = &mut self.documents[..] else {
-                    return Err(PatchError::JsonPatch { origin: origin() });
+                    let first = operations.first();
+                    let spot = first.map_or(Spot::START, Operation::spot);
+                    let path = first.map_or_else(String::new, |first| first.path().to_owned());
+                    return Err(PatchError::JsonPatch { origin: origin(), spot, path });
                 };
                 return json_patch::apply(only, operations)
                     .map_err(|source| PatchError::Operation { origin: origin(), source });
@@ -333,7 +341,7 @@ impl Config {
             self.apply_part(part).map_err(|source| PatchError::Merge {
                 origin: origin(),
                 document: decode::title(part.kind, part.name.as_deref()),
-                spot: part.spot,
+                spot: source.spot(&part.marks).unwrap_or(part.spot),
                 source,
             })?;
         }

@@ -160,6 +160,18 @@ mod tests {
                 "patch p, line 3, column 5: unknown key machine.kubelet.extraArgz, did you mean 'extraArgs'?",
             ),
             (
+                "apiVersion: v1alpha1\nkind: UserVolumeConfig\nname: data\nprovisionning: {}\n",
+                "patch p, line 4, column 1: UserVolumeConfig/data: unknown key provisionning, \
+                 did you mean 'provisioning'?",
+            ),
+            (
+                "machine: {}\nzzz: 1\n",
+                "patch p, line 2, column 1: unknown key zzz; correct it, or leave it out \
+                 (known here: version, debug, persist, machine, cluster)",
+            ),
+            ("machine:\n  qqq: 1\n", "patch p, line 2, column 3: unknown key machine.qqq; correct it, or leave it out"),
+            ("kind: Qqq\n", "patch p, line 1, column 1: unknown kind 'Qqq'; correct it, or leave the document out"),
+            (
                 "kind: HostConfigg\n",
                 "patch p, line 1, column 1: unknown kind 'HostConfigg', did you mean 'HostnameConfig'?",
             ),
@@ -170,6 +182,13 @@ mod tests {
         }
         let json = Patch::parse("[{op: add, path: /a, value: 1}]", "p").unwrap();
         let error = render(&secrets(), &input, &machine(Role::Worker), &[json]).unwrap_err();
-        assert!(matches!(error, PatchError::JsonPatch { .. }));
+        assert!(
+            error.to_string().starts_with("patch p, line 1, column 12, path '/a': this is a JSON patch"),
+            "{error}"
+        );
+        let delete = "machine:\n  sysctls:\n    a: {$patch: delete}\n";
+        let delete = Patch::parse(delete, "p").unwrap();
+        let error = render(&secrets(), &input, &machine(Role::Worker), &[delete]).unwrap_err();
+        assert_eq!(error.to_string(), "patch p, line 3, column 5, does not fit document v1alpha1");
     }
 }

@@ -9,6 +9,7 @@ mod translate;
 
 use std::fmt::{self, Write as _};
 
+use super::json_patch::Operation;
 use super::patch::{Part, Patch};
 use super::yaml::{Spot, Value};
 use super::{Config, Contract, kind_of};
@@ -95,10 +96,10 @@ pub fn findings(running: Option<&Version>, target: &Version, subjects: &Subjects
     let running = running.and_then(|version| Contract::of(version).ok());
     let mut found = Vec::new();
     for patch in subjects.patches {
-        if let Some(pointer) = patch.pointers().first()
+        if let Some(first) = patch.operations().first()
             && contract.has(super::Feature::HostnameDocument)
         {
-            found.push(json_patch(patch.origin(), pointer, contract));
+            found.push(json_patch(patch.origin(), first, contract));
         }
         for part in patch.parts() {
             let place = Place::of_part(patch.origin(), part);
@@ -224,14 +225,14 @@ fn of_document(
     }
 }
 
-fn json_patch(origin: &str, pointer: &str, contract: Contract) -> Finding {
+fn json_patch(origin: &str, first: &Operation, contract: Contract) -> Finding {
     Finding {
         rule: "json-patch",
         weight: Weight::Breaks,
         origin: origin.to_owned(),
-        spot: Spot::default(),
+        spot: first.spot(),
         document: "v1alpha1".to_owned(),
-        path: pointer.to_owned(),
+        path: first.path().to_owned(),
         since: Version::new(1, 12, 0),
         what: format!("a configuration has several documents, and a JSON patch changes one only (contract {contract})"),
         instead: "write it as a strategic merge patch: the part of the configuration as it should be".to_owned(),

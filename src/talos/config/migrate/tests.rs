@@ -38,7 +38,9 @@ fn what_changed_before_is_no_news_and_what_breaks_stays() {
 #[test]
 fn json_patches_end_with_1_12_and_documents_begin_with_their_version() {
     let json = "[{op: add, path: /machine/sysctls, value: {}}]";
-    assert_eq!(of_patch("1.11.0", "1.12.0", json)[0].rule, "json-patch");
+    let found = of_patch("1.11.0", "1.12.0", json);
+    assert_eq!((found[0].rule, found[0].path.as_str()), ("json-patch", "/machine/sysctls"));
+    assert_eq!(found[0].spot, Spot { line: 1, column: 12 });
     assert_eq!(of_patch("1.10.0", "1.11.0", json), []);
     let document = "apiVersion: v1alpha1\nkind: HostnameConfig\nhostname: a\nauto: off\n";
     assert_eq!(of_patch("1.10.0", "1.11.0", document)[0].rule, "document-too-new");

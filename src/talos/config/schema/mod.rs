@@ -26,6 +26,8 @@ pub(super) enum Reason {
     Unknown {
         /// The one that was probably meant.
         nearest: Option<String>,
+        /// All keys that there may be.
+        known: Vec<&'static str>,
     },
     /// The value is not what belongs there.
     Value {
@@ -36,11 +38,17 @@ pub(super) enum Reason {
     Directive,
 }
 
+/// How many keys are named where an unknown one is like none of them.
+const FEW: usize = 12;
+
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Unknown { nearest: Some(nearest) } => write!(f, "unknown key, did you mean '{nearest}'?"),
-            Self::Unknown { nearest: None } => f.write_str("unknown key"),
+            Self::Unknown { nearest: Some(nearest), .. } => write!(f, "unknown key, did you mean '{nearest}'?"),
+            Self::Unknown { nearest: None, known } if (1..=FEW).contains(&known.len()) => {
+                write!(f, "unknown key; correct it, or leave it out (known here: {})", known.join(", "))
+            }
+            Self::Unknown { nearest: None, .. } => f.write_str("unknown key; correct it, or leave it out"),
             Self::Value { what } => f.write_str(what),
             Self::Directive => f.write_str("$patch must be delete"),
         }
@@ -60,6 +68,12 @@ pub(super) fn nearest_kind(kind: &str) -> Option<String> {
 /// The key of the main document that was probably meant.
 pub(super) fn nearest_main(key: &str) -> Option<String> {
     nearest(key, shapes::fields("v1alpha1.Config").iter().map(|field| field.key))
+}
+
+/// A key that is none of those there may be.
+fn unknown(key: &str, known: impl IntoIterator<Item = &'static str>) -> Reason {
+    let known: Vec<&'static str> = known.into_iter().collect();
+    Reason::Unknown { nearest: nearest(key, known.iter().copied()), known }
 }
 
 fn nearest(word: &str, known: impl IntoIterator<Item = &'static str>) -> Option<String> {

@@ -4,7 +4,7 @@
 
 use super::scalar::raw;
 use super::shapes::{Scalar, Type, field, fields};
-use super::{Flaw, Reason, nearest};
+use super::{Flaw, Reason, unknown};
 use crate::talos::config::yaml::{Map, Value};
 
 /// The mapping of this shape, with its values in the form they are written.
@@ -20,8 +20,8 @@ pub(super) fn shape(map: Map, name: &str, path: &str, flaws: &mut Vec<Flaw>) -> 
             }
             None if key == "$patch" => flaws.push(Flaw { path, reason: Reason::Directive }),
             None => {
-                let nearest = nearest(&key, fields(name).iter().map(|field| field.key));
-                flaws.push(Flaw { path, reason: Reason::Unknown { nearest } });
+                let reason = unknown(&key, fields(name).iter().map(|field| field.key));
+                flaws.push(Flaw { path, reason });
             }
         }
     }
@@ -87,8 +87,8 @@ fn pem(map: Map, keys: &'static [&'static str], path: &str, flaws: &mut Vec<Flaw
     for (key, value) in map {
         let path = format!("{path}.{key}");
         if !keys.contains(&key.as_str()) {
-            let nearest = nearest(&key, keys.iter().copied());
-            flaws.push(Flaw { path, reason: Reason::Unknown { nearest } });
+            let reason = unknown(&key, keys.iter().copied());
+            flaws.push(Flaw { path, reason });
         } else if value != Value::Null {
             let redacted = key == "key" && value.as_text() == Some("******");
             let scalar = if redacted { Scalar::Text } else { Scalar::Base64 };

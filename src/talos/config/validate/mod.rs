@@ -156,7 +156,7 @@ pub fn validate(text: &str, mode: Mode) -> Result<Findings, YamlError> {
 fn shape(document: &mut Document, found: &mut Findings) {
     match decode::decode(document.clone()) {
         Ok(root) => document.root = root,
-        Err(wrong) => found.errors.extend(wrong.into_iter().map(|Wrong { spot, path, what }| Finding {
+        Err(wrong) => found.errors.extend(wrong.into_iter().map(|Wrong { spot, path, what, .. }| Finding {
             spot,
             document: kind_of(&document.root).to_owned(),
             path,
