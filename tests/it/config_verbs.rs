@@ -117,6 +117,12 @@ fn what_a_machine_would_refuse_is_told_with_its_place_and_its_replacement() {
             "correct the path",
         ),
         (
+            "machine:\n  install:\n    grubUseUKICmdline: false\n",
+            "1.11.0",
+            "line 3, column 5: machine.install.grubUseUKICmdline: since Talos 1.12",
+            "leave it out until",
+        ),
+        (
             "apiVersion: v1alpha1\nkind: KubePrismConfig\nport: 7445\n",
             "1.12.4",
             "documents KubePrismConfig",

@@ -209,6 +209,11 @@ fn of_document(
             }
         }
     }
+    if generated && place.kind == "v1alpha1" {
+        for (key, since) in rules::KEYS.iter().filter(|(_, since)| contract < Contract::minor(*since)) {
+            found.extend(place.find(key).into_iter().map(|(path, _)| key_too_new(place, path, *since, contract)));
+        }
+    }
     if generated && let Some(since) = rules::kind_since(place.kind).filter(|since| contract < Contract::minor(*since)) {
         found.push(Finding {
             rule: "document-too-new",
@@ -222,6 +227,21 @@ fn of_document(
             instead: "leave it out until the machines run that version, or use the keys of the main document"
                 .to_owned(),
         });
+    }
+}
+
+/// A key that the target version does not know yet: it would refuse the whole configuration.
+fn key_too_new(place: &Place<'_>, path: String, since: u32, contract: Contract) -> Finding {
+    Finding {
+        rule: "key-too-new",
+        weight: Weight::Breaks,
+        origin: place.origin.to_owned(),
+        spot: place.spot(&path),
+        document: place.kind.to_owned(),
+        path,
+        since: Version::new(1, since.into(), 0),
+        what: format!("there is this key, and Talos {contract} does not read it"),
+        instead: "leave it out until the machines run that version".to_owned(),
     }
 }
 

@@ -444,6 +444,14 @@ pub(super) const CHANGES: &[Change] = &[
     },
 ];
 
+/// Keys of the main document that came after Talos 1.5, with the first minor version that reads them. Versions before
+/// refuse a configuration with one.
+pub(super) const KEYS: &[(&str, u32)] = &[
+    ("machine.features.hostDNS", 7),
+    ("cluster.apiServer.authorizationConfig", 9),
+    ("machine.install.grubUseUKICmdline", 12),
+];
+
 /// The first minor version that reads documents of a kind, where that is not all of those this program knows.
 pub(super) fn kind_since(kind: &str) -> Option<u32> {
     Some(match kind {

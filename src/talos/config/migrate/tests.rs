@@ -48,6 +48,34 @@ fn json_patches_end_with_1_12_and_documents_begin_with_their_version() {
 }
 
 #[test]
+fn keys_begin_with_their_version() {
+    let cases = [
+        ("machine:\n  features:\n    hostDNS: {enabled: true}\n", "1.6.0", "1.7.0", "1.7", "machine.features.hostDNS"),
+        (
+            "cluster:\n  apiServer:\n    authorizationConfig: [{type: Node, name: node}]\n",
+            "1.8.0",
+            "1.9.0",
+            "1.9",
+            "cluster.apiServer.authorizationConfig",
+        ),
+        (
+            "machine:\n  install:\n    grubUseUKICmdline: false\n",
+            "1.11.0",
+            "1.12.0",
+            "1.12",
+            "machine.install.grubUseUKICmdline",
+        ),
+    ];
+    for (patch, before, first, since, path) in cases {
+        let found = of_patch(before, before, patch);
+        assert_eq!((found[0].rule, found[0].weight), ("key-too-new", Weight::Breaks), "{path}");
+        let told = format!("p.yaml, line 3, column 5: {path}: since Talos {since} there is this key, and Talos ");
+        assert!(found[0].to_string().starts_with(&told), "{}", found[0]);
+        assert!(of_patch(first, first, patch).iter().all(|finding| finding.rule != "key-too-new"), "{path}");
+    }
+}
+
+#[test]
 fn a_metal_installer_on_nocloud_and_links_by_name_are_found() {
     let patch = "machine: {install: {image: factory.talos.dev/metal-installer/abc:v1.13.0}}\n";
     assert_eq!(of_patch("1.12.0", "1.13.0", patch)[0].rule, "metal-installer");
@@ -74,12 +102,14 @@ fn a_metal_installer_on_nocloud_and_links_by_name_are_found() {
 
 #[test]
 fn every_rule_is_about_a_key_that_there_is() {
-    for rule in RULES {
-        let mut shape = crate::talos::config::schema::shapes::document(rule.document).unwrap().shape;
-        let keys: Vec<&str> = rule.path.split('.').map(|key| key.trim_end_matches("[]")).collect();
+    let changed = RULES.iter().map(|rule| (rule.name, rule.document, rule.path));
+    let newer = rules::KEYS.iter().map(|(path, _)| ("key-too-new", "v1alpha1", *path));
+    for (name, document, path) in changed.chain(newer) {
+        let mut shape = crate::talos::config::schema::shapes::document(document).unwrap().shape;
+        let keys: Vec<&str> = path.split('.').map(|key| key.trim_end_matches("[]")).collect();
         for key in keys {
             use crate::talos::config::schema::shapes::{Type, field};
-            let Some(found) = field(shape, key) else { panic!("{}: {key} of {}", rule.name, rule.path) };
+            let Some(found) = field(shape, key) else { panic!("{name}: {key} of {path}") };
             let mut of = &found.of;
             while let Type::Optional(inner) | Type::List(inner, _) = of {
                 of = inner;
