@@ -156,6 +156,17 @@ fn what_a_machine_would_refuse_is_told_with_its_place_and_its_replacement() {
 }
 
 #[test]
+fn a_disk_to_install_to_that_a_patch_takes_out_is_told() {
+    let folder = folder();
+    let whole = alone(&folder, &["config", "check", "--to", "1.12.4"]);
+    assert!(!text(&whole.stderr).contains("machine.install"), "{}", text(&whole.stderr));
+    patch(&folder, "all/10-disk.yaml", "machine: {install: {disk: {$patch: delete}}}\n");
+    let checked = alone(&folder, &["config", "check", "--to", "1.12.4"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+    assert!(text(&checked.stderr).contains("machine.install: needs a disk"), "{}", text(&checked.stderr));
+}
+
+#[test]
 fn a_version_jump_is_told_with_what_to_write_instead() {
     let folder = folder();
     let path = patch(

@@ -42,6 +42,13 @@ pub(super) async fn check(global: &Global, asked: &CheckConfig, surroundings: &S
             add(&mut stop, Stop::new(ExitCode::Invalid, format!("{name} would be refused by its machine: {error}")));
         }
         warnings.extend(found.warnings.iter().map(|warning| failure(format!("{name}: {warning}"), None)));
+        // The image on Proxmox VE is installed already; only what boots without it asks for a disk.
+        let metal = validate(rendered.text.expose_secret(), Mode::Metal)
+            .map_err(|error| Stop::because(ExitCode::Invalid, format!("{name} has no configuration"), &error))?;
+        for missing in metal.errors.iter().filter(|error| error.path == "machine.install") {
+            let hint = "let no patch take out machine.install.disk: it is talos.install_disk of the profile".to_owned();
+            warnings.push(failure(format!("{name} could not be installed from an ISO: {missing}"), Some(hint)));
+        }
     }
     findings.sort_by(|a, b| b.weight.cmp(&a.weight).then_with(|| (&a.origin, a.spot).cmp(&(&b.origin, b.spot))));
     let mut seen: Vec<Finding> = Vec::new();
