@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::compatibility::Runs;
 use super::data::{CopyTo, HaState, OldMachine, Purpose, SnapshotFrom, SnapshotSource};
 use super::kubernetes::{Component, Leftover, LiveMachine, ManifestWay, NodeImage};
 use super::upgrade::{Manner, Member, Release};
@@ -776,6 +777,9 @@ pub enum Step {
         from: Version,
         /// The version after.
         to: Version,
+        /// What the user's own compatibility table said of the Talos that runs then, where it differed from the built-in.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        runs: Option<Runs>,
     },
     /// Pulls images onto a machine before they are needed.
     PullImages {

@@ -196,7 +196,9 @@ impl Perform for World {
             Step::CordonNode { machine } => self.cordon(machine, cx).await,
             Step::DrainNode { machine, within, leftover } => self.drain(machine, *within, *leftover, cx).await,
             Step::UncordonNode { machine } => self.uncordon(machine, cx).await,
-            Step::ConfirmKubernetes { machines, from, to } => self.confirm_kubernetes(machines, from, to, cx).await,
+            Step::ConfirmKubernetes { machines, from, to, runs } => {
+                self.confirm_kubernetes(machines, from, to, *runs, cx).await
+            }
             Step::PullImages { machine, images } => self.pull_images(machine, images, cx).await,
             Step::SetStaticPod { machine, component, image } => {
                 self.set_static_pod(machine, *component, image, cx).await

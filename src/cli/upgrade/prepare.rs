@@ -95,6 +95,7 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
         reboot: order.reboot,
         kernel_log: order.kernel_log,
         hops: order.hops,
+        table: order.table.clone(),
         keep: keep(session),
         limits: limits(session),
         errands,
@@ -102,7 +103,7 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
     let mut hops: Vec<Hop> = Vec::new();
     if asked_for.is_some() {
         let servers = sources(session, order, &running, &mut asked, &mut seen, &mut found).await?;
-        match way(&asked, &running, &order.table, &released) {
+        match way(&asked, &running, &released) {
             Ok(way) => hops = way,
             Err(UpgradeError::NoPath(no)) => found.push(gates::no_path(&no)),
             // What could not be looked at is told by the gates.

@@ -11,7 +11,7 @@ use crate::plan::upgrade::back::Before;
 use crate::plan::upgrade::make::{Riser, Stretch};
 use crate::plan::upgrade::{Asked, Manner, Member, SeenCluster, SeenMember, Way};
 use crate::plan::{Phase, Planned, Step, Versions};
-use crate::types::{MachineName, Role, StepId};
+use crate::types::{MachineName, Role, StepId, Version};
 
 use super::{backup, kubernetes};
 
@@ -37,14 +37,18 @@ pub(in crate::plan) fn all(asked: &Asked, seen: &SeenCluster, stretches: &[Stret
             }
             Stretch::Os(..) => {}
             Stretch::Kubernetes(hop, talos) => {
-                let (from, to, steady) = (&hop.from, &hop.to, asked.limits.steady);
-                phases.extend(kubernetes::phases(&KubernetesHop { seen: &seen.components, from, to, talos, steady }));
+                phases.extend(kubernetes::phases(&kubernetes_hop(asked, seen, hop, talos)));
             }
         }
     }
     phases.push(verify(seen, stretches));
     phases.push(finish(asked, seen, stretches, after));
     phases
+}
+
+fn kubernetes_hop<'a>(asked: &Asked, seen: &'a SeenCluster, hop: &'a Hop, talos: &'a Version) -> KubernetesHop<'a> {
+    let (from, to, steady, runs) = (&hop.from, &hop.to, asked.limits.steady, asked.table.carried(talos));
+    KubernetesHop { seen: &seen.components, from, to, talos, steady, runs }
 }
 
 /// What later hops need, on every machine before the first hop: an image that can't be had must not be found out half-way.
@@ -55,8 +59,7 @@ fn pulled_ahead(asked: &Asked, seen: &SeenCluster, stretches: &[Stretch]) -> Opt
         match stretch {
             Stretch::Os(hop, risers) => steps.extend(pulls(&format!("{AHEAD}/{}", hop.to), risers)),
             Stretch::Kubernetes(hop, talos) => {
-                let (from, to, steady) = (&hop.from, &hop.to, asked.limits.steady);
-                let hop = KubernetesHop { seen: &seen.components, from, to, talos, steady };
+                let hop = kubernetes_hop(asked, seen, hop, talos);
                 steps.extend(kubernetes::pulls(&hop, &format!("{AHEAD}/{}", hop.label()), &[]));
             }
         }

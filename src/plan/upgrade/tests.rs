@@ -92,6 +92,7 @@ fn asked(talos: &str, kubernetes: &str) -> Asked {
         reboot: Reboot::Default,
         kernel_log: KernelLog::Unheard,
         hops: Hops::Any,
+        table: Table::built_in().clone(),
         keep: Keep { dir: "/b".into(), copies: vec![CopyTo::Path("/c".into())], max_age: 600, require_copy: false },
         limits: Limits { shutdown: 120, boot: 300, health: 600, task: 600, steady: 30, drain: 300 },
         errands: Errands::default(),
@@ -99,7 +100,7 @@ fn asked(talos: &str, kubernetes: &str) -> Asked {
 }
 
 fn planned(asked: &Asked, seen: &SeenCluster) -> Plan {
-    let hops = way(asked, seen, Table::built_in(), &released()).unwrap();
+    let hops = way(asked, seen, &released()).unwrap();
     let plan = make(asked, seen, &hops).unwrap();
     assert_eq!(lint(&plan), []);
     plan
@@ -303,7 +304,7 @@ fn a_machine_that_is_newer_than_wanted_is_no_reason_to_go_down() {
     let mut running = cluster(3, 0, "1.12.4");
     running.members[2].version = version("1.13.9");
     let asked = asked("1.13.0", "1.34.1");
-    let hops = way(&asked, &running, Table::built_in(), &released()).unwrap();
+    let hops = way(&asked, &running, &released()).unwrap();
     let found = gates::on_the_way(&asked, &running, &hops);
     assert_eq!(found[0].what, "cp-03 runs Talos 1.13.9 already, which is newer than 1.13.0");
 }
@@ -356,12 +357,12 @@ fn the_way_back_takes_the_same_care() {
         [("check", 8), ("backup", 4), ("controlplanes-back", 1), ("workers-back", 2), ("verify", 1), ("finish", 1)]
     );
     assert_eq!(plan.after.as_ref().unwrap().talos, version("1.12.4"));
-    assert_eq!(back::findings(&asked, &running, &before, Table::built_in()), []);
+    assert_eq!(back::findings(&asked, &running, &before), []);
     let some = Asked { nodes: Some(vec!["worker-11".to_owned()]), ..asked.clone() };
     let plan = back::make(&some, &running, &back::Before::new(), false).unwrap();
     assert_eq!(lint(&plan), []);
     assert_eq!(plan.after, None, "nobody knows");
-    assert_eq!(back::findings(&some, &running, &back::Before::new(), Table::built_in()).len(), 1);
+    assert_eq!(back::findings(&some, &running, &back::Before::new()).len(), 1);
 }
 
 #[test]
@@ -372,9 +373,9 @@ fn control_planes_do_not_go_back_over_an_etcd_minor_nor_below_what_kubernetes_ne
     let all = |talos: &str| -> back::Before {
         running.members.iter().map(|seen| (seen.member.name.clone(), release(talos))).collect()
     };
-    let found = back::findings(&asked, &running, &all("1.13.9"), Table::built_in());
+    let found = back::findings(&asked, &running, &all("1.13.9"));
     assert_eq!(found.len(), 3, "{found:?}");
     assert!(found[0].what.contains("whose etcd 3.6 can't read the data of etcd 3.7"));
-    let found = back::findings(&asked, &cluster(0, 1, "1.13.9"), &all("1.12.11"), Table::built_in());
+    let found = back::findings(&asked, &cluster(0, 1, "1.13.9"), &all("1.12.11"));
     assert!(found[0].what.contains("does not run Kubernetes 1.36.3"), "{found:?}");
 }
