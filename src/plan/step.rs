@@ -664,6 +664,12 @@ pub enum Step {
         /// What it must run.
         version: Version,
     },
+    /// Looks whether etcd is sound, can spare a member, and all its members have caught up, before any pod has to leave
+    /// for a control plane that goes down.
+    ConfirmEtcd {
+        /// The control planes.
+        control: Vec<OldMachine>,
+    },
     /// Pulls an installer onto a machine, before anything goes down for it.
     PullInstaller {
         /// The machine.
@@ -777,7 +783,7 @@ pub enum Step {
         from: Version,
         /// The version after.
         to: Version,
-        /// What the user's own compatibility table said of the Talos that runs then, where it differed from the built-in.
+        /// What the user's own compatibility table said of the Talos that runs then, where the built-in says otherwise.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         runs: Option<Runs>,
     },
@@ -951,6 +957,7 @@ impl Step {
             Self::WriteLock { .. } => "write the lock file".to_owned(),
             Self::OpenAccess { .. } => "fetch credentials for the Kubernetes API".to_owned(),
             Self::MeetMachine { machine, version } => format!("see {} run Talos {version}", machine.name),
+            Self::ConfirmEtcd { .. } => "confirm that etcd is sound and its members have caught up".to_owned(),
             Self::PullInstaller { machine, release } => {
                 format!("pull the installer of Talos {} onto {}", release.version, machine.name)
             }

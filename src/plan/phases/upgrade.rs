@@ -25,7 +25,10 @@ pub(super) fn met(member: &Member) -> StepId {
 
 /// All phases in order.
 pub(in crate::plan) fn all(asked: &Asked, seen: &SeenCluster, stretches: &[Stretch], after: &Versions) -> Vec<Phase> {
-    let mut phases = vec![check(seen), backup::of(&asked.keep, &seen.machines)];
+    let mut check = check(seen);
+    let etcd = spare(seen, stretches, &check.steps);
+    check.steps.extend(etcd);
+    let mut phases = vec![check, backup::of(&asked.keep, &seen.machines)];
     phases.extend(pulled_ahead(asked, seen, stretches));
     // The step that last saw which boot each machine is in.
     let mut boots: BTreeMap<MachineName, StepId> =
@@ -89,6 +92,15 @@ fn check(seen: &SeenCluster) -> Phase {
     let health = health(seen, "check/health", &meet.iter().map(|planned| &planned.id).collect::<Vec<_>>());
     let steps = [facts, access].into_iter().chain(meet).chain([health]).collect();
     Phase { name: "check".to_owned(), steps, width: 8 }
+}
+
+/// Etcd can spare a control plane, where one goes down; after all other checks.
+fn spare(seen: &SeenCluster, stretches: &[Stretch], checks: &[Planned]) -> Option<Planned> {
+    let control = |riser: &Riser| riser.member.role == Role::ControlPlane;
+    let reboots = |stretch: &Stretch| matches!(stretch, Stretch::Os(_, risers) if risers.iter().any(control));
+    let after: Vec<&StepId> = checks.last().map(|planned| &planned.id).into_iter().collect();
+    let step = Step::ConfirmEtcd { control: seen.control() };
+    stretches.iter().any(reboots).then(|| planned("check/etcd", step, &after))
 }
 
 /// Talos' own health checks of the whole cluster.

@@ -11,7 +11,7 @@ use crate::plan::lint::lint;
 use crate::plan::observed::{Observed, Severity};
 use crate::plan::step::VmIdentity;
 use crate::plan::{Plan, Step};
-use crate::types::VmId;
+use crate::types::{StepId, VmId};
 
 const OLD: &str = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba";
 const NEW: &str = "ce4c980550dd2ab1b17bbf2b08801c7eb59418eafe8f279833297925d67c7515";
@@ -137,6 +137,9 @@ fn a_hop_pulls_everywhere_then_takes_control_planes_one_by_one_then_workers() {
             ("finish", 1),
         ]
     );
+    let last = plan.phases[0].steps.last().unwrap();
+    assert!(matches!(&last.step, Step::ConfirmEtcd { control } if control.len() == 3), "{last:?}");
+    assert_eq!(last.after, [StepId::new("check/health")]);
     assert_eq!(plan.phases[2].steps.len(), 7, "all machines pull before the first goes down");
     let order = reboots(&plan);
     assert_eq!(order[..3], ["cp-01 1.12.4 -> 1.13.9", "cp-02 1.12.4 -> 1.13.9", "cp-03 1.12.4 -> 1.13.9"]);
@@ -214,7 +217,8 @@ fn only_some_machines_leave_the_profile_as_it_is() {
     let plan = planned(&asked, &cluster(3, 2, "1.12.4"));
     assert_eq!(reboots(&plan), ["worker-11 1.12.4 -> 1.13.9"]);
     assert_eq!(plan.after.as_ref().unwrap().talos, version("1.12.4"), "the oldest names the cluster");
-    assert!(!plan.steps().any(|planned| matches!(planned.step, Step::EditProfile { .. })));
+    let of_the_whole = |step: &Step| matches!(step, Step::EditProfile { .. } | Step::ConfirmEtcd { .. });
+    assert!(!plan.steps().any(|planned| of_the_whole(&planned.step)));
 }
 
 #[test]
