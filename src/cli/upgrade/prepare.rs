@@ -17,7 +17,9 @@ use crate::plan::compatibility::Table;
 use crate::plan::observed::{Finding, Observed};
 use crate::plan::path::{Hop, Hops, What};
 use crate::plan::upgrade::make::{UpgradeError, make, needed, way};
-use crate::plan::upgrade::{Asked, Bound, KernelLog, Only, Parallel, Reboot, Release, SeenCluster, SeenMember, Stage, gates};
+use crate::plan::upgrade::{
+    Asked, Bound, KernelLog, Only, Parallel, Reboot, Release, SeenCluster, SeenMember, Stage, gates,
+};
 use crate::plan::{Plan, Versions};
 use crate::profile;
 use crate::talos::secrets::Secrets;
@@ -113,7 +115,8 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
         if let (Some(first), Some(last)) = (hops.iter().find(rises), hops.iter().rfind(rises)) {
             let other = |seen: &SeenMember| seen.schematic.as_ref() != asked.schematic_of(seen.member.role);
             let extensions_change = running.members.iter().any(other);
-            found.extend(migrations(session, &asked.vms, (&first.from, &last.to), extensions_change)?);
+            let (whose, versions) = ((&asked, &running), (&first.from, &last.to));
+            found.extend(migrations(session, &secrets, whose, versions, extensions_change).await?);
         }
         for (schematic, version) in needed(&asked, &running, &hops) {
             installer(&servers, &schematic, &version, &mut asked, &mut seen).await;
