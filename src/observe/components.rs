@@ -7,6 +7,7 @@ use std::error::Error;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use secrecy::ExposeSecret as _;
 
 use crate::k8s::bootstrap::{Change, Entry, Syncer, Way, set_proxy_image};
@@ -19,7 +20,7 @@ use crate::plan::kubernetes::{
 };
 use crate::talos::client::{Access, Machine, TalosError};
 use crate::talos::config::Config;
-use crate::types::{Role, Version};
+use crate::types::{MachineName, Role, Version};
 
 /// How long a machine may take to answer a question.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -73,6 +74,16 @@ pub async fn manifests(
     machine: &LiveMachine,
 ) -> Result<Vec<Manifest>, Box<dyn Error + Send + Sync>> {
     Ok(of_objects(talos(connector, access, machine.address)?.manifests().await?)?)
+}
+
+/// The configurations that these machines run. One that can't be had or read is left out: whoever looks at a machine
+/// finds that it doesn't answer.
+pub async fn configs(connector: &Connector, access: &Access, machines: &[LiveMachine]) -> Vec<(MachineName, Config)> {
+    let looked = join_all(machines.iter().map(async |machine| {
+        let text = talos(connector, access, machine.address).ok()?.config().await.ok()??;
+        Some((machine.name.clone(), Config::parse(text.expose_secret()).ok()?))
+    }));
+    looked.await.into_iter().flatten().collect()
 }
 
 /// Keys of the inventory's objects that are in no manifest any more.

@@ -83,6 +83,15 @@ pub struct Release {
     pub etcd: Minor,
 }
 
+/// What a user's own table says of one Talos. A plan carries it: the table is only at hand when the plan is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runs {
+    /// Which Talos.
+    pub talos: Minor,
+    /// First and last minor of Kubernetes that it runs.
+    pub kubernetes: (Minor, Minor),
+}
+
 /// The whole table.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -153,6 +162,25 @@ impl Table {
         self.talos.extend(over.talos);
         self.kubernetes.extend(over.kubernetes);
         self
+    }
+
+    /// This table with what plans carried of a user's own. Of a Talos that this table doesn't know, it goes on to know
+    /// nothing.
+    #[must_use]
+    pub fn with_carried(mut self, carried: impl IntoIterator<Item = Runs>) -> Self {
+        for Runs { talos, kubernetes } in carried {
+            if let Some(release) = self.talos.get_mut(&talos) {
+                release.kubernetes = kubernetes;
+            }
+        }
+        self
+    }
+
+    /// What a plan carries of this table: the Kubernetes that a Talos runs, where the built-in table says otherwise.
+    pub fn carried(&self, talos: &Version) -> Option<Runs> {
+        let kubernetes = self.release(talos)?.kubernetes;
+        let known = Self::built_in().release(talos).map(|release| release.kubernetes);
+        (known != Some(kubernetes)).then(|| Runs { talos: talos.into(), kubernetes })
     }
 
     /// What is known of a Talos.
@@ -248,6 +276,12 @@ mod tests {
         assert_eq!(table.runs(&version("1.32.0"), &version("1.15.0")), Some(false));
         assert_eq!(table.kubernetes[&Minor(1, 37)], version("1.37.2"));
         assert_eq!(Table::built_in().takes(&version("1.15.0"), &version("1.14.3")), None);
+        let own = Runs { talos: Minor(1, 15), kubernetes: (Minor(1, 33), Minor(1, 38)) };
+        assert_eq!((table.carried(&version("1.15.2")), table.carried(&version("1.14.3"))), (Some(own), None));
+        let wide = Runs { talos: Minor(1, 12), kubernetes: (Minor(1, 30), Minor(1, 36)) };
+        let carried = Table::built_in().clone().with_carried([own, wide]);
+        assert_eq!(carried.runs(&version("1.36.0"), &version("1.12.4")), Some(true));
+        assert_eq!(carried.runs(&version("1.36.0"), &version("1.15.0")), None);
     }
 
     #[test]

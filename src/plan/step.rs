@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::compatibility::Runs;
 use super::data::{CopyTo, HaState, OldMachine, Purpose, SnapshotFrom, SnapshotSource};
 use super::kubernetes::{Component, Leftover, LiveMachine, ManifestWay, NodeImage};
 use super::upgrade::{Manner, Member, Release};
@@ -663,6 +664,12 @@ pub enum Step {
         /// What it must run.
         version: Version,
     },
+    /// Looks whether etcd is sound, can spare a member, and all its members have caught up, before any pod has to leave
+    /// for a control plane that goes down.
+    ConfirmEtcd {
+        /// The control planes.
+        control: Vec<OldMachine>,
+    },
     /// Pulls an installer onto a machine, before anything goes down for it.
     PullInstaller {
         /// The machine.
@@ -776,6 +783,9 @@ pub enum Step {
         from: Version,
         /// The version after.
         to: Version,
+        /// What the user's own compatibility table said of the Talos that runs then, where the built-in says otherwise.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        runs: Option<Runs>,
     },
     /// Pulls images onto a machine before they are needed.
     PullImages {
@@ -947,6 +957,7 @@ impl Step {
             Self::WriteLock { .. } => "write the lock file".to_owned(),
             Self::OpenAccess { .. } => "fetch credentials for the Kubernetes API".to_owned(),
             Self::MeetMachine { machine, version } => format!("see {} run Talos {version}", machine.name),
+            Self::ConfirmEtcd { .. } => "confirm that etcd is sound and its members have caught up".to_owned(),
             Self::PullInstaller { machine, release } => {
                 format!("pull the installer of Talos {} onto {}", release.version, machine.name)
             }

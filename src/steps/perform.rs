@@ -47,6 +47,7 @@ impl Perform for World {
             | Step::CompareTalosctl { .. }
             | Step::OpenAccess { .. }
             | Step::MeetMachine { .. }
+            | Step::ConfirmEtcd { .. }
             | Step::PullInstaller { .. }
             | Step::WriteRelease { .. }
             | Step::AwaitUpgraded { .. }
@@ -183,6 +184,7 @@ impl Perform for World {
             Step::EditProfile { set } => self.edit_profile(set),
             Step::OpenAccess { controlplanes } => self.open_access(controlplanes).await,
             Step::MeetMachine { machine, version } => self.meet(machine, version).await,
+            Step::ConfirmEtcd { control } => self.confirm_etcd(control, cx).await,
             Step::PullInstaller { machine, release } => self.pull_installer(machine, release, cx).await,
             Step::WriteRelease { machine, release } => self.write_release(machine, release, cx).await,
             Step::UpgradeMachine { .. } | Step::RollBackMachine { .. } => match Job::of(&planned.step) {
@@ -196,7 +198,9 @@ impl Perform for World {
             Step::CordonNode { machine } => self.cordon(machine, cx).await,
             Step::DrainNode { machine, within, leftover } => self.drain(machine, *within, *leftover, cx).await,
             Step::UncordonNode { machine } => self.uncordon(machine, cx).await,
-            Step::ConfirmKubernetes { machines, from, to } => self.confirm_kubernetes(machines, from, to, cx).await,
+            Step::ConfirmKubernetes { machines, from, to, runs } => {
+                self.confirm_kubernetes(machines, from, to, *runs, cx).await
+            }
             Step::PullImages { machine, images } => self.pull_images(machine, images, cx).await,
             Step::SetStaticPod { machine, component, image } => {
                 self.set_static_pod(machine, *component, image, cx).await

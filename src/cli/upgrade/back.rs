@@ -16,7 +16,7 @@ use crate::exit::ExitCode;
 use crate::image::Build;
 use crate::journal::{RunDir, RunState, StateDir, StepState};
 use crate::plan::check::refuses;
-use crate::plan::compatibility::Table;
+use crate::plan::compatibility::{Minor, Runs, Table};
 use crate::plan::observed::Finding;
 use crate::plan::path::Hops;
 use crate::plan::upgrade::back::{self, Before};
@@ -142,6 +142,7 @@ async fn go_back(
     let mut here = here::look(session, &crate::plan::errands::Errands::default(), None).await;
     here.out_of_reach = out_of_reach;
     here.backup = Some(here::backup(session, seen.cluster.as_ref().and_then(|cluster| cluster.database_bytes)));
+    let (before, table) = before(session, &running)?;
     let nothing = || Versions { talos: Version::new(0, 0, 0), kubernetes: Version::new(0, 0, 0) };
     let asked = Asked {
         run: id,
@@ -163,13 +164,13 @@ async fn go_back(
         reboot: Reboot::Default,
         kernel_log: KernelLog::Unheard,
         hops: Hops::Any,
+        table,
         keep: keep(session),
         limits: limits(session),
         errands: crate::plan::errands::Errands::default(),
     };
-    let before = before(session, &running)?;
     let mut findings: Vec<Finding> = gates::findings(&asked, &seen, &running, &here);
-    findings.extend(back::findings(&asked, &running, &before, Table::built_in()));
+    findings.extend(back::findings(&asked, &running, &before));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     if refuses(&findings) {
         return Err(Stop::refused(&findings));
@@ -186,13 +187,15 @@ async fn go_back(
     Box::pin(carry_out(session, plan, secrets, Begin::New(&seen), surroundings)).await
 }
 
-/// What machines ran before what they run now, by the newest run that brought them there.
-fn before(session: &Session, running: &SeenCluster) -> Result<Before, Stop> {
+/// What machines ran before what they run now, by the newest run that brought them there; and what goes with what, by
+/// what the user's own table said in those runs.
+fn before(session: &Session, running: &SeenCluster) -> Result<(Before, Table), Stop> {
     let state = StateDir::new(&session.state_root(), &session.profile.value.name);
     let unreadable =
         |error: &crate::journal::JournalError| Stop::because(ExitCode::Failed, "the runs can't be read", error);
     let runs = state.list().map_err(|error| unreadable(&error))?;
     let mut before = Before::new();
+    let mut carried: BTreeMap<Minor, Runs> = BTreeMap::new();
     for dir in runs {
         let Ok(bytes) = dir.plan_bytes() else { continue };
         let Ok(plan) = serde_json::from_slice::<Plan>(&bytes) else { continue };
@@ -200,6 +203,11 @@ fn before(session: &Session, running: &SeenCluster) -> Result<Before, Stop> {
             continue;
         }
         let steps: Vec<_> = plan.steps().collect();
+        for planned in &steps {
+            if let Step::ConfirmKubernetes { runs: Some(runs), .. } = &planned.step {
+                carried.entry(runs.talos).or_insert(*runs);
+            }
+        }
         for seen in &running.members {
             let name = &seen.member.name;
             if before.contains_key(name) {
@@ -226,5 +234,5 @@ fn before(session: &Session, running: &SeenCluster) -> Result<Before, Stop> {
             break;
         }
     }
-    Ok(before)
+    Ok((before, Table::built_in().clone().with_carried(carried.into_values())))
 }

@@ -24,7 +24,7 @@ pub async fn preview(
     let live: Vec<_> = running.members.iter().map(|seen| seen.member.clone()).collect();
     let found = match components::client(&session.connector, &access, &live).await {
         Some(Ok(client)) => {
-            let hop = kubernetes::Hop { seen: &running.components, from, to, talos, steady: 0 };
+            let hop = kubernetes::Hop { seen: &running.components, from, to, talos, steady: 0, runs: None };
             components::preview(&session.connector, &access, &hop, &client).await
         }
         Some(Err(error)) => Err(error),

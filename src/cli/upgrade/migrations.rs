@@ -1,29 +1,38 @@
 //! What the user wrote that another Talos reads in another way: told with the plan, before the first machine goes down.
 //!
-//! Machines keep the configuration that they have, whatever its age; it is the next configuration that is made from the
-//! profile's patches that must be right. Must not know: machines, the way that the upgrade takes.
+//! Machines keep the configuration that they have, whatever its age, and the new release reads that one; the next
+//! configuration is made from the profile's patches. So both are looked through, and neither's values are ever shown.
+//! Must not know: the way that the upgrade takes.
 
+use crate::cli::carry_out::access;
 use crate::cli::patches::Patches;
 use crate::cli::session::Session;
 use crate::cli::stop::Stop;
-use crate::plan::PlannedVm;
+use crate::observe::components;
 use crate::plan::observed::Finding;
+use crate::plan::upgrade::{Asked, SeenCluster};
 use crate::steps::config;
-use crate::talos::config::Patch;
-use crate::talos::config::migrate::{Subjects, Weight, findings};
+use crate::talos::config::migrate::{Finding as Touched, Subjects, Weight, findings};
+use crate::talos::config::{Config, Patch};
+use crate::talos::secrets::Secrets;
 use crate::types::Version;
 
-/// A warning for each thing in the profile's patches that the way from `now` to `to` changes.
-pub(super) fn migrations(
+/// A warning for each thing in the profile's patches, and in what machines that rise run, that the way from `now` to
+/// `to` changes.
+pub(super) async fn migrations(
     session: &Session,
-    vms: &[PlannedVm],
+    secrets: &Secrets,
+    (asked, running): (&Asked, &SeenCluster),
     (now, to): (&Version, &Version),
     extensions_change: bool,
 ) -> Result<Vec<Finding>, Stop> {
+    let access = access(secrets, jiff::Timestamp::now())?;
+    let machines: Vec<_> = running.chosen(asked.nodes.as_deref()).map(|seen| seen.member.clone()).collect();
+    let live = components::configs(&session.connector, &access, &machines).await;
     let folder = session.folder();
     let files = Patches { talos: session.talos()?, profile: &session.profile_path, folder: &folder };
     let mut places = Vec::new();
-    for vm in vms {
+    for vm in &asked.vms {
         for place in files.shared(vm.role).into_iter().chain(files.own(&vm.name)) {
             if !places.contains(&place) {
                 places.push(place);
@@ -46,7 +55,54 @@ pub(super) fn migrations(
     }
     let patches: Vec<&Patch> = patches.iter().collect();
     let subjects = Subjects { patches: &patches, nocloud: true, extensions_change, ..Subjects::default() };
-    let touched = findings(Some(now), to, &subjects).into_iter().filter(|finding| finding.weight > Weight::Notice);
-    told.extend(touched.map(|finding| Finding::warning(finding.told(), finding.instead)));
+    let mut touched = heavy(now, to, &subjects);
+    let configs: Vec<(&str, &Config)> = live.iter().map(|(name, config)| (name.as_str(), config)).collect();
+    let subjects = Subjects { configs: &configs, nocloud: true, ..Subjects::default() };
+    let live = at_once(heavy(now, to, &subjects), &touched);
+    touched.extend(live);
+    told.extend(touched.into_iter().map(|finding| Finding::warning(finding.told(), finding.instead)));
     Ok(told)
+}
+
+/// What weighs more than a notice.
+fn heavy(now: &Version, to: &Version, subjects: &Subjects<'_>) -> Vec<Touched> {
+    findings(Some(now), to, subjects).into_iter().filter(|finding| finding.weight > Weight::Notice).collect()
+}
+
+/// What is the same on several machines, once; without what was told of a patch already.
+fn at_once(live: Vec<Touched>, of_patches: &[Touched]) -> Vec<Touched> {
+    let is_told = |one: &Touched| of_patches.iter().any(|told| told.rule == one.rule && told.path == one.path);
+    let mut found: Vec<(Touched, Vec<String>)> = Vec::new();
+    for mut one in live.into_iter().filter(|one| !is_told(one)) {
+        let name = std::mem::take(&mut one.origin);
+        if let Some((_, names)) = found.iter_mut().find(|(other, _)| *other == one) {
+            names.push(name);
+        } else {
+            found.push((one, vec![name]));
+        }
+    }
+    let named = |(one, names): (Touched, Vec<String>)| {
+        let origin = format!("the running configuration of {}", names.join(", "));
+        Touched { origin, ..one }
+    };
+    found.into_iter().map(named).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_several_machines_run_is_told_once_and_not_beside_a_patch_that_says_it() {
+        let config = Config::parse("machine: {features: {rbac: false}}\n").unwrap();
+        let (now, to) = (Version::new(1, 11, 6), Version::new(1, 12, 4));
+        let configs = [("cp-01", &config), ("cp-02", &config)];
+        let live = || heavy(&now, &to, &Subjects { configs: &configs, nocloud: true, ..Subjects::default() });
+        let told: Vec<String> = at_once(live(), &[]).iter().map(Touched::told).collect();
+        let of_both = "the running configuration of cp-01, cp-02: machine.features.rbac: since Talos 1.12";
+        assert_eq!(told, [format!("{of_both} RBAC can't be turned off")]);
+        let patch = Patch::parse("machine: {features: {rbac: false}}\n", "p.yaml").unwrap();
+        let of_patch = heavy(&now, &to, &Subjects { patches: &[&patch], nocloud: true, ..Subjects::default() });
+        assert_eq!(at_once(live(), &of_patch), []);
+    }
 }

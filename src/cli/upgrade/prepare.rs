@@ -17,7 +17,9 @@ use crate::plan::compatibility::Table;
 use crate::plan::observed::{Finding, Observed};
 use crate::plan::path::{Hop, Hops, What};
 use crate::plan::upgrade::make::{UpgradeError, make, needed, way};
-use crate::plan::upgrade::{Asked, Bound, KernelLog, Only, Parallel, Reboot, Release, SeenCluster, SeenMember, Stage, gates};
+use crate::plan::upgrade::{
+    Asked, Bound, KernelLog, Only, Parallel, Reboot, Release, SeenCluster, SeenMember, Stage, gates,
+};
 use crate::plan::{Plan, Versions};
 use crate::profile;
 use crate::talos::secrets::Secrets;
@@ -95,6 +97,7 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
         reboot: order.reboot,
         kernel_log: order.kernel_log,
         hops: order.hops,
+        table: order.table.clone(),
         keep: keep(session),
         limits: limits(session),
         errands,
@@ -102,7 +105,7 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
     let mut hops: Vec<Hop> = Vec::new();
     if asked_for.is_some() {
         let servers = sources(session, order, &running, &mut asked, &mut seen, &mut found).await?;
-        match way(&asked, &running, &order.table, &released) {
+        match way(&asked, &running, &released) {
             Ok(way) => hops = way,
             Err(UpgradeError::NoPath(no)) => found.push(gates::no_path(&no)),
             // What could not be looked at is told by the gates.
@@ -112,7 +115,8 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
         if let (Some(first), Some(last)) = (hops.iter().find(rises), hops.iter().rfind(rises)) {
             let other = |seen: &SeenMember| seen.schematic.as_ref() != asked.schematic_of(seen.member.role);
             let extensions_change = running.members.iter().any(other);
-            found.extend(migrations(session, &asked.vms, (&first.from, &last.to), extensions_change)?);
+            let (whose, versions) = ((&asked, &running), (&first.from, &last.to));
+            found.extend(migrations(session, &secrets, whose, versions, extensions_change).await?);
         }
         for (schematic, version) in needed(&asked, &running, &hops) {
             installer(&servers, &schematic, &version, &mut asked, &mut seen).await;

@@ -1,7 +1,7 @@
 //! What must hold before a hop of Kubernetes, and before nodes are drained: everything wrong at once.
 
 use super::{Hop, SeenKubernetes, removed};
-use crate::plan::compatibility;
+use crate::plan::compatibility::{Minor, Table};
 use crate::plan::observed::Finding;
 use crate::types::Role;
 
@@ -37,20 +37,22 @@ fn path(hop: &Hop<'_>) -> Vec<Finding> {
             format!("go to {}.{} first, and on from there one by one", from.0, from.1 + 1),
         ));
     }
+    let wanted = Minor::from(hop.to);
+    let own = hop.runs.filter(|runs| runs.talos == Minor::from(hop.talos)).map(|runs| runs.kubernetes);
     if to.1 > removed::NEWEST_MINOR {
-        found.push(Finding::refusal(
-            format!("what Kubernetes {} removes is not known to this version of recast", hop.to),
-            format!("go up to 1.{} at most, or take a newer recast", removed::NEWEST_MINOR),
-        ));
+        let what = format!("what Kubernetes {} removes is not known to this version of recast", hop.to);
+        found.push(if own.is_some_and(|(first, last)| (first..=last).contains(&wanted)) {
+            Finding::warning(what, "the compatibility table that was given has it: read its changelog before")
+        } else {
+            Finding::refusal(what, format!("go up to 1.{} at most, or take a newer recast", removed::NEWEST_MINOR))
+        });
     }
-    if !compatibility::runs_on(hop.to, hop.talos) {
-        let (first, last) = compatibility::kubernetes_range(hop.talos).unwrap_or(((0, 0), (0, 0)));
-        let hint = if to > last { "upgrade Talos first" } else { "take a newer Kubernetes" };
+    // A Talos that no table knows decides for itself.
+    let known = own.or_else(|| Table::built_in().release(hop.talos).map(|release| release.kubernetes));
+    if let Some((first, last)) = known.filter(|(first, last)| !(*first..=*last).contains(&wanted)) {
+        let hint = if wanted > last { "upgrade Talos first" } else { "take a newer Kubernetes" };
         found.push(Finding::refusal(
-            format!(
-                "Kubernetes {} does not run on Talos {}, which takes {}.{} to {}.{}",
-                hop.to, hop.talos, first.0, first.1, last.0, last.1
-            ),
+            format!("Kubernetes {} does not run on Talos {}, which takes {first} to {last}", hop.to, hop.talos),
             hint,
         ));
     }
@@ -115,6 +117,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
+    use crate::plan::compatibility::Runs;
     use crate::plan::kubernetes::{Blocker, Component, LiveMachine, SeenMachine};
     use crate::plan::observed::Severity;
     use crate::types::Version;
@@ -136,7 +139,7 @@ mod tests {
     fn told(seen: &SeenKubernetes, from: &str, to: &str, talos: &str) -> Vec<String> {
         let version = |text: &str| text.parse::<Version>().unwrap();
         let (from, to, talos) = (version(from), version(to), version(talos));
-        let found = gates(&Hop { seen, from: &from, to: &to, talos: &talos, steady: 0 });
+        let found = gates(&Hop { seen, from: &from, to: &to, talos: &talos, steady: 0, runs: None });
         assert!(found.iter().all(|finding| finding.severity == Severity::Refusal && finding.hint.is_some()));
         found.into_iter().map(|finding| finding.what).collect()
     }
@@ -154,6 +157,22 @@ mod tests {
         );
         assert_eq!(told(&seen, "1.32.0", "1.33.0", "1.12.4"), ["Kubernetes 1.33.0 no longer knows what is in use"]);
         assert_eq!(told(&seen, "1.37.0", "1.38.0", "1.99.0").len(), 1);
+    }
+
+    #[test]
+    fn the_users_own_table_decides_where_it_knows_this_talos() {
+        let seen = cluster();
+        let found = |from: u64, talos: u64, runs: Runs| -> Vec<Severity> {
+            let (from, to) = (Version::new(1, from, 0), Version::new(1, from + 1, 0));
+            let talos = Version::new(1, talos, 4);
+            let hop = Hop { seen: &seen, from: &from, to: &to, talos: &talos, steady: 0, runs: Some(runs) };
+            gates(&hop).into_iter().map(|finding| finding.severity).collect()
+        };
+        let of = |talos: u64, last: u64| Runs { talos: Minor(1, talos), kubernetes: (Minor(1, 30), Minor(1, last)) };
+        assert_eq!(found(35, 12, of(12, 36)), []);
+        assert_eq!(found(35, 12, of(13, 36)), [Severity::Refusal], "it is about another Talos");
+        assert_eq!(found(34, 12, of(12, 34)), [Severity::Refusal], "it may take away as well");
+        assert_eq!(found(37, 99, of(99, 38)), [Severity::Warning]);
     }
 
     #[test]

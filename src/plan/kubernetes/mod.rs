@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use gates::{drain_gates, gates};
 pub use seen::{Blocker, SeenKubernetes, SeenMachine};
 
+use super::compatibility::Runs;
 use crate::types::{MachineName, Role, Version};
 
 /// A machine of the cluster as it runs.
@@ -141,6 +142,8 @@ pub struct Hop<'a> {
     pub talos: &'a Version,
     /// Seconds that all nodes must stay Ready afterwards.
     pub steady: u64,
+    /// What the user's own compatibility table says of that Talos, where it says something of its own.
+    pub runs: Option<Runs>,
 }
 
 impl Hop<'_> {

@@ -20,7 +20,7 @@ pub(in crate::plan) fn phases(hop: &Hop<'_>) -> Vec<Phase> {
 fn images(hop: &Hop<'_>) -> Phase {
     let name = format!("{}-images", hop.label());
     let machines = hop.seen.machines.iter().map(|seen| seen.machine.clone()).collect();
-    let check = Step::ConfirmKubernetes { machines, from: hop.from.clone(), to: hop.to.clone() };
+    let check = Step::ConfirmKubernetes { machines, from: hop.from.clone(), to: hop.to.clone(), runs: hop.runs };
     let check = planned(format!("{name}/check"), check, &[]);
     let pulls = pulls(hop, &name, &[&check.id]);
     Phase { name, steps: [check].into_iter().chain(pulls).collect(), width: PULLS }
@@ -118,7 +118,7 @@ mod tests {
         let machines = vec![seen("cp-01", Role::ControlPlane, 1), two, seen("w-01", Role::Worker, 3)];
         let seen = SeenKubernetes { machines, ..SeenKubernetes::default() };
         let (from, to, talos) = (Version::new(1, 34, 1), Version::new(1, 35, 2), Version::new(1, 12, 4));
-        let hop = Hop { seen: &seen, from: &from, to: &to, talos: &talos, steady: 30 };
+        let hop = Hop { seen: &seen, from: &from, to: &to, talos: &talos, steady: 30, runs: None };
         let [images, components] = &phases(&hop)[..] else { panic!() };
         let ids: Vec<&str> = components.steps.iter().map(|planned| planned.id.as_str()).collect();
         assert_eq!(

@@ -11,7 +11,7 @@ use crate::plan::upgrade::back::Before;
 use crate::plan::upgrade::make::{Riser, Stretch};
 use crate::plan::upgrade::{Asked, Manner, Member, SeenCluster, SeenMember, Way};
 use crate::plan::{Phase, Planned, Step, Versions};
-use crate::types::{MachineName, Role, StepId};
+use crate::types::{MachineName, Role, StepId, Version};
 
 use super::{backup, kubernetes};
 
@@ -25,7 +25,10 @@ pub(super) fn met(member: &Member) -> StepId {
 
 /// All phases in order.
 pub(in crate::plan) fn all(asked: &Asked, seen: &SeenCluster, stretches: &[Stretch], after: &Versions) -> Vec<Phase> {
-    let mut phases = vec![check(seen), backup::of(&asked.keep, &seen.machines)];
+    let mut check = check(seen);
+    let etcd = spare(seen, stretches, &check.steps);
+    check.steps.extend(etcd);
+    let mut phases = vec![check, backup::of(&asked.keep, &seen.machines)];
     phases.extend(pulled_ahead(asked, seen, stretches));
     // The step that last saw which boot each machine is in.
     let mut boots: BTreeMap<MachineName, StepId> =
@@ -37,14 +40,18 @@ pub(in crate::plan) fn all(asked: &Asked, seen: &SeenCluster, stretches: &[Stret
             }
             Stretch::Os(..) => {}
             Stretch::Kubernetes(hop, talos) => {
-                let (from, to, steady) = (&hop.from, &hop.to, asked.limits.steady);
-                phases.extend(kubernetes::phases(&KubernetesHop { seen: &seen.components, from, to, talos, steady }));
+                phases.extend(kubernetes::phases(&kubernetes_hop(asked, seen, hop, talos)));
             }
         }
     }
     phases.push(verify(seen, stretches));
     phases.push(finish(asked, seen, stretches, after));
     phases
+}
+
+fn kubernetes_hop<'a>(asked: &Asked, seen: &'a SeenCluster, hop: &'a Hop, talos: &'a Version) -> KubernetesHop<'a> {
+    let (from, to, steady, runs) = (&hop.from, &hop.to, asked.limits.steady, asked.table.carried(talos));
+    KubernetesHop { seen: &seen.components, from, to, talos, steady, runs }
 }
 
 /// What later hops need, on every machine before the first hop: an image that can't be had must not be found out half-way.
@@ -55,8 +62,7 @@ fn pulled_ahead(asked: &Asked, seen: &SeenCluster, stretches: &[Stretch]) -> Opt
         match stretch {
             Stretch::Os(hop, risers) => steps.extend(pulls(&format!("{AHEAD}/{}", hop.to), risers)),
             Stretch::Kubernetes(hop, talos) => {
-                let (from, to, steady) = (&hop.from, &hop.to, asked.limits.steady);
-                let hop = KubernetesHop { seen: &seen.components, from, to, talos, steady };
+                let hop = kubernetes_hop(asked, seen, hop, talos);
                 steps.extend(kubernetes::pulls(&hop, &format!("{AHEAD}/{}", hop.label()), &[]));
             }
         }
@@ -86,6 +92,15 @@ fn check(seen: &SeenCluster) -> Phase {
     let health = health(seen, "check/health", &meet.iter().map(|planned| &planned.id).collect::<Vec<_>>());
     let steps = [facts, access].into_iter().chain(meet).chain([health]).collect();
     Phase { name: "check".to_owned(), steps, width: 8 }
+}
+
+/// Etcd can spare a control plane, where one goes down; after all other checks.
+fn spare(seen: &SeenCluster, stretches: &[Stretch], checks: &[Planned]) -> Option<Planned> {
+    let control = |riser: &Riser| riser.member.role == Role::ControlPlane;
+    let reboots = |stretch: &Stretch| matches!(stretch, Stretch::Os(_, risers) if risers.iter().any(control));
+    let after: Vec<&StepId> = checks.last().map(|planned| &planned.id).into_iter().collect();
+    let step = Step::ConfirmEtcd { control: seen.control() };
+    stretches.iter().any(reboots).then(|| planned("check/etcd", step, &after))
 }
 
 /// Talos' own health checks of the whole cluster.

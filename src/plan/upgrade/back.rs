@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::gates::is_why;
 use super::{Asked, Release, SeenCluster, SeenMember};
-use crate::plan::compatibility::{Table, etcd};
+use crate::plan::compatibility::etcd;
 use crate::plan::observed::{Finding, Observed};
 use crate::plan::phases::upgrade as phases;
 use crate::plan::{Plan, Step, Verb, Versions};
@@ -17,7 +17,7 @@ use crate::types::{MachineName, Role};
 pub type Before = BTreeMap<MachineName, Release>;
 
 /// What stands against it, beside what stands against any reboot.
-pub fn findings(asked: &Asked, seen: &SeenCluster, before: &Before, table: &Table) -> Vec<Finding> {
+pub fn findings(asked: &Asked, seen: &SeenCluster, before: &Before) -> Vec<Finding> {
     let mut found = Vec::new();
     for seen in seen.chosen(asked.nodes.as_deref()) {
         let name = &seen.member.name;
@@ -30,7 +30,7 @@ pub fn findings(asked: &Asked, seen: &SeenCluster, before: &Before, table: &Tabl
         };
         data(seen, release, &mut found);
         let kubernetes = &asked.wanted.kubernetes;
-        if table.runs(kubernetes, &release.version) == Some(false) {
+        if asked.table.runs(kubernetes, &release.version) == Some(false) {
             found.push(Finding::refusal(
                 format!("{name} ran Talos {} before, which does not run Kubernetes {kubernetes}", release.version),
                 "Kubernetes never goes back by a minor: restore a snapshot with `recast rebuild --restore FILE` instead",

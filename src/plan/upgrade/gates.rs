@@ -214,8 +214,8 @@ fn kubernetes(asked: &Asked, running: &SeenCluster, hops: &[Hop], found: &mut Ve
     for hop in hops {
         match (hop.what, talos) {
             (What::Kubernetes, Some(talos)) => {
-                let (from, to, steady) = (&hop.from, &hop.to, asked.limits.steady);
-                for finding in gates(&KubernetesHop { seen, from, to, talos, steady }) {
+                let (from, to, steady, runs) = (&hop.from, &hop.to, asked.limits.steady, asked.table.carried(talos));
+                for finding in gates(&KubernetesHop { seen, from, to, talos, steady, runs }) {
                     // Each hop looks at the same machines.
                     if !found.contains(&finding) {
                         found.push(finding);

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{Asked, Member, Only, Release, SeenCluster, SeenMember};
-use crate::plan::compatibility::{Minor, Table};
+use crate::plan::compatibility::Minor;
 use crate::plan::path::{self, Hop, NoPath, Question, What};
 use crate::plan::phases::upgrade as phases;
 use crate::plan::{Plan, Verb, Versions};
@@ -66,11 +66,12 @@ pub fn target(asked: &Asked, now: &Versions) -> Versions {
 }
 
 /// The hops, those that only change a schematic included.
-pub fn way(asked: &Asked, seen: &SeenCluster, table: &Table, released: &[Version]) -> Result<Vec<Hop>, UpgradeError> {
+pub fn way(asked: &Asked, seen: &SeenCluster, released: &[Version]) -> Result<Vec<Hop>, UpgradeError> {
     let nodes = asked.nodes.as_deref();
     let now = seen.versions(nodes).ok_or(UpgradeError::Unseen)?;
     let wanted = target(asked, &now);
-    let question = Question { table, released, now: now.clone(), wanted: wanted.clone(), hops: asked.hops };
+    let question =
+        Question { table: &asked.table, released, now: now.clone(), wanted: wanted.clone(), hops: asked.hops };
     let mut hops = path::find(&question)?;
     if !hops.iter().any(|hop| hop.what == What::Kubernetes)
         && asked.only != Only::Os

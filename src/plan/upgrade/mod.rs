@@ -16,6 +16,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::compatibility::Table;
 use super::data::{Keep, OldMachine};
 use super::errands::Errands;
 pub use super::kubernetes::LiveMachine as Member;
@@ -219,6 +220,8 @@ pub struct Asked {
     pub kernel_log: KernelLog,
     /// How many hops there may be.
     pub hops: Hops,
+    /// What goes with what: the program's own table, with the user's over it.
+    pub table: Table,
     /// Where snapshots go.
     pub keep: Keep,
     /// Time limits.

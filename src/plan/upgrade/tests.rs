@@ -11,7 +11,7 @@ use crate::plan::lint::lint;
 use crate::plan::observed::{Observed, Severity};
 use crate::plan::step::VmIdentity;
 use crate::plan::{Plan, Step};
-use crate::types::VmId;
+use crate::types::{StepId, VmId};
 
 const OLD: &str = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba";
 const NEW: &str = "ce4c980550dd2ab1b17bbf2b08801c7eb59418eafe8f279833297925d67c7515";
@@ -92,6 +92,7 @@ fn asked(talos: &str, kubernetes: &str) -> Asked {
         reboot: Reboot::Default,
         kernel_log: KernelLog::Unheard,
         hops: Hops::Any,
+        table: Table::built_in().clone(),
         keep: Keep { dir: "/b".into(), copies: vec![CopyTo::Path("/c".into())], max_age: 600, require_copy: false },
         limits: Limits { shutdown: 120, boot: 300, health: 600, task: 600, steady: 30, drain: 300 },
         errands: Errands::default(),
@@ -99,7 +100,7 @@ fn asked(talos: &str, kubernetes: &str) -> Asked {
 }
 
 fn planned(asked: &Asked, seen: &SeenCluster) -> Plan {
-    let hops = way(asked, seen, Table::built_in(), &released()).unwrap();
+    let hops = way(asked, seen, &released()).unwrap();
     let plan = make(asked, seen, &hops).unwrap();
     assert_eq!(lint(&plan), []);
     plan
@@ -136,6 +137,9 @@ fn a_hop_pulls_everywhere_then_takes_control_planes_one_by_one_then_workers() {
             ("finish", 1),
         ]
     );
+    let last = plan.phases[0].steps.last().unwrap();
+    assert!(matches!(&last.step, Step::ConfirmEtcd { control } if control.len() == 3), "{last:?}");
+    assert_eq!(last.after, [StepId::new("check/health")]);
     assert_eq!(plan.phases[2].steps.len(), 7, "all machines pull before the first goes down");
     let order = reboots(&plan);
     assert_eq!(order[..3], ["cp-01 1.12.4 -> 1.13.9", "cp-02 1.12.4 -> 1.13.9", "cp-03 1.12.4 -> 1.13.9"]);
@@ -213,7 +217,8 @@ fn only_some_machines_leave_the_profile_as_it_is() {
     let plan = planned(&asked, &cluster(3, 2, "1.12.4"));
     assert_eq!(reboots(&plan), ["worker-11 1.12.4 -> 1.13.9"]);
     assert_eq!(plan.after.as_ref().unwrap().talos, version("1.12.4"), "the oldest names the cluster");
-    assert!(!plan.steps().any(|planned| matches!(planned.step, Step::EditProfile { .. })));
+    let of_the_whole = |step: &Step| matches!(step, Step::EditProfile { .. } | Step::ConfirmEtcd { .. });
+    assert!(!plan.steps().any(|planned| of_the_whole(&planned.step)));
 }
 
 #[test]
@@ -303,7 +308,7 @@ fn a_machine_that_is_newer_than_wanted_is_no_reason_to_go_down() {
     let mut running = cluster(3, 0, "1.12.4");
     running.members[2].version = version("1.13.9");
     let asked = asked("1.13.0", "1.34.1");
-    let hops = way(&asked, &running, Table::built_in(), &released()).unwrap();
+    let hops = way(&asked, &running, &released()).unwrap();
     let found = gates::on_the_way(&asked, &running, &hops);
     assert_eq!(found[0].what, "cp-03 runs Talos 1.13.9 already, which is newer than 1.13.0");
 }
@@ -356,12 +361,12 @@ fn the_way_back_takes_the_same_care() {
         [("check", 8), ("backup", 4), ("controlplanes-back", 1), ("workers-back", 2), ("verify", 1), ("finish", 1)]
     );
     assert_eq!(plan.after.as_ref().unwrap().talos, version("1.12.4"));
-    assert_eq!(back::findings(&asked, &running, &before, Table::built_in()), []);
+    assert_eq!(back::findings(&asked, &running, &before), []);
     let some = Asked { nodes: Some(vec!["worker-11".to_owned()]), ..asked.clone() };
     let plan = back::make(&some, &running, &back::Before::new(), false).unwrap();
     assert_eq!(lint(&plan), []);
     assert_eq!(plan.after, None, "nobody knows");
-    assert_eq!(back::findings(&some, &running, &back::Before::new(), Table::built_in()).len(), 1);
+    assert_eq!(back::findings(&some, &running, &back::Before::new()).len(), 1);
 }
 
 #[test]
@@ -372,9 +377,9 @@ fn control_planes_do_not_go_back_over_an_etcd_minor_nor_below_what_kubernetes_ne
     let all = |talos: &str| -> back::Before {
         running.members.iter().map(|seen| (seen.member.name.clone(), release(talos))).collect()
     };
-    let found = back::findings(&asked, &running, &all("1.13.9"), Table::built_in());
+    let found = back::findings(&asked, &running, &all("1.13.9"));
     assert_eq!(found.len(), 3, "{found:?}");
     assert!(found[0].what.contains("whose etcd 3.6 can't read the data of etcd 3.7"));
-    let found = back::findings(&asked, &cluster(0, 1, "1.13.9"), &all("1.12.11"), Table::built_in());
+    let found = back::findings(&asked, &cluster(0, 1, "1.13.9"), &all("1.12.11"));
     assert!(found[0].what.contains("does not run Kubernetes 1.36.3"), "{found:?}");
 }

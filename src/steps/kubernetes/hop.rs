@@ -7,6 +7,7 @@ use crate::engine::{Class, StepCx, StepError};
 use crate::k8s::Node;
 use crate::observe::components;
 use crate::plan::Output;
+use crate::plan::compatibility::Runs;
 use crate::plan::kubernetes::{Hop, ImageStore, LiveMachine, NodeImage, gates};
 use crate::plan::observed::Severity;
 use crate::steps::World;
@@ -22,6 +23,7 @@ impl World {
         machines: &[LiveMachine],
         from: &Version,
         to: &Version,
+        runs: Option<Runs>,
         cx: &StepCx<'_>,
     ) -> Result<Output, StepError> {
         let doing = format!("confirm that Kubernetes can go from {from} to {to}");
@@ -39,7 +41,7 @@ impl World {
         if lowest.minor() < from.minor() || lowest.minor() > to.minor() {
             problems.push(format!("the cluster runs {lowest} and the plan goes from {from}"));
         }
-        for finding in gates(&Hop { seen: &seen, from, to, talos, steady: 0 }) {
+        for finding in gates(&Hop { seen: &seen, from, to, talos, steady: 0, runs }) {
             if finding.severity == Severity::Refusal {
                 let causes =
                     if finding.causes.is_empty() { String::new() } else { format!(": {}", finding.causes.join(", ")) };

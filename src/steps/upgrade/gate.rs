@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::{Class, StepCx, StepError};
+use crate::plan::Output;
 use crate::plan::data::OldMachine;
 use crate::plan::upgrade::Member;
 use crate::steps::World;
@@ -22,6 +23,16 @@ fn survives(voters: usize) -> bool {
 }
 
 impl World {
+    /// The same look as right before a control plane goes down, while no pod has left for it yet.
+    pub(in crate::steps) async fn confirm_etcd(
+        &self,
+        control: &[OldMachine],
+        cx: &StepCx<'_>,
+    ) -> Result<Output, StepError> {
+        self.can_spare_one("look whether etcd can spare a member", control, cx).await?;
+        Ok(Output::Nothing)
+    }
+
     /// Refuses unless etcd goes on without this machine; hands its leadership over. A cluster of one has no redundancy to
     /// keep: its API is away for the reboot, which the plan says.
     pub(super) async fn may_go_down(
@@ -31,17 +42,22 @@ impl World {
         control: &[OldMachine],
         cx: &StepCx<'_>,
     ) -> Result<(), StepError> {
-        let voters = self.sound(doing, control, None, cx).await?;
-        if voters.len() > 1 && !survives(voters.len()) {
-            return Err(refused(doing, format!("etcd has {} members, and needs all of them", voters.len()))
-                .hinted("add another control plane first: nothing can be written while one of them is away"));
-        }
-        self.caught_up(doing, control, cx).await?;
-        if voters.len() == 1 {
+        if self.can_spare_one(doing, control, cx).await? == 1 {
             return Ok(());
         }
         self.lead_nobody(doing, member, cx).await?;
         self.sound(doing, control, None, cx).await.map(drop)
+    }
+
+    /// How many members etcd has, where it is sound, goes on without one of them, and all of them have caught up.
+    async fn can_spare_one(&self, doing: &str, control: &[OldMachine], cx: &StepCx<'_>) -> Result<usize, StepError> {
+        let voters = self.sound(doing, control, None, cx).await?.len();
+        if voters > 1 && !survives(voters) {
+            return Err(refused(doing, format!("etcd has {voters} members, and needs all of them"))
+                .hinted("add another control plane first: nothing can be written while one of them is away"));
+        }
+        self.caught_up(doing, control, cx).await?;
+        Ok(voters)
     }
 
     /// Every member has applied what the leader had committed when this began.

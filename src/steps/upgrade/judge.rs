@@ -87,8 +87,17 @@ pub(super) enum Standing {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Cause {
     /// The other release did not come up, and the machine fell back.
-    #[error("it fell back: it rebooted and runs Talos {running} again{}", because(reason.as_deref()))]
-    FellBack { running: Version, reason: Option<String> },
+    #[error(
+        "it fell back: it rebooted and runs Talos {running} again{}{}",
+        in_part(missing.as_deref()),
+        because(reason.as_deref())
+    )]
+    FellBack {
+        running: Version,
+        /// What keeps it from being ready, where the time is over and it isn't.
+        missing: Option<String>,
+        reason: Option<String>,
+    },
     /// It never rebooted.
     #[error("it did not reboot within {seconds} s{}", because(reason.as_deref()))]
     NotRebooted { seconds: u64, reason: Option<String> },
@@ -118,6 +127,10 @@ pub(super) enum Cause {
     NothingBefore,
 }
 
+fn in_part(missing: Option<&str>) -> String {
+    missing.map_or_else(String::new, |missing| format!(", and is not ready in time: {missing}"))
+}
+
 fn because(reason: Option<&str>) -> String {
     reason.map_or_else(String::new, |reason| format!("; it said: {reason}"))
 }
@@ -140,14 +153,20 @@ impl Cause {
 
     /// Whether the machine is there to take pods again.
     pub(super) fn leaves_it_up(&self) -> bool {
-        !matches!(self, Self::Unreachable { .. } | Self::NotReady { .. })
+        !matches!(self, Self::Unreachable { .. } | Self::NotReady { .. } | Self::FellBack { missing: Some(_), .. })
     }
 
     /// What to do next.
     pub(super) fn hint(&self, machine: &Member, way: Way) -> String {
         let name = &machine.name;
         match self {
-            Self::FellBack { .. } => format!(
+            Self::FellBack { missing: Some(_), .. } => format!(
+                "{name} is back with its old release: see to what is missing there, and look at its console or at \
+                 `talosctl -n {} dmesg` for why the new one did not come up; then resume, which tries it once more; no \
+                 other machine goes down meanwhile",
+                machine.address
+            ),
+            Self::FellBack { missing: None, .. } => format!(
                 "nothing is lost: {name} serves with its old release; look at its console or at `talosctl -n {} dmesg` for \
                  why the new one did not come up, then resume, which tries it once more",
                 machine.address
@@ -212,9 +231,27 @@ pub(super) fn judge(question: &Question<'_>, look: &Result<Glimpse, String>, sec
         if !late {
             return Standing::Waiting(format!("Talos {}: {}", now.version, now.missing()));
         }
-        return Standing::Failed(Cause::NotReady { running: now.version.clone(), seconds, missing: now.missing() });
+        let (running, missing) = (now.version.clone(), now.missing());
+        return Standing::Failed(if is_old(before, *goal, now) {
+            Cause::FellBack { running, missing: Some(missing), reason: said }
+        } else {
+            Cause::NotReady { running, seconds, missing }
+        });
     }
     arrived(before, *goal, now, said)
+}
+
+/// Whether it runs what it ran before, though it was to run something else.
+fn is_old(before: &Glimpse, goal: Goal<'_>, now: &Glimpse) -> bool {
+    let runs = |version: &Version, schematic: Option<&SchematicId>| {
+        (&now.version, now.schematic.as_ref()) == (version, schematic)
+    };
+    match goal {
+        Goal::Another => false,
+        Goal::Release(release) => {
+            runs(&before.version, before.schematic.as_ref()) && !runs(&release.version, Some(&release.schematic))
+        }
+    }
 }
 
 /// It is up in another boot: with what?
@@ -222,7 +259,7 @@ fn arrived(before: &Glimpse, goal: Goal<'_>, now: &Glimpse, said: Option<String>
     let same = (&now.version, &now.schematic) == (&before.version, &before.schematic);
     let fell_back = |reason: String| match crate::talos::client::upgrade::refusal(&reason) {
         Some(Refusal::Busy) => Cause::Busy(reason),
-        _ => Cause::FellBack { running: now.version.clone(), reason: Some(reason) },
+        _ => Cause::FellBack { running: now.version.clone(), missing: None, reason: Some(reason) },
     };
     match goal {
         Goal::Another if same => Standing::Failed(Cause::NothingBefore),
@@ -234,7 +271,7 @@ fn arrived(before: &Glimpse, goal: Goal<'_>, now: &Glimpse, said: Option<String>
         }
         Goal::Release(_) if same => Standing::Failed(match said {
             Some(reason) => fell_back(reason),
-            None => Cause::FellBack { running: now.version.clone(), reason: None },
+            None => Cause::FellBack { running: now.version.clone(), missing: None, reason: None },
         }),
         Goal::Release(release) if now.version == release.version => Standing::Failed(Cause::OtherSchematic {
             running: now.version.clone(),
@@ -310,6 +347,20 @@ mod tests {
             cause(Ok(glimpse("1.12.4", "s", "2", Life::Running)), failed()),
             "it fell back: it rebooted and runs Talos 1.12.4 again; it said: sequence failed: no space"
         );
+        assert_eq!(
+            cause(Ok(glimpse("1.12.4", "s", "2", Life::Booting)), None),
+            "it fell back: it rebooted and runs Talos 1.12.4 again, and is not ready in time: it is booting; services: \
+             etcd not running"
+        );
+        assert_eq!(
+            cause(Ok(glimpse("1.12.4", "s", "2", Life::Booting)), failed()),
+            "it fell back: it rebooted and runs Talos 1.12.4 again, and is not ready in time: it is booting; services: \
+             etcd not running; it said: sequence failed: no space"
+        );
+        assert_eq!(
+            cause(Ok(glimpse("1.12.4", "t", "2", Life::Booting)), None),
+            "it runs Talos 1.12.4, and is not ready within 60 s: it is booting; services: etcd not running"
+        );
         assert_eq!(cause(Ok(glimpse("1.12.4", "s", "1", Life::Running)), None), "it did not reboot within 60 s");
         let busy = Some(Told::Failed("umount: device or resource busy".to_owned()));
         assert_eq!(
@@ -339,7 +390,10 @@ mod tests {
         let now = standing(Ok(glimpse("1.12.4", "s", "1", Life::Running)), refused, false);
         assert_eq!(now, Standing::Failed(Cause::Refused("locked".to_owned())));
         let now = standing(Ok(glimpse("1.12.4", "s", "2", Life::Running)), None, false);
-        assert!(matches!(now, Standing::Failed(Cause::FellBack { .. })));
+        assert!(matches!(now, Standing::Failed(Cause::FellBack { missing: None, .. })));
+        let booting = |late: bool| standing(Ok(glimpse("1.12.4", "s", "2", Life::Booting)), None, late);
+        assert!(matches!(booting(false), Standing::Waiting(_)), "it may come up yet");
+        assert!(matches!(booting(true), Standing::Failed(cause) if !cause.leaves_it_up()));
     }
 
     #[test]

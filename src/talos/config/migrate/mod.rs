@@ -14,7 +14,7 @@ use super::patch::{Part, Patch};
 use super::yaml::{Spot, Value};
 use super::{Config, Contract, kind_of};
 use crate::types::Version;
-use rules::{Effect, RULES, Rule};
+use rules::{Effect, OF_TALOS, RULES, Rule};
 pub use translate::translate;
 
 /// How much a finding weighs.
@@ -196,7 +196,9 @@ fn of_document(
         let applies = match rule.effect {
             // A configuration of an older contract goes on; a patch meets what is generated now.
             Effect::Moved => generated && !deletes(subjects, rule),
-            Effect::Refused | Effect::Ignored => true,
+            Effect::Refused => true,
+            // What a machine was told and ignores already is no news of the machine; a patch is better without it.
+            Effect::Ignored => generated || (news && !OF_TALOS.contains(&rule.name)),
             Effect::Deprecated | Effect::Behaves => news,
             Effect::Risks => running.is_none_or(|running| running < contract),
         };

@@ -93,6 +93,9 @@ const fn moved(name: &'static str, since: u32, path: &'static str, instead: &'st
     main(name, since, path, Effect::Moved, "a document says this, and the old key conflicts with it", instead)
 }
 
+/// Rules about keys that Talos itself wrote into every configuration of its time: on a machine nobody misses them.
+pub(super) const OF_TALOS: &[&str] = &["ext-key-usage", "psp"];
+
 pub(super) const RULES: &[Rule] = &[
     moved(
         "hostname",

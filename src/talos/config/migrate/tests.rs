@@ -101,6 +101,19 @@ fn a_metal_installer_on_nocloud_and_links_by_name_are_found() {
 }
 
 #[test]
+fn of_what_a_machine_runs_only_news_are_told() {
+    let text = "machine: {features: {rbac: false, apidCheckExtKeyUsage: true}, network: {hostname: a}}\n";
+    let config = Config::parse(text).unwrap();
+    let rules = |running: &str, target: &str| -> Vec<&'static str> {
+        let subjects = Subjects { configs: &[("cp-01", &config)], nocloud: true, ..Subjects::default() };
+        let found = findings(Some(&version(running)), &version(target), &subjects);
+        found.into_iter().filter(|finding| finding.origin == "cp-01").map(|finding| finding.rule).collect()
+    };
+    assert_eq!(rules("1.11.6", "1.12.4"), ["rbac"]);
+    assert_eq!(rules("1.12.4", "1.13.9"), Vec::<&str>::new());
+}
+
+#[test]
 fn every_rule_is_about_a_key_that_there_is() {
     let changed = RULES.iter().map(|rule| (rule.name, rule.document, rule.path));
     let newer = rules::KEYS.iter().map(|(path, _)| ("key-too-new", "v1alpha1", *path));
