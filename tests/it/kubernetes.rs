@@ -104,8 +104,9 @@ impl Lab {
         let text =
             text.replace("\"1.12.4\"", &format!("\"{talos}\"")).replace("\"1.34.1\"", &format!("\"{kubernetes}\""));
         fs::write(folder.profile(), text.replace("10.20.0.", &format!("{base}."))).unwrap();
-        // talosctl waits for events, and the double tells of what is there when somebody looks.
-        Self::of(folder, base, 20.0, "").await
+        // talosctl waits for events, and the double tells of what is there when somebody looks. And it looks once a second,
+        // in which a machine that reboots must not have come back.
+        Self::of(folder, base, 15.0, "").await
     }
 
     async fn of(folder: Folder, base: &str, time_scale: f64, scenario: &str) -> Self {

@@ -3,15 +3,16 @@
 
 use std::fs;
 use std::process::Output;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use mock_pve::world::deed::Origin;
 use recast::k8s::{Client, apply::Applier, manifest};
 use recast::talos::client::Machine;
+use serde_json::Value;
 
-use crate::kill::{Recast, told};
-use crate::site::{Cluster, Double, End, Folder, TALOS};
+use crate::crash::each;
+use crate::kill::{Random, Recast, told};
+use crate::site::{Cluster, Double, End, Folder, TALOS, VM};
 
 /// How much faster than life the doubles are.
 const TIME_SCALE: f64 = 100.0;
@@ -138,68 +139,131 @@ async fn a_rebuild_that_kept_nothing_can_not_be_taken_back() {
     assert_eq!(double.deeds().len(), deeds);
 }
 
-/// The rebuild is killed that many events after it began to delete; then it is taken back.
-async fn killed_and_taken_back(after: u64) -> bool {
+/// What a run says when a step begins, or is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Moment {
+    event: String,
+    step: String,
+}
+
+impl Moment {
+    fn begun(step: &str) -> Self {
+        Self { event: "step-started".to_owned(), step: step.to_owned() }
+    }
+
+    /// None for whatever else is said: how often a run tells what it waits for depends on the clock.
+    fn of(line: &str) -> Option<Self> {
+        let told: Value = serde_json::from_str(line).ok()?;
+        let text = |key: &str| told[key].as_str().map(str::to_owned);
+        let moment = Self { event: text("event")?, step: text("step")? };
+        ["step-started", "step-finished"].contains(&moment.event.as_str()).then_some(moment)
+    }
+
+    fn is_of_a_delete(&self) -> bool {
+        self.step.starts_with("retire/") && self.step.ends_with("/delete")
+    }
+}
+
+/// What a run comes to, one after the other, until it ends.
+fn moments(recast: &mut Recast) -> impl Iterator<Item = Moment> {
+    std::iter::from_fn(move || recast.wait_for(0)).filter_map(|line| Moment::of(&line))
+}
+
+/// Kills a run at that moment, and says whether it came to it.
+fn kill_at(mut recast: Recast, moment: &Moment) -> bool {
+    let reached = moments(&mut recast).any(|at| at == *moment);
+    recast.kill();
+    recast.end();
+    reached
+}
+
+/// What a rebuild that nothing disturbs comes to from its first delete on.
+async fn undisturbed() -> Vec<Moment> {
     let folder = Folder::new();
+    let double = Double::program(&folder, TIME_SCALE);
+    write(&api(&folder, &double).await, "from-before").await;
+    let mut recast = Recast::start(folder.recast(double.site(), &Cluster::Single.rebuild()), &folder);
+    let all = moments(&mut recast).skip_while(|moment| !moment.is_of_a_delete()).collect();
+    assert_eq!(recast.end(), Some(0), "{}", told(&folder));
+    all
+}
+
+/// As many of them as are tried, evenly spread, and others with every seed.
+fn sample(all: Vec<Moment>) -> Vec<Moment> {
+    if std::env::var_os("RECAST_TEST_ALL_CUTS").is_some() {
+        return all;
+    }
+    let stride = (all.len() / SAMPLE).max(1);
+    let first = usize::try_from(Random::new().below(stride as u64)).unwrap();
+    all.into_iter().skip(first).step_by(stride).take(SAMPLE).collect()
+}
+
+/// The machines that a cluster has before.
+fn vms(cluster: Cluster) -> Vec<Option<u32>> {
+    match cluster {
+        Cluster::Single | Cluster::SingleOverSsh => vec![Some(VM)],
+        Cluster::Lab => [1200, 1201, 1202, 1210, 1211].map(Some).to_vec(),
+    }
+}
+
+/// The rebuild is killed at that moment; then it is taken back.
+async fn killed_and_taken_back(cluster: Cluster, moment: &Moment) {
+    let folder = Folder::of(cluster);
     let double = Double::program(&folder, TIME_SCALE);
     let profile = fs::read_to_string(folder.profile()).unwrap();
     write(&api(&folder, &double).await, "from-before").await;
-    let mut recast = Recast::start(folder.recast(double.site(), &Cluster::Single.rebuild()), &folder);
-    let mut deletes = false;
-    while let Some(event) = recast.wait_for(0) {
-        deletes = event.contains("retire/") && event.contains("/delete");
-        if deletes {
-            break;
-        }
-    }
-    assert!(deletes, "{}", told(&folder));
-    let moment = if after == 0 { Some(String::new()) } else { recast.wait_for(after - 1) };
-    let Some(moment) = moment else {
-        recast.end();
-        return false;
-    };
-    recast.kill();
-    recast.end();
-    let back = run(&folder, &double, &["rollback", "--confirm", "single"]);
-    let story = format!("killed {after} events after the first delete began, at {moment}\n{}", text(&back));
+    let recast = Recast::start(folder.recast(double.site(), &cluster.rebuild()), &folder);
+    assert!(kill_at(recast, moment), "the run never came to {moment:?}\n{}", told(&folder));
+    let back = run(&folder, &double, &["rollback", "--confirm", cluster.name()]);
+    let story = format!("killed at {moment:?}\n{}", text(&back));
     assert_eq!(back.status.code(), Some(0), "{story}");
     assert_as_before(&folder, &double, &profile, &story).await;
     assert!(exists(&api(&folder, &double).await, "from-before").await, "{story}");
-    // Nothing but the cluster's own machine and what the runs made was destroyed.
+    // Nothing but the cluster's own machines and what the runs made was destroyed.
     let seeded = double.deeds().into_iter().filter(|deed| deed.what == "destroy" && deed.origin == Origin::Seeded);
-    let seeded: Vec<Option<u32>> = seeded.map(|deed| deed.vmid).collect();
+    let mut seeded: Vec<Option<u32>> = seeded.map(|deed| deed.vmid).collect();
+    seeded.sort_unstable();
     // Before the first delete was asked for, what was shut down is only started again.
-    assert!(seeded.is_empty() || seeded == [Some(crate::site::VM)], "{seeded:?}\n{story}");
+    assert!(seeded.is_empty() || seeded == vms(cluster), "{seeded:?}\n{story}");
     // What is taken back is over; what only was started again may still go on.
     let resumed = if seeded.is_empty() { 0 } else { 3 };
     assert_eq!(run(&folder, &double, &["resume"]).status.code(), Some(resumed), "{story}");
-    true
 }
 
 #[test]
 fn wherever_a_rebuild_dies_after_its_first_delete_it_is_taken_back() {
-    crate::site::secrets();
-    // As many events as a run has from there on.
-    let last = 44;
-    let all = std::env::var_os("RECAST_TEST_ALL_CUTS").is_some();
-    let step = if all { 1 } else { last / SAMPLE };
-    let moments: Mutex<Vec<u64>> = Mutex::new((0..last).step_by(step).map(|moment| moment as u64).collect());
-    let failed = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                loop {
-                    let Some(moment) = moments.lock().unwrap().pop() else { return };
-                    let done = std::panic::catch_unwind(|| {
-                        tokio::runtime::Runtime::new().unwrap().block_on(killed_and_taken_back(moment))
-                    });
-                    if done.is_err() {
-                        failed.lock().unwrap().push(moment);
-                    }
-                }
-            });
-        }
+    let all = tokio::runtime::Runtime::new().unwrap().block_on(undisturbed());
+    assert!(all.len() > SAMPLE, "{all:?}");
+    each("cuts after the first delete", &sample(all), async |moment: &Moment| {
+        killed_and_taken_back(Cluster::Single, moment).await;
     });
-    let failed = failed.into_inner().unwrap();
-    assert!(failed.is_empty(), "killed after that many events: {failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuild_of_many_machines_that_dies_while_they_are_made_is_taken_back() {
+    // Some are cloned then, and some run already.
+    killed_and_taken_back(Cluster::Lab, &Moment::begun("provision/lab-worker-01/start")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_way_back_that_dies_while_machines_are_made_goes_on() {
+    let folder = Folder::new();
+    let double = Double::program(&folder, TIME_SCALE);
+    let profile = fs::read_to_string(folder.profile()).unwrap();
+    write(&api(&folder, &double).await, "from-before").await;
+    let rebuilt = run(&folder, &double, &Cluster::Single.rebuild());
+    assert_eq!(rebuilt.status.code(), Some(0), "{}", text(&rebuilt));
+    write(&api(&folder, &double).await, "from-after").await;
+
+    let back = Recast::start(folder.recast(double.site(), &["rollback", "--confirm", "single"]), &folder);
+    let moment = Moment::begun("provision/single-cp-01/hardware");
+    assert!(kill_at(back, &moment), "the way back never came to {moment:?}\n{}", told(&folder));
+    let resumed = run(&folder, &double, &["resume"]);
+    let story = format!("{}\n{}", told(&folder), text(&resumed));
+    assert_eq!(resumed.status.code(), Some(0), "{story}");
+    assert_as_before(&folder, &double, &profile, &story).await;
+    let client = api(&folder, &double).await;
+    assert!(exists(&client, "from-before").await && !exists(&client, "from-after").await, "{story}");
+    // Then it is over.
+    assert_eq!(run(&folder, &double, &["resume"]).status.code(), Some(3), "{story}");
 }

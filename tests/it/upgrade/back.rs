@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::{LAB, Scene, Shape};
+use crate::kill::{Recast, told};
 
 const SMALL: Shape = Shape { control: 1, workers: 2, ..LAB };
 
@@ -106,4 +107,62 @@ async fn a_machine_that_kept_nothing_goes_back_by_the_installer_of_before() {
         assert!(story.contains("keeps no other release any more"), "{story}");
         scene.assert_runs(from, "1.34.1", &story).await;
     }
+}
+
+/// How far the second machine has come when the upgrade's process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Far {
+    /// Its pods leave.
+    Emptied,
+    /// It boots the new release.
+    Rebooted,
+}
+
+/// An upgrade dies at its second machine, and is taken back: those that moved go back, and nobody else goes down.
+async fn dies_at_the_second_machine(far: Far, moved: &[&str]) {
+    let scene = Scene::begin(SMALL).await;
+    let (before, profile) = (scene.boots(), fs::read_to_string(scene.folder.profile()).unwrap());
+    let args = ["upgrade", "--to", "1.13.9", "--max-parallel", "1", "--confirm", "lab"];
+    let mut recast = Recast::start(scene.folder.recast(scene.double.site(), &args), &scene.folder);
+    let step = match far {
+        Far::Emptied => "/lab-worker-01/drain\"",
+        Far::Rebooted => "/lab-worker-01/upgrade\"",
+    };
+    let comes = move || {
+        let mut lines = std::iter::from_fn(|| recast.wait_for(0));
+        let reached = lines.any(|line| line.contains("\"event\":\"step-started\"") && line.contains(step));
+        (recast, reached)
+    };
+    let (mut recast, reached) = tokio::task::spawn_blocking(comes).await.unwrap();
+    assert!(reached, "{}", told(&scene.folder));
+    if far == Far::Rebooted {
+        let boots_it = || scene.inside().get("lab-worker-01").is_some_and(|inside| inside.version == "1.13.9");
+        scene.until("it boots the new release", boots_it).await;
+    }
+    recast.kill();
+    recast.end();
+    scene.until("all machines are up", || scene.is_up(SMALL)).await;
+    let upgraded = scene.inside().into_iter().filter(|(_, inside)| inside.version == "1.13.9");
+    assert_eq!(upgraded.map(|(name, _)| name).collect::<Vec<_>>(), moved, "{}", told(&scene.folder));
+
+    let (code, document, story) = scene.asked(&["rollback", "--confirm", "lab"]).await;
+    let story = format!("{far:?}\n{}\n{story}", told(&scene.folder));
+    assert_eq!(code, 0, "{document:#}\n{story}");
+    // The node that was cordoned when the process died takes pods again, too.
+    scene.assert_runs("1.12.4", "1.34.1", &story).await;
+    for (name, boot) in scene.boots() {
+        assert_eq!(boot != before[&name], moved.contains(&name.as_str()), "{name}\n{story}");
+    }
+    assert_eq!(fs::read_to_string(scene.folder.profile()).unwrap(), profile, "{story}");
+    assert_eq!(scene.run(&["resume"]).await.status.code(), Some(3), "{story}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_that_died_before_its_second_machine_went_down_is_taken_back() {
+    dies_at_the_second_machine(Far::Emptied, &["lab-cp-01"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_that_died_while_its_second_machine_booted_is_taken_back() {
+    dies_at_the_second_machine(Far::Rebooted, &["lab-cp-01", "lab-worker-01"]).await;
 }
