@@ -310,9 +310,18 @@ pub(in crate::plan) fn back(
         let steps = of.into_iter().flat_map(|one| fall(asked, seen, name, one, before));
         phases.push(Phase { name: name.to_owned(), steps: steps.collect(), width });
     }
+    // What a run that stopped had cordoned beside the machines that it moved; whatever somebody else cordoned stays so.
+    let left = seen.members.iter().filter(|other| other.cordoned && !chosen.iter().any(|one| one.member == other.member));
+    let mut steps: Vec<Planned> = left
+        .map(|seen| {
+            let step = Step::UncordonNode { machine: seen.member.clone() };
+            planned(format!("verify/{}/uncordon", seen.member.name), step, &[])
+        })
+        .collect();
     let health = health(seen, "verify/health", &[]);
     let workloads = planned("verify/workloads", Step::CompareWorkloads, &[&health.id]);
-    phases.push(Phase { name: "verify".to_owned(), steps: vec![health, workloads], width: 1 });
+    steps.extend([health, workloads]);
+    phases.push(Phase { name: "verify".to_owned(), steps, width: 1 });
     let mut steps = Vec::new();
     if let Some(after) = after.filter(|_| chosen.len() == seen.members.len()) {
         let set = [("talos.version".to_owned(), after.talos.to_string())].into();

@@ -96,9 +96,9 @@ fn alive(asked: &Asked, seen: &Observed, running: &SeenCluster, found: &mut Vec<
             "bring its API up first; `recast status` shows what can be seen",
         ));
     }
-    // One that goes back may have been left so by the run that is taken back.
-    let goes_back = |seen: &SeenMember| is_why(asked, running, seen.member.name.as_str());
-    for seen in running.members.iter().filter(|seen| seen.cordoned && !goes_back(seen)) {
+    // A run that is taken back may have left them so.
+    let goes_on = asked.bound == Bound::Back;
+    for seen in running.members.iter().filter(|seen| seen.cordoned && !goes_on) {
         found.push(Finding::refusal(
             format!("Kubernetes node {} takes no new pods", seen.member.name),
             format!(
