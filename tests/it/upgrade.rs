@@ -118,6 +118,8 @@ impl Scene {
         let double = Double::played(&folder, TIME_SCALE, newest, scenario).await;
         let scene = Self { folder, double };
         scene.until("all machines are up", || scene.is_up(shape)).await;
+        let answers = async || scene.api().await.version().await.is_ok();
+        scene.until_async("the Kubernetes API answers", answers).await;
         scene
     }
 

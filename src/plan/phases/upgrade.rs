@@ -311,7 +311,8 @@ pub(in crate::plan) fn back(
         phases.push(Phase { name: name.to_owned(), steps: steps.collect(), width });
     }
     // What a run that stopped had cordoned beside the machines that it moved; whatever somebody else cordoned stays so.
-    let left = seen.members.iter().filter(|other| other.cordoned && !chosen.iter().any(|one| one.member == other.member));
+    let left =
+        seen.members.iter().filter(|other| other.cordoned && !chosen.iter().any(|one| one.member == other.member));
     let mut steps: Vec<Planned> = left
         .map(|seen| {
             let step = Step::UncordonNode { machine: seen.member.clone() };

@@ -57,10 +57,12 @@ fn data(seen: &SeenMember, release: &Release, found: &mut Vec<Finding>) {
     }
 }
 
-/// Whether one of the machines that go back is not well: then nobody waits for that before.
+/// Whether the cluster can't be found healthy before: one of the machines that go back is not well, or a run that stopped
+/// left nodes cordoned, which Talos' health checks don't pass.
 pub fn unwell(asked: &Asked, seen: &Observed, running: &SeenCluster) -> bool {
     let complaints = seen.cluster.iter().flat_map(|cluster| &cluster.unhealthy);
     complaints.into_iter().any(|complaint| is_why(asked, running, complaint))
+        || running.members.iter().any(|seen| seen.cordoned)
 }
 
 /// Makes the plan. Where a machine that goes back is `unwell`, the cluster's health is only waited for afterwards.

@@ -283,13 +283,16 @@ fn a_machine_that_goes_back_may_be_unwell_and_no_other() {
         Observed { cluster: Some(cluster), ..Observed::default() }
     };
     let severities = |asked: &Asked, seen: &Observed| -> Vec<Severity> {
-        gates::findings(asked, seen, &running, &Here::default()).iter().map(|finding| finding.severity).collect()
+        let found = gates::findings(asked, seen, &running, &Here::default());
+        // There are no VMs here.
+        let about = found.iter().filter(|finding| !finding.what.contains("is no machine of the profile"));
+        about.map(|finding| finding.severity).collect()
     };
     assert_eq!(severities(&back, &unwell("cp-01 is booting")), [Severity::Warning]);
     assert!(back::unwell(&back, &unwell("cp-01 is booting"), &running));
     for other in ["cp-02 is booting", "cp-011 is booting", "etcd has no space left"] {
         assert_eq!(severities(&back, &unwell(other)), [Severity::Refusal], "{other}");
-        assert!(!back::unwell(&back, &unwell(other), &running), "{other}");
+        assert!(!back::unwell(&back, &unwell(other), &cluster(3, 0, "1.13.9")), "{other}");
     }
     let up = Asked { bound: Bound::Up, ..back };
     assert_eq!(severities(&up, &unwell("cp-01 is booting")), [Severity::Refusal, Severity::Refusal]);

@@ -141,10 +141,11 @@ async fn a_machine_that_is_up_and_never_ready_is_told_with_what_is_missing() {
     let told = problems(&document);
     assert!(told.contains("it runs Talos 1.13.9, and is not ready within") && told.contains("kubelet"), "{document:#}");
     // It goes back, though it is not well and takes no pods: that is what the way back is for.
-    let (code, document, story) = scene.asked(&["rollback", "--confirm", "lab"]).await;
+    let (code, document, story) = scene.asked(&["rollback", "--nodes", "lab-worker-01", "--confirm", "lab"]).await;
     assert_eq!(code, 0, "{document:#}\n{story}");
     let inside = scene.inside();
-    let back: Vec<&str> = inside.iter().filter(|(_, one)| one.version == "1.12.4").map(|(name, _)| name.as_str()).collect();
+    let back: Vec<&str> =
+        inside.iter().filter(|(_, one)| one.version == "1.12.4").map(|(name, _)| name.as_str()).collect();
     assert!(back.contains(&"lab-worker-01"), "{inside:?}\n{story}");
     let nodes = scene.api().await.nodes().await.unwrap();
     assert!(nodes.iter().all(|node| node.ready.is_ok() && !node.unschedulable), "{nodes:?}\n{story}");
