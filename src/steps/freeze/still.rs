@@ -8,6 +8,7 @@ use crate::engine::{StepCx, StepError};
 use crate::plan::data::{OldMachine, Purpose};
 use crate::plan::step::VmIdentity;
 use crate::plan::{Data, Output, Step};
+use crate::pve::PveError;
 use crate::steps::World;
 use crate::steps::classify::{refused, wrong};
 use crate::types::StepId;
@@ -93,8 +94,15 @@ impl World {
                 Changed::Other(ways) => found.push(format!("{label}: {}", ways.join("; "))),
                 Changed::Not => {}
             }
-            if !self.is_stopped(vm).await? {
-                found.push(format!("{label} runs: someone started it after it was shut down"));
+            match self.is_stopped(vm).await {
+                Ok(true) => {}
+                Ok(false) => found.push(format!("{label} runs: someone started it after it was shut down")),
+                // Between the two looks its own step has deleted it: VMs are deleted side by side.
+                Err(error) if error.source.downcast_ref::<PveError>().is_some_and(|why| why.is_missing_vm(vm.vmid)) => {
+                    gone.push(label);
+                    continue;
+                }
+                Err(error) => return Err(error),
             }
             left.push(vm.clone());
         }
