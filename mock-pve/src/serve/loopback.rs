@@ -71,6 +71,12 @@ impl Loopback {
     pub fn net(&self) -> Ipv4Net {
         self.network
     }
+
+    /// `127.A.B`, what its addresses begin with.
+    pub fn base(&self) -> String {
+        let [first, second, third, _] = self.network.network().octets();
+        format!("{first}.{second}.{third}")
+    }
 }
 
 #[cfg(test)]
@@ -86,6 +92,7 @@ mod tests {
             (first.net().to_string(), second.net().to_string()),
             ("127.127.255.0/24".into(), "127.64.0.0/24".into())
         );
+        assert_eq!((first.base(), second.base()), ("127.127.255".into(), "127.64.0".into()));
         drop(first);
         assert_eq!(Loopback::take(dir.path(), 16_383).unwrap().net().to_string(), "127.127.255.0/24");
     }

@@ -49,8 +49,7 @@ impl Lab {
         let net =
             Loopback::take(&std::env::temp_dir(), std::process::id().wrapping_mul(31) + u32::from(control_planes))
                 .unwrap();
-        let base = net.net().network().to_string();
-        let base = base.trim_end_matches(".0").to_owned();
+        let base = net.base();
         let secrets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles/single/secrets.yaml");
         std::fs::create_dir(dir.path().join("configs")).unwrap();
         std::fs::copy(&secrets, dir.path().join("configs/secrets.yaml")).unwrap();

@@ -161,7 +161,7 @@ impl Lab {
 async fn two(talos: &str, kubernetes: &str) -> ([Loopback; 2], Lab, Lab) {
     let start = std::process::id().wrapping_mul(31);
     let nets = [0, 1].map(|offset| Loopback::take(&std::env::temp_dir(), start.wrapping_add(offset)).unwrap());
-    let bases = nets.each_ref().map(|net| net.net().network().to_string().trim_end_matches(".0").to_owned());
+    let bases = nets.each_ref().map(Loopback::base);
     let (ours, theirs) = tokio::join!(Lab::at(&bases[0], talos, kubernetes), Lab::at(&bases[1], talos, kubernetes));
     assert_eq!(changed(&ours.asked(), &theirs.asked()), [""; 0]);
     (nets, ours, theirs)
