@@ -49,8 +49,41 @@ sub blank {
   }
 }
 take(8) eq "RECAST\0\1" && unpack("Q<", take(8)) == $total or refuse("stdin is no disk of $total bytes");
-my ($end, $bytes, $told, $syncing, @extents) = ($from, 0, $from, 0);
-# Has all before an offset brought to the disk, beside the writing, and says so.
+my ($end, $bytes, $told, $syncing, $checked, @extents) = ($from, 0, $from, 0, 0);
+# OpenSSL uses what the processor has for it, Digest::SHA does not. 1031 is F_SETPIPE_SZ.
+$SIG{PIPE} = "IGNORE";
+my ($sha, $answer, $into);
+my $openssl = eval { open2($answer, $into, "openssl", "dgst", "-sha256", "-r") };
+if ($openssl) { fcntl($into, 1031, 1048576) }
+else { $sha = Digest::SHA->new(256) }
+sub digest {
+  my ($data) = @_;
+  return $sha->add($data) if $sha;
+  for (my $done = 0; $done < length($data);) {
+    my $wrote = syswrite($into, $data, length($data) - $done, $done);
+    defined($wrote) or refuse("openssl: $!");
+    $done += $wrote;
+  }
+}
+# Reads back what was stored and was not read back yet.
+sub look_back {
+  for (@extents[$checked .. $#extents]) {
+    my ($offset, $length) = @$_;
+    sysseek($disk, $offset, 0) or refuse("$path: $!");
+    my $data = "";
+    while (length($data) < $length) {
+      sysread($disk, $data, $length - length($data), length($data)) or refuse("$path can not be read back: $!");
+    }
+    my $blocks = "";
+    for (my $at = 0; $at < $length; $at += 4096) {
+      $blocks .= pack("Q<", $offset + $at) . substr($data, $at, 4096);
+    }
+    digest($blocks);
+  }
+}
+my $beside = $openssl && !$device;
+# Has all before an offset brought to the disk, beside the writing, and says so. What is in a file is read back at once;
+# of a device only at the end, when its buffers can be dropped. A process of its own has a place of its own in the file.
 sub settle {
   my ($at) = @_;
   if ($syncing) {
@@ -59,10 +92,17 @@ sub settle {
   }
   $syncing = fork();
   return $syncing = 0 if !defined($syncing);
-  $told = $at;
-  return if $syncing;
+  if ($syncing) {
+    $told = $at;
+    $checked = @extents if $beside;
+    return;
+  }
   $disk->sync or exit 1;
   syswrite(STDOUT, "recast-receive 2 at $at $bytes\n");
+  if ($beside) {
+    sysopen($disk, $real, O_RDONLY) or exit 1;
+    look_back();
+  }
   exit 0;
 }
 my $last = 0;
@@ -92,33 +132,7 @@ blank($end, $total) if $gaps;
 $disk->sync or refuse("$path: $!");
 # BLKFLSBUF: what is read back comes from the disk.
 ioctl($disk, 0x1261, 0) if $device;
-# OpenSSL uses what the processor has for it, Digest::SHA does not.
-my ($sha, $answer, $into);
-$SIG{PIPE} = "IGNORE";
-my $openssl = eval { open2($answer, $into, "openssl", "dgst", "-sha256", "-r") };
-$sha = Digest::SHA->new(256) if !$openssl;
-sub digest {
-  my ($data) = @_;
-  return $sha->add($data) if $sha;
-  for (my $done = 0; $done < length($data);) {
-    my $wrote = syswrite($into, $data, length($data) - $done, $done);
-    defined($wrote) or refuse("openssl: $!");
-    $done += $wrote;
-  }
-}
-for (@extents) {
-  my ($offset, $length) = @$_;
-  sysseek($disk, $offset, 0) or refuse("$path: $!");
-  my $data = "";
-  while (length($data) < $length) {
-    sysread($disk, $data, $length - length($data), length($data)) or refuse("$path can not be read back: $!");
-  }
-  my $blocks = "";
-  for (my $at = 0; $at < $length; $at += 4096) {
-    $blocks .= pack("Q<", $offset + $at) . substr($data, $at, 4096);
-  }
-  digest($blocks);
-}
+look_back();
 digest(pack("Q<", $total));
 my $digest;
 if ($sha) { $digest = $sha->hexdigest }

@@ -24,6 +24,8 @@ pub(crate) struct Node {
     pub(crate) user: String,
     /// Where its volumes are.
     pub(crate) volumes: PathBuf,
+    /// Where the workstation has its files: in memory where that can be, since its disk is another than the node's.
+    pub(crate) here: PathBuf,
     /// The double's state.
     state: PathBuf,
     running: Running,
@@ -34,6 +36,8 @@ impl Node {
     /// Starts both.
     pub(crate) fn start(folder: &Path) -> Result<Self, Failure> {
         let (ssh, volumes) = (folder.join("ssh"), folder.join("volumes"));
+        let memory = Path::new("/dev/shm");
+        let here = if memory.is_dir() { memory.join("recast-pipeline") } else { folder.join("here") };
         for dir in [&ssh, &volumes] {
             fs::create_dir_all(dir)?;
         }
@@ -45,10 +49,11 @@ impl Node {
         }
         fs::copy(ssh.join("key.pub"), ssh.join("authorized_keys"))?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        // SHLVL: bash reads no ~/.bashrc for a shell within a shell, and this computer's is not what is measured.
         let config = format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized_keys\nStrictModes no\n\
              UsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPidFile none\n\
-             MaxSessions 64\nMaxStartups 64\nSubsystem sftp internal-sftp\n",
+             MaxSessions 64\nMaxStartups 64\nSubsystem sftp internal-sftp\nSetEnv SHLVL=1\n",
             ssh.display()
         );
         fs::write(ssh.join("sshd_config"), config)?;
@@ -93,6 +98,7 @@ impl Node {
             host_key: fs::read_to_string(ssh.join("host.pub"))?.trim().to_owned(),
             user: String::from_utf8(whoami.stdout)?.trim().to_owned(),
             volumes,
+            here,
             state,
             running,
             _runtime: runtime,
@@ -150,6 +156,7 @@ impl Drop for Node {
         // It ends with this process's group otherwise.
         let _gone = self.sshd.kill();
         let _reaped = self.sshd.wait();
+        let _there_or_not = fs::remove_dir_all(&self.here);
     }
 }
 

@@ -50,8 +50,10 @@ pub(crate) fn markdown(measured: &[(Disk, Rows)], rounds: usize) -> String {
     let _ = writeln!(
         text,
         "Made by `cargo bench --bench pipeline -- --docs docs`, {rounds} round(s), interleaved, every result compared with the\n\
-         disk over its whole length after the clock had stopped. Client and node share {cores} cores and loopback; \"others' CPU\"\n\
-         is what everything else on the computer took meanwhile. Bytes are those on loopback, headers and encryption included.\n\
+         disk over its whole length after the clock had stopped. Client and node share {cores} cores and loopback; the node's files\n\
+         are on disk, the workstation's in memory, and no way waits for the workstation's disk.\n\
+         \"others' CPU\" is what everything else on the computer took meanwhile. Bytes are those on loopback, headers and\n\
+         encryption included.\n\
          {}, {}, {}. Ratios count, seconds don't.\n",
         first_line("xz", &["--version"]),
         first_line("qemu-img", &["--version"]),

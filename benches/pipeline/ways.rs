@@ -105,7 +105,7 @@ impl Rows {
 /// What people type; nothing where it is recast's own process that is measured.
 fn command(way: &Way, disk: &Disk, server: &Server, node: &Node) -> String {
     let volume = node.volumes.join(VOLUME);
-    let (out, at) = (volume.display(), node.volumes.display());
+    let (out, at, here) = (volume.display(), node.volumes.display(), node.here.display());
     let (ssh, scp) = node.ssh();
     let url = |suffix: &str| server.url(&format!("{}.{suffix}", disk.name));
     let fetch = "curl -sSfL";
@@ -117,7 +117,7 @@ fn command(way: &Way, disk: &Disk, server: &Server, node: &Node) -> String {
             url("raw.xz")
         ),
         "workstation" => format!(
-            "cd {at}/here && {fetch} -o d.raw.xz {} && unxz d.raw.xz && {scp} d.raw {}@127.0.0.1:{at}/d.raw && \
+            "cd {here} && {fetch} -o d.raw.xz {} && unxz d.raw.xz && {scp} d.raw {}@127.0.0.1:{at}/d.raw && \
              {ssh} 'cd {at} && qemu-img convert -f raw -O raw d.raw {out} && {flush}'",
             url("raw.xz"),
             node.user
@@ -144,10 +144,12 @@ fn command(way: &Way, disk: &Disk, server: &Server, node: &Node) -> String {
 
 fn once(way: &Way, disk: &Disk, server: &Server, node: &Node) -> Result<Run, Failure> {
     let volumes = &node.volumes;
-    if volumes.exists() {
-        fs::remove_dir_all(volumes)?;
+    for folder in [volumes, &node.here] {
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+        fs::create_dir_all(folder)?;
     }
-    fs::create_dir_all(volumes.join("here"))?;
     let mut made = match way.name {
         "walk" | "xz-1" => Vec::new(),
         "recast-ssh-4" => (1..=4).map(|n| volumes.join(format!("vm-90{n}-recast-bench.raw"))).collect(),
@@ -202,7 +204,7 @@ fn part(
     node: &Node,
     volumes: &[PathBuf],
 ) -> Result<Option<Vec<String>>, Failure> {
-    let cache = node.volumes.join("cache");
+    let cache = node.here.join("cache");
     let xz = server.https(&format!("{}.raw.xz", disk.name));
     let common = vec![format!("url={xz}"), format!("ca={}", server.ca.display()), format!("cache={}", cache.display())];
     let [address, token, secret, fingerprint] = node.api()?;

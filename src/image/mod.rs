@@ -30,6 +30,7 @@ mod talos_disk;
 mod walker;
 mod xz;
 mod xz_blocks;
+mod xz_stored;
 mod xz_streams;
 mod zstd_frames;
 

@@ -153,13 +153,12 @@ impl Part {
         &self.path
     }
 
-    /// Makes it durable, then visible under its final name, whole or not at all. Blocking.
+    /// Makes it visible under its final name, which is the digest of its bytes. Blocking. It is not forced to the disk, which
+    /// would take as long as the download: every use hashes it first, so that what a power cut took is noticed.
     pub(super) fn publish(self, target: &Path) -> Result<(), FetchError> {
-        self.file.sync_all().map_err(failed("write", &self.path))?;
         let folder = target.parent().unwrap_or(target);
         fs::create_dir_all(folder).map_err(failed("create", folder))?;
         fs::rename(&self.path, target).map_err(failed("rename", &self.path))?;
-        sync_folder(folder)?;
         remove(&self.known_path)
     }
 
@@ -186,11 +185,6 @@ pub(super) fn hash(file: &mut File, digest: &mut sha2::Sha256) -> std::io::Resul
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Makes a folder's entries durable.
-pub(super) fn sync_folder(folder: &Path) -> Result<(), FetchError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("write", folder))
 }
 
 /// Removes a file that may be gone already.

@@ -6,7 +6,7 @@
 
 use std::io::BufRead;
 
-use xz2::stream::{Action, CONCATENATED, Error, Status, Stream, TELL_NO_CHECK, TELL_UNSUPPORTED_CHECK};
+use xz2::stream::{Action, CONCATENATED, Error, IGNORE_CHECK, Status, Stream, TELL_NO_CHECK, TELL_UNSUPPORTED_CHECK};
 
 /// The most memory a decoder may ask for. The imager's `xz -0` needs 0.3 MiB, `xz -6` 9 MiB, `xz -8` 33 MiB.
 pub(super) const MEMORY: u64 = 40 << 20;
@@ -48,6 +48,15 @@ impl From<Error> for XzError {
     }
 }
 
+/// Who verifies the checks of blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Checks {
+    /// The reader does.
+    Verified,
+    /// Whoever reads does.
+    ByCaller,
+}
+
 /// A strict xz decoder over a buffered reader.
 pub(super) struct XzReader<R> {
     inner: R,
@@ -57,8 +66,12 @@ pub(super) struct XzReader<R> {
 
 impl<R: BufRead> XzReader<R> {
     /// Begins to decode.
-    pub(super) fn new(inner: R) -> Result<Self, XzError> {
-        let stream = Stream::new_stream_decoder(MEMORY, CONCATENATED | TELL_NO_CHECK | TELL_UNSUPPORTED_CHECK)?;
+    pub(super) fn new(inner: R, checks: Checks) -> Result<Self, XzError> {
+        let checks = match checks {
+            Checks::Verified => TELL_NO_CHECK | TELL_UNSUPPORTED_CHECK,
+            Checks::ByCaller => IGNORE_CHECK,
+        };
+        let stream = Stream::new_stream_decoder(MEMORY, CONCATENATED | checks)?;
         Ok(Self { inner, stream, ended: false })
     }
 
@@ -96,7 +109,7 @@ mod tests {
     use super::*;
 
     fn decode(file: &[u8]) -> Result<Vec<u8>, XzError> {
-        let mut reader = XzReader::new(file)?;
+        let mut reader = XzReader::new(file, Checks::Verified)?;
         let (mut all, mut buffer) = (Vec::new(), [0; 1000]);
         loop {
             match reader.read(&mut buffer)? {
