@@ -1,4 +1,4 @@
-//! Whether the programs are there, and the repository, that a run needs in its end.
+//! Whether the programs that a run needs are there, and the repository that it commits to in the end.
 //!
 //! Must not know: how they are looked for.
 
