@@ -146,6 +146,11 @@ impl Disk {
         self.options.get("media").is_some_and(|media| media == "cdrom")
     }
 
+    /// Whether it is a drive whose medium is nobody's own: a CD-ROM drive, but not the cloud-init one.
+    pub fn holds_medium(&self) -> bool {
+        self.is_cdrom() && !self.is_cloudinit()
+    }
+
     /// Whether it holds cloud-init data.
     pub fn is_cloudinit(&self) -> bool {
         let name = self.file.rsplit([':', '/']).next().unwrap_or_default();
@@ -359,7 +364,9 @@ mod tests {
             ("local:iso/my-cloudinit.iso,media=cdrom", false),
             ("local-lvm:vm-100-disk-0", false),
         ] {
-            assert_eq!(drive.parse::<Disk>().unwrap().is_cloudinit(), cloudinit, "{drive}");
+            let disk: Disk = drive.parse().unwrap();
+            assert_eq!(disk.is_cloudinit(), cloudinit, "{drive}");
+            assert_eq!(disk.holds_medium(), drive.starts_with("local:iso/"), "{drive}");
         }
         assert!("a:b,size=1G,size=2G".parse::<Disk>().is_err());
         let import = Disk::import(&"lvm".into(), &"local:import/t.qcow2".into()).with("discard", "on");

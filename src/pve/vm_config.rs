@@ -122,7 +122,7 @@ impl VmConfig {
 
     /// The volumes it owns or refers to, by key, CD-ROM images left out and the cloud-init drive included.
     pub fn volumes(&self) -> BTreeMap<String, VolumeId> {
-        let drives = self.drives().into_iter().filter(|(_, drive)| !drive.is_cdrom() || drive.is_cloudinit());
+        let drives = self.drives().into_iter().filter(|(_, drive)| !drive.holds_medium());
         drives.filter_map(|(key, drive)| drive.volume().map(|volume| (key, volume))).collect()
     }
 

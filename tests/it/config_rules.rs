@@ -2,7 +2,7 @@
 //! that are never shown; and the real tool reads what is written here.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -13,6 +13,7 @@ use recast::talos::secrets::Secrets;
 use recast::types::Role;
 use secrecy::ExposeSecret as _;
 
+use crate::real::talosctl;
 use crate::site::program;
 
 fn bundle(name: &str) -> String {
@@ -165,18 +166,6 @@ fn assert_hides(shown: &str) {
         }
     }
     assert!(!shown.contains("PRIVATE KEY-----"), "{shown}");
-}
-
-/// The real talosctl, where one is.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-fn talosctl() -> Option<PathBuf> {
-    let path = std::env::var_os("RECAST_TEST_CLIENTS").map(|dir| PathBuf::from(dir).join("talosctl"));
-    let path = path.filter(|path| path.exists());
-    if path.is_none() {
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "talosctl is required and not here");
-        eprintln!("skipped: no talosctl in RECAST_TEST_CLIENTS");
-    }
-    path
 }
 
 #[test]

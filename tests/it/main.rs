@@ -23,6 +23,7 @@ mod lab;
 mod layers;
 mod profile;
 mod readme;
+mod real;
 mod refusals;
 mod rehearsal;
 mod report;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use base64::Engine as _;
@@ -13,6 +13,7 @@ use recast::talos::secrets::{PKI_FILES, Secrets};
 use secrecy::ExposeSecret as _;
 
 use crate::init::Lab;
+use crate::real::talosctl;
 use crate::site::{program, repository, secrets};
 
 fn recast(dir: &Path, args: &[&str]) -> Output {
@@ -235,18 +236,6 @@ fn a_kubernetes_pki_folder_becomes_a_bundle_and_its_flaws_are_told_by_file() {
     let lacking = told(&import("bad.yaml"));
     assert!(lacking.contains("pki/ca.crt") && lacking.contains("front-proxy-ca.crt"), "{lacking}");
     assert!(!dir.path().join("bad.yaml").exists());
-}
-
-/// The real talosctl, if it is anywhere.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-fn talosctl() -> Option<PathBuf> {
-    let found = std::env::var_os("RECAST_TEST_CLIENTS").map(|folder| Path::new(&folder).join("talosctl"));
-    let found = found.filter(|path| path.is_file());
-    if found.is_none() {
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "talosctl is required and not here");
-        eprintln!("skipped: RECAST_TEST_CLIENTS names no folder with talosctl");
-    }
-    found
 }
 
 #[test]

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use mock_pve::world::seed::{Emulates, NetworkSeed, NodeSeed, PoolSeed, Seed, StorageSeed, VmSeed, VolumeSeed};
 use serde_json::{Map, Value};
 
+use crate::property::Disk;
 use crate::pve::decode::{as_flag, as_int, as_text};
 use crate::pve::vm::VmRef;
 use crate::pve::{Pve, PveError};
@@ -194,10 +195,9 @@ async fn volumes(pve: &Pve, node: &NodeName, seed: &mut Seed, told: &mut Told<'_
         .vms
         .iter()
         .flat_map(|vm| vm.config.values().filter_map(Value::as_str))
-        // A medium in a drive is nobody's own.
-        .filter(|value| !value.contains("media=cdrom") || value.contains("cloudinit"))
-        .filter_map(|value| value.split(',').next())
-        .map(|volid| volid.strip_prefix("file=").unwrap_or(volid).to_owned())
+        .filter_map(|value| value.parse::<Disk>().ok())
+        .filter(|drive| !drive.holds_medium())
+        .map(|drive| drive.file)
         .collect();
     for storage in storages {
         let known = seed.storages.iter_mut().find(|known| known.storage == storage.storage.as_str());

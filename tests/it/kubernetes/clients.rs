@@ -4,7 +4,7 @@
 //! `RECAST_REQUIRE_REAL_PARTS` is set).
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
 use super::{Lab, all_run, changed, heard, order, talos};
+use crate::real::talosctl;
 use crate::site::TALOS;
 
 /// The hosts of a lab's machines, in the order in which they are moved.
@@ -37,17 +38,6 @@ const FLEETING: [&str; 9] = [
     "/registry/secrets/",
     "/registry/ranges/",
 ];
-
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-fn program() -> Option<PathBuf> {
-    let found = std::env::var_os("RECAST_TEST_CLIENTS").map(|folder| Path::new(&folder).join("talosctl"));
-    let found = found.filter(|path| path.is_file());
-    if found.is_none() {
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "talosctl is required and not here");
-        eprintln!("skipped: RECAST_TEST_CLIENTS names no folder with talosctl");
-    }
-    found
-}
 
 impl Lab {
     /// Runs talosctl on the first control plane.
@@ -169,7 +159,7 @@ async fn two(talos: &str, kubernetes: &str) -> ([Loopback; 2], Lab, Lab) {
 
 /// Both go from one version to the other.
 async fn both(talos_version: &str, from: &str, to: &str) {
-    let Some(program) = program() else { return };
+    let Some(program) = talosctl() else { return };
     let (_nets, ours, theirs) = two(talos_version, from).await;
 
     // What talosctl only shows, it doesn't do; and it shows what recast shows.
@@ -237,7 +227,7 @@ async fn assert_alike(ours: &Lab, theirs: &Lab, story: &str) {
 
 /// Talos goes up on all machines, and then back on one.
 async fn up_and_back(from: &str) {
-    let Some(program) = program() else { return };
+    let Some(program) = talosctl() else { return };
     let (_nets, ours, theirs) = two(from, "1.34.1").await;
     let before = theirs.boots();
     let (release, schematic, _) = &before[BACK.0];
