@@ -19,7 +19,7 @@ use recast::steps::World;
 use recast::types::Sha256;
 
 use super::Death;
-use crate::site::{Cluster, Double, End, Folder, KUBERNETES, TALOS, assert_deeds, secrets};
+use crate::site::{Cluster, Double, End, Folder, KUBERNETES, TALOS, assert_deeds};
 use crate::way_back;
 
 /// How much faster than life the doubles are.
