@@ -10,7 +10,7 @@ use crate::net::Connector;
 use crate::plan::PlannedVm;
 use crate::plan::upgrade::{Member, SeenMember};
 use crate::talos::client::{Access, Machine, TalosError};
-use crate::types::{MachineName, Role};
+use crate::types::{Cordon, MachineName, Role};
 
 /// How long a machine may take to answer a question.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -59,7 +59,7 @@ async fn look(connector: &Connector, access: &Access, vm: &PlannedVm) -> Result<
         extensions: extensions.installed.into_iter().map(|extension| extension.name).collect::<BTreeSet<_>>(),
         platform: release.platform,
         kubelet: None,
-        cordoned: false,
+        cordon: Cordon::Open,
     })
 }
 
@@ -71,14 +71,26 @@ async fn nodes(connector: &Connector, access: &Access, members: &mut [SeenMember
         let Ok(machine) = Machine::new(connector, &address, access, PATIENCE) else { continue };
         let Ok(kubeconfig) = machine.kubeconfig().await else { continue };
         let Ok(client) = k8s::Client::new(connector, &kubeconfig) else { continue };
-        if let Ok(found) = client.nodes().await {
+        if let Ok(found) = cordons(&client).await {
             nodes = found;
             break;
         }
     }
     for seen in members {
-        let Some(node) = nodes.iter().find(|node| node.name == seen.member.name.as_str()) else { continue };
+        let Some((node, cordon)) = nodes.iter().find(|(node, _)| node.name == seen.member.name.as_str()) else {
+            continue;
+        };
         seen.kubelet = node.kubelet.parse().ok();
-        seen.cordoned = node.unschedulable;
+        seen.cordon.clone_from(cordon);
     }
+}
+
+/// All nodes, each with who keeps pods off it.
+async fn cordons(client: &k8s::Client) -> Result<Vec<(k8s::Node, Cordon)>, k8s::K8sError> {
+    let mut found = Vec::new();
+    for node in client.nodes().await? {
+        let cordon = if node.unschedulable { client.cordon_of(&node.name).await? } else { Cordon::Open };
+        found.push((node, cordon));
+    }
+    Ok(found)
 }

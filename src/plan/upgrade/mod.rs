@@ -24,7 +24,7 @@ use super::kubernetes::SeenKubernetes;
 use super::path::Hops;
 use super::wanted::Limits;
 use super::{Data, FORMAT, Facts, Plan, PlannedVm, Verb, Versions};
-use crate::types::{Malformed, Role, RunId, SchematicId, Sha256, Version};
+use crate::types::{Cordon, Malformed, Role, RunId, SchematicId, Sha256, Version};
 
 /// What a machine is to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -275,8 +275,9 @@ pub struct SeenMember {
     pub platform: String,
     /// The version of its kubelet; none when its Node could not be read.
     pub kubelet: Option<Version>,
-    /// Whether its Node takes no new pods.
-    pub cordoned: bool,
+    /// Whether its Node takes new pods, and who keeps them off it.
+    #[serde(default)]
+    pub cordon: Cordon,
 }
 
 /// The cluster as it runs, beside what every plan sees.
