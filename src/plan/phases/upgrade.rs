@@ -296,6 +296,7 @@ fn finish(asked: &Asked, seen: &SeenCluster, stretches: &[Stretch], after: &Vers
     if asked.nodes.is_none() {
         set.insert("talos.version".to_owned(), after.talos.to_string());
         set.insert("talos.kubernetes_version".to_owned(), after.kubernetes.to_string());
+        set.extend(asked.edits.clone());
     }
     if !set.is_empty() {
         push("finish/profile", Step::EditProfile { set });
@@ -354,7 +355,8 @@ pub(in crate::plan) fn back(
     phases.push(Phase { name: "verify".to_owned(), steps: vec![health, workloads], width: 1 });
     let mut steps = Vec::new();
     if let Some(after) = after.filter(|_| goes.machines.len() == seen.members.len()) {
-        let set = [("talos.version".to_owned(), after.talos.to_string())].into();
+        let mut set = BTreeMap::from([("talos.version".to_owned(), after.talos.to_string())]);
+        set.extend(asked.edits.clone());
         steps.push(planned("finish/profile", Step::EditProfile { set }, &[]));
     }
     phases.push(Phase { name: "finish".to_owned(), steps, width: 1 });

@@ -228,6 +228,8 @@ pub struct Asked {
     pub limits: Limits,
     /// What is done for the user beside the cluster.
     pub errands: Errands,
+    /// What the profile is to say in the end beside versions: values by key path.
+    pub edits: BTreeMap<String, String>,
 }
 
 impl Asked {

@@ -98,6 +98,7 @@ fn asked(talos: &str, kubernetes: &str) -> Asked {
         keep: Keep { dir: "/b".into(), copies: vec![CopyTo::Path("/c".into())], max_age: 600, require_copy: false },
         limits: Limits { shutdown: 120, boot: 300, health: 600, task: 600, steady: 30, drain: 300 },
         errands: Errands::default(),
+        edits: BTreeMap::new(),
     }
 }
 
