@@ -153,6 +153,21 @@ async fn a_machine_that_is_up_and_never_ready_is_told_with_what_is_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_is_taken_back_with_the_machine_that_is_not_well_first() {
+    let scene = Scene::begin(SMALL).await;
+    scene.double.world().machine_fault(WORKER, Fault::NeverReady);
+    let (code, document, story) = scene.asked(&ASK).await;
+    assert_eq!(code, 5, "{document:#}\n{story}");
+    let (code, document, story) = scene.asked(&["rollback", "--confirm", "lab"]).await;
+    assert_eq!(code, 0, "{document:#}\n{story}");
+    let phases: Vec<&str> =
+        document["phases"].as_array().unwrap().iter().map(|phase| phase["name"].as_str().unwrap()).collect();
+    let expected = ["check", "backup", "unwell-workers-back", "controlplanes-back", "verify", "finish"];
+    assert_eq!(phases, expected, "{story}");
+    scene.assert_runs("1.12.4", "1.34.1", &story).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machines_own_no_is_told_with_its_words() {
     let cases = [
         (
