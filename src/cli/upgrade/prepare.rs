@@ -107,17 +107,13 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
     if asked_for.is_some() {
         let servers = sources(session, order, &running, &mut asked, &mut seen, &mut found).await?;
         match way(&asked, &running, &released) {
-            Ok(way) => hops = way,
+            Ok(way) => {
+                hops = way;
+                found.extend(unwritten(&asked, &hops));
+            }
             Err(UpgradeError::NoPath(no)) => found.push(gates::no_path(&no)),
             // What could not be looked at is told by the gates.
             Err(UpgradeError::Unseen | UpgradeError::NoInstaller { .. }) => {}
-        }
-        if hops.is_empty() && !asked.edits.is_empty() {
-            let lines = asked.edits.iter().map(|(key, value)| format!("{key}: {value}"));
-            found.push(Finding::warning(
-                "there is nothing to upgrade, so nothing is written into the profile",
-                format!("what the machines run does not stand there yet: {}", lines.collect::<Vec<_>>().join(", ")),
-            ));
         }
         let rises = |hop: &&Hop| hop.what == What::Os;
         if let (Some(first), Some(last)) = (hops.iter().find(rises), hops.iter().rfind(rises)) {
@@ -142,6 +138,17 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
         Some(planned_is_sane(plan)?)
     };
     Ok(Prepared { seen, findings: found, plan, secrets })
+}
+
+/// What the profile would be told by a run, where none comes: machines run all of it already.
+fn unwritten(asked: &Asked, hops: &[Hop]) -> Option<Finding> {
+    let lines: Vec<String> = asked.edits.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+    (hops.is_empty() && !lines.is_empty()).then(|| {
+        Finding::warning(
+            "there is nothing to upgrade, so nothing is written into the profile",
+            format!("what the machines run does not stand there yet: {}", lines.join(", ")),
+        )
+    })
 }
 
 /// What shall run: what is asked for, else what the profile says, but nothing older than what runs unless it was asked for.
