@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use crate::k8s;
 use crate::net::Connector;
 use crate::plan::PlannedVm;
+use crate::plan::observed::Complaint;
 use crate::plan::upgrade::{Member, SeenMember};
 use crate::talos::client::{Access, Machine, TalosError};
 use crate::types::{Cordon, MachineName, Role};
@@ -22,6 +23,8 @@ pub struct Members {
     pub members: Vec<SeenMember>,
     /// Name and reason.
     pub silent: Vec<(String, String)>,
+    /// Workers that are not up. What is wrong with control planes is found with the cluster.
+    pub down: Vec<Complaint>,
 }
 
 /// Looks at all machines of the profile at once.
@@ -30,7 +33,10 @@ pub async fn observe(connector: &Connector, access: &Access, vms: &[PlannedVm]) 
     let mut found = Members::default();
     for (vm, looked) in looked {
         match looked {
-            Ok(member) => found.members.push(member),
+            Ok((member, complaint)) => {
+                found.members.push(member);
+                found.down.extend(complaint);
+            }
             Err(why) => found.silent.push((vm.name.clone(), why)),
         }
     }
@@ -38,7 +44,11 @@ pub async fn observe(connector: &Connector, access: &Access, vms: &[PlannedVm]) 
     found
 }
 
-async fn look(connector: &Connector, access: &Access, vm: &PlannedVm) -> Result<SeenMember, String> {
+async fn look(
+    connector: &Connector,
+    access: &Access,
+    vm: &PlannedVm,
+) -> Result<(SeenMember, Option<Complaint>), String> {
     let address = vm.address.ok_or("its address is not known: give it one in nodes.…assignments[].ip")?;
     let told = |error: &TalosError| {
         let mut text = error.to_string();
@@ -52,7 +62,13 @@ async fn look(connector: &Connector, access: &Access, vm: &PlannedVm) -> Result<
     let machine = Machine::new(connector, &address.to_string(), access, PATIENCE).map_err(|error| told(&error))?;
     let release = machine.release().await.map_err(|error| told(&error))?;
     let extensions = machine.extensions().await.map_err(|error| told(&error))?;
-    Ok(SeenMember {
+    let status = if vm.role == Role::Worker { machine.status().await.ok().flatten() } else { None };
+    let complaint = status.filter(|status| !status.is_up()).map(|status| {
+        let unmet: Vec<String> = status.unmet.iter().map(|unmet| format!("{}: {}", unmet.name, unmet.reason)).collect();
+        let why = if unmet.is_empty() { "it is not ready".to_owned() } else { unmet.join(", ") };
+        Complaint::of(&vm.name, format!("{} is {}; {why}", vm.name, status.stage))
+    });
+    let member = SeenMember {
         member: Member { name: MachineName::new(&vm.name), role: vm.role, address },
         version: release.version,
         schematic: extensions.schematic,
@@ -60,7 +76,8 @@ async fn look(connector: &Connector, access: &Access, vm: &PlannedVm) -> Result<
         platform: release.platform,
         kubelet: None,
         cordon: Cordon::Open,
-    })
+    };
+    Ok((member, complaint))
 }
 
 /// Fills in what the nodes show; a cluster whose API does not answer is found unhealthy elsewhere.

@@ -219,7 +219,11 @@ async fn go_back(
     then: Then,
     surroundings: &Surroundings,
 ) -> Result<Answer, Stop> {
-    let Looked { run, secrets, there: Look { seen, running, vms, out_of_reach, endpoint } } = looked;
+    let Looked { run, secrets, there: Look { mut seen, running, vms, down, out_of_reach, endpoint } } = looked;
+    if let Some(cluster) = &mut seen.cluster {
+        let goes = |machine: &MachineName| nodes.iter().any(|node| node == machine.as_str());
+        cluster.unhealthy.extend(down.into_iter().filter(|complaint| complaint.machine.as_ref().is_some_and(goes)));
+    }
     let mut here = here::look(session, &crate::plan::errands::Errands::default(), None).await;
     here.out_of_reach = out_of_reach;
     here.backup = Some(here::backup(session, seen.cluster.as_ref().and_then(|cluster| cluster.database_bytes)));

@@ -64,7 +64,7 @@ pub struct Prepared {
 pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Prepared, Stop> {
     let secrets = session.secrets(jiff::Timestamp::now())?;
     let errands = here::errands(session)?;
-    let Look { mut seen, mut running, vms, out_of_reach, endpoint } = look(session, &secrets, &run).await?;
+    let Look { mut seen, mut running, vms, out_of_reach, endpoint, .. } = look(session, &secrets, &run).await?;
     let mut found = Vec::new();
     let mut here = here::look(session, &errands, None).await;
     here.out_of_reach = out_of_reach;
