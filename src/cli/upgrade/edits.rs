@@ -153,13 +153,13 @@ mod tests {
 
     #[test]
     fn a_schematic_or_more_extensions_are_written_where_the_profile_says_so_already() {
+        type Case<'a> = (&'a str, Factory, &'a Wishes, Option<&'a [String]>, &'a [(&'a str, &'a str)]);
         let by_id = Wishes { schematic: Some(NEW.into()), ..Wishes::default() };
         let names = ["a/x".to_owned(), "a/y".to_owned()];
         let by_list = Wishes { extensions: Some(names.to_vec()), ..Wishes::default() };
         let id_text = format!("talos:\n  factory:\n    schematic_id: \"{OLD}\" # ours\n");
         let list_text = "talos:\n  factory: {extensions: [a/x]}\n";
         let both_text = format!("talos:\n  factory:\n    schematic_id: {OLD}\n    extensions:\n      - a/x # x\n");
-        type Case<'a> = (&'a str, Factory, &'a Wishes, Option<&'a [String]>, &'a [(&'a str, &'a str)]);
         let cases: &[Case<'_>] = &[
             (&id_text, own(Some(OLD), &[]), &by_id, None, &[(ID, NEW)]),
             (&id_text, own(Some(OLD), &[]), &by_list, None, &[(ID, NEW)]),

@@ -13,7 +13,7 @@ use crate::plan::lint::lint;
 use crate::plan::observed::{Complaint, Observed, Severity};
 use crate::plan::step::VmIdentity;
 use crate::plan::{Plan, Step};
-use crate::types::{Cordon, StepId, VmId};
+use crate::types::{StepId, VmId};
 
 const OLD: &str = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba";
 const NEW: &str = "ce4c980550dd2ab1b17bbf2b08801c7eb59418eafe8f279833297925d67c7515";

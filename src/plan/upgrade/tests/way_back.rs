@@ -9,7 +9,7 @@ fn ill(complaints: &[Complaint]) -> Observed {
     Observed { cluster: Some(cluster), ..Observed::default() }
 }
 
-/// The way back of these machines, and what it is planned from.
+/// What a way back of these machines asks for.
 fn back_of(nodes: &[&str]) -> Asked {
     let nodes = nodes.iter().map(ToString::to_string).collect();
     Asked { bound: Bound::Back, nodes: Some(nodes), ..asked("1.13.9", "1.34.1") }
