@@ -336,6 +336,22 @@ impl fmt::Display for Role {
     }
 }
 
+/// Whether a Kubernetes node takes new pods, and if not, who keeps them off it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cordon {
+    /// It does.
+    #[default]
+    Open,
+    /// It doesn't, by a run of this program.
+    Marked {
+        /// Which.
+        by: String,
+    },
+    /// It doesn't, by somebody else: it stays so.
+    Theirs,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

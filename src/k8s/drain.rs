@@ -15,23 +15,10 @@ use super::apply::MERGE;
 use super::client::{Call, Client, K8sError, PATIENCE};
 use super::objects::escaped;
 use super::pods::Pod;
+pub use crate::types::Cordon;
 
 /// The annotation that says which run keeps pods off a node.
 pub const MARK: &str = "recast/cordoned-by";
-
-/// Whether a node takes new pods.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cordon {
-    /// It does.
-    Open,
-    /// It doesn't, by a run of this program.
-    Marked {
-        /// Which.
-        by: String,
-    },
-    /// It doesn't, by somebody else: it stays so.
-    Theirs,
-}
 
 /// Why a drain leaves a pod where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret as _;
 use crate::k8s;
 use crate::net::Connector;
 use crate::plan::PlannedVm;
-use crate::plan::observed::SeenCluster;
+use crate::plan::observed::{Complaint, SeenCluster};
 use crate::talos::client::etcd::{Alarm, Ask};
 use crate::talos::client::{Access, Machine, TalosError};
 use crate::talos::secrets::Secrets;
@@ -54,7 +54,7 @@ pub async fn observe(
     }
     // A machine that is only planned isn't there yet.
     for (vm, error) in silent.iter().filter(|(vm, _)| vm.replaces.is_some()) {
-        seen.unhealthy.push(format!("{} does not answer: {error}", vm.name));
+        seen.unhealthy.push(Complaint::of(&vm.name, format!("{} does not answer: {error}", vm.name)));
     }
     if let Some(machine) = &control_plane {
         super::kubernetes::observe(connector, machine, &mut seen).await;
@@ -83,6 +83,7 @@ async fn look(
     if vm.role != Role::ControlPlane {
         return Ok(machine);
     }
+    let about = |what: String| Complaint::of(&vm.name, what);
     if let Some(config) = machine.config().await? {
         match Secrets::from_machine_config(config.expose_secret(), now) {
             Ok(live) => {
@@ -91,7 +92,8 @@ async fn look(
                 }
             }
             Err(error) => {
-                seen.unhealthy.push(format!("the configuration of {} holds no readable secrets: {error}", vm.name));
+                let what = format!("the configuration of {} holds no readable secrets: {error}", vm.name);
+                seen.unhealthy.push(about(what));
             }
         }
     }
@@ -102,20 +104,23 @@ async fn look(
             seen.members.sort();
             seen.members.dedup();
         }
-        Err(error) => seen.unhealthy.push(format!("{} does not list etcd's members: {error}", vm.name)),
+        Err(error) => seen.unhealthy.push(about(format!("{} does not list etcd's members: {error}", vm.name))),
     }
     if let Some(status) = machine.status().await?.filter(|status| !status.is_up()) {
-        seen.unhealthy.push(format!("{} is {}", vm.name, status.stage));
+        seen.unhealthy.push(about(format!("{} is {}", vm.name, status.stage)));
     }
     match machine.etcd_status().await {
         Ok(status) => {
             seen.database_bytes = seen.database_bytes.max(Some(status.db_bytes));
-            seen.unhealthy.extend(status.errors.iter().map(|what| format!("etcd on {} complains: {what}", vm.name)));
+            let errors = status.errors.iter().map(|what| about(format!("etcd on {} complains: {what}", vm.name)));
+            seen.unhealthy.extend(errors);
             if status.is_learner {
-                seen.unhealthy.push(format!("{} does not vote in etcd yet", vm.name));
+                seen.unhealthy.push(about(format!("{} does not vote in etcd yet", vm.name)));
             }
         }
-        Err(error) => seen.unhealthy.push(format!("{} does not tell the state of its etcd: {error}", vm.name)),
+        Err(error) => {
+            seen.unhealthy.push(about(format!("{} does not tell the state of its etcd: {error}", vm.name)));
+        }
     }
     match machine.etcd_alarms().await {
         Ok(alarms) => {
@@ -124,13 +129,13 @@ async fn look(
                     Alarm::NoSpace => "has no space left for writes",
                     Alarm::Corrupt => "found a member whose data differ",
                 };
-                let complaint = format!("etcd {what}");
+                let complaint = Complaint::of_cluster(format!("etcd {what}"));
                 if !seen.unhealthy.contains(&complaint) {
                     seen.unhealthy.push(complaint);
                 }
             }
         }
-        Err(error) => seen.unhealthy.push(format!("{} does not list etcd's alarms: {error}", vm.name)),
+        Err(error) => seen.unhealthy.push(about(format!("{} does not list etcd's alarms: {error}", vm.name))),
     }
     Ok(machine)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::k8s;
 use crate::net::Connector;
-use crate::plan::observed::{SeenCluster, SeenVolume};
+use crate::plan::observed::{Complaint, SeenCluster, SeenVolume};
 use crate::talos::client::Machine;
 
 /// How long all of it may take together.
@@ -23,7 +23,7 @@ pub async fn observe(connector: &Connector, control_plane: &Machine, seen: &mut 
         Ok(Err(why)) => why,
         Err(_) => format!("no answer within {} s", WITHIN.as_secs()),
     };
-    seen.unhealthy.push(format!("the Kubernetes API can't be looked at: {complaint}"));
+    seen.unhealthy.push(Complaint::of_cluster(format!("the Kubernetes API can't be looked at: {complaint}")));
 }
 
 async fn look(connector: &Connector, control_plane: &Machine, seen: &mut SeenCluster) -> Result<(), String> {
@@ -42,7 +42,8 @@ async fn look(connector: &Connector, control_plane: &Machine, seen: &mut SeenClu
     seen.namespace_uid = client.namespace_uid("kube-system").await.map_err(|error| told(&error))?;
     for node in client.nodes().await.map_err(|error| told(&error))? {
         if let Err(why) = node.ready {
-            seen.unhealthy.push(format!("Kubernetes node {} is not Ready: {why}", node.name));
+            let what = format!("Kubernetes node {} is not Ready: {why}", node.name);
+            seen.unhealthy.push(Complaint::of(&node.name, what));
         }
     }
     let volumes = client.local_volumes().await.map_err(|error| told(&error))?;

@@ -4,13 +4,14 @@
 //! Must not know: clients. `observe` fills it; `make` and `check` read it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::data::HaState;
 use super::step::{HaCare, Hardware, Image, VmIdentity};
-use crate::types::{NodeName, Role, SchematicId, Sha256, StorageId, Version, VmId};
+use crate::types::{MachineName, NodeName, Role, SchematicId, Sha256, StorageId, Version, VmId};
 
 /// Everything that was seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -224,7 +225,7 @@ pub struct SeenCluster {
     /// What its secrets have in common with the secrets file: every difference, named.
     pub differing_secrets: Vec<String>,
     /// What its health checks complain about.
-    pub unhealthy: Vec<String>,
+    pub unhealthy: Vec<Complaint>,
     /// The volumes that live on machines' own disks; none when its Kubernetes API could not be asked.
     #[serde(default)]
     pub local_volumes: Option<Vec<SeenVolume>>,
@@ -237,6 +238,33 @@ pub struct SeenCluster {
     /// The largest of its etcd databases, in bytes.
     #[serde(default)]
     pub database_bytes: Option<u64>,
+}
+
+/// Something about a running cluster that is not well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Complaint {
+    /// The machine that it is about; none when it is about the cluster.
+    pub machine: Option<MachineName>,
+    /// What is wrong, a lower-case fragment.
+    pub what: String,
+}
+
+impl Complaint {
+    /// About one machine.
+    pub fn of(machine: &str, what: impl Into<String>) -> Self {
+        Self { machine: Some(MachineName::new(machine)), what: what.into() }
+    }
+
+    /// About the cluster as a whole.
+    pub fn of_cluster(what: impl Into<String>) -> Self {
+        Self { machine: None, what: what.into() }
+    }
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.what)
+    }
 }
 
 /// A privilege that is needed and not there.

@@ -30,7 +30,8 @@ pub enum EditError {
 }
 
 /// Sets scalars by key path (`talos.version`, `nodes.workers.assignments[0].vmid`). Quoting style is kept; a key that is
-/// missing is added at the end of its mapping. Values that are set already change nothing.
+/// missing is added at the end of its mapping, and an item right behind a list's last at its end. Values that are set
+/// already change nothing.
 pub fn edit(text: &str, changes: &[(&str, &str)]) -> Result<String, EditError> {
     let mut text = text.to_owned();
     for (path, value) in changes {
@@ -73,9 +74,13 @@ fn set(text: &str, path: &str, value: &str) -> Result<String, EditError> {
                 Some(entry) => &entry.value,
                 None => return proven(&source, add(text, node, &segments[depth..], value, path)?, path, value),
             },
-            (Segment::Index(index), Data::List(items)) => {
-                items.get(*index).ok_or_else(|| EditError::NoSuchPlace(path.to_owned()))?
-            }
+            (Segment::Index(index), Data::List(items)) => match items.get(*index) {
+                Some(item) => item,
+                None if *index == items.len() && depth + 1 == segments.len() => {
+                    return proven(&source, append(text, node, items, value, path)?, path, value);
+                }
+                None => return Err(EditError::NoSuchPlace(path.to_owned())),
+            },
             _ => return Err(EditError::NoSuchPlace(path.to_owned())),
         };
         node = next;
@@ -106,16 +111,7 @@ fn add(text: &str, map: &Node, rest: &[Segment<'_>], value: &str, path: &str) ->
     let last = entries.iter().filter(own).max_by_key(|entry| entry.key.start);
     let value = scalar(value, Style::Plain);
     if map.style == Style::Flow {
-        let close = map.bytes.end - 1;
-        let inside = text[map.bytes.start + 1..close].trim_end();
-        let at = map.bytes.start + 1 + inside.len();
-        let separator = if inside.is_empty() {
-            ""
-        } else if inside.ends_with(',') {
-            " "
-        } else {
-            ", "
-        };
+        let (at, separator) = flow_end(text, map);
         let nested = keys[..keys.len() - 1].iter().fold(String::new(), |nested, key| nested + key + ": {");
         let closing = "}".repeat(keys.len() - 1);
         let added = format!("{separator}{nested}{}: {value}{closing}", keys[keys.len() - 1]);
@@ -123,12 +119,8 @@ fn add(text: &str, map: &Node, rest: &[Segment<'_>], value: &str, path: &str) ->
     }
     let last = last.ok_or_else(|| EditError::Unsafe(path.to_owned()))?;
     let indent = entries.iter().map(|entry| entry.place.column).min().unwrap_or(1) - 1;
-    let end = text[..deep_end(&last.value).max(last.key.end)].trim_end().len();
-    let at = text[end..].find('\n').map_or(text.len(), |newline| {
-        let line = end + newline;
-        if text[..line].ends_with('\r') { line - 1 } else { line }
-    });
-    let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    let at = line_end(text, deep_end(&last.value).max(last.key.end));
+    let newline = newline(text);
     let mut added = String::new();
     for (depth, key) in keys.iter().enumerate() {
         let lead = " ".repeat(indent + 2 * depth);
@@ -138,6 +130,52 @@ fn add(text: &str, map: &Node, rest: &[Segment<'_>], value: &str, path: &str) ->
         }
     }
     Ok(splice(text, at..at, &added))
+}
+
+/// Adds an item behind the last of a list.
+fn append(text: &str, list: &Node, items: &[Node], value: &str, path: &str) -> Result<String, EditError> {
+    let style = items.last().map_or(Style::Plain, |last| last.style);
+    let value = scalar(value, style);
+    if list.style == Style::Flow {
+        let (at, separator) = flow_end(text, list);
+        return Ok(splice(text, at..at, &format!("{separator}{value}")));
+    }
+    let failed = || EditError::Unsafe(path.to_owned());
+    let last = items.last().filter(|last| matches!(last.data, Data::Scalar(_))).ok_or_else(failed)?;
+    let line = text[..last.bytes.start].rfind('\n').map_or(0, |newline| newline + 1);
+    let lead = &text[line..last.bytes.start];
+    if lead.trim() != "-" {
+        return Err(failed());
+    }
+    let at = line_end(text, last.bytes.end);
+    Ok(splice(text, at..at, &format!("{}{lead}{value}", newline(text))))
+}
+
+/// Where something can be added to a `[…]` or `{…}`, and what has to stand before it.
+fn flow_end(text: &str, node: &Node) -> (usize, &'static str) {
+    let inside = text[node.bytes.start + 1..node.bytes.end - 1].trim_end();
+    let separator = if inside.is_empty() {
+        ""
+    } else if inside.ends_with(',') {
+        " "
+    } else {
+        ", "
+    };
+    (node.bytes.start + 1 + inside.len(), separator)
+}
+
+/// The end of the line on which the value that ends at `end` stands, comment included.
+fn line_end(text: &str, end: usize) -> usize {
+    let end = text[..end].trim_end().len();
+    text[end..].find('\n').map_or(text.len(), |newline| {
+        let line = end + newline;
+        if text[..line].ends_with('\r') { line - 1 } else { line }
+    })
+}
+
+/// How lines end in a text.
+fn newline(text: &str) -> &'static str {
+    if text.contains("\r\n") { "\r\n" } else { "\n" }
 }
 
 /// Where a value's last byte is: a block collection ends with its last item.
@@ -248,6 +286,28 @@ mod tests {
         ];
         for (text, path, expected) in cases {
             assert_eq!(edit(text, &[(path, "9")]).unwrap(), expected, "{path} in {text:?}");
+        }
+    }
+
+    #[test]
+    fn an_item_goes_behind_the_last_of_its_list() {
+        let cases = [
+            ("t: {l: [a/x]}\nn: 2\n", "t.l[1]", "t: {l: [a/x, 9]}\nn: 2\n"),
+            ("l: [\"a/x\"]\n", "l[1]", "l: [\"a/x\", \"9\"]\n"),
+            ("l: []\n", "l[0]", "l: [9]\n"),
+            (
+                "t:\n  l:\n    - a/x # one\n    - 'a/y' # two\n\n# n follows\nn: 2\n",
+                "t.l[2]",
+                "t:\n  l:\n    - a/x # one\n    - 'a/y' # two\n    - '9'\n\n# n follows\nn: 2\n",
+            ),
+            ("t:\n  l:\n  - a/x\nn: 2\n", "t.l[1]", "t:\n  l:\n  - a/x\n  - 9\nn: 2\n"),
+            ("l:\r\n  - a/x\r\n", "l[1]", "l:\r\n  - a/x\r\n  - 9\r\n"),
+        ];
+        for (text, path, expected) in cases {
+            assert_eq!(edit(text, &[(path, "9")]).unwrap(), expected, "{path} in {text:?}");
+        }
+        for (text, path) in [("l:\n  - a: 1\n", "l[1]"), ("l: [a]\n", "l[2]"), ("b: &b [1]\nl: *b\n", "l[1]")] {
+            assert!(edit(text, &[(path, "9")]).is_err(), "{path} in {text:?}");
         }
     }
 

@@ -11,7 +11,7 @@ use crate::plan::check::victims;
 use crate::plan::data::OldMachine;
 use crate::plan::kubernetes::SeenKubernetes;
 use crate::plan::make::inherit;
-use crate::plan::observed::{Finding, Observed};
+use crate::plan::observed::{Complaint, Finding, Observed};
 use crate::plan::upgrade::SeenCluster;
 use crate::plan::{Limits, PlannedVm};
 use crate::talos::secrets::Secrets;
@@ -25,6 +25,8 @@ pub struct Look {
     pub running: SeenCluster,
     /// The profile's VMs.
     pub vms: Vec<PlannedVm>,
+    /// Workers that are not up: a run that goes up waits for them, one that goes back takes them first.
+    pub down: Vec<Complaint>,
     /// VMs on nodes that are down.
     pub out_of_reach: Vec<(VmId, String, NodeName)>,
     /// The Kubernetes endpoint, a URL.
@@ -59,7 +61,7 @@ pub async fn look(session: &Session, secrets: &Secrets, run: &RunId) -> Result<L
     let kubernetes = answered.into_iter().chain(components.lowest.clone()).min();
     let running = SeenCluster { members: found.members, silent: found.silent, kubernetes, machines, components };
     let out_of_reach = out_of_reach(session, &guests, &seen);
-    Ok(Look { seen, running, vms, out_of_reach, endpoint })
+    Ok(Look { seen, running, vms, down: found.down, out_of_reach, endpoint })
 }
 
 /// The machines with the VMs that they run in: what is rebooted must be what the profile means.

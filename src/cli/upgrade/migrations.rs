@@ -10,7 +10,7 @@ use crate::cli::session::Session;
 use crate::cli::stop::Stop;
 use crate::observe::components;
 use crate::plan::observed::Finding;
-use crate::plan::upgrade::{Asked, SeenCluster};
+use crate::plan::upgrade::{Asked, SeenCluster, SeenMember};
 use crate::steps::config;
 use crate::talos::config::migrate::{Finding as Touched, Subjects, Weight, findings};
 use crate::talos::config::{Config, Patch};
@@ -24,7 +24,6 @@ pub(super) async fn migrations(
     secrets: &Secrets,
     (asked, running): (&Asked, &SeenCluster),
     (now, to): (&Version, &Version),
-    extensions_change: bool,
 ) -> Result<Vec<Finding>, Stop> {
     let access = access(secrets, jiff::Timestamp::now())?;
     let machines: Vec<_> = running.chosen(asked.nodes.as_deref()).map(|seen| seen.member.clone()).collect();
@@ -54,6 +53,8 @@ pub(super) async fn migrations(
         }
     }
     let patches: Vec<&Patch> = patches.iter().collect();
+    let other = |seen: &SeenMember| seen.schematic.as_ref() != asked.schematic_of(seen.member.role);
+    let extensions_change = running.members.iter().any(other);
     let subjects = Subjects { patches: &patches, nocloud: true, extensions_change, ..Subjects::default() };
     let mut touched = heavy(now, to, &subjects);
     let configs: Vec<(&str, &Config)> = live.iter().map(|(name, config)| (name.as_str(), config)).collect();

@@ -1,6 +1,8 @@
 //! `recast upgrade`: the cluster's own machines, hop by hop, from what they run to what is wanted.
 
 pub mod back;
+mod edits;
+mod installers;
 pub mod look;
 pub mod manifests;
 mod migrations;

@@ -2,24 +2,24 @@
 
 use std::collections::BTreeMap;
 
+use super::edits;
+use super::installers::Server;
 use super::look::{Look, limits, look};
 use super::manifests;
 use super::migrations::migrations;
 use crate::cli::args::Wishes;
 use crate::cli::here;
-use crate::cli::prepare::{arch, boot, keep, no_image, own_server, planned_is_sane, schematic};
+use crate::cli::prepare::{keep, planned_is_sane, schematic};
 use crate::cli::session::Session;
 use crate::cli::stop::Stop;
 use crate::exit::ExitCode;
-use crate::image::{self, Build, Schematic};
+use crate::image::{self, Schematic};
 use crate::plan::check::refuses;
 use crate::plan::compatibility::Table;
 use crate::plan::observed::{Finding, Observed};
 use crate::plan::path::{Hop, Hops, What};
 use crate::plan::upgrade::make::{UpgradeError, make, needed, way};
-use crate::plan::upgrade::{
-    Asked, Bound, KernelLog, Only, Parallel, Reboot, Release, SeenCluster, SeenMember, Stage, gates,
-};
+use crate::plan::upgrade::{Asked, Bound, KernelLog, Only, Parallel, Reboot, SeenCluster, Stage, gates};
 use crate::plan::{Plan, Versions};
 use crate::profile;
 use crate::talos::secrets::Secrets;
@@ -64,7 +64,7 @@ pub struct Prepared {
 pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Prepared, Stop> {
     let secrets = session.secrets(jiff::Timestamp::now())?;
     let errands = here::errands(session)?;
-    let Look { mut seen, mut running, vms, out_of_reach, endpoint } = look(session, &secrets, &run).await?;
+    let Look { mut seen, mut running, vms, out_of_reach, endpoint, .. } = look(session, &secrets, &run).await?;
     let mut found = Vec::new();
     let mut here = here::look(session, &errands, None).await;
     here.out_of_reach = out_of_reach;
@@ -101,22 +101,24 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
         keep: keep(session),
         limits: limits(session),
         errands,
+        edits: BTreeMap::new(),
     };
     let mut hops: Vec<Hop> = Vec::new();
     if asked_for.is_some() {
         let servers = sources(session, order, &running, &mut asked, &mut seen, &mut found).await?;
         match way(&asked, &running, &released) {
-            Ok(way) => hops = way,
+            Ok(way) => {
+                hops = way;
+                found.extend(unwritten(&asked, &hops));
+            }
             Err(UpgradeError::NoPath(no)) => found.push(gates::no_path(&no)),
             // What could not be looked at is told by the gates.
             Err(UpgradeError::Unseen | UpgradeError::NoInstaller { .. }) => {}
         }
         let rises = |hop: &&Hop| hop.what == What::Os;
         if let (Some(first), Some(last)) = (hops.iter().find(rises), hops.iter().rfind(rises)) {
-            let other = |seen: &SeenMember| seen.schematic.as_ref() != asked.schematic_of(seen.member.role);
-            let extensions_change = running.members.iter().any(other);
             let (whose, versions) = ((&asked, &running), (&first.from, &last.to));
-            found.extend(migrations(session, &secrets, whose, versions, extensions_change).await?);
+            found.extend(migrations(session, &secrets, whose, versions).await?);
         }
         for (schematic, version) in needed(&asked, &running, &hops) {
             installer(&servers, &schematic, &version, &mut asked, &mut seen).await;
@@ -136,6 +138,17 @@ pub async fn prepare(session: &Session, order: &Order, run: RunId) -> Result<Pre
         Some(planned_is_sane(plan)?)
     };
     Ok(Prepared { seen, findings: found, plan, secrets })
+}
+
+/// What the profile would be told by a run, where none comes: machines run all of it already.
+fn unwritten(asked: &Asked, hops: &[Hop]) -> Option<Finding> {
+    let lines: Vec<String> = asked.edits.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+    (hops.is_empty() && !lines.is_empty()).then(|| {
+        Finding::warning(
+            "there is nothing to upgrade, so nothing is written into the profile",
+            format!("what the machines run does not stand there yet: {}", lines.join(", ")),
+        )
+    })
 }
 
 /// What shall run: what is asked for, else what the profile says, but nothing older than what runs unless it was asked for.
@@ -195,7 +208,7 @@ fn versions(
 }
 
 /// Where a schematic's installers come from.
-type Servers = BTreeMap<SchematicId, (image::Factory, profile::Factory)>;
+type Servers = BTreeMap<SchematicId, Server>;
 
 /// What each role is to be made from: what is asked for, else what the profile says, else what its machines are made from.
 async fn sources(
@@ -206,14 +219,10 @@ async fn sources(
     seen: &mut Observed,
     found: &mut Vec<Finding>,
 ) -> Result<Servers, Stop> {
-    let talos = session.talos()?;
     let mut servers = Servers::new();
     for (role, _, group) in session.profile.value.nodes.iter() {
-        let own = group.factory.as_ref().unwrap_or(&talos.factory);
-        let factory = match &group.factory {
-            Some(own) => own_server(session, talos, own)?.unwrap_or_else(|| session.factory.clone()),
-            None => session.factory.clone(),
-        };
+        let server = Server::of(session, group)?;
+        let Server { factory, own } = &server;
         let runs = running_schematic(running, role);
         // What the command line asks for is the cluster's; a group that has its own keeps it.
         let wishes = if group.factory.is_some() { Wishes::default() } else { order.wishes.clone() };
@@ -224,30 +233,29 @@ async fn sources(
         let (chosen, extensions) = if let Some(runs) = runs.filter(|_| says_nothing || order.only == Only::Kubernetes) {
             (Some(runs.clone()), None)
         } else {
-            let (chosen, extensions) = schematic(&factory, own, &wishes, &asked.wanted.talos, seen, found).await?;
+            let (chosen, extensions) = schematic(factory, own, &wishes, &asked.wanted.talos, seen, found).await?;
             (chosen, Some(extensions))
         };
         let Some(chosen) = chosen else { continue };
         // What a schematic holds that nobody named is seen on the machines that run it.
         let extensions = extensions.into_iter().flatten().chain(held(running, &chosen));
         asked.extensions.insert(chosen.clone(), extensions.collect());
-        if group.factory.is_none() && (order.wishes.schematic.is_some() || order.wishes.extensions.is_some()) {
-            found.push(Finding::warning(
-                format!("the profile goes on to name another schematic for the {role}s than {chosen}"),
-                format!("write it there as well (talos.factory.schematic_id: {chosen}), or the next run takes it back"),
-            ));
-        }
         for schematic in
             running.members.iter().filter(|seen| seen.member.role == role).filter_map(|seen| seen.schematic.clone())
         {
-            servers.entry(schematic).or_insert_with(|| (factory.clone(), own.clone()));
+            servers.entry(schematic).or_insert_with(|| server.clone());
         }
-        servers.insert(chosen.clone(), (factory.clone(), own.clone()));
         if !asked.recipes.contains_key(&chosen)
-            && let Some(text) = yaml_of(&factory, &chosen).await
+            && let Some(text) = yaml_of(factory, &chosen).await
         {
             asked.recipes.insert(chosen.clone(), text);
         }
+        if group.factory.is_none() && order.only != Only::Kubernetes {
+            let written = written(session, order, own, &chosen, asked.recipes.get(&chosen));
+            asked.edits.extend(written.edits);
+            found.extend(written.left);
+        }
+        servers.insert(chosen.clone(), server.clone());
         asked.schematics.insert(role, chosen);
     }
     Ok(servers)
@@ -271,15 +279,32 @@ async fn installer(
     asked: &mut Asked,
     seen: &mut Observed,
 ) {
-    let Some((factory, own)) = servers.get(schematic) else { return };
-    let build = Build { schematic: schematic.clone(), version: version.clone(), arch: arch(own), boot: boot(own) };
-    match factory.head_installer(&build).await {
-        Ok(_) => {
-            let (schematic, version) = (schematic.clone(), version.clone());
-            asked.installers.push(Release { version, schematic, image: factory.installer(&build) });
-        }
-        Err(error) => seen.problems.push(no_image("installer", &build, &error)),
+    let Some(server) = servers.get(schematic) else { return };
+    let release = server.release(schematic, version);
+    match server.look_for(&release).await {
+        Ok(()) => asked.installers.push(release),
+        Err(error) => seen.problems.push(server.missing(&release, &error)),
     }
+}
+
+/// What the profile is to say of the schematic that the command line asks for, and what is left to its owner.
+fn written(
+    session: &Session,
+    order: &Order,
+    own: &profile::Factory,
+    chosen: &SchematicId,
+    recipe: Option<&String>,
+) -> edits::Written {
+    if order.wishes.schematic.is_none() && order.wishes.extensions.is_none() {
+        return edits::Written::default();
+    }
+    // A part of the machines is not what the profile speaks of.
+    if order.nodes.is_some() {
+        return edits::Written::by_hand(chosen);
+    }
+    let recipe = recipe.and_then(|text| Schematic::from_yaml(text).ok());
+    let holds = recipe.map(|recipe| recipe.customization.system_extensions.official_extensions);
+    edits::of_wishes(session.profile.source.text(), own, &order.wishes, chosen, holds.as_deref())
 }
 
 /// What a schematic holds, for the lock, where the factory tells.

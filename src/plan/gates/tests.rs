@@ -137,7 +137,7 @@ const REFUSED: &[Case] = &[
     ("cluster silent", |world| world.seen.cluster = None, "does not answer, so its data can't be saved"),
     (
         "cluster ill",
-        |world| cluster(world).unhealthy.push("etcd has an alarm".to_owned()),
+        |world| cluster(world).unhealthy.push(crate::plan::observed::Complaint::of_cluster("etcd has an alarm")),
         "not healthy: etcd has an alarm",
     ),
     (

@@ -7,16 +7,19 @@ use crate::plan::kubernetes::{Hop as KubernetesHop, Leftover};
 use crate::plan::make::planned;
 use crate::plan::path::Hop;
 use crate::plan::step::{Contexts, ExpectedMachine, Moment};
-use crate::plan::upgrade::back::Before;
+use crate::plan::upgrade::back::{Before, Return};
 use crate::plan::upgrade::make::{Riser, Stretch};
 use crate::plan::upgrade::{Asked, Manner, Member, SeenCluster, SeenMember, Way};
 use crate::plan::{Phase, Planned, Step, Versions};
-use crate::types::{MachineName, Role, StepId, Version};
+use crate::types::{Cordon, MachineName, Role, StepId, Version};
 
 use super::{backup, kubernetes};
 
 /// The phase in which what later hops need is pulled.
 const AHEAD: &str = "pull-ahead";
+
+/// The step that fetches credentials for Kubernetes.
+const ACCESS: &str = "check/access";
 
 /// The step that looked at a machine before anything was done to it.
 pub(super) fn met(member: &Member) -> StepId {
@@ -80,17 +83,45 @@ fn pulls(prefix: &str, risers: &[Riser]) -> Vec<Planned> {
 }
 
 /// The plan's facts, credentials, and each machine as it is.
-fn check(seen: &SeenCluster) -> Phase {
+fn looks(seen: &SeenCluster) -> Vec<Planned> {
     let facts = planned("check/facts", Step::ConfirmFacts, &[]);
     let controlplanes = members(seen, Some(Role::ControlPlane));
-    let access = planned("check/access", Step::OpenAccess { controlplanes }, &[&facts.id]);
+    let access = planned(ACCESS, Step::OpenAccess { controlplanes }, &[&facts.id]);
     let meet = seen.members.iter().map(|seen| {
         let step = Step::MeetMachine { machine: seen.member.clone(), version: seen.version.clone() };
         planned(met(&seen.member).as_str(), step, &[&facts.id])
     });
     let meet: Vec<Planned> = meet.collect();
-    let health = health(seen, "check/health", &meet.iter().map(|planned| &planned.id).collect::<Vec<_>>());
-    let steps = [facts, access].into_iter().chain(meet).chain([health]).collect();
+    [facts, access].into_iter().chain(meet).collect()
+}
+
+/// All of that, and the cluster is well.
+fn check(seen: &SeenCluster) -> Phase {
+    let mut steps = looks(seen);
+    let meet: Vec<StepId> = seen.members.iter().map(|seen| met(&seen.member)).collect();
+    steps.push(health(seen, "check/health", &meet.iter().collect::<Vec<_>>()));
+    Phase { name: "check".to_owned(), steps, width: 8 }
+}
+
+/// The same before a way back. What a run that stopped left cordoned takes pods again first, since Talos' health checks
+/// don't pass a node that doesn't; where a machine that goes back is not well, the cluster can't be.
+fn check_back(asked: &Asked, seen: &SeenCluster, goes: &Return<'_>) -> Phase {
+    let mut steps = looks(seen);
+    let mut after: Vec<StepId> = seen.members.iter().map(|seen| met(&seen.member)).collect();
+    for left in seen.members.iter().filter(|seen| matches!(seen.cordon, Cordon::Marked { .. })) {
+        let name = &left.member.name;
+        // It is emptied next, and let in again when it is back.
+        if goes.unwell.contains(name) && drains(asked, seen).is_some() {
+            continue;
+        }
+        let step = Step::UncordonNode { machine: left.member.clone() };
+        let lift = planned(format!("check/{name}/uncordon"), step, &[&StepId::new(ACCESS), &met(&left.member)]);
+        after.push(lift.id.clone());
+        steps.push(lift);
+    }
+    if goes.unwell.is_empty() {
+        steps.push(health(seen, "check/health", &after.iter().collect::<Vec<_>>()));
+    }
     Phase { name: "check".to_owned(), steps, width: 8 }
 }
 
@@ -265,6 +296,7 @@ fn finish(asked: &Asked, seen: &SeenCluster, stretches: &[Stretch], after: &Vers
     if asked.nodes.is_none() {
         set.insert("talos.version".to_owned(), after.talos.to_string());
         set.insert("talos.kubernetes_version".to_owned(), after.kubernetes.to_string());
+        set.extend(asked.edits.clone());
     }
     if !set.is_empty() {
         push("finish/profile", Step::EditProfile { set });
@@ -292,40 +324,39 @@ fn finish(asked: &Asked, seen: &SeenCluster, stretches: &[Stretch], after: &Vers
     Phase { name: "finish".to_owned(), steps, width: 1 }
 }
 
-/// The phases of a way back: the same as of a hop, but with what lies on the machines' own disks.
+/// The phases of a way back: the same as of a hop, but with what lies on the machines' own disks. Machines that are not
+/// well go first, in phases of their own.
 pub(in crate::plan) fn back(
     asked: &Asked,
     seen: &SeenCluster,
-    chosen: &[&SeenMember],
-    before: &Before,
+    goes: &Return<'_>,
     after: Option<&Versions>,
 ) -> Vec<Phase> {
-    let mut phases = vec![check(seen), backup::of(&asked.keep, &seen.machines)];
-    for (name, role) in [("controlplanes-back", Role::ControlPlane), ("workers-back", Role::Worker)] {
-        let of: Vec<&&SeenMember> = chosen.iter().filter(|seen| seen.member.role == role).collect();
+    let mut phases = vec![check_back(asked, seen, goes), backup::of(&asked.keep, &seen.machines)];
+    let (unwell, well): (Vec<&SeenMember>, Vec<&SeenMember>) =
+        goes.machines.iter().copied().partition(|one| goes.unwell.contains(&one.member.name));
+    let turns = [
+        ("unwell-controlplanes-back", Role::ControlPlane, &unwell),
+        ("unwell-workers-back", Role::Worker, &unwell),
+        ("controlplanes-back", Role::ControlPlane, &well),
+        ("workers-back", Role::Worker, &well),
+    ];
+    for (name, role, all) in turns {
+        let of: Vec<&SeenMember> = all.iter().copied().filter(|seen| seen.member.role == role).collect();
         if of.is_empty() {
             continue;
         }
         let width = if role == Role::ControlPlane { 1 } else { asked.parallel.of(of.len()) };
-        let steps = of.into_iter().flat_map(|one| fall(asked, seen, name, one, before));
+        let steps = of.into_iter().flat_map(|one| fall(asked, seen, name, one, goes.before));
         phases.push(Phase { name: name.to_owned(), steps: steps.collect(), width });
     }
-    // What a run that stopped had cordoned beside the machines that it moved; whatever somebody else cordoned stays so.
-    let left =
-        seen.members.iter().filter(|other| other.cordoned && !chosen.iter().any(|one| one.member == other.member));
-    let mut steps: Vec<Planned> = left
-        .map(|seen| {
-            let step = Step::UncordonNode { machine: seen.member.clone() };
-            planned(format!("verify/{}/uncordon", seen.member.name), step, &[])
-        })
-        .collect();
     let health = health(seen, "verify/health", &[]);
     let workloads = planned("verify/workloads", Step::CompareWorkloads, &[&health.id]);
-    steps.extend([health, workloads]);
-    phases.push(Phase { name: "verify".to_owned(), steps, width: 1 });
+    phases.push(Phase { name: "verify".to_owned(), steps: vec![health, workloads], width: 1 });
     let mut steps = Vec::new();
-    if let Some(after) = after.filter(|_| chosen.len() == seen.members.len()) {
-        let set = [("talos.version".to_owned(), after.talos.to_string())].into();
+    if let Some(after) = after.filter(|_| goes.machines.len() == seen.members.len()) {
+        let mut set = BTreeMap::from([("talos.version".to_owned(), after.talos.to_string())]);
+        set.extend(asked.edits.clone());
         steps.push(planned("finish/profile", Step::EditProfile { set }, &[]));
     }
     phases.push(Phase { name: "finish".to_owned(), steps, width: 1 });

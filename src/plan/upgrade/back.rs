@@ -3,18 +3,32 @@
 //! Talos keeps two releases on a disk, so one step back needs nothing from anywhere. What that other release is, the machine
 //! tells nobody; where a run of recast brought the present one, its plan knows, and the result is compared with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::gates::is_why;
 use super::{Asked, Release, SeenCluster, SeenMember};
 use crate::plan::compatibility::etcd;
 use crate::plan::observed::{Finding, Observed};
 use crate::plan::phases::upgrade as phases;
-use crate::plan::{Plan, Step, Verb, Versions};
+use crate::plan::{Plan, Verb, Versions};
 use crate::types::{MachineName, Role};
 
 /// What machines ran before, as far as a run of this program knows.
 pub type Before = BTreeMap<MachineName, Release>;
+
+/// The machines that go back and are not well.
+pub type Unwell = BTreeSet<MachineName>;
+
+/// What goes back, and whither.
+#[derive(Clone, Copy, Debug)]
+pub struct Return<'a> {
+    /// The machines.
+    pub machines: &'a [&'a SeenMember],
+    /// What they ran before.
+    pub before: &'a Before,
+    /// Those of them that are not well: they go first, since a budget may not let pods leave another while they are so.
+    pub unwell: &'a Unwell,
+}
 
 /// What stands against it, beside what stands against any reboot.
 pub fn findings(asked: &Asked, seen: &SeenCluster, before: &Before) -> Vec<Finding> {
@@ -57,16 +71,15 @@ fn data(seen: &SeenMember, release: &Release, found: &mut Vec<Finding>) {
     }
 }
 
-/// Whether the cluster can't be found healthy before: one of the machines that go back is not well, or a run that stopped
-/// left nodes cordoned, which Talos' health checks don't pass.
-pub fn unwell(asked: &Asked, seen: &Observed, running: &SeenCluster) -> bool {
+/// The machines that are not well, of those that go back.
+pub fn unwell(asked: &Asked, seen: &Observed, running: &SeenCluster) -> Unwell {
     let complaints = seen.cluster.iter().flat_map(|cluster| &cluster.unhealthy);
-    complaints.into_iter().any(|complaint| is_why(asked, running, complaint))
-        || running.members.iter().any(|seen| seen.cordoned)
+    let why = complaints.filter(|complaint| is_why(asked, running, complaint));
+    why.filter_map(|complaint| complaint.machine.clone()).collect()
 }
 
 /// Makes the plan. Where a machine that goes back is `unwell`, the cluster's health is only waited for afterwards.
-pub fn make(asked: &Asked, seen: &SeenCluster, before: &Before, unwell: bool) -> Option<Plan> {
+pub fn make(asked: &Asked, seen: &SeenCluster, before: &Before, unwell: &Unwell) -> Option<Plan> {
     let now = seen.versions(None)?;
     let chosen: Vec<&SeenMember> = seen.chosen(asked.nodes.as_deref()).collect();
     // What the cluster is afterwards: its oldest machine's release, as far as it is known.
@@ -76,9 +89,6 @@ pub fn make(asked: &Asked, seen: &SeenCluster, before: &Before, unwell: bool) ->
     });
     let known = chosen.iter().all(|seen| before.contains_key(&seen.member.name));
     let after = after.min().filter(|_| known).map(|talos| Versions { talos, kubernetes: now.kubernetes.clone() });
-    let mut phases = phases::back(asked, seen, &chosen, before, after.as_ref());
-    if unwell {
-        phases[0].steps.retain(|planned| !matches!(planned.step, Step::AwaitHealthy { .. }));
-    }
+    let phases = phases::back(asked, seen, &Return { machines: &chosen, before, unwell }, after.as_ref());
     Some(Plan { before: Some(now), after, phases, ..asked.plan(Verb::GoBack, seen) })
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Asked, Bound, Only, SeenCluster, SeenMember, Stage, bare};
 use crate::plan::gates::{Here, kept, programs};
 use crate::plan::kubernetes::{Hop as KubernetesHop, drain_gates, gates};
-use crate::plan::observed::{Finding, Observed};
+use crate::plan::observed::{Complaint, Finding, Observed};
 use crate::plan::path::{Hop, NoPath, What};
-use crate::types::{Role, SchematicId, Version};
+use crate::types::{Cordon, MachineName, Role, SchematicId, Version};
 
 /// The only platform whose installers recast asks for: what its own templates are.
 const PLATFORM: &str = "nocloud";
@@ -96,30 +96,35 @@ fn alive(asked: &Asked, seen: &Observed, running: &SeenCluster, found: &mut Vec<
             "bring its API up first; `recast status` shows what can be seen",
         ));
     }
-    // A run that is taken back may have left them so.
-    let goes_on = asked.bound == Bound::Back;
-    for seen in running.members.iter().filter(|seen| seen.cordoned && !goes_on) {
-        found.push(Finding::refusal(
-            format!("Kubernetes node {} takes no new pods", seen.member.name),
-            format!(
-                "a run that stopped may have cordoned it: `recast resume` goes on with that; else somebody did: when it may \
-                 work again, kubectl uncordon {}",
-                seen.member.name
+    cordons(asked, running, found);
+}
+
+/// Nodes that take no new pods: Talos' health checks don't pass them. What a run of ours left so, a way back lifts first.
+fn cordons(asked: &Asked, running: &SeenCluster, found: &mut Vec<Finding>) {
+    for seen in &running.members {
+        let name = &seen.member.name;
+        let hint = match (&seen.cordon, asked.bound) {
+            (Cordon::Open, _) | (Cordon::Marked { .. }, Bound::Back) => continue,
+            (Cordon::Marked { by }, Bound::Up) => format!(
+                "run {by} cordoned it and did not get further: `recast resume {by}` goes on with it; where that is over, \
+                 kubectl uncordon {name}"
             ),
-        ));
+            (Cordon::Theirs, _) => {
+                format!("somebody cordoned it, no run of recast: when it may work again, kubectl uncordon {name}")
+            }
+        };
+        found.push(Finding::refusal(format!("Kubernetes node {name} takes no new pods"), hint));
     }
 }
 
 /// Whether a complaint is about a machine that goes back: it may be why.
-pub(super) fn is_why(asked: &Asked, running: &SeenCluster, complaint: &str) -> bool {
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
-    let words = || complaint.split(|c| !is_name(c)).map(|word| word.trim_end_matches('.'));
-    asked.bound == Bound::Back
-        && running.chosen(asked.nodes.as_deref()).any(|seen| words().any(|word| word == seen.member.name.as_str()))
+pub(super) fn is_why(asked: &Asked, running: &SeenCluster, complaint: &Complaint) -> bool {
+    let goes = |name: &MachineName| running.chosen(asked.nodes.as_deref()).any(|seen| seen.member.name == *name);
+    asked.bound == Bound::Back && complaint.machine.as_ref().is_some_and(goes)
 }
 
-fn tells(complaints: &[String], name: &str) -> bool {
-    complaints.iter().any(|complaint| complaint.contains(name))
+fn tells(complaints: &[Complaint], name: &str) -> bool {
+    complaints.iter().any(|complaint| complaint.machine.as_ref().is_some_and(|machine| machine.as_str() == name))
 }
 
 /// The control planes are etcd's members, and taking one down leaves a quorum, or there is none to lose.

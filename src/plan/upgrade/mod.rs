@@ -24,7 +24,7 @@ use super::kubernetes::SeenKubernetes;
 use super::path::Hops;
 use super::wanted::Limits;
 use super::{Data, FORMAT, Facts, Plan, PlannedVm, Verb, Versions};
-use crate::types::{Malformed, Role, RunId, SchematicId, Sha256, Version};
+use crate::types::{Cordon, Malformed, Role, RunId, SchematicId, Sha256, Version};
 
 /// What a machine is to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,6 +228,8 @@ pub struct Asked {
     pub limits: Limits,
     /// What is done for the user beside the cluster.
     pub errands: Errands,
+    /// What the profile is to say in the end beside versions: values by key path.
+    pub edits: BTreeMap<String, String>,
 }
 
 impl Asked {
@@ -275,8 +277,9 @@ pub struct SeenMember {
     pub platform: String,
     /// The version of its kubelet; none when its Node could not be read.
     pub kubelet: Option<Version>,
-    /// Whether its Node takes no new pods.
-    pub cordoned: bool,
+    /// Whether its Node takes new pods, and who keeps them off it.
+    #[serde(default)]
+    pub cordon: Cordon,
 }
 
 /// The cluster as it runs, beside what every plan sees.

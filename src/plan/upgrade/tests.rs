@@ -1,5 +1,7 @@
 //! Plans of upgrades, by example: a cluster of three and two, of one, and of two.
 
+mod way_back;
+
 use std::collections::BTreeMap;
 
 use super::make::{make, way};
@@ -8,7 +10,7 @@ use crate::plan::compatibility::Table;
 use crate::plan::data::CopyTo;
 use crate::plan::gates::Here;
 use crate::plan::lint::lint;
-use crate::plan::observed::{Observed, Severity};
+use crate::plan::observed::{Complaint, Observed, Severity};
 use crate::plan::step::VmIdentity;
 use crate::plan::{Plan, Step};
 use crate::types::{StepId, VmId};
@@ -38,7 +40,7 @@ fn member(number: u8, role: Role, talos: &str) -> SeenMember {
         extensions: BTreeSet::new(),
         platform: "nocloud".to_owned(),
         kubelet: Some(version("1.34.1")),
-        cordoned: false,
+        cordon: Cordon::Open,
     }
 }
 
@@ -96,6 +98,7 @@ fn asked(talos: &str, kubernetes: &str) -> Asked {
         keep: Keep { dir: "/b".into(), copies: vec![CopyTo::Path("/c".into())], max_age: 600, require_copy: false },
         limits: Limits { shutdown: 120, boot: 300, health: 600, task: 600, steady: 30, drain: 300 },
         errands: Errands::default(),
+        edits: BTreeMap::new(),
     }
 }
 
@@ -237,7 +240,10 @@ fn what_stands_in_the_way_is_named() {
         (|_, running, _| running.members.truncate(2), "etcd has two members"),
         (|_, _, seen| seen.cluster = None, "no machine of cluster lab answers"),
         (
-            |_, _, seen| seen.cluster.as_mut().unwrap().unhealthy.push("etcd has no space left".to_owned()),
+            |_, _, seen| {
+                let complaint = Complaint::of_cluster("etcd has no space left");
+                seen.cluster.as_mut().unwrap().unhealthy.push(complaint);
+            },
             "the running cluster is not healthy: etcd has no space left",
         ),
         (
@@ -248,7 +254,8 @@ fn what_stands_in_the_way_is_named() {
             |_, running, _| running.silent.push(("cp-03".to_owned(), "refused".to_owned())),
             "cp-03 could not be looked at: refused",
         ),
-        (|_, running, _| running.members[0].cordoned = true, "Kubernetes node cp-01 takes no new pods"),
+        (|_, running, _| running.members[0].cordon = Cordon::Theirs, "Kubernetes node cp-01 takes no new pods"),
+        (|_, running, _| running.members[0].cordon = marked(), "Kubernetes node cp-01 takes no new pods"),
         (|_, running, _| running.members[0].platform = "metal".to_owned(), "for the platform metal"),
         (
             |asked, running, _| {
@@ -272,30 +279,9 @@ fn what_stands_in_the_way_is_named() {
     }
 }
 
-#[test]
-fn a_machine_that_goes_back_may_be_unwell_and_no_other() {
-    let back = Asked { bound: Bound::Back, nodes: Some(vec!["cp-01".to_owned()]), ..asked("1.13.9", "1.34.1") };
-    let mut running = cluster(3, 0, "1.13.9");
-    running.members[0].cordoned = true;
-    let unwell = |complaint: &str| {
-        let mut cluster = crate::plan::observed::SeenCluster::default();
-        cluster.unhealthy.push(complaint.to_owned());
-        Observed { cluster: Some(cluster), ..Observed::default() }
-    };
-    let severities = |asked: &Asked, seen: &Observed| -> Vec<Severity> {
-        let found = gates::findings(asked, seen, &running, &Here::default());
-        // There are no VMs here.
-        let about = found.iter().filter(|finding| !finding.what.contains("is no machine of the profile"));
-        about.map(|finding| finding.severity).collect()
-    };
-    assert_eq!(severities(&back, &unwell("cp-01 is booting")), [Severity::Warning]);
-    assert!(back::unwell(&back, &unwell("cp-01 is booting"), &running));
-    for other in ["cp-02 is booting", "cp-011 is booting", "etcd has no space left"] {
-        assert_eq!(severities(&back, &unwell(other)), [Severity::Refusal], "{other}");
-        assert!(!back::unwell(&back, &unwell(other), &cluster(3, 0, "1.13.9")), "{other}");
-    }
-    let up = Asked { bound: Bound::Up, ..back };
-    assert_eq!(severities(&up, &unwell("cp-01 is booting")), [Severity::Refusal, Severity::Refusal]);
+/// By a run that stopped.
+fn marked() -> Cordon {
+    Cordon::Marked { by: "2026-11-20T12-00-00".to_owned() }
 }
 
 #[test]
@@ -345,44 +331,4 @@ fn spoiled_plans_break_a_rule() {
         let notes = lint(&plan);
         assert!(notes.iter().any(|note| note.what.contains(words)), "{name}: {notes:?}");
     }
-}
-
-#[test]
-fn the_way_back_takes_the_same_care() {
-    let asked = Asked { parallel: Parallel::Count(2), ..asked("1.13.9", "1.34.1") };
-    let running = cluster(3, 2, "1.13.9");
-    let before: back::Before = running
-        .members
-        .iter()
-        .map(|seen| (seen.member.name.clone(), asked.installer(&OLD.into(), &version("1.12.4")).unwrap().clone()))
-        .collect();
-    let plan = back::make(&asked, &running, &before, false).unwrap();
-    assert_eq!(lint(&plan), []);
-    let names: Vec<(&str, usize)> = phases(&plan);
-    assert_eq!(
-        names,
-        [("check", 8), ("backup", 4), ("controlplanes-back", 1), ("workers-back", 2), ("verify", 1), ("finish", 1)]
-    );
-    assert_eq!(plan.after.as_ref().unwrap().talos, version("1.12.4"));
-    assert_eq!(back::findings(&asked, &running, &before), []);
-    let some = Asked { nodes: Some(vec!["worker-11".to_owned()]), ..asked.clone() };
-    let plan = back::make(&some, &running, &back::Before::new(), false).unwrap();
-    assert_eq!(lint(&plan), []);
-    assert_eq!(plan.after, None, "nobody knows");
-    assert_eq!(back::findings(&some, &running, &back::Before::new()).len(), 1);
-}
-
-#[test]
-fn control_planes_do_not_go_back_over_an_etcd_minor_nor_below_what_kubernetes_needs() {
-    let asked = asked("1.14.0", "1.36.3");
-    let running = cluster(3, 1, "1.14.0");
-    let release = |talos: &str| Release { version: version(talos), schematic: OLD.into(), image: "i".to_owned() };
-    let all = |talos: &str| -> back::Before {
-        running.members.iter().map(|seen| (seen.member.name.clone(), release(talos))).collect()
-    };
-    let found = back::findings(&asked, &running, &all("1.13.9"));
-    assert_eq!(found.len(), 3, "{found:?}");
-    assert!(found[0].what.contains("whose etcd 3.6 can't read the data of etcd 3.7"));
-    let found = back::findings(&asked, &cluster(0, 1, "1.13.9"), &all("1.12.11"));
-    assert!(found[0].what.contains("does not run Kubernetes 1.36.3"), "{found:?}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::follow::{Chase, SAY, glimpse};
 use super::judge::{Cause, Glimpse};
 use super::{Direction, Job, boot_of, seen};
-use crate::engine::{Class, StepCx, StepError};
+use crate::engine::{StepCx, StepError};
 use crate::plan::Output;
 use crate::plan::kubernetes::Leftover;
 use crate::plan::upgrade::{Reboot, Release, Way};
@@ -56,7 +56,14 @@ impl World {
                     "{} keeps no other release any more: {} is installed once more.",
                     job.machine.name, release.image
                 ));
-                self.reinstall(job, &machine, release, &doing, cx).await?
+                match self.reinstall(job, &machine, release, &doing, cx).await {
+                    Ok(sent) => sent,
+                    Err(error) => {
+                        // It was not told to reboot: it runs on.
+                        self.let_in(job, cx).await;
+                        return Err(error);
+                    }
+                }
             }
             (sent, _) => sent,
         };
@@ -150,15 +157,20 @@ impl World {
 
     /// A machine that is there with its old release takes pods again; one that isn't stays cordoned.
     async fn failed(&self, job: &Job<'_>, doing: &str, cause: Cause, cx: &StepCx<'_>) -> StepError {
-        if cause.leaves_it_up()
-            && job.drain.is_some()
+        if cause.leaves_it_up() {
+            self.let_in(job, cx).await;
+        }
+        let (class, hint) = (cause.class(), cause.hint(job.machine, job.manner.way));
+        StepError::new(class, doing, cause).hinted(hint)
+    }
+
+    /// Pods may come again, where they were kept off.
+    async fn let_in(&self, job: &Job<'_>, cx: &StepCx<'_>) {
+        if job.drain.is_some()
             && let Err(error) = self.uncordon(job.machine, cx).await
         {
             cx.notice(format!("{} stays cordoned: {}", job.machine.name, in_short(&error)));
         }
-        let class = if cause.is_refusal() { Class::Refused } else { Class::Permanent };
-        let hint = cause.hint(job.machine, job.manner.way);
-        StepError::new(class, doing, cause).hinted(hint)
     }
 }
 

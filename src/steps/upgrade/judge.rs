@@ -3,6 +3,7 @@
 //! Purpose: success is another boot, the right version, the right schematic, and a machine that says it is ready. Whatever
 //! else is there is a cause with a name. Pure, so that every bad end is a row of a table. Must not know: clients, clocks.
 
+use crate::engine::Class;
 use crate::plan::upgrade::{Member, Release, Way};
 use crate::talos::client::upgrade::Refusal;
 use crate::talos::client::{MachineStatus, Stage as Life};
@@ -146,9 +147,13 @@ impl Cause {
         }
     }
 
-    /// Whether nothing was changed on the machine: a gate's no rather than a failure.
-    pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Image(_) | Self::NothingBefore)
+    /// How the step ended, whichever call the machine was asked by: with a machine's own no, which is a gate's, or as a
+    /// step that failed, as one does that found no usable image or no free disk, and that resume tries once more.
+    pub(super) fn class(&self) -> Class {
+        match self {
+            Self::Refused(_) | Self::NothingBefore => Class::Refused,
+            _ => Class::Permanent,
+        }
     }
 
     /// Whether the machine is there to take pods again.
@@ -405,6 +410,22 @@ mod tests {
         };
         assert_eq!((of("1.12.4", "s"), of("1.13.9", "t")), (Standing::Done, Standing::Done));
         assert_eq!(of("1.13.9", "s"), Standing::Failed(Cause::NothingBefore));
+    }
+
+    #[test]
+    fn a_machines_own_no_is_a_gates_and_what_it_could_not_do_is_a_failure() {
+        let words = || "why".to_owned();
+        let running = Version::new(1, 12, 4);
+        for (cause, class) in [
+            (Cause::Refused(words()), Class::Refused),
+            (Cause::NothingBefore, Class::Refused),
+            (Cause::Image(words()), Class::Permanent),
+            (Cause::Busy(words()), Class::Permanent),
+            (Cause::NotRebooted { seconds: 60, reason: None }, Class::Permanent),
+            (Cause::FellBack { running, missing: None, reason: None }, Class::Permanent),
+        ] {
+            assert_eq!(cause.class(), class, "{cause}");
+        }
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::judge::Cause;
 use crate::engine::{Class, Seen, StepCx, StepError};
 use crate::plan::Output;
-use crate::plan::upgrade::{Member, Release};
+use crate::plan::upgrade::{Member, Release, Way};
 use crate::steps::World;
 use crate::steps::classify::{by_talos, refused, wrong};
 use crate::steps::files::{read_lock, replace};
@@ -87,15 +88,23 @@ impl World {
                 return match refusal(&error.to_string()) {
                     // Another one is at it, perhaps this run's own that was cut off.
                     Some(Refusal::Underway) => Err(StepError::new(Class::Transient, doing, error)),
-                    Some(_) => Err(StepError::new(Class::Refused, doing, error)
-                        .hinted("it runs on as it was: settle what it says, then resume")),
+                    Some(meaning) => {
+                        let cause = Cause::of("", Some(meaning));
+                        let hint = cause.hint(member, Way::Written);
+                        Err(StepError::new(cause.class(), doing, error).hinted(hint))
+                    }
                     None => Err(by_talos(doing, error)),
                 };
             }
             Err(error) => error,
         };
-        let busy = refusal(&error.to_string()) == Some(Refusal::Busy);
-        let class = if matches!(error, InstallError::Exit { .. }) { Class::Refused } else { Class::Transient };
+        let meaning = refusal(&error.to_string());
+        let busy = meaning == Some(Refusal::Busy);
+        let class = match (&error, meaning) {
+            (InstallError::Exit { .. }, Some(meaning)) => Cause::of("", Some(meaning)).class(),
+            (InstallError::Exit { .. }, None) => Class::Permanent,
+            _ => Class::Transient,
+        };
         let error = StepError::new(class, doing, error);
         Err(if busy {
             error.hinted("`recast upgrade --stage` writes it early in the next boot, when nothing holds the disk")

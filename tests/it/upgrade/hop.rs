@@ -43,6 +43,37 @@ async fn a_cluster_goes_up_machine_by_machine_and_files_say_so() {
     assert_eq!((code, &document["outcome"]), (0, &"done".into()), "{story}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn extensions_of_the_command_line_stand_in_the_profile_afterwards_and_go_back_with_the_run() {
+    let scene = Scene::begin(Shape { control: 1, workers: 1, ..LAB }).await;
+    let profile = || fs::read_to_string(scene.folder.profile()).unwrap();
+    let before = profile();
+    let names = "siderolabs/qemu-guest-agent,siderolabs/iscsi-tools";
+    // Of a part of the machines the profile can't speak.
+    let part = ["upgrade", "--extensions", names, "--nodes", "lab-worker-01", "--dry-run"];
+    let (code, document, story) = scene.asked(&part).await;
+    assert_eq!(code, 2, "{document:#}\n{story}");
+    assert!(story.contains("goes on to name another schematic"), "{story}");
+
+    let (code, document, story) = scene.asked(&["upgrade", "--extensions", names, "--confirm", "lab"]).await;
+    assert_eq!(code, 0, "{document:#}\n{story}");
+    assert!(!story.contains("goes on to name another schematic"), "{story}");
+    let schematic = scene.inside()["lab-worker-01"].schematic.clone();
+    assert_ne!(schematic, SCHEMATIC, "{story}");
+    let list = "[siderolabs/qemu-guest-agent]";
+    let both = "[siderolabs/qemu-guest-agent, siderolabs/iscsi-tools]";
+    assert_eq!(profile(), before.replace(SCHEMATIC, &schematic).replace(list, both), "{story}");
+
+    // The next run takes nothing back.
+    let (code, document, story) = scene.asked(&["upgrade", "--dry-run"]).await;
+    assert_eq!((code, &document["outcome"]), (0, &"done".into()), "{document:#}\n{story}");
+    let (code, document, story) = scene.asked(&["rollback", "--confirm", "lab"]).await;
+    assert_eq!(code, 0, "{document:#}\n{story}");
+    scene.assert_runs("1.12.4", "1.34.1", &story).await;
+    assert_eq!(profile(), before.replace(list, both), "{story}");
+    assert!(story.contains("talos.factory.extensions in the profile may not list"), "{story}");
+}
+
 /// The most machines of these that were seen down at once, until told to stop looking.
 async fn most_down(room: Room, prefix: &'static str, mut over: tokio::sync::oneshot::Receiver<()>) -> usize {
     let mut most = 0;

@@ -1,0 +1,129 @@
+//! Where the installers of a role come from, and whether one is there: asked before anything is drained.
+
+use std::collections::BTreeMap;
+
+use crate::cli::prepare::{arch, boot, no_image, own_server};
+use crate::cli::session::Session;
+use crate::cli::stop::Stop;
+use crate::image::{self, Build, FactoryError};
+use crate::plan::observed::Finding;
+use crate::plan::upgrade::Release;
+use crate::plan::upgrade::back::Before;
+use crate::profile::{self, Group};
+use crate::types::{MachineName, Role, SchematicId, Version};
+
+/// Where installers come from.
+#[derive(Clone)]
+pub(super) struct Server {
+    /// The factory.
+    pub(super) factory: image::Factory,
+    /// What the profile says of its images.
+    pub(super) own: profile::Factory,
+}
+
+impl Server {
+    /// The one of a group of machines.
+    pub(super) fn of(session: &Session, group: &Group) -> Result<Self, Stop> {
+        let talos = session.talos()?;
+        let factory = match &group.factory {
+            Some(own) => own_server(session, talos, own)?.unwrap_or_else(|| session.factory.clone()),
+            None => session.factory.clone(),
+        };
+        Ok(Self { factory, own: group.factory.clone().unwrap_or_else(|| talos.factory.clone()) })
+    }
+
+    /// Those of all roles.
+    pub(super) fn all(session: &Session) -> Result<BTreeMap<Role, Self>, Stop> {
+        session.profile.value.nodes.iter().map(|(role, _, group)| Ok((role, Self::of(session, group)?))).collect()
+    }
+
+    fn build(&self, schematic: &SchematicId, version: &Version) -> Build {
+        let (arch, boot) = (arch(&self.own), boot(&self.own));
+        Build { schematic: schematic.clone(), version: version.clone(), arch, boot }
+    }
+
+    /// The release of a schematic and version.
+    pub(super) fn release(&self, schematic: &SchematicId, version: &Version) -> Release {
+        let image = self.factory.installer(&self.build(schematic, version));
+        Release { version: version.clone(), schematic: schematic.clone(), image }
+    }
+
+    /// Whether its installer can be pulled; the factory builds it here and now, if need be.
+    pub(super) async fn look_for(&self, release: &Release) -> Result<(), FactoryError> {
+        self.factory.head_installer(&self.build(&release.schematic, &release.version)).await.map(drop)
+    }
+
+    /// That there is none.
+    pub(super) fn missing(&self, release: &Release, error: &FactoryError) -> Finding {
+        no_image("installer", &self.build(&release.schematic, &release.version), error)
+    }
+}
+
+/// Looks for the installers by which machines go back that kept nothing themselves. Which do, is known only when they are
+/// told, and their pods have left by then: so one that the registry says it hasn't is found out here.
+pub(super) async fn look_for_all(
+    servers: &BTreeMap<Role, Server>,
+    goes: &[(&MachineName, Role)],
+    before: &Before,
+) -> Vec<Finding> {
+    let mut wanted: BTreeMap<&str, (&Release, &Server, Vec<&str>)> = BTreeMap::new();
+    for (name, role) in goes {
+        let (Some(release), Some(server)) = (before.get(*name), servers.get(role)) else { continue };
+        let (.., names) = wanted.entry(&release.image).or_insert_with(|| (release, server, Vec::new()));
+        names.push(name.as_str());
+    }
+    let mut found = Vec::new();
+    for (image, (release, server, names)) in wanted {
+        let Err(error) = server.look_for(release).await else { continue };
+        found.push(absent(image, &names.join(", "), &release.version, &error));
+    }
+    found
+}
+
+/// What it means that an installer was not found. A registry that could not be asked stops nobody: a machine that kept the
+/// release needs nothing from it.
+fn absent(image: &str, names: &str, version: &Version, error: &FactoryError) -> Finding {
+    let is_gone = matches!(
+        error,
+        FactoryError::UnknownVersion { .. } | FactoryError::UnknownSchematic { .. } | FactoryError::Refused { .. }
+    );
+    let finding = if is_gone {
+        Finding::refusal(
+            format!("{names} ran Talos {version} before, and its installer {image} is not there any more"),
+            "a machine that kept no other release goes back by that image alone: let the factory have it again (a \
+             schematic is submitted with `recast schematic --submit`); one whose disk holds the release needs no image: \
+             `talosctl rollback` takes it there without these gates",
+        )
+    } else {
+        Finding::warning(
+            format!("whether the installer {image} of Talos {version} is there could not be found out"),
+            format!(
+                "{names} need it only where their disks hold no other release; such a machine would be left as it is"
+            ),
+        )
+    };
+    finding.because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::observed::Severity;
+
+    #[test]
+    fn an_installer_that_is_gone_refuses_by_name_and_a_registry_that_is_away_only_warns() {
+        let error = |status: u16| {
+            let (what, text, request) = ("the installer".to_owned(), "no".to_owned(), "r-1".to_owned());
+            match status {
+                404 => FactoryError::Refused { what, status, text, request },
+                _ => FactoryError::Unavailable { what, status, text, request, retry_after: None },
+            }
+        };
+        let (image, version) = ("factory.example/nocloud-installer/s:v1.12.4", Version::new(1, 12, 4));
+        let of = |status| absent(image, "cp-01, cp-02", &version, &error(status));
+        let gone = of(404);
+        assert_eq!(gone.severity, Severity::Refusal);
+        assert!(gone.what.contains(image) && gone.what.contains("cp-01, cp-02"), "{gone:?}");
+        assert_eq!(of(503).severity, Severity::Warning);
+    }
+}
