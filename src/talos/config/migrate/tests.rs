@@ -1,4 +1,6 @@
 use super::*;
+use crate::talos::config::schema::shapes;
+use crate::talos::config::yaml::Map;
 
 fn version(text: &str) -> Version {
     text.parse().unwrap()
@@ -47,31 +49,99 @@ fn json_patches_end_with_1_12_and_documents_begin_with_their_version() {
     assert_eq!(of_patch("1.11.0", "1.12.0", document), []);
 }
 
+/// Something of this type that a patch can have.
+fn sample(of: &shapes::Type) -> Value {
+    use shapes::{Scalar, Type};
+    match of {
+        Type::Optional(inner) => sample(inner),
+        Type::Shape(_) | Type::Map(..) | Type::Free => Map::new().into(),
+        Type::List(..) => Vec::new().into(),
+        Type::Scalar(Scalar::Bool) | Type::Unit(Scalar::Bool) => true.into(),
+        _ => "x".into(),
+    }
+}
+
+/// The shape and the type that a path of a document of a kind leads to; panics where there is no such key.
+fn walk(kind: &str, path: &str) -> &'static shapes::Type {
+    use shapes::{Type, field};
+    let mut shape = shapes::document(kind).unwrap().shape;
+    let mut last = None;
+    for key in path.split('.').map(|key| key.trim_end_matches("[]").trim_end_matches("{}")) {
+        let found = field(shape, key).unwrap_or_else(|| panic!("{key} of {kind} {path}"));
+        last = Some(&found.of);
+        let mut of = &found.of;
+        while let Type::Optional(inner) | Type::List(inner, _) | Type::Map(inner, _) = of {
+            of = inner;
+        }
+        if let Type::Shape(name) = of {
+            shape = name;
+        }
+    }
+    last.unwrap()
+}
+
+/// A document of a kind with only this key in it.
+fn only(kind: &str, path: &str) -> Map {
+    let mut value = sample(walk(kind, path));
+    for key in path.split('.').rev() {
+        value = match (key.strip_suffix("[]"), key.strip_suffix("{}")) {
+            (Some(key), _) => Map::new().with(key, vec![value]).into(),
+            (_, Some(key)) => Map::new().with(key, Map::new().with("example.org", value)).into(),
+            _ => Map::new().with(key, value).into(),
+        };
+    }
+    let Value::Map(map) = value else { panic!("{path} is no mapping") };
+    map
+}
+
 #[test]
-fn keys_begin_with_their_version() {
+fn every_key_begins_with_its_version() {
+    for (kind, path, since) in keys::KEYS {
+        let part = Part::made(shapes::document(kind).unwrap(), None, Vec::new(), Some(only(kind, path)));
+        let patch = Patch::parse("machine: {}\n", "p.yaml").unwrap().with_parts(vec![part]);
+        let told = |minor: u32| {
+            let subjects = Subjects { patches: &[&patch], nocloud: true, ..Subjects::default() };
+            findings(None, &Contract::minor(minor).first(), &subjects)
+                .into_iter()
+                .any(|finding| finding.rule == "key-too-new" && finding.since.minor() == (1, (*since).into()))
+        };
+        assert!(told(since - 1), "{kind} {path} is refused before 1.{since}");
+        for minor in *since..=14 {
+            assert!(!told(minor), "{kind} {path} is read since 1.{since}");
+        }
+    }
+}
+
+#[test]
+fn a_key_too_new_is_told_with_its_place() {
     let cases = [
-        ("machine:\n  features:\n    hostDNS: {enabled: true}\n", "1.6.0", "1.7.0", "1.7", "machine.features.hostDNS"),
         (
-            "cluster:\n  apiServer:\n    authorizationConfig: [{type: Node, name: node}]\n",
-            "1.8.0",
-            "1.9.0",
+            "machine:\n  features:\n    imageCache: {localEnabled: true}\n",
+            "1.6.0",
             "1.9",
-            "cluster.apiServer.authorizationConfig",
+            "machine.features.imageCache",
+        ),
+        ("machine:\n  features:\n    hostDNS: {enabled: true}\n", "1.6.0", "1.7", "machine.features.hostDNS"),
+        (
+            "machine:\n  registries:\n    mirrors: {docker.io: {endpoints: [a], skipFallback: true}}\n",
+            "1.8.0",
+            "1.9",
+            "machine.registries.mirrors.docker.io.skipFallback",
         ),
         (
-            "machine:\n  install:\n    grubUseUKICmdline: false\n",
-            "1.11.0",
-            "1.12.0",
-            "1.12",
-            "machine.install.grubUseUKICmdline",
+            "apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nencryption: {provider: luks2, keys: [{slot: 0, nodeID: {}}]}\n",
+            "1.10.0",
+            "1.11",
+            "VolumeConfig encryption",
         ),
     ];
-    for (patch, before, first, since, path) in cases {
-        let found = of_patch(before, before, patch);
+    for (patch, target, since, path) in cases {
+        let found = of_patch(target, target, patch);
         assert_eq!((found[0].rule, found[0].weight), ("key-too-new", Weight::Breaks), "{path}");
-        let told = format!("p.yaml, line 3, column 5: {path}: since Talos {since} there is this key, and Talos ");
-        assert!(found[0].to_string().starts_with(&told), "{}", found[0]);
-        assert!(of_patch(first, first, patch).iter().all(|finding| finding.rule != "key-too-new"), "{path}");
+        let told = format!("{path}: since Talos {since} there is this key, and Talos ");
+        assert!(found[0].to_string().contains(&told), "{}", found[0]);
+        assert!(found[0].to_string().starts_with("p.yaml, line "), "{}", found[0]);
+        assert_eq!(found.iter().filter(|finding| finding.rule == "key-too-new").count(), 1, "{found:?}");
     }
 }
 
@@ -115,22 +185,9 @@ fn of_what_a_machine_runs_only_news_are_told() {
 
 #[test]
 fn every_rule_is_about_a_key_that_there_is() {
-    let changed = RULES.iter().map(|rule| (rule.name, rule.document, rule.path));
-    let newer = rules::KEYS.iter().map(|(path, _)| ("key-too-new", "v1alpha1", *path));
-    for (name, document, path) in changed.chain(newer) {
-        let mut shape = crate::talos::config::schema::shapes::document(document).unwrap().shape;
-        let keys: Vec<&str> = path.split('.').map(|key| key.trim_end_matches("[]")).collect();
-        for key in keys {
-            use crate::talos::config::schema::shapes::{Type, field};
-            let Some(found) = field(shape, key) else { panic!("{name}: {key} of {path}") };
-            let mut of = &found.of;
-            while let Type::Optional(inner) | Type::List(inner, _) = of {
-                of = inner;
-            }
-            match of {
-                Type::Shape(name) => shape = name,
-                _ => break,
-            }
-        }
+    let changed = RULES.iter().map(|rule| (rule.document, rule.path));
+    for (document, path) in changed.chain(keys::KEYS.iter().map(|(kind, path, _)| (*kind, *path))) {
+        // The names of mappings that the user chooses lead nowhere.
+        walk(document, path.split(".extraArgs.").next().unwrap_or(path));
     }
 }
