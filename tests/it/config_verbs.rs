@@ -188,6 +188,38 @@ fn a_version_jump_is_told_with_what_to_write_instead() {
     }
 }
 
+#[test]
+fn links_by_name_are_told_where_a_groups_image_gets_other_extensions() {
+    const AGENT: &str = "ce4c980550dd2ab1b17bbf2b08801c7eb59418eafe8f279833297925d67c7515";
+    const EMPTY: &str = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba";
+    let folder = folder();
+    patch(&folder, "all/10-links.yaml", "machine: {network: {interfaces: [{interface: eth0, dhcp: true}]}}\n");
+    let told = |schematic: &str| {
+        let template = format!(
+            "{{\"vmid\": 101, \"fingerprint\": \"{}\", \"version\": \"1.12.4\", \"schematic\": \"{schematic}\"}}",
+            "0".repeat(64)
+        );
+        let lock = format!("{{\"format\": 1, \"templates\": {{\"pve1\": [{template}]}}}}\n");
+        fs::write(folder.profile().with_extension("lock"), lock).unwrap();
+        let checked = alone(&folder, &["config", "check", "--to", "1.13.9"]);
+        assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+        text(&checked.stderr)
+    };
+    let same = told(AGENT);
+    assert!(!same.contains("can change their names with the extensions"), "{same}");
+    let other = told(EMPTY);
+    let line = other.lines().find(|line| line.contains("can change their names with the extensions")).unwrap();
+    assert!(line.starts_with("warning: nodes.controlplane: ") && line.contains("deviceSelector"), "{line}");
+    // The group's own image is what counts for its machines.
+    let profile = fs::read_to_string(folder.profile()).unwrap();
+    let own = format!("    disk: 32G\n    factory: {{schematic_id: {EMPTY}}}\n");
+    fs::write(folder.profile(), profile.replacen("    disk: 32G\n", &own, 1)).unwrap();
+    let same = told(EMPTY);
+    assert!(!same.contains("can change their names with the extensions"), "{same}");
+    let other = told(AGENT);
+    assert!(other.contains("nodes.controlplane: since Talos 1.5 network links can change their names"), "{other}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_rebuild_there_is_nothing_to_change_and_a_diff_shows_no_secret() {
     let folder = folder();

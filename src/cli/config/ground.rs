@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
+use super::image::Image;
 use crate::cli::Surroundings;
 use crate::cli::args::{Global, Migrate, Target};
 use crate::cli::patches::Patches;
@@ -187,12 +188,20 @@ impl Ground {
     }
 
     fn own_installer(&self, role: Role) -> Result<Option<String>, Stop> {
+        Ok(self.own_image(role)?.map(|(_, installer)| installer))
+    }
+
+    /// The schematic and the installer of a role's machines, where their group has its own.
+    fn own_image(&self, role: Role) -> Result<Option<(SchematicId, String)>, Stop> {
         let talos = self.talos()?;
         let group = self.profile.value.nodes.iter().find(|(of, ..)| *of == role).map(|(_, _, group)| group);
-        match group.and_then(|group| group.factory.as_ref()).filter(|own| **own != talos.factory) {
-            Some(own) => installer(own, talos, &self.site, &self.versions.talos).map(|(_, installer)| Some(installer)),
-            None => Ok(None),
-        }
+        let own = group.and_then(|group| group.factory.as_ref()).filter(|own| **own != talos.factory);
+        own.map(|own| installer(own, talos, &self.site, &self.versions.talos)).transpose()
+    }
+
+    /// What the images of a role's machines are made from.
+    pub(super) fn schematic(&self, role: Role) -> Result<SchematicId, Stop> {
+        Ok(self.own_image(role)?.map_or_else(|| self.config.schematic.clone(), |(schematic, _)| schematic))
     }
 
     /// The Talos version that the profile says runs.
@@ -236,8 +245,14 @@ impl Ground {
 
     /// What the version means for patches.
     pub(in crate::cli) fn findings(&self, running: Option<&Version>, patches: &[Patch]) -> Vec<Finding> {
+        self.findings_with(running, patches, Image::Unknown)
+    }
+
+    /// What the version and the image mean for patches.
+    pub(super) fn findings_with(&self, running: Option<&Version>, patches: &[Patch], image: Image) -> Vec<Finding> {
         let patches: Vec<&Patch> = patches.iter().collect();
-        let subjects = Subjects { patches: &patches, nocloud: true, ..Subjects::default() };
+        let extensions_change = image == Image::Other;
+        let subjects = Subjects { patches: &patches, nocloud: true, extensions_change, ..Subjects::default() };
         findings(running, &self.versions.talos, &subjects)
     }
 }

@@ -6,6 +6,7 @@
 mod check;
 mod diff;
 pub(super) mod ground;
+mod image;
 mod render;
 
 use super::args::{Config as Asked, Global};
