@@ -268,3 +268,24 @@ async fn after_a_rebuild_there_is_nothing_to_change_and_a_diff_shows_no_secret()
         assert!(!text(&stranger.stderr).contains(word) && !text(&stranger.stdout).contains(word));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_without_an_address_in_the_profile_is_found_by_its_guest_agent() {
+    let folder = folder();
+    let double = Double::program(&folder, 100.0);
+    let profile = fs::read_to_string(folder.profile()).unwrap();
+    fs::write(folder.profile(), profile.replacen("ip: 192.168.178.41, ", "", 1)).unwrap();
+    let found = folder.recast(double.site(), &["config", "diff"]).output().unwrap();
+    let told = text(&found.stderr);
+    assert_eq!(found.status.code(), Some(2), "{told}");
+    assert!(text(&found.stdout).contains("single-cp-01: "), "{}", text(&found.stdout));
+    assert_nothing_secret(&found);
+
+    // Without Proxmox VE nothing says where it is.
+    let lost = alone(&folder, &["config", "diff"]);
+    let told = text(&lost.stderr);
+    assert_eq!(lost.status.code(), Some(1), "{told}");
+    for part in ["the address of single-cp-01 is not in the profile", "nodes.<group>.assignments[].ip"] {
+        assert!(told.contains(part), "{part:?} is not in {told}");
+    }
+}

@@ -21,12 +21,12 @@ use crate::plan::{ClusterConfig, Versions};
 use crate::profile::expand::{Taken, WantedVm, expand};
 use crate::profile::load::{self, Loaded};
 use crate::profile::{self, Profile, Site, SiteNode, Talos};
-use crate::pve::vm::VmRef;
+use crate::pve::vm::{Guest, VmRef};
 use crate::steps::config;
 use crate::talos::config::migrate::{Finding, Subjects, Weight, findings, translate};
 use crate::talos::config::{Contract, Patch, Rendered};
 use crate::talos::secrets::Secrets;
-use crate::types::{Mac, Role, SchematicId, Sha256, Version, VersionWish};
+use crate::types::{Mac, MachineName, Role, SchematicId, Sha256, Version, VersionWish};
 
 /// What becomes of keys that moved to documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,14 +177,16 @@ impl Ground {
                 .hinted("give it in the profile (nodes.<group>.assignments[].mac), or a patch that sets up its links")
         };
         let session = session.ok_or_else(unknown)?;
-        let guests = session.pve.guests().await.map_err(|error| crate::cli::prepare::unreachable(&error))?;
-        let guest = guests
-            .iter()
-            .find(|guest| guest.name.as_deref() == Some(row.name.as_str()) && guest.template != Some(true));
-        let guest = guest.ok_or_else(unknown)?;
-        let vm = VmRef { node: guest.node.clone(), vmid: guest.vmid };
+        let vm = self.vm(session, &row.name).await?.ok_or_else(unknown)?;
         let config = session.pve.vm_config(&vm).await.map_err(|error| crate::cli::prepare::unreachable(&error))?;
         config.nics().get("net0").and_then(|nic| nic.mac).ok_or_else(unknown)
+    }
+
+    /// The VM that has a machine's name now.
+    pub(super) async fn vm(&self, session: &Session, name: &MachineName) -> Result<Option<VmRef>, Stop> {
+        let guests = session.pve.guests().await.map_err(|error| crate::cli::prepare::unreachable(&error))?;
+        let is_it = |guest: &&Guest| guest.name.as_deref() == Some(name.as_str()) && guest.template != Some(true);
+        Ok(guests.iter().find(is_it).map(|guest| VmRef { node: guest.node.clone(), vmid: guest.vmid }))
     }
 
     fn own_installer(&self, role: Role) -> Result<Option<String>, Stop> {
