@@ -5,6 +5,7 @@ use secrecy::ExposeSecret as _;
 
 use super::ground::{Ground, OldKeys, Source, add};
 use super::image::Image;
+use super::moved::fill;
 use crate::cli::args::{CheckConfig, Global};
 use crate::cli::stop::Stop;
 use crate::cli::{Answer, Surroundings};
@@ -100,7 +101,11 @@ fn touched(
 ) -> Result<Vec<Finding>, Stop> {
     let role = machine.spec.role;
     let image = Image::of(lock, running, &ground.schematic(role)?);
-    let mut found = ground.findings_with(running, &ground.patches(machine, old)?, image);
+    let patches = ground.patches(machine, old)?;
+    let mut found = ground.findings_with(running, &patches, image);
+    for finding in &mut found {
+        fill(finding, &patches, (ground.contract()?, &machine.spec), &ground.secrets);
+    }
     let group = ground.profile.value.nodes.iter().find(|(of, ..)| *of == role).map(|(_, key, _)| key);
     for finding in found.iter_mut().filter(|finding| finding.rule == "nic-rename") {
         finding.origin = group.map_or_else(String::new, |key| format!("nodes.{key}"));

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::image::Image;
+use super::moved::refusal;
 use crate::cli::Surroundings;
 use crate::cli::args::{Global, Migrate, Target};
 use crate::cli::patches::Patches;
@@ -226,14 +227,9 @@ impl Ground {
     /// One machine's configuration.
     pub(in crate::cli) fn render(&self, source: &Source, old: OldKeys) -> Result<Rendered, Stop> {
         let patches = self.patches(source, old)?;
-        let broken = self.findings(None, &patches);
-        let broken: Vec<&Finding> = broken.iter().filter(|finding| finding.weight == Weight::Breaks).collect();
-        // What a translation leaves as it is has to be written by hand.
-        let contract = self.contract()?;
-        let translated: Vec<Patch> = patches.iter().map(|patch| translate(patch, contract, source.spec.role)).collect();
-        let left = self.findings(None, &translated);
-        let fixed = |finding: &Finding| old == OldKeys::Refuse && !left.iter().any(|other| other.rule == finding.rule);
-        if let Some(stop) = refusal(&broken, &source.spec, fixed) {
+        let broken = self.findings(None, &patches).into_iter().filter(|found| found.weight == Weight::Breaks).collect();
+        let target = (self.contract()?, &source.spec);
+        if let Some(stop) = refusal(broken, &patches, target, (&self.secrets, old)) {
             return Err(stop);
         }
         let name = &self.profile.value.name;
@@ -257,23 +253,6 @@ impl Ground {
         let subjects = Subjects { patches: &patches, nocloud: true, extensions_change, ..Subjects::default() };
         findings(running, &self.versions.talos, &subjects)
     }
-}
-
-/// Patches that a configuration of this contract can't have, each with what to write instead.
-fn refusal(broken: &[&Finding], spec: &MachineSpec, translates: impl Fn(&Finding) -> bool) -> Option<Stop> {
-    let mut stop = None;
-    for finding in broken {
-        let what = format!("the configuration of {} can't have {finding}", spec.name);
-        let mut one = Stop::new(ExitCode::Invalid, what);
-        if finding.instead.contains('\n') {
-            one = one.hinted(finding.instead.clone());
-        }
-        if translates(finding) {
-            one = one.hinted("--migrate writes it so");
-        }
-        add(&mut stop, one);
-    }
-    stop
 }
 
 pub(in crate::cli) fn add(stop: &mut Option<Stop>, more: Stop) {

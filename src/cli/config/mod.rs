@@ -8,6 +8,7 @@ mod check;
 mod diff;
 pub(super) mod ground;
 mod image;
+mod moved;
 mod render;
 
 use super::args::{Config as Asked, Global};

@@ -29,6 +29,16 @@ impl Delete {
         self.path.is_empty()
     }
 
+    /// The keys that lead to it.
+    pub(super) fn path(&self) -> &[String] {
+        &self.path
+    }
+
+    /// What chooses an element of the list at the path.
+    pub(super) fn element(&self) -> Option<&(String, String)> {
+        self.element.as_ref()
+    }
+
     fn shown(&self) -> String {
         let path = self.path.join(".");
         self.element.as_ref().map_or_else(|| path.clone(), |(key, _)| format!("{path}[{key}]"))

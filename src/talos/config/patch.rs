@@ -128,6 +128,16 @@ impl Part {
         self.content.is_none() && self.deletes.iter().any(Delete::is_whole)
     }
 
+    /// What is taken out first.
+    pub(super) fn deletes(&self) -> &[Delete] {
+        &self.deletes
+    }
+
+    /// What its document is called beside its kind.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
     /// What is merged, if anything.
     pub(super) fn content(&self) -> Option<&Map> {
         self.content.as_ref()

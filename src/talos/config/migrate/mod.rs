@@ -5,6 +5,7 @@
 //! Pure. Must not know: profiles, plans, nodes. Start with [`findings`]; the facts are in `rules`.
 
 mod keys;
+mod replacement;
 mod rules;
 mod translate;
 
@@ -15,6 +16,7 @@ use super::patch::{Part, Patch};
 use super::yaml::{Spot, Value};
 use super::{Config, Contract, kind_of};
 use crate::types::Version;
+pub use replacement::{Replacement, Rest, replacement};
 use rules::{Effect, OF_TALOS, RULES, Rule};
 pub use translate::translate;
 
