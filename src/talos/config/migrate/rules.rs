@@ -180,6 +180,24 @@ pub(super) const RULES: &[Rule] = &[
         "write the document KubeNodeConfig with taints: {node-role.kubernetes.io/control-plane: {$patch: delete}}",
     ),
     moved(
+        "scheduling-masters",
+        14,
+        "cluster.allowSchedulingOnMasters",
+        "write the document KubeNodeConfig with taints: {node-role.kubernetes.io/control-plane: {$patch: delete}}",
+    ),
+    moved(
+        "controller-manager-off",
+        14,
+        "machine.controlPlane.controllerManager",
+        "write the document KubeControllerManagerConfig (enabled: false turns it off)",
+    ),
+    moved(
+        "scheduler-off",
+        14,
+        "machine.controlPlane.scheduler",
+        "write the document KubeSchedulerConfig (enabled: false turns it off)",
+    ),
+    moved(
         "pod-subnets",
         14,
         "cluster.network",

@@ -1,6 +1,7 @@
 use super::*;
 use crate::talos::config::schema::shapes;
 use crate::talos::config::yaml::Map;
+use crate::types::Role;
 
 fn version(text: &str) -> Version {
     text.parse().unwrap()
@@ -51,13 +52,25 @@ fn json_patches_end_with_1_12_and_documents_begin_with_their_version() {
 
 /// Something of this type that a patch can have.
 fn sample(of: &shapes::Type) -> Value {
-    use shapes::{Scalar, Type};
+    use shapes::{Scalar, Type, fields};
     match of {
         Type::Optional(inner) => sample(inner),
-        Type::Shape(_) | Type::Map(..) | Type::Free => Map::new().into(),
-        Type::List(..) => Vec::new().into(),
-        Type::Scalar(Scalar::Bool) | Type::Unit(Scalar::Bool) => true.into(),
-        _ => "x".into(),
+        Type::Shape(name) => {
+            let first = fields(name).iter().find(|field| !matches!(field.key, "apiVersion" | "kind" | "name"));
+            first.map_or_else(Map::new, |field| Map::new().with(field.key, sample(&field.of))).into()
+        }
+        Type::Map(inner, _) => Map::new().with("a", sample(inner)).into(),
+        Type::Free => Map::new().with("a", "b").into(),
+        Type::List(inner, _) => vec![sample(inner)].into(),
+        Type::Scalar(scalar) | Type::Unit(scalar) => match scalar {
+            Scalar::Bool => true.into(),
+            Scalar::Integer { .. } => 7_u32.into(),
+            Scalar::Prefix => "192.0.2.0/24".into(),
+            Scalar::Address => "192.0.2.1".into(),
+            Scalar::Url => "https://example.org:6443".into(),
+            _ => "x".into(),
+        },
+        Type::Argument | Type::Pem(_) => "x".into(),
     }
 }
 
@@ -190,4 +203,104 @@ fn every_rule_is_about_a_key_that_there_is() {
         // The names of mappings that the user chooses lead nowhere.
         walk(document, path.split(".extraArgs.").next().unwrap_or(path));
     }
+}
+
+/// What is translated in a way of its own: since which minor, which key, and a patch with a value that says something.
+const OWN_WAY: &[(u32, &str, &str)] = &[
+    (12, "machine.network.hostname", "machine: {network: {hostname: node}}"),
+    (12, "machine.features.stableHostname", "machine: {features: {stableHostname: false}}"),
+    (
+        12,
+        "machine.registries.mirrors",
+        "machine: {registries: {mirrors: {docker.io: {endpoints: [https://m.example.org], skipFallback: true}}}}",
+    ),
+    (14, "machine.network.nameservers", "machine: {network: {nameservers: [192.0.2.53]}}"),
+    (14, "machine.features.kubePrism", "machine: {features: {kubePrism: {enabled: false, port: 7445}}}"),
+    (14, "machine.features.kubePrism", "machine: {features: {kubePrism: {enabled: true, port: 7446}}}"),
+    (14, "cluster.allowSchedulingOnControlPlanes", "cluster: {allowSchedulingOnControlPlanes: true}"),
+    (14, "cluster.allowSchedulingOnMasters", "cluster: {allowSchedulingOnMasters: true}"),
+    (14, "cluster.proxy", "cluster: {proxy: {disabled: true}}"),
+    (14, "cluster.coreDNS", "cluster: {coreDNS: {disabled: true}}"),
+    (14, "machine.controlPlane.controllerManager", "machine: {controlPlane: {controllerManager: {disabled: true}}}"),
+    (14, "machine.controlPlane.scheduler", "machine: {controlPlane: {scheduler: {disabled: true}}}"),
+    (14, "cluster.discovery", "cluster: {discovery: {enabled: false}}"),
+    (14, "machine.install", "machine: {install: {disk: /dev/vda, wipe: true}}"),
+    (14, "cluster.network", "cluster: {network: {cni: {name: none}}}"),
+    (14, "cluster.network", "cluster: {network: {cni: {name: custom, urls: [https://example.org/cni.yaml]}}}"),
+];
+
+/// A part as what it does: an empty document only says which one it is.
+fn deeds(part: &Part) -> (&str, Option<&str>, &[crate::talos::config::delete::Delete], Option<Map>) {
+    let says = |map: &&Map| map.keys().any(|key| !matches!(key, "apiVersion" | "kind" | "name"));
+    (part.kind.name, part.name(), part.deletes(), part.content().filter(says).cloned())
+}
+
+#[test]
+fn each_key_that_moved_is_told_with_the_documents_that_a_translation_writes() {
+    let of_table = translate::MOVES.iter().map(|(since, from, kind, to)| {
+        let value = if to.is_empty() { sample(walk("v1alpha1", from)) } else { sample(walk(kind, to)) };
+        let inner = from.split('.').rev().fold(value, |value, key| Map::new().with(key, value).into());
+        (*since, (*from).to_owned(), crate::talos::config::yaml::document(&inner))
+    });
+    let own = OWN_WAY.iter().map(|(since, path, patch)| (*since, (*path).to_owned(), format!("{patch}\n")));
+    for (since, path, text) in of_table.chain(own) {
+        let patch = Patch::parse(&text, "p.yaml").unwrap_or_else(|error| panic!("{path}: {error}"));
+        let contract = Contract::minor(since);
+        let subjects = Subjects { patches: &[&patch], nocloud: true, ..Subjects::default() };
+        let found = findings(None, &contract.first(), &subjects);
+        let covers = |finding: &&Finding| {
+            path == finding.path || path.strip_prefix(&finding.path).is_some_and(|rest| rest.starts_with('.'))
+        };
+        let finding = found.iter().find(covers).unwrap_or_else(|| panic!("nothing tells {path}: {found:?}"));
+        for role in [Role::ControlPlane, Role::Worker] {
+            let told = replacement(&patch, finding, (contract, role), &|_| false).unwrap();
+            assert_eq!(told.rest, Rest::Nothing, "{path}, {role}: {}", told.documents);
+            let translated = translate(&patch, contract, role);
+            let made = &translated.parts()[1..];
+            if role == Role::ControlPlane {
+                assert!(!made.is_empty(), "{path} is translated");
+            }
+            if made.is_empty() {
+                assert_eq!(told.documents, "", "{path}");
+                continue;
+            }
+            let shown = Patch::parse(&told.documents, "shown").unwrap_or_else(|error| panic!("{path}: {error}"));
+            let (shown, made): (Vec<_>, Vec<_>) =
+                (shown.parts().iter().map(deeds).collect(), made.iter().map(deeds).collect());
+            assert!(shown == made, "{path}, {role}: what is shown is not what is written: {}", told.documents);
+        }
+    }
+}
+
+#[test]
+fn what_is_shown_instead_has_no_secret() {
+    let text = "machine: {kubelet: {extraArgs: {v: hush, w: fine}}}\ncluster: {apiServer: {env: {PROXY: whoever}}}\n";
+    let patch = Patch::parse(text, "p.yaml").unwrap();
+    let subjects = Subjects { patches: &[&patch], ..Subjects::default() };
+    let found = findings(None, &version("1.14.0"), &subjects);
+    let target = (Contract::minor(14), Role::ControlPlane);
+    let told = |path: &str| {
+        let finding = found.iter().find(|finding| finding.path == path).unwrap();
+        replacement(&patch, finding, target, &|text| text == "hush").unwrap().documents
+    };
+    let kubelet = "apiVersion: v1alpha1\nkind: KubeletConfig\nextraArgs:\n    v: (masked)\n    w: fine\n";
+    assert_eq!(told("machine.kubelet"), kubelet);
+    assert!(told("cluster.apiServer").ends_with("env:\n    PROXY: (masked)\n"), "{}", told("cluster.apiServer"));
+}
+
+#[test]
+fn a_translation_says_each_document_once_and_keeps_what_it_can_t_translate() {
+    let text = "machine: {network: {hostname: a}, features: {stableHostname: false}}\n";
+    let translated = translate(&Patch::parse(text, "p.yaml").unwrap(), Contract::minor(12), Role::Worker);
+    let kinds: Vec<&str> = translated.parts()[1..].iter().map(|part| part.kind.name).collect();
+    assert_eq!(kinds, ["HostnameConfig"]);
+    let text =
+        "machine: {kubelet: {clusterDNS: [10.0.0.10], extraMounts: [{destination: /a, type: bind, source: /a}]}}\n";
+    let patch = Patch::parse(text, "p.yaml").unwrap();
+    let subjects = Subjects { patches: &[&patch], ..Subjects::default() };
+    let found = findings(None, &version("1.14.0"), &subjects);
+    let finding = found.iter().find(|finding| finding.path == "machine.kubelet").unwrap();
+    let told = replacement(&patch, finding, (Contract::minor(14), Role::Worker), &|_| false).unwrap();
+    assert_eq!(told.rest, Rest::Stays);
+    assert!(told.documents.contains("clusterDNS") && !told.documents.contains("extraMounts"), "{}", told.documents);
 }

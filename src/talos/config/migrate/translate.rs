@@ -51,6 +51,14 @@ pub(super) const MOVES: &[(u32, &str, &str, &str)] = &[
     (14, "cluster.scheduler.resources", "KubeSchedulerConfig", "resources"),
     (14, "cluster.scheduler.config", "KubeSchedulerConfig", "config"),
     (14, "cluster.coreDNS.image", "KubeCoreDNSConfig", "image"),
+    (14, "cluster.network.cni.flannel.extraArgs", "KubeFlannelCNIConfig", "extraArgs"),
+    (
+        14,
+        "cluster.network.cni.flannel.kubeNetworkPoliciesEnabled",
+        "KubeFlannelCNIConfig",
+        "kubeNetworkPoliciesEnabled",
+    ),
+    (14, "cluster.controlPlane.localAPIServerPort", "KubeAPIServerConfig", "apiPort"),
     (14, "cluster.controlPlane.endpoint", "KubeClusterConfig", "endpoint"),
     (14, "cluster.clusterName", "KubeClusterConfig", "clusterName"),
 ];
@@ -144,9 +152,12 @@ impl Work {
                 );
             }
         }
-        for (from, kind) in
-            [("cluster.proxy.disabled", "KubeProxyConfig"), ("cluster.coreDNS.disabled", "KubeCoreDNSConfig")]
-        {
+        for (from, kind) in [
+            ("cluster.proxy.disabled", "KubeProxyConfig"),
+            ("cluster.coreDNS.disabled", "KubeCoreDNSConfig"),
+            ("machine.controlPlane.controllerManager.disabled", "KubeControllerManagerConfig"),
+            ("machine.controlPlane.scheduler.disabled", "KubeSchedulerConfig"),
+        ] {
             if let Some(Value::Bool(disabled)) = self.take(from) {
                 self.put(kind, None, &[("enabled", (!disabled).into())]);
             }
