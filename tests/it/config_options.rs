@@ -120,7 +120,9 @@ const OPTIONS: &[Choice] = &[
     Choice {
         name: "mirrors",
         set: |input| {
-            for mirror in ["ghcr.io=https://c.example.org", "docker.io=https://a.example.org", "docker.io=https://b.example.org"] {
+            for mirror in
+                ["ghcr.io=https://c.example.org", "docker.io=https://a.example.org", "docker.io=https://b.example.org"]
+            {
                 input.add_mirror(mirror).unwrap();
             }
         },
@@ -129,15 +131,14 @@ const OPTIONS: &[Choice] = &[
                 "+ v1alpha1 machine.registries: {mirrors: {docker.io: {endpoints: [https://a.example.org, \
                  https://b.example.org]}, ghcr.io: {endpoints: [https://c.example.org]}}}",
             ],
-            _ => vec![
-                "+ RegistryMirrorConfig/docker.io: the document",
-                "+ RegistryMirrorConfig/ghcr.io: the document",
-            ],
+            _ => vec!["+ RegistryMirrorConfig/docker.io: the document", "+ RegistryMirrorConfig/ghcr.io: the document"],
         },
     },
     Choice {
         name: "kernel parameters",
-        set: |input| input.sysctls = vec![("vm.swappiness".into(), "1".into()), ("net.core.somaxconn".into(), "9".into())],
+        set: |input| {
+            input.sysctls = vec![("vm.swappiness".into(), "1".into()), ("net.core.somaxconn".into(), "9".into())]
+        },
         differs: |minor, _| match minor {
             ..=13 => vec!["+ v1alpha1 machine.sysctls: {net.core.somaxconn: 9, vm.swappiness: 1}"],
             _ => vec!["+ SysctlConfig: the document"],
@@ -205,8 +206,7 @@ const OPTIONS: &[Choice] = &[
         name: "another endpoint",
         set: |input| input.endpoint = "https://192.0.2.2:6443".into(),
         differs: |minor, role| {
-            let legacy =
-                "~ v1alpha1 cluster.controlPlane.endpoint: https://192.0.2.1:6443 -> https://192.0.2.2:6443";
+            let legacy = "~ v1alpha1 cluster.controlPlane.endpoint: https://192.0.2.1:6443 -> https://192.0.2.2:6443";
             let own = "~ KubeClusterConfig endpoint: https://192.0.2.1:6443 -> https://192.0.2.2:6443";
             match (minor, role) {
                 (..=11, PLANE) => {

@@ -193,7 +193,7 @@ fn the_real_tool_takes_what_is_made_here() {
         command
     };
     let ours = || program(place.path());
-    for contract in ["1.6", "1.13"] {
+    for contract in ["1.5", "1.6", "1.7", "1.8", "1.9", "1.10", "1.11", "1.12", "1.13"] {
         let file = format!("secrets-{contract}.yaml");
         run(ours(), &["secrets", "generate", "--talos-version", contract, "-o", &file]);
         let flags = ["lab", "https://10.20.0.10:6443", "--talos-version", contract, "--with-secrets", &file];

@@ -128,7 +128,25 @@ fn what_a_machine_would_refuse_is_told_with_its_place_and_its_replacement() {
             "documents KubePrismConfig",
             "leave it out",
         ),
-        ("machine:\n  kubelet:\n    extraArgz: {}\n", "1.12.4", "line 3, column 5", "did you mean 'extraArgs'?"),
+        (
+            "machine:\n  kubelet:\n    extraArgz: {}\n",
+            "1.12.4",
+            "line 3, column 5: unknown key machine.kubelet.extraArgz",
+            "did you mean 'extraArgs'?",
+        ),
+        (
+            "machine: {}\n---\napiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nprovisionin: {}\n",
+            "1.12.4",
+            "line 6, column 1: VolumeConfig/EPHEMERAL: unknown key provisionin",
+            "did you mean 'provisioning'?",
+        ),
+        (
+            "apiVersion: v1alpha1\nkind: ResolverConfig\nnameservers: [{address: 192.0.2.1}]\n---\n\
+             apiVersion: v1alpha1\nkind: ResolverConfig\nnameservers: [{address: 192.0.2.2}]\n",
+            "1.12.4",
+            "line 5, column 1: two documents ResolverConfig in the patch",
+            "make them one",
+        ),
         ("machine:\n  sysctls:\n    a: {$patch: delete}\n", "1.12.4", "line 3, column 5", "machine.sysctls.a is to be"),
         ("kind: HostConfigg\napiVersion: v1alpha1\n", "1.12.4", "line 1, column 1", "did you mean 'HostnameConfig'?"),
         ("machine: [\n", "1.12.4", "not readable as YAML", "line 1, column 10: unclosed bracket"),
