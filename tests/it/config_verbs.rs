@@ -247,6 +247,11 @@ async fn after_a_rebuild_there_is_nothing_to_change_and_a_diff_shows_no_secret()
     assert_eq!(before.status.code(), Some(2), "{}", text(&before.stderr));
     assert!(text(&before.stdout).contains("single-cp-01: "), "{}", text(&before.stdout));
     assert_nothing_secret(&before);
+    for verb in ["diff", "check"] {
+        let traced = run(&["config", verb, "--log-level", "trace"]);
+        assert!(matches!(traced.status.code(), Some(0 | 2)), "{}", text(&traced.stderr));
+        assert_nothing_secret(&traced);
+    }
 
     // A patch of old refuses the plan, too.
     let old = patch(&folder, "all/10-old.yaml", "machine: {network: {hostname: mine}}\n");
