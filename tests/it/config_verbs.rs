@@ -170,7 +170,7 @@ fn what_a_machine_would_refuse_is_told_with_its_place_and_its_replacement() {
     let migrated = alone(&folder, &["config", "render", "--migrate"]);
     assert_eq!(migrated.status.code(), Some(0), "{}", text(&migrated.stderr));
     let config = fs::read_to_string(folder.path("cluster/single/clusterconfig/single-cp-01.yaml")).unwrap();
-    assert!(config.ends_with("kind: HostnameConfig\nauto: 'off'\nhostname: mine\n"), "{config}");
+    assert!(config.ends_with("kind: HostnameConfig\nauto: \"off\"\nhostname: mine\n"), "{config}");
 }
 
 #[test]

@@ -60,13 +60,13 @@ pub struct Generate {
     #[arg(long, value_delimiter = ',')]
     additional_sans: Vec<String>,
     /// Patch for all machines: @FILE, or the patch itself
-    #[arg(long, value_name = "PATCH")]
+    #[arg(long, value_name = "PATCH", allow_hyphen_values = true)]
     config_patch: Vec<String>,
     /// Patch for control planes
-    #[arg(long, value_name = "PATCH")]
+    #[arg(long, value_name = "PATCH", allow_hyphen_values = true)]
     config_patch_control_plane: Vec<String>,
     /// Patch for workers
-    #[arg(long, value_name = "PATCH")]
+    #[arg(long, value_name = "PATCH", allow_hyphen_values = true)]
     config_patch_worker: Vec<String>,
     /// The cluster's DNS domain
     #[arg(long, default_value = "cluster.local")]

@@ -197,6 +197,14 @@ fn text(value: &Value) -> String {
     }
 }
 
+/// Whether a document of a patch says nothing, and is passed over.
+pub(super) fn is_nothing(root: &Value) -> bool {
+    is_only_named(root)
+        && root
+            .as_map()
+            .is_some_and(|map| map.iter().all(|(_, value)| value.as_map().is_none() && value.as_list().is_none()))
+}
+
 /// Whether a document only says which one it is. (Not `apiVersion`, as the real tool has it.)
 fn is_only_named(root: &Value) -> bool {
     root.as_map().is_some_and(|map| map.keys().all(|key| matches!(key, "version" | "kind" | "name")))

@@ -55,7 +55,10 @@ impl Config {
 
     /// The text of all documents, as it is applied.
     pub fn to_yaml(&self) -> SecretString {
-        yaml::stream(&self.documents).into()
+        let layout = if self.is_of_documents() { yaml::Layout::Talos } else { yaml::Layout::EarlierTalos };
+        let documents: Vec<String> =
+            self.documents.iter().map(|document| yaml::document_in(document, layout)).collect();
+        documents.join("---\n").into()
     }
 
     /// The text with all keys sorted and kubectl's layout: what the real `machineconfig patch` writes after a JSON patch.
