@@ -167,6 +167,55 @@ fn assert_hides(shown: &str) {
     assert!(!shown.contains("PRIVATE KEY-----"), "{shown}");
 }
 
+#[test]
+fn what_is_deleted_goes_first_and_documents_that_say_nothing_change_nothing() {
+    let patched = |contract: &str, patch: &str| {
+        let mut config = config("ecdsa.yaml", contract, Role::Worker);
+        config.apply(&Patch::parse(patch, "p.yaml").unwrap()).unwrap();
+        text(&config)
+    };
+    for contract in ["1.5", "1.13"] {
+        let none = patched(contract, "");
+        for nothing in ["# a comment\n", "{}\n", "---\n{}\n---\nnull\n", "kind: HostnameConfig\n", "machine: {}\n"] {
+            assert!(patched(contract, nothing) == none, "{contract}: {nothing}");
+        }
+        let both = "machine: {network: {interfaces: [{interface: br0, dhcp: true}]}}\n---\n\
+                    machine: {network: {$patch: delete}, install: {disk: {$patch: delete}}}\n";
+        let config = patched(contract, both);
+        assert!(config.contains("interface: br0") && !config.contains("/dev/sda"), "{contract}: {config}");
+    }
+}
+
+#[test]
+fn a_resolver_without_host_dns_leaves_that_to_the_main_document() {
+    let mut config = config("ecdsa.yaml", "1.13", Role::ControlPlane);
+    let resolver = "apiVersion: v1alpha1\nkind: ResolverConfig\nnameservers: [{address: 192.0.2.53}]\n";
+    config.apply(&Patch::parse(resolver, "p.yaml").unwrap()).unwrap();
+    assert_eq!(validate(&text(&config), Mode::Cloud).unwrap().errors, []);
+    let host = "apiVersion: v1alpha1\nkind: ResolverConfig\nhostDNS: {enabled: true}\n";
+    config.apply(&Patch::parse(host, "p.yaml").unwrap()).unwrap();
+    let errors = validate(&text(&config), Mode::Cloud).unwrap().errors;
+    assert!(errors.iter().any(|error| error.path == "machine.features.hostDNS"), "{errors:?}");
+}
+
+#[test]
+fn a_patch_on_the_command_line_may_begin_with_a_dash() {
+    let place = tempfile::tempdir().unwrap();
+    let patch = "- op: replace\n  path: /machine/install/disk\n  value: /dev/vdb\n";
+    let run = |args: &[&str]| {
+        let output = program(place.path()).current_dir(place.path()).args(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let generate = ["config", "generate", "lab", "https://192.0.2.1:6443", "--talos-version", "1.6", "-o", "out"];
+    run(&[&generate[..], &["--config-patch", patch]].concat());
+    let read = |name: &str| fs::read_to_string(place.path().join(name)).unwrap();
+    for name in ["out/controlplane.yaml", "out/worker.yaml"] {
+        assert!(read(name).contains("disk: /dev/vdb\n"), "{name}");
+    }
+    run(&["config", "patch", "out/worker.yaml", "-p", &patch.replace("vdb", "vdc"), "-o", "patched.yaml"]);
+    assert!(read("patched.yaml").contains("disk: /dev/vdc\n"));
+}
+
 /// The real talosctl, where one is.
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn talosctl() -> Option<PathBuf> {
