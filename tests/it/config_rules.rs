@@ -187,6 +187,17 @@ fn what_is_deleted_goes_first_and_documents_that_say_nothing_change_nothing() {
 }
 
 #[test]
+fn after_a_json_patch_modes_of_files_are_decimal() {
+    let mut config = config("ecdsa.yaml", "1.8", Role::Worker);
+    let file = "machine: {files: [{path: /var/a, op: create, content: a, permissions: 0o644}]}\n";
+    config.apply(&Patch::parse(file, "p.yaml").unwrap()).unwrap();
+    assert!(text(&config).contains("permissions: 0o644\n"));
+    let label = "[{op: add, path: /machine/nodeLabels, value: {a: b}}]";
+    config.apply(&Patch::parse(label, "p.yaml").unwrap()).unwrap();
+    assert!(config.to_sorted_yaml().expose_secret().contains("permissions: 420\n"));
+}
+
+#[test]
 fn a_resolver_without_host_dns_leaves_that_to_the_main_document() {
     let mut config = config("ecdsa.yaml", "1.13", Role::ControlPlane);
     let resolver = "apiVersion: v1alpha1\nkind: ResolverConfig\nnameservers: [{address: 192.0.2.53}]\n";
