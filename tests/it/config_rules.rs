@@ -227,6 +227,25 @@ fn a_patch_on_the_command_line_may_begin_with_a_dash() {
     assert!(read("patched.yaml").contains("disk: /dev/vdc\n"));
 }
 
+#[test]
+fn flags_are_read_as_talosctl_reads_them() {
+    let place = tempfile::tempdir().unwrap();
+    let made = |more: &[&str], out: &str| {
+        let start = ["config", "generate", "lab", "https://192.0.2.1:6443", "--with-secrets", "s.yaml"];
+        let args = [&start[..], &["--talos-version", "1.13", "-t", "worker"], more, &["-o", out]].concat();
+        let output = program(place.path()).current_dir(place.path()).args(&args).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        fs::read_to_string(place.path().join(out)).unwrap()
+    };
+    fs::write(place.path().join("s.yaml"), bundle("rsa.yaml")).unwrap();
+    let plain = made(&[], "plain.yaml");
+    // The last of a flag counts, and an empty list has nothing in it.
+    let last = ["--dns-domain", "a.example.org", "--dns-domain", "cluster.local", "--additional-sans", ""];
+    assert!(made(&last, "last.yaml") == plain);
+    let off = made(&["--with-cluster-discovery=0", "--with-kubespan=T"], "off.yaml");
+    assert!(off == made(&["--with-cluster-discovery=FALSE", "--with-kubespan"], "same.yaml") && off != plain);
+}
+
 /// The real talosctl, where one is.
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn talosctl() -> Option<PathBuf> {
