@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use recast::talos::access::{AdminCertificate, Roles, YEAR_HOURS};
-use recast::talos::config::Contract;
+use recast::talos::config::{Contract, Feature};
 use recast::talos::secrets::{KeyPair, Secrets};
 use secrecy::ExposeSecret as _;
 
@@ -36,10 +36,14 @@ fn authorities_and_the_administrators_certificate_hold_up_with_openssl() {
         eprintln!("SKIPPED: openssl is not here");
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path();
+    for minor in 5..=14 {
+        let dir = tempfile::tempdir().unwrap();
+        hold_up(dir.path(), Contract::minor(minor));
+    }
+}
+
+fn hold_up(dir: &Path, contract: Contract) {
     let now = jiff::Timestamp::now();
-    let contract: Contract = "1.13".parse().unwrap();
     let secrets = Secrets::generate(contract, now).unwrap();
     write(dir, "os", secrets.talos());
     write(dir, "etcd", secrets.etcd());
@@ -62,7 +66,10 @@ fn authorities_and_the_administrators_certificate_hold_up_with_openssl() {
         let crt = openssl(dir, &["x509", "-in", &format!("{name}.crt"), "-noout", "-pubkey"]);
         assert_eq!(key, crt, "{name}");
     }
-    openssl(dir, &["rsa", "-in", "sa.key", "-check", "-noout"]);
+    let label = if contract.has(Feature::RsaServiceAccount) { "RSA PRIVATE KEY" } else { "EC PRIVATE KEY" };
+    let account = fs::read_to_string(dir.join("sa.key")).unwrap();
+    assert!(account.starts_with(&format!("-----BEGIN {label}-----\n")), "contract {contract}");
+    openssl(dir, &["pkey", "-in", "sa.key", "-check", "-noout"]);
 
     let admin = AdminCertificate::issue(&secrets, Roles::Admin, now, YEAR_HOURS).unwrap();
     fs::write(dir.join("admin.crt"), admin.certificate_pem()).unwrap();

@@ -169,6 +169,85 @@ fn assert_hides(shown: &str) {
 }
 
 #[test]
+fn what_is_deleted_goes_first_and_documents_that_say_nothing_change_nothing() {
+    let patched = |contract: &str, patch: &str| {
+        let mut config = config("ecdsa.yaml", contract, Role::Worker);
+        config.apply(&Patch::parse(patch, "p.yaml").unwrap()).unwrap();
+        text(&config)
+    };
+    for contract in ["1.5", "1.13"] {
+        let none = patched(contract, "");
+        for nothing in ["# a comment\n", "{}\n", "---\n{}\n---\nnull\n", "kind: HostnameConfig\n", "machine: {}\n"] {
+            assert!(patched(contract, nothing) == none, "{contract}: {nothing}");
+        }
+        let both = "machine: {network: {interfaces: [{interface: br0, dhcp: true}]}}\n---\n\
+                    machine: {network: {$patch: delete}, install: {disk: {$patch: delete}}}\n";
+        let config = patched(contract, both);
+        assert!(config.contains("interface: br0") && !config.contains("/dev/sda"), "{contract}: {config}");
+    }
+}
+
+#[test]
+fn after_a_json_patch_modes_of_files_are_decimal() {
+    let mut config = config("ecdsa.yaml", "1.8", Role::Worker);
+    let file = "machine: {files: [{path: /var/a, op: create, content: a, permissions: 0o644}]}\n";
+    config.apply(&Patch::parse(file, "p.yaml").unwrap()).unwrap();
+    assert!(text(&config).contains("permissions: 0o644\n"));
+    let label = "[{op: add, path: /machine/nodeLabels, value: {a: b}}]";
+    config.apply(&Patch::parse(label, "p.yaml").unwrap()).unwrap();
+    assert!(config.to_sorted_yaml().expose_secret().contains("permissions: 420\n"));
+}
+
+#[test]
+fn a_resolver_without_host_dns_leaves_that_to_the_main_document() {
+    let mut config = config("ecdsa.yaml", "1.13", Role::ControlPlane);
+    let resolver = "apiVersion: v1alpha1\nkind: ResolverConfig\nnameservers: [{address: 192.0.2.53}]\n";
+    config.apply(&Patch::parse(resolver, "p.yaml").unwrap()).unwrap();
+    assert_eq!(validate(&text(&config), Mode::Cloud).unwrap().errors, []);
+    let host = "apiVersion: v1alpha1\nkind: ResolverConfig\nhostDNS: {enabled: true}\n";
+    config.apply(&Patch::parse(host, "p.yaml").unwrap()).unwrap();
+    let errors = validate(&text(&config), Mode::Cloud).unwrap().errors;
+    assert!(errors.iter().any(|error| error.path == "machine.features.hostDNS"), "{errors:?}");
+}
+
+#[test]
+fn a_patch_on_the_command_line_may_begin_with_a_dash() {
+    let place = tempfile::tempdir().unwrap();
+    let patch = "- op: replace\n  path: /machine/install/disk\n  value: /dev/vdb\n";
+    let run = |args: &[&str]| {
+        let output = program(place.path()).current_dir(place.path()).args(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let generate = ["config", "generate", "lab", "https://192.0.2.1:6443", "--talos-version", "1.6", "-o", "out"];
+    run(&[&generate[..], &["--config-patch", patch]].concat());
+    let read = |name: &str| fs::read_to_string(place.path().join(name)).unwrap();
+    for name in ["out/controlplane.yaml", "out/worker.yaml"] {
+        assert!(read(name).contains("disk: /dev/vdb\n"), "{name}");
+    }
+    run(&["config", "patch", "out/worker.yaml", "-p", &patch.replace("vdb", "vdc"), "-o", "patched.yaml"]);
+    assert!(read("patched.yaml").contains("disk: /dev/vdc\n"));
+}
+
+#[test]
+fn flags_are_read_as_talosctl_reads_them() {
+    let place = tempfile::tempdir().unwrap();
+    let made = |more: &[&str], out: &str| {
+        let start = ["config", "generate", "lab", "https://192.0.2.1:6443", "--with-secrets", "s.yaml"];
+        let args = [&start[..], &["--talos-version", "1.13", "-t", "worker"], more, &["-o", out]].concat();
+        let output = program(place.path()).current_dir(place.path()).args(&args).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        fs::read_to_string(place.path().join(out)).unwrap()
+    };
+    fs::write(place.path().join("s.yaml"), bundle("rsa.yaml")).unwrap();
+    let plain = made(&[], "plain.yaml");
+    // The last of a flag counts, and an empty list has nothing in it.
+    let last = ["--dns-domain", "a.example.org", "--dns-domain", "cluster.local", "--additional-sans", ""];
+    assert!(made(&last, "last.yaml") == plain);
+    let off = made(&["--with-cluster-discovery=0", "--with-kubespan=T"], "off.yaml");
+    assert!(off == made(&["--with-cluster-discovery=FALSE", "--with-kubespan"], "same.yaml") && off != plain);
+}
+
+#[test]
 fn the_real_tool_takes_what_is_made_here() {
     let Some(talosctl) = talosctl() else { return };
     let place = tempfile::tempdir().unwrap();
@@ -182,7 +261,7 @@ fn the_real_tool_takes_what_is_made_here() {
         command
     };
     let ours = || program(place.path());
-    for contract in ["1.6", "1.13"] {
+    for contract in ["1.5", "1.6", "1.7", "1.8", "1.9", "1.10", "1.11", "1.12", "1.13"] {
         let file = format!("secrets-{contract}.yaml");
         run(ours(), &["secrets", "generate", "--talos-version", contract, "-o", &file]);
         let flags = ["lab", "https://10.20.0.10:6443", "--talos-version", contract, "--with-secrets", &file];

@@ -128,7 +128,25 @@ fn what_a_machine_would_refuse_is_told_with_its_place_and_its_replacement() {
             "documents KubePrismConfig",
             "leave it out",
         ),
-        ("machine:\n  kubelet:\n    extraArgz: {}\n", "1.12.4", "line 3, column 5", "did you mean 'extraArgs'?"),
+        (
+            "machine:\n  kubelet:\n    extraArgz: {}\n",
+            "1.12.4",
+            "line 3, column 5: unknown key machine.kubelet.extraArgz",
+            "did you mean 'extraArgs'?",
+        ),
+        (
+            "machine: {}\n---\napiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nprovisionin: {}\n",
+            "1.12.4",
+            "line 6, column 1: VolumeConfig/EPHEMERAL: unknown key provisionin",
+            "did you mean 'provisioning'?",
+        ),
+        (
+            "apiVersion: v1alpha1\nkind: ResolverConfig\nnameservers: [{address: 192.0.2.1}]\n---\n\
+             apiVersion: v1alpha1\nkind: ResolverConfig\nnameservers: [{address: 192.0.2.2}]\n",
+            "1.12.4",
+            "line 5, column 1: two documents ResolverConfig in the patch",
+            "make them one",
+        ),
         ("machine:\n  sysctls:\n    a: {$patch: delete}\n", "1.12.4", "line 3, column 5", "machine.sysctls.a is to be"),
         ("kind: HostConfigg\napiVersion: v1alpha1\n", "1.12.4", "line 1, column 1", "did you mean 'HostnameConfig'?"),
         ("machine: [\n", "1.12.4", "not readable as YAML", "line 1, column 10: unclosed bracket"),
@@ -152,7 +170,7 @@ fn what_a_machine_would_refuse_is_told_with_its_place_and_its_replacement() {
     let migrated = alone(&folder, &["config", "render", "--migrate"]);
     assert_eq!(migrated.status.code(), Some(0), "{}", text(&migrated.stderr));
     let config = fs::read_to_string(folder.path("cluster/single/clusterconfig/single-cp-01.yaml")).unwrap();
-    assert!(config.ends_with("kind: HostnameConfig\nauto: 'off'\nhostname: mine\n"), "{config}");
+    assert!(config.ends_with("kind: HostnameConfig\nauto: \"off\"\nhostname: mine\n"), "{config}");
 }
 
 #[test]
@@ -188,6 +206,38 @@ fn a_version_jump_is_told_with_what_to_write_instead() {
     }
 }
 
+#[test]
+fn links_by_name_are_told_where_a_groups_image_gets_other_extensions() {
+    const AGENT: &str = "ce4c980550dd2ab1b17bbf2b08801c7eb59418eafe8f279833297925d67c7515";
+    const EMPTY: &str = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba";
+    let folder = folder();
+    patch(&folder, "all/10-links.yaml", "machine: {network: {interfaces: [{interface: eth0, dhcp: true}]}}\n");
+    let told = |schematic: &str| {
+        let template = format!(
+            "{{\"vmid\": 101, \"fingerprint\": \"{}\", \"version\": \"1.12.4\", \"schematic\": \"{schematic}\"}}",
+            "0".repeat(64)
+        );
+        let lock = format!("{{\"format\": 1, \"templates\": {{\"pve1\": [{template}]}}}}\n");
+        fs::write(folder.profile().with_extension("lock"), lock).unwrap();
+        let checked = alone(&folder, &["config", "check", "--to", "1.13.9"]);
+        assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+        text(&checked.stderr)
+    };
+    let same = told(AGENT);
+    assert!(!same.contains("can change their names with the extensions"), "{same}");
+    let other = told(EMPTY);
+    let line = other.lines().find(|line| line.contains("can change their names with the extensions")).unwrap();
+    assert!(line.starts_with("warning: nodes.controlplane: ") && line.contains("deviceSelector"), "{line}");
+    // The group's own image is what counts for its machines.
+    let profile = fs::read_to_string(folder.profile()).unwrap();
+    let own = format!("    disk: 32G\n    factory: {{schematic_id: {EMPTY}}}\n");
+    fs::write(folder.profile(), profile.replacen("    disk: 32G\n", &own, 1)).unwrap();
+    let same = told(EMPTY);
+    assert!(!same.contains("can change their names with the extensions"), "{same}");
+    let other = told(AGENT);
+    assert!(other.contains("nodes.controlplane: since Talos 1.5 network links can change their names"), "{other}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_rebuild_there_is_nothing_to_change_and_a_diff_shows_no_secret() {
     let folder = folder();
@@ -197,6 +247,11 @@ async fn after_a_rebuild_there_is_nothing_to_change_and_a_diff_shows_no_secret()
     assert_eq!(before.status.code(), Some(2), "{}", text(&before.stderr));
     assert!(text(&before.stdout).contains("single-cp-01: "), "{}", text(&before.stdout));
     assert_nothing_secret(&before);
+    for verb in ["diff", "check"] {
+        let traced = run(&["config", verb, "--log-level", "trace"]);
+        assert!(matches!(traced.status.code(), Some(0 | 2)), "{}", text(&traced.stderr));
+        assert_nothing_secret(&traced);
+    }
 
     // A patch of old refuses the plan, too.
     let old = patch(&folder, "all/10-old.yaml", "machine: {network: {hostname: mine}}\n");
@@ -234,5 +289,26 @@ async fn after_a_rebuild_there_is_nothing_to_change_and_a_diff_shows_no_secret()
     assert_nothing_secret(&stranger);
     for word in fs::read_to_string(&secrets).unwrap().split_whitespace().filter(|word| word.len() > 16) {
         assert!(!text(&stranger.stderr).contains(word) && !text(&stranger.stdout).contains(word));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_without_an_address_in_the_profile_is_found_by_its_guest_agent() {
+    let folder = folder();
+    let double = Double::program(&folder, 100.0);
+    let profile = fs::read_to_string(folder.profile()).unwrap();
+    fs::write(folder.profile(), profile.replacen("ip: 192.168.178.41, ", "", 1)).unwrap();
+    let found = folder.recast(double.site(), &["config", "diff"]).output().unwrap();
+    let told = text(&found.stderr);
+    assert_eq!(found.status.code(), Some(2), "{told}");
+    assert!(text(&found.stdout).contains("single-cp-01: "), "{}", text(&found.stdout));
+    assert_nothing_secret(&found);
+
+    // Without Proxmox VE nothing says where it is.
+    let lost = alone(&folder, &["config", "diff"]);
+    let told = text(&lost.stderr);
+    assert_eq!(lost.status.code(), Some(1), "{told}");
+    for part in ["the address of single-cp-01 is not in the profile", "nodes.<group>.assignments[].ip"] {
+        assert!(told.contains(part), "{part:?} is not in {told}");
     }
 }

@@ -3,12 +3,15 @@
 use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 
-use super::ground::{Ground, OldKeys, add};
+use super::ground::{Ground, OldKeys, Source, add};
+use super::image::Image;
+use super::moved::fill;
 use crate::cli::args::{CheckConfig, Global};
 use crate::cli::stop::Stop;
 use crate::cli::{Answer, Surroundings};
 use crate::event::Failure;
 use crate::exit::ExitCode;
+use crate::profile::lock::Lock;
 use crate::report::Document;
 use crate::report::document::{Ending, Kind, Problem};
 use crate::steps::files::read_lock;
@@ -20,7 +23,8 @@ use crate::types::Version;
 pub(super) async fn check(global: &Global, asked: &CheckConfig, surroundings: &Surroundings) -> Result<Answer, Stop> {
     let ground = Ground::read(global, &asked.target, Timestamp::now())?;
     let own = asked.target.to.as_ref().and_then(|_| ground.own_version());
-    let running = asked.from.clone().or(own).or_else(|| locked(&ground));
+    let lock = read_lock(&ground.path.with_extension("lock")).unwrap_or_default();
+    let running = asked.from.clone().or(own).or_else(|| locked(&lock));
     let old = OldKeys::from(asked.migrate);
     let machines = ground.machines(global, surroundings).await?;
     let mut stop: Option<Stop> = None;
@@ -28,7 +32,7 @@ pub(super) async fn check(global: &Global, asked: &CheckConfig, surroundings: &S
     let mut findings: Vec<Finding> = Vec::new();
     for machine in &machines {
         let name = &machine.spec.name;
-        findings.extend(ground.findings(running.as_ref(), &ground.patches(machine, old)?));
+        findings.extend(touched(&ground, machine, old, (running.as_ref(), &lock))?);
         let rendered = match ground.render(machine, old) {
             Ok(rendered) => rendered,
             Err(more) => {
@@ -88,8 +92,28 @@ fn failure(what: String, hint: Option<String>) -> Failure {
     Failure { what, causes: Vec::new(), hints: hint.into_iter().collect() }
 }
 
+/// What version and image mean for one machine's patches; what only its group's image brings is the group's.
+fn touched(
+    ground: &Ground,
+    machine: &Source,
+    old: OldKeys,
+    (running, lock): (Option<&Version>, &Lock),
+) -> Result<Vec<Finding>, Stop> {
+    let role = machine.spec.role;
+    let image = Image::of(lock, running, &ground.schematic(role)?);
+    let patches = ground.patches(machine, old)?;
+    let mut found = ground.findings_with(running, &patches, image);
+    for finding in &mut found {
+        fill(finding, &patches, (ground.contract()?, &machine.spec), &ground.secrets);
+    }
+    let group = ground.profile.value.nodes.iter().find(|(of, ..)| *of == role).map(|(_, key, _)| key);
+    for finding in found.iter_mut().filter(|finding| finding.rule == "nic-rename") {
+        finding.origin = group.map_or_else(String::new, |key| format!("nodes.{key}"));
+    }
+    Ok(found)
+}
+
 /// The newest version among the templates of the lock: what the last rebuild installed.
-fn locked(ground: &Ground) -> Option<Version> {
-    let lock = read_lock(&ground.path.with_extension("lock")).ok()?;
+fn locked(lock: &Lock) -> Option<Version> {
     lock.templates.values().flatten().map(|template| template.version.clone()).max()
 }

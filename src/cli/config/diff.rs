@@ -4,18 +4,20 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
-use super::ground::{Ground, OldKeys, add};
+use super::address::addresses;
+use super::ground::{Ground, OldKeys, Source, add};
 use crate::cli::args::{DiffConfig, Global};
 use crate::cli::carry_out::access;
-use crate::cli::session::connector;
+use crate::cli::session::{Session, connector};
 use crate::cli::stop::Stop;
 use crate::cli::{Answer, Surroundings};
 use crate::exit::ExitCode;
+use crate::net::Connector;
 use crate::report::Document;
 use crate::report::document::Ending;
-use crate::talos::client::Machine;
+use crate::talos::client::{Access, Machine};
 use crate::talos::config::{Config, Difference, differences};
 
 /// How long a machine may take to answer.
@@ -29,6 +31,8 @@ pub(super) async fn diff(global: &Global, asked: &DiffConfig, surroundings: &Sur
     let machines = ground.machines(global, surroundings).await?;
     let access = access(&ground.secrets, now)?;
     let connector = connector(&surroundings.place, &ground.site)?;
+    let unplaced = machines.iter().any(|machine| machine.address.is_none());
+    let session = unplaced.then(|| Session::open(&surroundings.place, global));
     let (mut text, mut stop, mut changed) = (String::new(), None, serde_json::Map::new());
     for source in &machines {
         let name = &source.spec.name;
@@ -39,20 +43,10 @@ pub(super) async fn diff(global: &Global, asked: &DiffConfig, surroundings: &Sur
                 continue;
             }
         };
-        let live = async {
-            let address = source.address.ok_or_else(|| "its address is not in the profile".to_owned())?;
-            let machine =
-                Machine::new(&connector, &address.to_string(), &access, PATIENCE).map_err(|e| e.to_string())?;
-            let config = machine.config().await.map_err(|error| error.to_string())?;
-            config.ok_or_else(|| "it has no configuration".to_owned())
-        };
-        let live = match live.await {
+        let live = match live(&ground, source, session.as_ref(), (&connector, &access)).await {
             Ok(live) => live,
-            Err(why) => {
-                add(
-                    &mut stop,
-                    Stop::new(ExitCode::Failed, format!("the configuration of {name} can't be read: {why}")),
-                );
+            Err(more) => {
+                add(&mut stop, more);
                 continue;
             }
         };
@@ -87,4 +81,27 @@ pub(super) async fn diff(global: &Global, asked: &DiffConfig, surroundings: &Sur
     let mut document = Document::of_verb("config diff", Some(name), ending);
     document.extra.insert("differences".to_owned(), changed.into());
     Ok(Answer { code, document, text })
+}
+
+/// The configuration that a machine has, from the first of its addresses that answers.
+async fn live(
+    ground: &Ground,
+    source: &Source,
+    session: Option<&Result<Session, Stop>>,
+    (connector, access): (&Connector, &Access),
+) -> Result<SecretString, Stop> {
+    let mut silent = Vec::new();
+    for address in addresses(ground, source, session).await? {
+        let asked = async {
+            let machine = Machine::new(connector, &address.to_string(), access, PATIENCE).map_err(|e| e.to_string())?;
+            let config = machine.config().await.map_err(|error| error.to_string())?;
+            config.ok_or_else(|| "it has no configuration".to_owned())
+        };
+        match asked.await {
+            Ok(config) => return Ok(config),
+            Err(why) => silent.push(why),
+        }
+    }
+    let what = format!("the configuration of {} can't be read: {}", source.spec.name, silent.join("; "));
+    Err(Stop::new(ExitCode::Failed, what))
 }

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
+use super::image::Image;
+use super::moved::refusal;
 use crate::cli::Surroundings;
 use crate::cli::args::{Global, Migrate, Target};
 use crate::cli::patches::Patches;
@@ -20,12 +22,12 @@ use crate::plan::{ClusterConfig, Versions};
 use crate::profile::expand::{Taken, WantedVm, expand};
 use crate::profile::load::{self, Loaded};
 use crate::profile::{self, Profile, Site, SiteNode, Talos};
-use crate::pve::vm::VmRef;
+use crate::pve::vm::{Guest, VmRef};
 use crate::steps::config;
 use crate::talos::config::migrate::{Finding, Subjects, Weight, findings, translate};
 use crate::talos::config::{Contract, Patch, Rendered};
 use crate::talos::secrets::Secrets;
-use crate::types::{Mac, Role, SchematicId, Sha256, Version, VersionWish};
+use crate::types::{Mac, MachineName, Role, SchematicId, Sha256, Version, VersionWish};
 
 /// What becomes of keys that moved to documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,23 +178,33 @@ impl Ground {
                 .hinted("give it in the profile (nodes.<group>.assignments[].mac), or a patch that sets up its links")
         };
         let session = session.ok_or_else(unknown)?;
-        let guests = session.pve.guests().await.map_err(|error| crate::cli::prepare::unreachable(&error))?;
-        let guest = guests
-            .iter()
-            .find(|guest| guest.name.as_deref() == Some(row.name.as_str()) && guest.template != Some(true));
-        let guest = guest.ok_or_else(unknown)?;
-        let vm = VmRef { node: guest.node.clone(), vmid: guest.vmid };
+        let vm = self.vm(session, &row.name).await?.ok_or_else(unknown)?;
         let config = session.pve.vm_config(&vm).await.map_err(|error| crate::cli::prepare::unreachable(&error))?;
         config.nics().get("net0").and_then(|nic| nic.mac).ok_or_else(unknown)
     }
 
+    /// The VM that has a machine's name now.
+    pub(super) async fn vm(&self, session: &Session, name: &MachineName) -> Result<Option<VmRef>, Stop> {
+        let guests = session.pve.guests().await.map_err(|error| crate::cli::prepare::unreachable(&error))?;
+        let is_it = |guest: &&Guest| guest.name.as_deref() == Some(name.as_str()) && guest.template != Some(true);
+        Ok(guests.iter().find(is_it).map(|guest| VmRef { node: guest.node.clone(), vmid: guest.vmid }))
+    }
+
     fn own_installer(&self, role: Role) -> Result<Option<String>, Stop> {
+        Ok(self.own_image(role)?.map(|(_, installer)| installer))
+    }
+
+    /// The schematic and the installer of a role's machines, where their group has its own.
+    fn own_image(&self, role: Role) -> Result<Option<(SchematicId, String)>, Stop> {
         let talos = self.talos()?;
         let group = self.profile.value.nodes.iter().find(|(of, ..)| *of == role).map(|(_, _, group)| group);
-        match group.and_then(|group| group.factory.as_ref()).filter(|own| **own != talos.factory) {
-            Some(own) => installer(own, talos, &self.site, &self.versions.talos).map(|(_, installer)| Some(installer)),
-            None => Ok(None),
-        }
+        let own = group.and_then(|group| group.factory.as_ref()).filter(|own| **own != talos.factory);
+        own.map(|own| installer(own, talos, &self.site, &self.versions.talos)).transpose()
+    }
+
+    /// What the images of a role's machines are made from.
+    pub(super) fn schematic(&self, role: Role) -> Result<SchematicId, Stop> {
+        Ok(self.own_image(role)?.map_or_else(|| self.config.schematic.clone(), |(schematic, _)| schematic))
     }
 
     /// The Talos version that the profile says runs.
@@ -215,14 +227,9 @@ impl Ground {
     /// One machine's configuration.
     pub(in crate::cli) fn render(&self, source: &Source, old: OldKeys) -> Result<Rendered, Stop> {
         let patches = self.patches(source, old)?;
-        let broken = self.findings(None, &patches);
-        let broken: Vec<&Finding> = broken.iter().filter(|finding| finding.weight == Weight::Breaks).collect();
-        // What a translation leaves as it is has to be written by hand.
-        let contract = self.contract()?;
-        let translated: Vec<Patch> = patches.iter().map(|patch| translate(patch, contract, source.spec.role)).collect();
-        let left = self.findings(None, &translated);
-        let fixed = |finding: &Finding| old == OldKeys::Refuse && !left.iter().any(|other| other.rule == finding.rule);
-        if let Some(stop) = refusal(&broken, &source.spec, fixed) {
+        let broken = self.findings(None, &patches).into_iter().filter(|found| found.weight == Weight::Breaks).collect();
+        let target = (self.contract()?, &source.spec);
+        if let Some(stop) = refusal(broken, &patches, target, (&self.secrets, old)) {
             return Err(stop);
         }
         let name = &self.profile.value.name;
@@ -236,27 +243,16 @@ impl Ground {
 
     /// What the version means for patches.
     pub(in crate::cli) fn findings(&self, running: Option<&Version>, patches: &[Patch]) -> Vec<Finding> {
+        self.findings_with(running, patches, Image::Unknown)
+    }
+
+    /// What the version and the image mean for patches.
+    pub(super) fn findings_with(&self, running: Option<&Version>, patches: &[Patch], image: Image) -> Vec<Finding> {
         let patches: Vec<&Patch> = patches.iter().collect();
-        let subjects = Subjects { patches: &patches, nocloud: true, ..Subjects::default() };
+        let extensions_change = image == Image::Other;
+        let subjects = Subjects { patches: &patches, nocloud: true, extensions_change, ..Subjects::default() };
         findings(running, &self.versions.talos, &subjects)
     }
-}
-
-/// Patches that a configuration of this contract can't have, each with what to write instead.
-fn refusal(broken: &[&Finding], spec: &MachineSpec, translates: impl Fn(&Finding) -> bool) -> Option<Stop> {
-    let mut stop = None;
-    for finding in broken {
-        let what = format!("the configuration of {} can't have {finding}", spec.name);
-        let mut one = Stop::new(ExitCode::Invalid, what);
-        if finding.instead.contains('\n') {
-            one = one.hinted(finding.instead.clone());
-        }
-        if translates(finding) {
-            one = one.hinted("--migrate writes it so");
-        }
-        add(&mut stop, one);
-    }
-    stop
 }
 
 pub(in crate::cli) fn add(stop: &mut Option<Stop>, more: Stop) {

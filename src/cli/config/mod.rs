@@ -3,9 +3,12 @@
 //! Purpose: what a rebuild would apply, to look at, to compare and to check, without one. The verbs with talosctl's
 //! flags are in `dropin`. Start with [`ground`], which brings together what a configuration is made from.
 
+mod address;
 mod check;
 mod diff;
 pub(super) mod ground;
+mod image;
+mod moved;
 mod render;
 
 use super::args::{Config as Asked, Global};

@@ -46,6 +46,15 @@ impl OutputType {
     }
 }
 
+/// A switch in any spelling that talosctl takes.
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
+        "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
+        _ => Err("it is true or false".to_owned()),
+    }
+}
+
 /// Flags of `recast config generate`.
 #[expect(clippy::struct_excessive_bools, reason = "talosctl's own flags, each on or off")]
 #[derive(Debug, Args)]
@@ -60,13 +69,13 @@ pub struct Generate {
     #[arg(long, value_delimiter = ',')]
     additional_sans: Vec<String>,
     /// Patch for all machines: @FILE, or the patch itself
-    #[arg(long, value_name = "PATCH")]
+    #[arg(long, value_name = "PATCH", allow_hyphen_values = true)]
     config_patch: Vec<String>,
     /// Patch for control planes
-    #[arg(long, value_name = "PATCH")]
+    #[arg(long, value_name = "PATCH", allow_hyphen_values = true)]
     config_patch_control_plane: Vec<String>,
     /// Patch for workers
-    #[arg(long, value_name = "PATCH")]
+    #[arg(long, value_name = "PATCH", allow_hyphen_values = true)]
     config_patch_worker: Vec<String>,
     /// The cluster's DNS domain
     #[arg(long, default_value = "cluster.local")]
@@ -96,22 +105,22 @@ pub struct Generate {
     #[arg(long, default_value = "v1alpha1")]
     version: String,
     /// Whether machines find each other through the discovery service
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
+    #[arg(long, action = ArgAction::Set, value_parser = switch, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     with_cluster_discovery: bool,
     /// Accepted; no comments are written
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
+    #[arg(long, action = ArgAction::Set, value_parser = switch, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     with_docs: bool,
     /// Accepted; no comments are written
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
+    #[arg(long, action = ArgAction::Set, value_parser = switch, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     with_examples: bool,
     /// Whether KubeSpan connects the machines
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(long, action = ArgAction::Set, value_parser = switch, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     with_kubespan: bool,
     /// A secrets bundle [default: a new one, which only the configurations hold then]
     #[arg(long, value_name = "FILE")]
     with_secrets: Option<PathBuf>,
     /// Whether machines keep the configuration over reboots, for Talos up to 1.12
-    #[arg(short, long, hide = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
+    #[arg(short, long, hide = true, action = ArgAction::Set, value_parser = switch, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     persist: bool,
     /// The older name of --output
     #[arg(long, hide = true, value_name = "PATH", conflicts_with = "output")]
@@ -138,8 +147,11 @@ impl Generate {
         };
         // Made whether asked for or not: a patch that doesn't fit is told before anything is written.
         let (plane, worker) = (config(Role::ControlPlane, &planes)?, config(Role::Worker, &workers)?);
-        let mut outputs = Vec::new();
+        let mut outputs: Vec<(OutputType, SecretString)> = Vec::new();
         for kind in &self.output_types {
+            if outputs.iter().any(|(made, _)| made == kind) {
+                continue;
+            }
             let text = match kind {
                 OutputType::ControlPlane => plane.clone(),
                 OutputType::Worker => worker.clone(),
@@ -156,10 +168,11 @@ impl Generate {
             return Err(invalid(format!("there is no version '{}' of machine configurations", self.version))
                 .hinted("leave out --version, or say v1alpha1"));
         }
-        let contract = self.talos_version.as_deref().map_or(Ok(Contract::NEWEST), str::parse).map_err(
-            |error: crate::types::Malformed| Stop::because(ExitCode::Invalid, "--talos-version is no version", &error),
-        )?;
-        let talos = self.talos_version.as_deref().and_then(|text| text.parse::<Version>().ok());
+        let wanted = self.talos_version.as_deref().filter(|version| !version.is_empty());
+        let contract = wanted.map_or(Ok(Contract::NEWEST), str::parse).map_err(|error: crate::types::Malformed| {
+            Stop::because(ExitCode::Invalid, "--talos-version is no version", &error)
+        })?;
+        let talos = wanted.and_then(|text| text.parse::<Version>().ok());
         let talos = talos.unwrap_or_else(|| contract.first());
         let newest = kubernetes_range(&talos)
             .map_or(Version::new(1, 37, 0), |(_, (major, minor))| Version::new(major, minor, 0));
@@ -181,11 +194,14 @@ impl Generate {
             }
             input.persist = Switch::Off;
         }
-        input.extra_sans.clone_from(&self.additional_sans);
+        // An empty list, not a list of an empty name.
+        if self.additional_sans != [""] {
+            input.extra_sans.clone_from(&self.additional_sans);
+        }
         input.dns_domain.clone_from(&self.dns_domain);
-        let switch = |on: bool| if on { Switch::On } else { Switch::Off };
-        input.discovery = switch(self.with_cluster_discovery);
-        input.kubespan = switch(self.with_kubespan);
+        let turned = |on: bool| if on { Switch::On } else { Switch::Off };
+        input.discovery = turned(self.with_cluster_discovery);
+        input.kubespan = turned(self.with_kubespan);
         for mirror in &self.registry_mirror {
             input.add_mirror(mirror).map_err(unusable)?;
         }
@@ -214,7 +230,9 @@ impl Generate {
     fn put(&self, outputs: &[(OutputType, SecretString)]) -> Result<Done, Stop> {
         let existing = Existing::by(self.force);
         let output = self.output.as_ref().or(self.output_dir.as_ref());
-        if let ([(kind, text)], Some(path)) = (outputs, output) {
+        if let ([(kind, text)], Some(path)) = (outputs, output)
+            && self.output_types.len() == 1
+        {
             if path == Path::new("-") {
                 return Ok(Done { data: text.expose_secret().to_owned(), told: String::new() });
             }

@@ -24,7 +24,7 @@ const VERBS: [(&str, &[&str]); 2] = [("config", &["generate", "patch", "validate
 
 /// The command line of one of these verbs.
 #[derive(Debug, Parser)]
-#[command(name = "recast", max_term_width = 120, disable_help_subcommand = true)]
+#[command(name = "recast", max_term_width = 120, disable_help_subcommand = true, args_override_self = true)]
 struct Words {
     #[command(subcommand)]
     verb: Group,

@@ -21,7 +21,7 @@ pub struct Patch {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// A patch: @FILE, or the patch itself; several are applied in their order
-    #[arg(short = 'p', long = "patch", value_name = "PATCH")]
+    #[arg(short = 'p', long = "patch", value_name = "PATCH", allow_hyphen_values = true)]
     given: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Writes a file that holds secrets: 0600 from the first byte, whole or not at all, the previous one kept beside it.
+//! Writes a file that holds secrets: 0600 from the first byte, whole or not at all, every previous one kept beside it.
 //!
 //! Must not know: what is in the file.
 
@@ -8,8 +8,12 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
+use tempfile::NamedTempFile;
 
 use super::AccessError;
+
+/// What stands behind the name of a file that was replaced.
+const BACKUP: &str = ".recast-backup";
 
 /// What became of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +30,7 @@ pub enum Written {
 }
 
 /// Writes `text` to `path`, through a symbolic link if it is one. The previous content goes to `path` with
-/// `.recast-backup` behind it, over an older backup.
+/// `.recast-backup` behind it, and a number where that has something else already: no backup is ever replaced.
 pub fn write_private(path: &Path, text: &SecretString) -> Result<Written, AccessError> {
     write(path, text.expose_secret().as_bytes()).map_err(|source| AccessError::Io { path: path.to_owned(), source })
 }
@@ -44,13 +48,7 @@ fn write(path: &Path, content: &[u8]) -> io::Result<Written> {
             fs::set_permissions(&path, Permissions::from_mode(0o600))?;
             return Ok(Written::Unchanged);
         }
-        Ok(previous) => {
-            let mut backup = path.clone().into_os_string();
-            backup.push(".recast-backup");
-            let backup = PathBuf::from(backup);
-            replace(dir, &backup, &previous)?;
-            Written::Replaced { backup }
-        }
+        Ok(previous) => Written::Replaced { backup: keep(dir, &path, &previous)? },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Written::New,
         Err(error) => return Err(error),
     };
@@ -58,16 +56,48 @@ fn write(path: &Path, content: &[u8]) -> io::Result<Written> {
     Ok(written)
 }
 
+/// Puts a file's content beside it, under the first name that is free or has it already.
+fn keep(dir: &Path, path: &Path, content: &[u8]) -> io::Result<PathBuf> {
+    let mut number = 1_u32;
+    loop {
+        let mut name = path.as_os_str().to_owned();
+        name.push(BACKUP);
+        if number > 1 {
+            name.push(format!(".{number}"));
+        }
+        let backup = PathBuf::from(name);
+        match fs::read(&backup) {
+            Ok(there) if there == content => return Ok(backup),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match private(dir, content)?.persist_noclobber(&backup) {
+                    Ok(_) => return File::open(dir)?.sync_all().map(|()| backup),
+                    // Someone else took the name since: the next one, then.
+                    Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(error) => return Err(error.error),
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        number += 1;
+    }
+}
+
 /// A private file beside the target takes its place once it is on the disk. The folder is synced too, so that the name
 /// survives a crash.
 fn replace(dir: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
+    private(dir, content)?.persist(path).map_err(|error| error.error)?;
+    File::open(dir)?.sync_all()
+}
+
+/// A file of some name for its owner only, with its content on the disk.
+fn private(dir: &Path, content: &[u8]) -> io::Result<NamedTempFile<File>> {
     let mut file = tempfile::Builder::new()
         .prefix(".recast-")
         .make_in(dir, |path| OpenOptions::new().write(true).create_new(true).mode(0o600).open(path))?;
     file.write_all(content)?;
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    File::open(dir)?.sync_all()
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -88,6 +118,28 @@ mod tests {
         assert_eq!(fs::read_to_string(&backup).unwrap(), "one");
         assert_eq!((mode(&path), mode(&backup)), (0o600, 0o600));
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn no_backup_is_ever_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config");
+        let backup = |text: &str| match write_private(&path, &text.into()).unwrap() {
+            Written::Replaced { backup } => backup.file_name().unwrap().to_str().unwrap().to_owned(),
+            other => panic!("{other:?}"),
+        };
+        fs::write(&path, "the user's").unwrap();
+        assert_eq!(backup("one"), "config.recast-backup");
+        assert_eq!(backup("two"), "config.recast-backup.2");
+        assert_eq!(backup("one"), "config.recast-backup.3");
+        // What is kept already is not kept twice.
+        assert_eq!(backup("three"), "config.recast-backup.2");
+        let kept = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+        assert_eq!(kept("config.recast-backup"), "the user's");
+        assert_eq!(kept("config.recast-backup.2"), "one");
+        assert_eq!(kept("config.recast-backup.3"), "two");
+        assert_eq!(kept("config"), "three");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4, "nothing else is left");
     }
 
     #[test]

@@ -29,6 +29,16 @@ impl Delete {
         self.path.is_empty()
     }
 
+    /// The keys that lead to it.
+    pub(super) fn path(&self) -> &[String] {
+        &self.path
+    }
+
+    /// What chooses an element of the list at the path.
+    pub(super) fn element(&self) -> Option<&(String, String)> {
+        self.element.as_ref()
+    }
+
     fn shown(&self) -> String {
         let path = self.path.join(".");
         self.element.as_ref().map_or_else(|| path.clone(), |(key, _)| format!("{path}[{key}]"))
@@ -185,6 +195,14 @@ fn text(value: &Value) -> String {
         Value::Text(text) => text.clone(),
         Value::Null | Value::List(_) | Value::Map(_) => String::new(),
     }
+}
+
+/// Whether a document of a patch says nothing, and is passed over.
+pub(super) fn is_nothing(root: &Value) -> bool {
+    is_only_named(root)
+        && root
+            .as_map()
+            .is_some_and(|map| map.iter().all(|(_, value)| value.as_map().is_none() && value.as_list().is_none()))
 }
 
 /// Whether a document only says which one it is. (Not `apiVersion`, as the real tool has it.)

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::yaml::{Number, Value};
+use super::yaml::{Map, Number, Value};
 use super::{Config, kind_of};
 
 /// A place where two configurations differ.
@@ -102,6 +102,18 @@ fn titled(config: &Config) -> impl Iterator<Item = (String, &Value)> {
     })
 }
 
+/// A document as it may be shown: what its key or its content says is secret is masked.
+pub(super) fn masked(document: &Value, is_secret: &dyn Fn(&str) -> bool) -> Value {
+    Mask { is_secret }.masked(SecretKey::No, document)
+}
+
+/// Whether a key above a value says that it is secret.
+#[derive(Clone, Copy, PartialEq)]
+enum SecretKey {
+    Yes,
+    No,
+}
+
 struct Mask<'a> {
     is_secret: &'a dyn Fn(&str) -> bool,
 }
@@ -137,6 +149,21 @@ impl Mask<'_> {
             old: shown(old),
             new: shown(new),
         });
+    }
+
+    fn masked(&self, key: SecretKey, value: &Value) -> Value {
+        match value {
+            Value::Map(map) => {
+                let below = |name: &str| if SECRET_KEYS.contains(&name) { SecretKey::Yes } else { key };
+                let masked = map.iter().map(|(name, value)| (name.to_owned(), self.masked(below(name), value)));
+                masked.collect::<Map>().into()
+            }
+            Value::List(list) => list.iter().map(|value| self.masked(key, value)).collect::<Vec<_>>().into(),
+            Value::Null => Value::Null,
+            _ if key == SecretKey::Yes => "(masked)".into(),
+            Value::Text(text) if (self.is_secret)(text) || text.contains("PRIVATE KEY") => "(masked)".into(),
+            other => other.clone(),
+        }
     }
 
     fn shown(&self, path: &str, value: &Value) -> String {

@@ -182,7 +182,12 @@ fn host(endpoint: &str) -> Result<String, InputError> {
     };
     let uri: Uri = endpoint.parse().map_err(|_| refused())?;
     let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(refused)?;
-    if uri.scheme_str() != Some("https") {
+    let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+    // An empty port is none.
+    let port = place.strip_prefix(host).and_then(|rest| rest.strip_prefix(':')).filter(|port| !port.is_empty());
+    let reachable = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    if uri.scheme_str() != Some("https") || !reachable {
         return Err(refused());
     }
     Ok(host.trim_start_matches('[').trim_end_matches(']').to_owned())
@@ -203,7 +208,8 @@ mod tests {
         for (endpoint, host) in hosts {
             assert_eq!(Input::new("c", endpoint, contract, "1.35.0").unwrap().endpoint_host(), host);
         }
-        for endpoint in ["http://10.0.0.1:6443", "10.0.0.1", "https://", "https://a b", ""] {
+        let ports = ["https://10.0.0.1:99999", "https://[fd00::1]:0"];
+        for endpoint in ["http://10.0.0.1:6443", "10.0.0.1", "https://", "https://a b", ""].into_iter().chain(ports) {
             assert!(Input::new("c", endpoint, contract, "1.35.0").is_err(), "{endpoint}");
         }
         let error = Input::new("c", "10.0.0.1", contract, "1.35.0").unwrap_err();

@@ -35,7 +35,7 @@ pub use merge::MergeError;
 pub use network::Network;
 pub use patch::{Patch, PatchError};
 pub use render::{Machine, Rendered, render};
-use yaml::{Map, Value};
+use yaml::{Map, Number, Value};
 
 /// The documents of one machine, in order. Secret: `Debug` shows their kinds only.
 #[derive(Clone, PartialEq, Default)]
@@ -55,7 +55,10 @@ impl Config {
 
     /// The text of all documents, as it is applied.
     pub fn to_yaml(&self) -> SecretString {
-        yaml::stream(&self.documents).into()
+        let layout = if self.is_of_documents() { yaml::Layout::Talos } else { yaml::Layout::EarlierTalos };
+        let documents: Vec<String> =
+            self.documents.iter().map(|document| yaml::document_in(document, layout)).collect();
+        documents.join("---\n").into()
     }
 
     /// The text with all keys sorted and kubectl's layout: what the real `machineconfig patch` writes after a JSON patch.
@@ -66,10 +69,25 @@ impl Config {
             .map(|document| {
                 let mut document = document.clone();
                 schema::sort_value(&mut document);
+                as_json(&mut document);
                 yaml::document_in(&document, yaml::Layout::Kubectl)
             })
             .collect();
         documents.join("---\n").into()
+    }
+}
+
+/// Numbers as they come out of JSON, which has no octal ones.
+fn as_json(value: &mut Value) {
+    match value {
+        Value::Map(map) => map.iter_mut().for_each(|(_, value)| as_json(value)),
+        Value::List(list) => list.iter_mut().for_each(as_json),
+        Value::Number(number) if number.normal().starts_with("0o") => {
+            if let Some(decimal) = Number::parse(number.normal()) {
+                *number = decimal;
+            }
+        }
+        _ => {}
     }
 }
 

@@ -85,7 +85,14 @@ pub enum PatchError {
     },
 }
 
-/// A patch: one or more documents, or a list of operations.
+/// What a part of a patch does.
+#[derive(Clone, Copy)]
+enum Deed {
+    Delete,
+    Merge,
+}
+
+/// A patch: documents, or a list of operations.
 #[derive(Clone, Debug)]
 pub struct Patch {
     origin: String,
@@ -128,6 +135,16 @@ impl Part {
         self.content.is_none() && self.deletes.iter().any(Delete::is_whole)
     }
 
+    /// What is taken out first.
+    pub(super) fn deletes(&self) -> &[Delete] {
+        &self.deletes
+    }
+
+    /// What its document is called beside its kind.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
     /// What is merged, if anything.
     pub(super) fn content(&self) -> Option<&Map> {
         self.content.as_ref()
@@ -159,12 +176,9 @@ impl Patch {
                 Err(source) => Err(PatchError::Operation { origin, source }),
             };
         }
-        if documents.is_empty() {
-            let wrong = vec![Wrong::at(Spot::START, "", "there is nothing in it")];
-            return Err(PatchError::Documents { origin, wrong });
-        }
         let (mut parts, mut wrong) = (Vec::new(), Vec::new());
-        for document in documents {
+        // What says nothing changes nothing, as the real tool has it.
+        for document in documents.into_iter().filter(|document| !delete::is_nothing(&document.root)) {
             match part(document, &origin)? {
                 Ok(part) => parts.push(part),
                 Err(flaws) => wrong.extend(flaws),
@@ -242,6 +256,11 @@ impl Patch {
 }
 
 impl Part {
+    /// Whether a configuration's document is the one that this changes.
+    fn is_of(&self, document: &Value) -> bool {
+        kind_of(document) == self.kind.name && self.name == name(document, self.kind)
+    }
+
     /// Whether something is said at a path.
     pub(super) fn says(&self, path: &[&str]) -> bool {
         self.at(path).is_some()
@@ -268,8 +287,8 @@ fn part(document: Document, origin: &str) -> Result<Result<Part, Vec<Wrong>>, Pa
         // A document that only deletes may leave out what it is.
         Err(Unfit { key: "kind", .. }) if root.at(&["kind"]).is_none() && root.at(&["apiVersion"]).is_none() => {
             match schema::shapes::document("v1alpha1") {
-                Some(kind) if root.as_map().is_some_and(|map| !map.is_empty()) => kind,
-                _ => return Ok(Err(vec![Wrong::at(spot, "", "there is nothing in it")])),
+                Some(kind) => kind,
+                None => return Ok(Err(vec![Wrong::at(spot, "", "the main document is not known")])),
             }
         }
         Err(unfit) => return Ok(Err(vec![unfit.wrong(spot, &marks)])),
@@ -337,8 +356,16 @@ impl Config {
                 format!("two documents {} in the patch: make them one", decode::title(part.kind, part.name.as_deref()));
             return Err(PatchError::Documents { origin: origin(), wrong: vec![Wrong::at(part.spot, "", what)] });
         }
-        for part in parts {
-            self.apply_part(part).map_err(|source| PatchError::Merge {
+        // The main document comes first wherever it stands, and what is taken out of it before what is put in.
+        let (main, others): (Vec<&Part>, Vec<&Part>) = parts.iter().partition(|part| part.kind.name == "v1alpha1");
+        let deeds = main.iter().map(|part| (*part, Deed::Delete)).chain(main.iter().map(|part| (*part, Deed::Merge)));
+        let deeds = deeds.chain(others.iter().flat_map(|part| [(*part, Deed::Delete), (*part, Deed::Merge)]));
+        for (part, deed) in deeds {
+            let done = match deed {
+                Deed::Delete => self.delete_of(part),
+                Deed::Merge => self.merge_of(part),
+            };
+            done.map_err(|source| PatchError::Merge {
                 origin: origin(),
                 document: decode::title(part.kind, part.name.as_deref()),
                 spot: source.spot(&part.marks).unwrap_or(part.spot),
@@ -352,10 +379,9 @@ impl Config {
         }
     }
 
-    fn apply_part(&mut self, part: &Part) -> Result<(), MergeError> {
-        let matches = |document: &Value| kind_of(document) == part.kind.name && part.name == name(document, part.kind);
+    fn delete_of(&mut self, part: &Part) -> Result<(), MergeError> {
         for delete in &part.deletes {
-            let at = self.documents.iter().position(matches);
+            let at = self.documents.iter().position(|document| part.is_of(document));
             if delete.is_whole() && part.kind.name != "v1alpha1" {
                 self.delete_document(at, part)?;
                 continue;
@@ -367,8 +393,13 @@ impl Config {
                 None => return Err(MergeError::NothingToDelete { path: part.kind.name.into() }),
             }
         }
+        Ok(())
+    }
+
+    fn merge_of(&mut self, part: &Part) -> Result<(), MergeError> {
         let Some(content) = part.content.clone() else { return Ok(()) };
-        if let Some(target) = self.documents.iter().position(matches).and_then(|at| self.documents[at].as_map_mut()) {
+        let at = self.documents.iter().position(|document| part.is_of(document));
+        if let Some(target) = at.and_then(|at| self.documents[at].as_map_mut()) {
             merge::apply(target, content, part.kind.shape)
         } else {
             self.documents.push(Value::Map(content));
@@ -389,7 +420,7 @@ impl Config {
 
     /// Whether this is of contract 1.14. That generator goes on when a document to delete is not there, and takes a
     /// document twice in a patch; older ones do not.
-    fn is_of_documents(&self) -> bool {
+    pub(super) fn is_of_documents(&self) -> bool {
         self.documents.iter().any(|document| kind_of(document) == "KubeClusterConfig")
     }
 }

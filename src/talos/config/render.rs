@@ -101,7 +101,9 @@ mod tests {
         let text = rendered("1.13", Role::ControlPlane, &[]);
         assert!(text.contains(&format!("    network:\n{LINK}              vip:\n                ip: 10.20.0.10\n")));
         assert!(text.contains("        nameservers:\n            - 10.20.0.1\n"));
-        assert!(text.ends_with("---\napiVersion: v1alpha1\nkind: HostnameConfig\nauto: 'off'\nhostname: lab-cp-01\n"));
+        assert!(
+            text.ends_with("---\napiVersion: v1alpha1\nkind: HostnameConfig\nauto: \"off\"\nhostname: lab-cp-01\n")
+        );
     }
 
     #[test]

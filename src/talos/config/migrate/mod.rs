@@ -4,6 +4,8 @@
 //! this user wrote, each with what to write instead, as data that `config check`, a plan's warnings and an upgrade show.
 //! Pure. Must not know: profiles, plans, nodes. Start with [`findings`]; the facts are in `rules`.
 
+mod keys;
+mod replacement;
 mod rules;
 mod translate;
 
@@ -14,6 +16,7 @@ use super::patch::{Part, Patch};
 use super::yaml::{Spot, Value};
 use super::{Config, Contract, kind_of};
 use crate::types::Version;
+pub use replacement::{Replacement, Rest, replacement};
 use rules::{Effect, OF_TALOS, RULES, Rule};
 pub use translate::translate;
 
@@ -142,14 +145,18 @@ impl<'a> Place<'a> {
         self.part.map_or_else(Spot::default, |part| part.spot_of(path))
     }
 
-    /// The places that a path with `[]` for every element leads to, with their values.
+    /// The places that a path with `[]` for every element and `{}` for every entry leads to, with their values.
     fn find(&self, path: &str) -> Vec<(String, &'a Value)> {
         let mut places: Vec<(String, &Value)> = Vec::new();
         for (at, key) in path.split('.').enumerate() {
-            let (key, each) = key.strip_suffix("[]").map_or((key, false), |key| (key, true));
+            let each = key.ends_with("[]") || key.ends_with("{}");
+            let key = key.trim_end_matches("[]").trim_end_matches("{}");
             let step = |value: Option<&'a Value>, path: String, next: &mut Vec<(String, &'a Value)>| match value {
                 Some(Value::List(list)) if each => {
                     next.extend(list.iter().enumerate().map(|(at, value)| (format!("{path}[{at}]"), value)));
+                }
+                Some(Value::Map(map)) if each => {
+                    next.extend(map.iter().map(|(key, value)| (format!("{path}.{key}"), value)));
                 }
                 Some(Value::Null) | None => {}
                 Some(value) => next.push((path, value)),
@@ -211,12 +218,20 @@ fn of_document(
             }
         }
     }
-    if generated && place.kind == "v1alpha1" {
-        for (key, since) in rules::KEYS.iter().filter(|(_, since)| contract < Contract::minor(*since)) {
-            found.extend(place.find(key).into_iter().map(|(path, _)| key_too_new(place, path, *since, contract)));
+    if generated {
+        let mut told: Vec<String> = Vec::new();
+        for (_, key, since) in keys::KEYS.iter().filter(|(kind, ..)| *kind == place.kind) {
+            for (path, _) in place.find(key).into_iter().filter(|_| contract < Contract::minor(*since)) {
+                // What stands below a key that is too new goes with it.
+                if !told.iter().any(|above| path.strip_prefix(above.as_str()).is_some_and(|rest| rest.starts_with('.')))
+                {
+                    told.push(path.clone());
+                    found.push(key_too_new(place, path, *since, contract));
+                }
+            }
         }
     }
-    if generated && let Some(since) = rules::kind_since(place.kind).filter(|since| contract < Contract::minor(*since)) {
+    if generated && let Some(since) = keys::kind_since(place.kind).filter(|since| contract < Contract::minor(*since)) {
         found.push(Finding {
             rule: "document-too-new",
             weight: Weight::Breaks,

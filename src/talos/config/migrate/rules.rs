@@ -180,6 +180,24 @@ pub(super) const RULES: &[Rule] = &[
         "write the document KubeNodeConfig with taints: {node-role.kubernetes.io/control-plane: {$patch: delete}}",
     ),
     moved(
+        "scheduling-masters",
+        14,
+        "cluster.allowSchedulingOnMasters",
+        "write the document KubeNodeConfig with taints: {node-role.kubernetes.io/control-plane: {$patch: delete}}",
+    ),
+    moved(
+        "controller-manager-off",
+        14,
+        "machine.controlPlane.controllerManager",
+        "write the document KubeControllerManagerConfig (enabled: false turns it off)",
+    ),
+    moved(
+        "scheduler-off",
+        14,
+        "machine.controlPlane.scheduler",
+        "write the document KubeSchedulerConfig (enabled: false turns it off)",
+    ),
+    moved(
         "pod-subnets",
         14,
         "cluster.network",
@@ -446,73 +464,3 @@ pub(super) const CHANGES: &[Change] = &[
         instead: "delete SecurityProfileConfig by a patch ($patch: delete) where such volumes are used",
     },
 ];
-
-/// Keys of the main document that came after Talos 1.5, with the first minor version that reads them. Versions before
-/// refuse a configuration with one.
-pub(super) const KEYS: &[(&str, u32)] = &[
-    ("machine.features.hostDNS", 7),
-    ("cluster.apiServer.authorizationConfig", 9),
-    ("machine.install.grubUseUKICmdline", 12),
-];
-
-/// The first minor version that reads documents of a kind, where that is not all of those this program knows.
-pub(super) fn kind_since(kind: &str) -> Option<u32> {
-    Some(match kind {
-        "v1alpha1" | "KmsgLogConfig" | "SideroLinkConfig" | "EventSinkConfig" => return None,
-        "NetworkDefaultActionConfig" | "NetworkRuleConfig" => 6,
-        "ExtensionServiceConfig" | "WatchdogTimerConfig" => 7,
-        "VolumeConfig" | "KubeSpanEndpointsConfig" | "TrustedRootsConfig" => 8,
-        "EthernetConfig" | "UserVolumeConfig" | "PCIDriverRebindConfig" => 10,
-        "RawVolumeConfig" | "SwapVolumeConfig" | "ZswapConfig" | "ExistingVolumeConfig" => 11,
-        "HostnameConfig"
-        | "ResolverConfig"
-        | "TimeSyncConfig"
-        | "LinkConfig"
-        | "LinkAliasConfig"
-        | "BondConfig"
-        | "BridgeConfig"
-        | "VLANConfig"
-        | "DHCPv4Config"
-        | "DHCPv6Config"
-        | "DummyLinkConfig"
-        | "WireguardConfig"
-        | "Layer2VIPConfig"
-        | "HCloudVIPConfig"
-        | "StaticHostConfig"
-        | "RegistryMirrorConfig"
-        | "RegistryAuthConfig"
-        | "RegistryTLSConfig"
-        | "OOMConfig" => 12,
-        "KubeSpanConfig"
-        | "EnvironmentConfig"
-        | "ImageVerificationConfig"
-        | "ExternalVolumeConfig"
-        | "TCPProbeConfig"
-        | "BlackholeRouteConfig"
-        | "RoutingRuleConfig"
-        | "VRFConfig" => 13,
-        kind if kind.starts_with("Kube") => 14,
-        "BGPInstanceConfig"
-        | "HTTPProbeConfig"
-        | "CRIBaseRuntimeSpecConfig"
-        | "ContainerConfig"
-        | "CRICustomizationConfig"
-        | "DiscoveryIdentityConfig"
-        | "DiscoveryServiceConfig"
-        | "EtcFileConfig"
-        | "FilesystemScrubConfig"
-        | "FilesystemTrimConfig"
-        | "ImageCacheConfig"
-        | "KernelModuleConfig"
-        | "LVMLogicalVolumeConfig"
-        | "LVMVolumeGroupConfig"
-        | "RAIDArrayConfig"
-        | "SecurityProfileConfig"
-        | "SysctlConfig"
-        | "SysfsConfig"
-        | "UdevRulesConfig"
-        | "UnattendedInstallConfig"
-        | "VethConfig" => 14,
-        _ => return None,
-    })
-}

@@ -1,4 +1,7 @@
 use super::*;
+use crate::talos::config::schema::shapes;
+use crate::talos::config::yaml::Map;
+use crate::types::Role;
 
 fn version(text: &str) -> Version {
     text.parse().unwrap()
@@ -47,31 +50,111 @@ fn json_patches_end_with_1_12_and_documents_begin_with_their_version() {
     assert_eq!(of_patch("1.11.0", "1.12.0", document), []);
 }
 
+/// Something of this type that a patch can have.
+fn sample(of: &shapes::Type) -> Value {
+    use shapes::{Scalar, Type, fields};
+    match of {
+        Type::Optional(inner) => sample(inner),
+        Type::Shape(name) => {
+            let first = fields(name).iter().find(|field| !matches!(field.key, "apiVersion" | "kind" | "name"));
+            first.map_or_else(Map::new, |field| Map::new().with(field.key, sample(&field.of))).into()
+        }
+        Type::Map(inner, _) => Map::new().with("a", sample(inner)).into(),
+        Type::Free => Map::new().with("a", "b").into(),
+        Type::List(inner, _) => vec![sample(inner)].into(),
+        Type::Scalar(scalar) | Type::Unit(scalar) => match scalar {
+            Scalar::Bool => true.into(),
+            Scalar::Integer { .. } => 7_u32.into(),
+            Scalar::Prefix => "192.0.2.0/24".into(),
+            Scalar::Address => "192.0.2.1".into(),
+            Scalar::Url => "https://example.org:6443".into(),
+            _ => "x".into(),
+        },
+        Type::Argument | Type::Pem(_) => "x".into(),
+    }
+}
+
+/// The shape and the type that a path of a document of a kind leads to; panics where there is no such key.
+fn walk(kind: &str, path: &str) -> &'static shapes::Type {
+    use shapes::{Type, field};
+    let mut shape = shapes::document(kind).unwrap().shape;
+    let mut last = None;
+    for key in path.split('.').map(|key| key.trim_end_matches("[]").trim_end_matches("{}")) {
+        let found = field(shape, key).unwrap_or_else(|| panic!("{key} of {kind} {path}"));
+        last = Some(&found.of);
+        let mut of = &found.of;
+        while let Type::Optional(inner) | Type::List(inner, _) | Type::Map(inner, _) = of {
+            of = inner;
+        }
+        if let Type::Shape(name) = of {
+            shape = name;
+        }
+    }
+    last.unwrap()
+}
+
+/// A document of a kind with only this key in it.
+fn only(kind: &str, path: &str) -> Map {
+    let mut value = sample(walk(kind, path));
+    for key in path.split('.').rev() {
+        value = match (key.strip_suffix("[]"), key.strip_suffix("{}")) {
+            (Some(key), _) => Map::new().with(key, vec![value]).into(),
+            (_, Some(key)) => Map::new().with(key, Map::new().with("example.org", value)).into(),
+            _ => Map::new().with(key, value).into(),
+        };
+    }
+    let Value::Map(map) = value else { panic!("{path} is no mapping") };
+    map
+}
+
 #[test]
-fn keys_begin_with_their_version() {
+fn every_key_begins_with_its_version() {
+    for (kind, path, since) in keys::KEYS {
+        let part = Part::made(shapes::document(kind).unwrap(), None, Vec::new(), Some(only(kind, path)));
+        let patch = Patch::parse("machine: {}\n", "p.yaml").unwrap().with_parts(vec![part]);
+        let told = |minor: u32| {
+            let subjects = Subjects { patches: &[&patch], nocloud: true, ..Subjects::default() };
+            findings(None, &Contract::minor(minor).first(), &subjects)
+                .into_iter()
+                .any(|finding| finding.rule == "key-too-new" && finding.since.minor() == (1, (*since).into()))
+        };
+        assert!(told(since - 1), "{kind} {path} is refused before 1.{since}");
+        for minor in *since..=14 {
+            assert!(!told(minor), "{kind} {path} is read since 1.{since}");
+        }
+    }
+}
+
+#[test]
+fn a_key_too_new_is_told_with_its_place() {
     let cases = [
-        ("machine:\n  features:\n    hostDNS: {enabled: true}\n", "1.6.0", "1.7.0", "1.7", "machine.features.hostDNS"),
         (
-            "cluster:\n  apiServer:\n    authorizationConfig: [{type: Node, name: node}]\n",
-            "1.8.0",
-            "1.9.0",
+            "machine:\n  features:\n    imageCache: {localEnabled: true}\n",
+            "1.6.0",
             "1.9",
-            "cluster.apiServer.authorizationConfig",
+            "machine.features.imageCache",
+        ),
+        ("machine:\n  features:\n    hostDNS: {enabled: true}\n", "1.6.0", "1.7", "machine.features.hostDNS"),
+        (
+            "machine:\n  registries:\n    mirrors: {docker.io: {endpoints: [a], skipFallback: true}}\n",
+            "1.8.0",
+            "1.9",
+            "machine.registries.mirrors.docker.io.skipFallback",
         ),
         (
-            "machine:\n  install:\n    grubUseUKICmdline: false\n",
-            "1.11.0",
-            "1.12.0",
-            "1.12",
-            "machine.install.grubUseUKICmdline",
+            "apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nencryption: {provider: luks2, keys: [{slot: 0, nodeID: {}}]}\n",
+            "1.10.0",
+            "1.11",
+            "VolumeConfig encryption",
         ),
     ];
-    for (patch, before, first, since, path) in cases {
-        let found = of_patch(before, before, patch);
+    for (patch, target, since, path) in cases {
+        let found = of_patch(target, target, patch);
         assert_eq!((found[0].rule, found[0].weight), ("key-too-new", Weight::Breaks), "{path}");
-        let told = format!("p.yaml, line 3, column 5: {path}: since Talos {since} there is this key, and Talos ");
-        assert!(found[0].to_string().starts_with(&told), "{}", found[0]);
-        assert!(of_patch(first, first, patch).iter().all(|finding| finding.rule != "key-too-new"), "{path}");
+        let told = format!("{path}: since Talos {since} there is this key, and Talos ");
+        assert!(found[0].to_string().contains(&told), "{}", found[0]);
+        assert!(found[0].to_string().starts_with("p.yaml, line "), "{}", found[0]);
+        assert_eq!(found.iter().filter(|finding| finding.rule == "key-too-new").count(), 1, "{found:?}");
     }
 }
 
@@ -115,22 +198,109 @@ fn of_what_a_machine_runs_only_news_are_told() {
 
 #[test]
 fn every_rule_is_about_a_key_that_there_is() {
-    let changed = RULES.iter().map(|rule| (rule.name, rule.document, rule.path));
-    let newer = rules::KEYS.iter().map(|(path, _)| ("key-too-new", "v1alpha1", *path));
-    for (name, document, path) in changed.chain(newer) {
-        let mut shape = crate::talos::config::schema::shapes::document(document).unwrap().shape;
-        let keys: Vec<&str> = path.split('.').map(|key| key.trim_end_matches("[]")).collect();
-        for key in keys {
-            use crate::talos::config::schema::shapes::{Type, field};
-            let Some(found) = field(shape, key) else { panic!("{name}: {key} of {path}") };
-            let mut of = &found.of;
-            while let Type::Optional(inner) | Type::List(inner, _) = of {
-                of = inner;
+    let changed = RULES.iter().map(|rule| (rule.document, rule.path));
+    for (document, path) in changed.chain(keys::KEYS.iter().map(|(kind, path, _)| (*kind, *path))) {
+        // The names of mappings that the user chooses lead nowhere.
+        walk(document, path.split(".extraArgs.").next().unwrap_or(path));
+    }
+}
+
+/// What is translated in a way of its own: since which minor, which key, and a patch with a value that says something.
+const OWN_WAY: &[(u32, &str, &str)] = &[
+    (12, "machine.network.hostname", "machine: {network: {hostname: node}}"),
+    (12, "machine.features.stableHostname", "machine: {features: {stableHostname: false}}"),
+    (
+        12,
+        "machine.registries.mirrors",
+        "machine: {registries: {mirrors: {docker.io: {endpoints: [https://m.example.org], skipFallback: true}}}}",
+    ),
+    (14, "machine.network.nameservers", "machine: {network: {nameservers: [192.0.2.53]}}"),
+    (14, "machine.features.kubePrism", "machine: {features: {kubePrism: {enabled: false, port: 7445}}}"),
+    (14, "machine.features.kubePrism", "machine: {features: {kubePrism: {enabled: true, port: 7446}}}"),
+    (14, "cluster.allowSchedulingOnControlPlanes", "cluster: {allowSchedulingOnControlPlanes: true}"),
+    (14, "cluster.allowSchedulingOnMasters", "cluster: {allowSchedulingOnMasters: true}"),
+    (14, "cluster.proxy", "cluster: {proxy: {disabled: true}}"),
+    (14, "cluster.coreDNS", "cluster: {coreDNS: {disabled: true}}"),
+    (14, "machine.controlPlane.controllerManager", "machine: {controlPlane: {controllerManager: {disabled: true}}}"),
+    (14, "machine.controlPlane.scheduler", "machine: {controlPlane: {scheduler: {disabled: true}}}"),
+    (14, "cluster.discovery", "cluster: {discovery: {enabled: false}}"),
+    (14, "machine.install", "machine: {install: {disk: /dev/vda, wipe: true}}"),
+    (14, "cluster.network", "cluster: {network: {cni: {name: none}}}"),
+    (14, "cluster.network", "cluster: {network: {cni: {name: custom, urls: [https://example.org/cni.yaml]}}}"),
+];
+
+/// A part as what it does: an empty document only says which one it is.
+fn deeds(part: &Part) -> (&str, Option<&str>, &[crate::talos::config::delete::Delete], Option<Map>) {
+    let says = |map: &&Map| map.keys().any(|key| !matches!(key, "apiVersion" | "kind" | "name"));
+    (part.kind.name, part.name(), part.deletes(), part.content().filter(says).cloned())
+}
+
+#[test]
+fn each_key_that_moved_is_told_with_the_documents_that_a_translation_writes() {
+    let of_table = translate::MOVES.iter().map(|(since, from, kind, to)| {
+        let value = if to.is_empty() { sample(walk("v1alpha1", from)) } else { sample(walk(kind, to)) };
+        let inner = from.split('.').rev().fold(value, |value, key| Map::new().with(key, value).into());
+        (*since, (*from).to_owned(), crate::talos::config::yaml::document(&inner))
+    });
+    let own = OWN_WAY.iter().map(|(since, path, patch)| (*since, (*path).to_owned(), format!("{patch}\n")));
+    for (since, path, text) in of_table.chain(own) {
+        let patch = Patch::parse(&text, "p.yaml").unwrap_or_else(|error| panic!("{path}: {error}"));
+        let contract = Contract::minor(since);
+        let subjects = Subjects { patches: &[&patch], nocloud: true, ..Subjects::default() };
+        let found = findings(None, &contract.first(), &subjects);
+        let covers = |finding: &&Finding| {
+            path == finding.path || path.strip_prefix(&finding.path).is_some_and(|rest| rest.starts_with('.'))
+        };
+        let finding = found.iter().find(covers).unwrap_or_else(|| panic!("nothing tells {path}: {found:?}"));
+        for role in [Role::ControlPlane, Role::Worker] {
+            let told = replacement(&patch, finding, (contract, role), &|_| false).unwrap();
+            assert_eq!(told.rest, Rest::Nothing, "{path}, {role}: {}", told.documents);
+            let translated = translate(&patch, contract, role);
+            let made = &translated.parts()[1..];
+            if role == Role::ControlPlane {
+                assert!(!made.is_empty(), "{path} is translated");
             }
-            match of {
-                Type::Shape(name) => shape = name,
-                _ => break,
+            if made.is_empty() {
+                assert_eq!(told.documents, "", "{path}");
+                continue;
             }
+            let shown = Patch::parse(&told.documents, "shown").unwrap_or_else(|error| panic!("{path}: {error}"));
+            let (shown, made): (Vec<_>, Vec<_>) =
+                (shown.parts().iter().map(deeds).collect(), made.iter().map(deeds).collect());
+            assert!(shown == made, "{path}, {role}: what is shown is not what is written: {}", told.documents);
         }
     }
+}
+
+#[test]
+fn what_is_shown_instead_has_no_secret() {
+    let text = "machine: {kubelet: {extraArgs: {v: hush, w: fine}}}\ncluster: {apiServer: {env: {PROXY: whoever}}}\n";
+    let patch = Patch::parse(text, "p.yaml").unwrap();
+    let subjects = Subjects { patches: &[&patch], ..Subjects::default() };
+    let found = findings(None, &version("1.14.0"), &subjects);
+    let target = (Contract::minor(14), Role::ControlPlane);
+    let told = |path: &str| {
+        let finding = found.iter().find(|finding| finding.path == path).unwrap();
+        replacement(&patch, finding, target, &|text| text == "hush").unwrap().documents
+    };
+    let kubelet = "apiVersion: v1alpha1\nkind: KubeletConfig\nextraArgs:\n    v: (masked)\n    w: fine\n";
+    assert_eq!(told("machine.kubelet"), kubelet);
+    assert!(told("cluster.apiServer").ends_with("env:\n    PROXY: (masked)\n"), "{}", told("cluster.apiServer"));
+}
+
+#[test]
+fn a_translation_says_each_document_once_and_keeps_what_it_can_t_translate() {
+    let text = "machine: {network: {hostname: a}, features: {stableHostname: false}}\n";
+    let translated = translate(&Patch::parse(text, "p.yaml").unwrap(), Contract::minor(12), Role::Worker);
+    let kinds: Vec<&str> = translated.parts()[1..].iter().map(|part| part.kind.name).collect();
+    assert_eq!(kinds, ["HostnameConfig"]);
+    let text =
+        "machine: {kubelet: {clusterDNS: [10.0.0.10], extraMounts: [{destination: /a, type: bind, source: /a}]}}\n";
+    let patch = Patch::parse(text, "p.yaml").unwrap();
+    let subjects = Subjects { patches: &[&patch], ..Subjects::default() };
+    let found = findings(None, &version("1.14.0"), &subjects);
+    let finding = found.iter().find(|finding| finding.path == "machine.kubelet").unwrap();
+    let told = replacement(&patch, finding, (Contract::minor(14), Role::Worker), &|_| false).unwrap();
+    assert_eq!(told.rest, Rest::Stays);
+    assert!(told.documents.contains("clusterDNS") && !told.documents.contains("extraMounts"), "{}", told.documents);
 }

@@ -11,7 +11,7 @@ use crate::talos::config::{Contract, schema};
 use crate::types::Role;
 
 /// A key that has the same value elsewhere: since which minor, from where, to which kind and where in it.
-const MOVES: &[(u32, &str, &str, &str)] = &[
+pub(super) const MOVES: &[(u32, &str, &str, &str)] = &[
     (13, "machine.network.kubespan", "KubeSpanConfig", ""),
     (14, "machine.features.hostDNS", "ResolverConfig", "hostDNS"),
     (14, "machine.network.searchDomains", "ResolverConfig", "searchDomains.domains"),
@@ -51,6 +51,14 @@ const MOVES: &[(u32, &str, &str, &str)] = &[
     (14, "cluster.scheduler.resources", "KubeSchedulerConfig", "resources"),
     (14, "cluster.scheduler.config", "KubeSchedulerConfig", "config"),
     (14, "cluster.coreDNS.image", "KubeCoreDNSConfig", "image"),
+    (14, "cluster.network.cni.flannel.extraArgs", "KubeFlannelCNIConfig", "extraArgs"),
+    (
+        14,
+        "cluster.network.cni.flannel.kubeNetworkPoliciesEnabled",
+        "KubeFlannelCNIConfig",
+        "kubeNetworkPoliciesEnabled",
+    ),
+    (14, "cluster.controlPlane.localAPIServerPort", "KubeAPIServerConfig", "apiPort"),
     (14, "cluster.controlPlane.endpoint", "KubeClusterConfig", "endpoint"),
     (14, "cluster.clusterName", "KubeClusterConfig", "clusterName"),
 ];
@@ -144,9 +152,12 @@ impl Work {
                 );
             }
         }
-        for (from, kind) in
-            [("cluster.proxy.disabled", "KubeProxyConfig"), ("cluster.coreDNS.disabled", "KubeCoreDNSConfig")]
-        {
+        for (from, kind) in [
+            ("cluster.proxy.disabled", "KubeProxyConfig"),
+            ("cluster.coreDNS.disabled", "KubeCoreDNSConfig"),
+            ("machine.controlPlane.controllerManager.disabled", "KubeControllerManagerConfig"),
+            ("machine.controlPlane.scheduler.disabled", "KubeSchedulerConfig"),
+        ] {
             if let Some(Value::Bool(disabled)) = self.take(from) {
                 self.put(kind, None, &[("enabled", (!disabled).into())]);
             }
@@ -234,13 +245,21 @@ impl Work {
         let Some(kind) = document(kind).filter(|kind| !kind.control_plane || self.role == Role::ControlPlane) else {
             return;
         };
-        let mut map = Map::new().with("apiVersion", "v1alpha1").with("kind", kind.name).with_some("name", name);
+        let same = |part: &Part| part.kind.name == kind.name && part.name() == name && !part.deletes_whole();
+        let at = self.made.iter().position(same);
+        let before = at.and_then(|at| self.made[at].content());
+        let mut map = before.cloned().unwrap_or_else(|| {
+            Map::new().with("apiVersion", "v1alpha1").with("kind", kind.name).with_some("name", name)
+        });
         for (path, value) in fields {
             set(&mut map, &path.split('.').collect::<Vec<_>>(), value.clone());
         }
         // Read once more: a value that does not fit there stays out, and the machine's check names it.
-        if let Ok(map) = schema::read_document(kind.name, map) {
-            self.made.push(Part::made(kind, name.map(str::to_owned), Vec::new(), Some(map)));
+        let Ok(map) = schema::read_document(kind.name, map) else { return };
+        match at {
+            // One document says all: contracts before 1.14 take it only once in a patch.
+            Some(at) => self.made[at] = self.made[at].with_content(Some(map)),
+            None => self.made.push(Part::made(kind, name.map(str::to_owned), Vec::new(), Some(map))),
         }
     }
 }

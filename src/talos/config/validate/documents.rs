@@ -25,17 +25,32 @@ const INSTEAD: &[(&str, &str)] = &[
     ("KubeNodeConfig", "machine.nodeAnnotations"),
     ("KubeNodeConfig", "machine.nodeTaints"),
     ("KubeNodeConfig", "cluster.allowSchedulingOnControlPlanes"),
+    ("KubeNodeConfig", "cluster.allowSchedulingOnMasters"),
+    ("KubeNodeConfig", "machine.kubelet.skipNodeRegistration"),
+    ("KubeNodeConfig", "machine.kubelet.registerWithFQDN"),
+    ("KubeNodeConfig", "machine.kubelet.nodeIP"),
+    ("KubeCredentialProviderConfig", "machine.kubelet"),
+    ("KubeTalosAPIAccessConfig", "machine.features.kubernetesTalosAPIAccess"),
+    ("ImageCacheConfig", "machine.features.imageCache"),
+    ("CRIBaseRuntimeSpecConfig", "machine.baseRuntimeSpecOverrides"),
     ("KubeNetworkConfig", "cluster.network"),
+    ("KubeFlannelCNIConfig", "cluster.network"),
     ("KubeProxyConfig", "cluster.proxy"),
     ("KubeAPIServerConfig", "cluster.apiServer"),
+    ("KubeAPIServerConfig", "cluster.controlPlane.localAPIServerPort"),
+    ("KubeAuditPolicyConfig", "cluster.apiServer.auditPolicy"),
+    ("KubeAdmissionControlConfig", "cluster.apiServer.admissionControl"),
+    ("KubeAuthorizerConfig", "cluster.apiServer.admissionControl"),
     ("KubeControllerManagerConfig", "cluster.controllerManager"),
+    ("KubeControllerManagerConfig", "machine.controlPlane.controllerManager"),
     ("KubeSchedulerConfig", "cluster.scheduler"),
+    ("KubeSchedulerConfig", "machine.controlPlane.scheduler"),
     ("KubeCoreDNSConfig", "cluster.coreDNS"),
     ("DiscoveryServiceConfig", "cluster.discovery"),
     ("DiscoveryIdentityConfig", "cluster.id"),
     ("DiscoveryIdentityConfig", "cluster.secret"),
     ("KubeClusterConfig", "cluster.clusterName"),
-    ("KubeClusterConfig", "cluster.controlPlane"),
+    ("KubeClusterConfig", "cluster.controlPlane.endpoint"),
     ("KubeAPIServerCAConfig", "cluster.ca"),
     ("KubeAggregatorCAConfig", "cluster.aggregatorCA"),
     ("KubeServiceAccountConfig", "cluster.serviceAccount"),
@@ -65,6 +80,10 @@ fn says(value: &Value) -> bool {
 
 pub(super) fn between(documents: &[Document], mode: Mode, found: &mut Findings) {
     let has = |kind: &str| documents.iter().any(|document| kind_of(&document.root) == kind);
+    // A resolver without host DNS leaves that to the main document.
+    let resolves = documents.iter().any(|document| {
+        kind_of(&document.root) == "ResolverConfig" && document.root.at(&["hostDNS"]).is_some_and(says)
+    });
     let main = documents.iter().find(|document| kind_of(&document.root) == "v1alpha1");
     for document in documents {
         let kind = kind_of(&document.root);
@@ -77,7 +96,7 @@ pub(super) fn between(documents: &[Document], mode: Mode, found: &mut Findings) 
     let Some(main) = main else { return };
     let mut check = Check { document: main, kind: "v1alpha1", found };
     for (kind, path) in INSTEAD {
-        if has(kind) && check.at(path).is_some_and(says) {
+        if has(kind) && (*path != "machine.features.hostDNS" || resolves) && check.at(path).is_some_and(says) {
             check.error(path, format!("the document {kind} says this already: keep it in one place"));
         }
     }

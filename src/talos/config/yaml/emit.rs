@@ -5,8 +5,8 @@
 
 use super::{Map, Value, plain};
 
-/// Keys of documents whose values are enumerations with `on` or `off` among them (`HostnameConfig`, `BondConfig`): the
-/// real writer quotes those otherwise than strings.
+/// Keys of documents whose values are enumerations with `on` or `off` among them (`HostnameConfig`, `BondConfig`): since
+/// 1.14 the real writer quotes those otherwise than strings.
 const ENUMERATIONS: [&str; 2] = ["auto", "adLACPActive"];
 
 /// How far things are indented.
@@ -14,6 +14,8 @@ const ENUMERATIONS: [&str; 2] = ["auto", "adLACPActive"];
 pub enum Layout {
     /// 4 spaces, lists indented under their key: Talos' files.
     Talos,
+    /// The same as Talos up to 1.13 writes it: enumerations are quoted as all strings are.
+    EarlierTalos,
     /// 2 spaces, lists flush with their key: kubectl's files.
     Kubectl,
 }
@@ -52,7 +54,7 @@ enum First {
 impl Layout {
     fn step(self) -> usize {
         match self {
-            Self::Talos => 4,
+            Self::Talos | Self::EarlierTalos => 4,
             Self::Kubectl => 2,
         }
     }
@@ -66,7 +68,7 @@ impl Layout {
     /// The indent of a list under a key at `indent`.
     fn list(self, indent: usize) -> usize {
         match self {
-            Self::Talos => self.deeper(indent),
+            Self::Talos | Self::EarlierTalos => self.deeper(indent),
             Self::Kubectl => indent,
         }
     }
@@ -99,7 +101,12 @@ fn write_map(out: &mut String, map: &Map, indent: usize, (first, layout): (First
                 out.push('\n');
                 write_list(out, inner, layout.list(indent), layout);
             }
-            Value::Text(text) if indent == 0 && ENUMERATIONS.contains(&key) && plain::is_old_bool(text) => {
+            Value::Text(text)
+                if layout != Layout::EarlierTalos
+                    && indent == 0
+                    && ENUMERATIONS.contains(&key)
+                    && plain::is_old_bool(text) =>
+            {
                 out.extend([" '", text.as_str(), "'\n"]);
             }
             leaf => {
