@@ -30,19 +30,18 @@ pub(super) async fn drain(mut body: Incoming) {
     let _ = tokio::time::timeout(Duration::from_secs(5), all).await;
 }
 
-/// The parameters in a body; `Err` is the answer to one that can't be read.
-pub(super) async fn read_body(body: Incoming, content_type: &str) -> Result<Params, Reply> {
+/// The parameters in a body that is said to be so long; `Err` is the answer to one that can't be read.
+pub(super) async fn read_body(body: Incoming, length: u64, content_type: &str) -> Result<Params, Reply> {
     let limited = http_body_util::Limited::new(body, BODY);
     let bytes = match tokio::time::timeout(Duration::from_secs(30), limited.collect()).await {
         Ok(Ok(collected)) => collected.to_bytes(),
         Ok(Err(_)) => return Err(Reply::text(501, "for data too large")),
         Err(_) => return Err(Reply::text(501, "the body does not come")),
     };
-    if bytes.is_empty() {
-        return Ok(Params::default());
-    }
-    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    let kind = content_type.split([';', ',']).next().unwrap_or_default().trim();
     match kind {
+        // The type of nothing is looked at only where it is said to be JSON.
+        _ if length == 0 && kind != "application/json" => Ok(Params::default()),
         "" | "application/x-www-form-urlencoded" => Ok(decode_form(&String::from_utf8_lossy(&bytes))),
         "application/json" => decode_json(&bytes).map_err(|text| Reply::text(500, &text)),
         _ => Err(Reply::text(506, &format!("upload 'Content-Type '{content_type}' not implemented"))),

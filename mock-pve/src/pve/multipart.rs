@@ -37,7 +37,8 @@ pub(super) enum UploadError {
     Io(#[from] std::io::Error),
 }
 
-const FIELDS: [&str; 4] = ["content", "checksum-algorithm", "checksum", "filename"];
+/// Fields in the order in which they are looked for.
+const FIELDS: [&str; 3] = ["content", "checksum-algorithm", "checksum"];
 /// Everything before the file's bytes has to be in that many.
 const HEAD: usize = 16 * 1024;
 
@@ -61,7 +62,7 @@ enum Head {
 }
 
 fn read_head(buffer: &[u8], delimiter: &str) -> Result<Head, UploadError> {
-    let mut fields = BTreeMap::new();
+    let mut before: Vec<(String, String)> = Vec::new();
     let mut at = 0;
     loop {
         let rest = &buffer[at..];
@@ -85,6 +86,7 @@ fn read_head(buffer: &[u8], delimiter: &str) -> Result<Head, UploadError> {
         let name = attribute("name").unwrap_or_default();
         let value_at = end + 4;
         if let Some(filename) = attribute("filename") {
+            let fields = in_order(before)?;
             if name != "filename" {
                 return Err(UploadError::Broken(format!(
                     "wrong field name '{name}' for file upload, expected 'filename' at \
@@ -93,18 +95,27 @@ fn read_head(buffer: &[u8], delimiter: &str) -> Result<Head, UploadError> {
             }
             return Ok(Head::Done { fields, filename, start: at + value_at });
         }
-        if !FIELDS.contains(&name.as_str()) {
-            return Err(UploadError::Field);
-        }
         let stop = format!("\r\n{delimiter}");
         let Some(length) = find(&rest[value_at..], stop.as_bytes()) else { return Ok(Head::More) };
-        let value = String::from_utf8_lossy(&rest[value_at..value_at + length]).into_owned();
-        fields.insert(name, value);
+        let value = String::from_utf8_lossy(&rest[value_at..value_at + length]).trim().to_owned();
+        before.push((name, value));
         at += value_at + length + 2;
         if buffer[at..].starts_with(format!("{delimiter}--").as_bytes()) {
             return Err(broken());
         }
     }
+}
+
+/// The fields before the file. Each is looked for after the one before it, and what is passed over on the way is lost;
+/// what is left over then is taken for the file.
+fn in_order(mut before: Vec<(String, String)>) -> Result<BTreeMap<String, String>, UploadError> {
+    let mut fields = BTreeMap::new();
+    for wanted in FIELDS {
+        if let Some(at) = before.iter().position(|(name, _)| name == wanted) {
+            fields.extend(before.drain(..=at).next_back());
+        }
+    }
+    if before.is_empty() { Ok(fields) } else { Err(UploadError::Field) }
 }
 
 /// The target name: nothing before the last slash, and only harmless characters.
@@ -171,6 +182,17 @@ mod tests {
     fn names_lose_their_path_and_odd_characters() {
         assert_eq!(target_name("../../conf-evil.iso"), "conf-evil.iso");
         assert_eq!(target_name("c:\\a b+=.qcow2"), "a_b__.qcow2");
+    }
+
+    #[test]
+    fn fields_in_another_order_are_lost() {
+        let given = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), "1".to_owned())).collect();
+        let names = |names: &[&str]| in_order(given(names)).map(|fields| fields.into_keys().collect::<Vec<_>>()).ok();
+        assert_eq!(names(&["content", "checksum-algorithm", "checksum"]).unwrap().len(), 3);
+        assert_eq!(names(&["checksum-algorithm", "content"]).unwrap(), ["content"]);
+        assert_eq!(names(&["nonsense", "content"]).unwrap(), ["content"]);
+        assert_eq!(names(&["content", "nonsense"]), None);
+        assert_eq!(names(&[]).unwrap(), [""; 0]);
     }
 
     #[test]

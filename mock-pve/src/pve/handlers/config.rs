@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::PATH_KEYS;
 use super::views;
 use crate::pve::call::{Call, Result};
+use crate::pve::params::Value as Given;
 use crate::world::drive;
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::state::Config;
@@ -225,6 +226,11 @@ fn asked(call: &Call, delete_key: &str) -> Rule<Update> {
         if !there {
             return Err(Refusal::param("hookscript", format!("script '{script}' does not exist\n")));
         }
+    }
+    // A description may be nothing; anything else can't be written into a config then.
+    let nothing = |key: &&String| call.params.0.get(*key) == Some(&Given::Nothing) && *key != "description";
+    if let Some(key) = set.keys().find(nothing) {
+        return Err(Refusal::failed(format!("unable to parse value of '{key}' - got undefined value\n")));
     }
     Ok(Update {
         set,
