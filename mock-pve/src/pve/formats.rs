@@ -302,10 +302,8 @@ pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
         "pve-groupid" => refuse(only(text, ".-_"), format!("group name '{text}' contains invalid characters\n")),
         "pve-roleid" => refuse(only(text, ".-_"), format!("role name '{text}' contains invalid characters\n")),
         "pve-realm" => refuse(only(text, ".-_"), format!("value '{text}' does not look like a valid realm\n")),
-        "pve-priv" => refuse(
-            roles::exists(PveVersion::V8, text) || roles::exists(PveVersion::V9, text),
-            format!("invalid privilege '{text}'\n"),
-        ),
+        "pve-priv" => refuse(roles::exists(PveVersion::V8, text), format!("invalid privilege '{text}'\n")),
+        "pve-priv-9" => refuse(roles::exists(PveVersion::V9, text), format!("invalid privilege '{text}'\n")),
         "pve-bridge-id" => refuse(only(text, "-_."), format!("invalid bridge ID '{text}'\n")),
         "pve-qm-bootdev" => refuse(boot_device(text), format!("invalid boot device '{text}'\n")),
         "pve-qm-bootdisk" => refuse(boot_device(text), format!("invalid boot disk '{text}'\n")),

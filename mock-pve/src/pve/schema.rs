@@ -104,6 +104,15 @@ impl Type {
         }
     }
 
+    /// The privileges that exist depend on the release.
+    fn of_release(&mut self, pve: PveVersion) {
+        if pve == PveVersion::V9
+            && let Some(Value::String(name)) = &mut self.format
+        {
+            *name = name.replace("pve-priv", "pve-priv-9");
+        }
+    }
+
     fn is_optional(&self) -> bool {
         self.optional
             .as_ref()
@@ -155,6 +164,7 @@ impl Schema {
         let File { named, mut types, methods } = serde_json::from_str(include_str!("../../schema/parameters.json"))?;
         for one in &mut types {
             one.prepare(&named);
+            one.of_release(pve);
         }
         let release = if pve == PveVersion::V8 { '8' } else { '9' };
         let methods = methods

@@ -196,6 +196,14 @@ fn write_private(path: &Path, text: &str) -> Result<(), StartError> {
         .map_err(|source| StartError::File { path: path.to_owned(), source })
 }
 
+/// A path that means the same in every folder: what is written about it is read elsewhere.
+fn absolute(path: &Path) -> Result<PathBuf, StartError> {
+    if path.as_os_str().is_empty() {
+        return Ok(PathBuf::new());
+    }
+    std::path::absolute(path).map_err(|source| StartError::File { path: path.to_owned(), source })
+}
+
 /// The secrets of all tokens, by their whole names.
 fn tokens(world: &World) -> BTreeMap<String, String> {
     let state = world.state();
@@ -209,9 +217,12 @@ fn tokens(world: &World) -> BTreeMap<String, String> {
 
 /// Makes the world of the options and serves its API. Answers once all sockets listen.
 pub async fn start(options: Options) -> Result<Running, StartError> {
-    let Options { seed, state, listen, time_scale, rng_seed, pve, scenario, log } = options;
+    let Options { mut seed, state, listen, time_scale, rng_seed, pve, scenario, log } = options;
+    for cluster in &mut seed.clusters {
+        cluster.secrets_file = absolute(&cluster.secrets_file)?;
+    }
     let (dir, temporary) = if let Some(dir) = state {
-        (dir, None)
+        (absolute(&dir)?, None)
     } else {
         let made = tempfile::Builder::new()
             .prefix("mock-pve-")

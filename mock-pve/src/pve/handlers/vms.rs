@@ -99,6 +99,7 @@ pub(in crate::pve) fn create(call: &Call) -> Result {
         pool: call.params.owned("pool"),
         storage: call.params.owned("storage"),
         start: call.params.is_on("start"),
+        ha_managed: call.params.is_on("ha-managed"),
     };
     Ok(call.world.create_vm(&call.caller, new)?.into())
 }
