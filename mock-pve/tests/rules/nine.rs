@@ -60,17 +60,17 @@ async fn each_release_refuses_what_it_does_not_know() {
             "500 invalid parameter 'group': ha groups have been migrated to rules",
         ),
         ("PUT", "/cluster/ha/resources/vm:100", &[("failback", "0")], &["400 failback: ", unknown].concat(), "500 "),
-        ("POST", "/pools", &[("poolid", "1st")], "200 OK", "500 create pool failed: pool name must start with a letter"),
+        (
+            "POST",
+            "/pools",
+            &[("poolid", "1st")],
+            "200 OK",
+            "500 create pool failed: pool name must start with a letter",
+        ),
         ("PUT", config, &[("allow-ksm", "0")], &["400 allow-ksm: ", unknown].concat(), "200 OK"),
         ("PUT", config, &[("delete", "allow-ksm")], "400 delete: unknown option 'allow-ksm'", "200 OK"),
         ("PUT", config, &[("agent", "1,freeze-fs=0")], "400 agent: invalid format - format error", "200 OK"),
-        (
-            "POST",
-            VMS,
-            &[("vmid", "109"), ("ha-managed", "1")],
-            &["400 ha-managed: ", unknown].concat(),
-            "200 OK",
-        ),
+        ("POST", VMS, &[("vmid", "109"), ("ha-managed", "1")], &["400 ha-managed: ", unknown].concat(), "200 OK"),
         ("GET", "/storage", &[("type", "glusterfs")], "200 OK", "400 type: value 'glusterfs' does not have a value"),
         (
             "GET",
@@ -155,12 +155,7 @@ async fn each_agent_command_needs_the_privilege_of_its_release() {
         ("POST", "file-write", &[("file", "/x"), ("content", "y")], &["VM.GuestAgent.FileWrite", ALL]),
         ("POST", "fstrim", &[], &["VM.GuestAgent.FileSystemMgmt", ALL]),
         ("POST", "fsfreeze-freeze", &[], &["VM.GuestAgent.FileSystemMgmt", ALL]),
-        (
-            "POST",
-            "fsfreeze-status",
-            &[],
-            &["VM.GuestAgent.Audit", "VM.GuestAgent.FileSystemMgmt", ALL],
-        ),
+        ("POST", "fsfreeze-status", &[], &["VM.GuestAgent.Audit", "VM.GuestAgent.FileSystemMgmt", ALL]),
         ("POST", "exec", &[("command", "ls")], &[ALL]),
         ("GET", "exec-status", &[("pid", "1")], &[ALL]),
         ("POST", "set-user-password", &[("username", "root"), ("password", "secret")], &[ALL]),
@@ -175,14 +170,17 @@ async fn each_agent_command_needs_the_privilege_of_its_release() {
         "VM.Audit",
         ALL,
     ];
-    for (pve, privileges) in [(PveVersion::V8, &["VM.Monitor", "VM.Audit", "VM.PowerMgmt"][..]), (PveVersion::V9, &nine)] {
+    for (pve, privileges) in
+        [(PveVersion::V8, &["VM.Monitor", "VM.Audit", "VM.PowerMgmt"][..]), (PveVersion::V9, &nine)]
+    {
         let mut site = Site::begin_as_root(pve).await;
         site.done("POST", VMS, &[("vmid", "100")]).await;
         let user = with_one_role(&mut site).await;
         for (method, command, form, allowing) in commands {
             let path = format!("{VMS}/100/agent/{command}");
             for privilege in privileges {
-                let allowed = if pve == PveVersion::V8 { *privilege == "VM.Monitor" } else { allowing.contains(privilege) };
+                let allowed =
+                    if pve == PveVersion::V8 { *privilege == "VM.Monitor" } else { allowing.contains(privilege) };
                 let (status, reason, _) = ask_with(&mut site, &user, privilege, (method, &path, form)).await;
                 // Who may is told that nothing runs there.
                 assert_eq!(status, if allowed { 500 } else { 403 }, "{pve:?} {command} with {privilege}: {reason}");
@@ -224,9 +222,8 @@ async fn rules_of_ha_forget_what_is_gone() {
         site.done("POST", VMS, &[("vmid", vmid)]).await;
         site.fine("POST", "/cluster/ha/resources", &[("sid", &format!("vm:{vmid}")), ("state", "ignored")]).await;
     }
-    let rule = |name, resources| {
-        [("rule", name), ("type", "node-affinity"), ("resources", resources), ("nodes", "pve1")]
-    };
+    let rule =
+        |name, resources| [("rule", name), ("type", "node-affinity"), ("resources", resources), ("nodes", "pve1")];
     site.fine("POST", "/cluster/ha/rules", &rule("both", "vm:100,vm:101")).await;
     site.fine("POST", "/cluster/ha/rules", &rule("one", "vm:100")).await;
     let rules = |list: Value| {

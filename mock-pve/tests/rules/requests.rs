@@ -54,7 +54,8 @@ async fn encodings_of_the_transfer_are_refused_by_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_counts_wherever_the_original_looks_for_it() {
     let mut site = Site::begin(PveVersion::V8).await;
-    let (id, secret) = site.running.ready.tokens.iter().next().map(|(id, secret)| (id.clone(), secret.clone())).unwrap();
+    let (id, secret) =
+        site.running.ready.tokens.iter().next().map(|(id, secret)| (id.clone(), secret.clone())).unwrap();
     let escaped = id.replace('!', "%21");
     for (header, expected) in [
         (format!("Authorization: PVEAPIToken={id}={secret}\r\n"), "200 OK"),
@@ -149,8 +150,20 @@ async fn forms_and_json_are_read_the_originals_way() {
         ("PUT", config, json, "cores=1", format!("500 {malformed} (before \"cores=1\") {at}")),
         ("PUT", config, json, "[]", format!("500 Not a HASH reference {at}")),
         ("PUT", config, json, "true", format!("500 Not a HASH reference {at}")),
-        ("PUT", config, json, "7", format!("500 Can't use string (\"7\") as a HASH ref while \"strict refs\" in use {at}")),
-        ("PUT", config, json, r#"{"cores":1,}"#, format!("500 '\"' expected, at character offset 11 (before \"}}\") {at}")),
+        (
+            "PUT",
+            config,
+            json,
+            "7",
+            format!("500 Can't use string (\"7\") as a HASH ref while \"strict refs\" in use {at}"),
+        ),
+        (
+            "PUT",
+            config,
+            json,
+            r#"{"cores":1,}"#,
+            format!("500 '\"' expected, at character offset 11 (before \"}}\") {at}"),
+        ),
         ("PUT", config, json, r#"{"cores":1"#, "500 , or } expected while parsing object/hash".to_owned()),
         ("PUT", config, json, "{} {}", "500 garbage after JSON object, at character offset 3".to_owned()),
         ("PUT", config, "text/plain", "", "500 no options specified".to_owned()),

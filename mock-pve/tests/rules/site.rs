@@ -47,7 +47,8 @@ impl Site {
         let options = Options { seed, state, pve, time_scale: 200.0, rng_seed: 3, ..Options::default() };
         let running = serve::start(options).await.unwrap();
         let mut site = Self { running, login: String::new() };
-        let (id, secret) = site.running.ready.tokens.iter().next().map(|(id, secret)| (id.clone(), secret.clone())).unwrap();
+        let (id, secret) =
+            site.running.ready.tokens.iter().next().map(|(id, secret)| (id.clone(), secret.clone())).unwrap();
         site.with_token(&id, &secret);
         site
     }

@@ -126,8 +126,11 @@ pub(in crate::pve) fn resources(call: &Call) -> Result {
 
 /// The zones as each node has them.
 fn zones(call: &Call, state: &State) -> Vec<Value> {
-    let zones = call.world.seed().sdn_zones.iter().filter_map(|zone| zone.get("zone").and_then(Value::as_str));
-    let seen = zones.filter(|zone| state.may(&call.caller, &format!("/sdn/zones/{zone}"), &["SDN.Audit"]));
+    let seeded = call.world.seed().sdn_zones.iter().filter_map(|zone| zone.get("zone").and_then(Value::as_str));
+    let written = state.sections.get("sdn/zones").into_iter().flat_map(|zones| zones.keys().map(String::as_str));
+    // The nodes' own bridges are in one that is always there.
+    let zones: BTreeSet<&str> = seeded.chain(written).chain(["localnetwork"]).collect();
+    let seen = zones.into_iter().filter(|zone| state.may(&call.caller, &format!("/sdn/zones/{zone}"), &["SDN.Audit"]));
     let entry = |zone: &str, node: &str| match state.pve {
         PveVersion::V8 => {
             json!({"id": format!("sdn/{node}/{zone}"), "type": "sdn", "sdn": zone, "node": node, "status": "ok"})
