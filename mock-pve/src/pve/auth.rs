@@ -46,13 +46,23 @@ const FAILED: &str = "Authentication failed!";
 impl Auth {
     /// A server with a key of its own.
     pub fn new() -> Self {
+        Self::signing_with(&Self::secret())
+    }
+
+    /// A server with a key that was kept.
+    pub fn signing_with(secret: &[u8]) -> Self {
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret) }
+    }
+
+    /// What a new key is made of.
+    pub fn secret() -> [u8; 32] {
         let mut secret = [0_u8; 32];
         if rand::fill(&mut secret).is_err() {
             // Without randomness the key depends on the time; this is a double on loopback.
             let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_nanos());
             secret[..16].copy_from_slice(&nanos.to_be_bytes());
         }
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, &secret) }
+        secret
     }
 
     fn sign(&self, text: &str) -> String {

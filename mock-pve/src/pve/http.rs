@@ -244,6 +244,9 @@ impl Api {
             met.corrupt = coming.corrupt;
             answered
         };
+        if reply.is_nothing() {
+            return cut.instead_of_an_answer().await;
+        }
         let reply = format.wrap(reply);
         self.0.count.fetch_add(1, Ordering::Relaxed);
         let record = &mut meeting.record;
@@ -526,8 +529,11 @@ impl Api {
             Err(error) => {
                 // What came so far is of no use.
                 let _ = std::fs::remove_file(&file);
-                drain(body).await;
+                if !matches!(error, UploadError::Silent) {
+                    drain(body).await;
+                }
                 return match error {
+                    UploadError::Silent => Reply::nothing(),
                     UploadError::Broken(text) => Reply::text(500, &text),
                     UploadError::Field => Reply::empty(400, "Bad Request"),
                     UploadError::Io(error) => Reply::text(500, &format!("{error}\n")),

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::io::AsyncWriteExt as _;
+
+use super::body::piece;
 
 /// A file that came up, with its fields.
 #[derive(Debug)]
@@ -32,7 +33,10 @@ pub(super) enum UploadError {
     /// 400 without a word.
     #[error("an unknown field stands before the file")]
     Field,
-    /// The connection broke or the disk is full.
+    /// The connection broke, or nothing came any more.
+    #[error("the upload broke off")]
+    Silent,
+    /// The disk is full.
     #[error("the upload can't be kept")]
     Io(#[from] std::io::Error),
 }
@@ -136,11 +140,8 @@ impl Upload {
                 Head::More if buffer.len() > HEAD => return Err(broken()),
                 Head::More => {}
             }
-            let Some(frame) = body.frame().await else { return Err(broken()) };
-            let frame = frame.map_err(std::io::Error::other)?;
-            if let Some(data) = frame.data_ref() {
-                buffer.extend_from_slice(data);
-            }
+            let Some(data) = piece(body).await.map_err(|_| UploadError::Silent)? else { return Err(broken()) };
+            buffer.extend_from_slice(&data);
         };
         buffer.drain(..start);
         let mut file = tokio::fs::File::create(path).await?;
@@ -160,10 +161,9 @@ impl Upload {
                     buffer.drain(..sure);
                 }
             }
-            let Some(frame) = body.frame().await else { break };
-            let frame = frame.map_err(std::io::Error::other)?;
-            if let (Some(data), false) = (frame.data_ref(), closed) {
-                buffer.extend_from_slice(data);
+            let Some(data) = piece(body).await.map_err(|_| UploadError::Silent)? else { break };
+            if !closed {
+                buffer.extend_from_slice(&data);
             }
         }
         file.flush().await?;

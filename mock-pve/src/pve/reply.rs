@@ -47,6 +47,16 @@ impl Reply {
         Self { status, reason: reason.to_owned(), body: Body::Empty }
     }
 
+    /// No answer: the connection ends.
+    pub(super) fn nothing() -> Self {
+        Self::empty(0, "")
+    }
+
+    /// Whether there is no answer.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.status == 0
+    }
+
     /// An error of the HTTP layer: the text is the reason and the body.
     pub(super) fn text(status: u16, text: &str) -> Self {
         let reason = text.lines().next().unwrap_or_default().to_owned();

@@ -204,6 +204,21 @@ fn absolute(path: &Path) -> Result<PathBuf, StartError> {
     std::path::absolute(path).map_err(|source| StartError::File { path: path.to_owned(), source })
 }
 
+/// Who signs tickets: the same over restarts, so that those that were given out hold on.
+fn tickets(dir: &Path) -> Result<Auth, StartError> {
+    let path = dir.join("ticket.key");
+    let kept = std::fs::read_to_string(&path).ok().filter(|text| !text.is_empty());
+    let key = match kept {
+        Some(key) => key,
+        None => {
+            let key = hex::encode(Auth::secret());
+            write_private(&path, &key)?;
+            key
+        }
+    };
+    Ok(Auth::signing_with(key.as_bytes()))
+}
+
 /// The secrets of all tokens, by their whole names.
 fn tokens(world: &World) -> BTreeMap<String, String> {
     let state = world.state();
@@ -238,7 +253,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let authority = Authority::open(&dir)?;
     let keys = Keys::open(&dir)?;
     let audit = Audit::watch(&world);
-    let auth = Arc::new(Auth::new());
+    let auth = Arc::new(tickets(&dir)?);
     let mut tasks = JoinSet::new();
     let logs = std::iter::once(dir.join("requests.jsonl")).chain(log).collect();
     tasks.spawn(log::keep(logs, world.subscribe_answers()));
