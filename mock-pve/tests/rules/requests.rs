@@ -42,6 +42,7 @@ async fn encodings_of_the_transfer_are_refused_by_name() {
     for (encoding, line) in [
         ("chunked", "HTTP/1.1 501 chunked transfer encoding not supported"),
         ("Chunked", "HTTP/1.1 501 chunked transfer encoding not supported"),
+        ("gzip, chunked", "HTTP/1.1 501 Unknown transfer encoding 'gzip, chunked'"),
     ] {
         let login = &site.login;
         let request = format!(
