@@ -207,3 +207,32 @@ async fn storages_have_the_options_of_their_type() {
         assert_eq!((status, reason.as_str()), (500, text), "{form:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_may_hold_the_memory_and_loses_no_disk() {
+    let site = Site::begin(PveVersion::V8).await;
+    site.done("POST", VMS, &[("vmid", "100"), ("scsi0", "local-lvm:1")]).await;
+    let snapshots = format!("{VMS}/100/snapshot");
+    let log = site.done("POST", &snapshots, &[("snapname", "cold"), ("vmstate", "1")]).await;
+    assert!(!log.iter().any(|line| line.starts_with("saving VM state")), "it didn't run: {log:?}");
+    site.fine("PUT", &format!("{VMS}/100/config"), &[("scsi1", "local-lvm:1")]).await;
+    site.done("POST", &format!("{VMS}/100/status/start"), &[]).await;
+    let log = site.done("POST", &snapshots, &[("snapname", "warm"), ("vmstate", "1")]).await;
+    assert_eq!(log[0], "saving VM state and RAM using storage 'local-lvm'");
+    let volids = async || site.fine("GET", "/nodes/pve1/storage/local-lvm/content", &[]).await.to_string();
+    assert!(volids().await.contains("local-lvm:vm-100-state-warm"));
+    let list = site.fine("GET", &snapshots, &[]).await;
+    let told = |name: &str| list.as_array().unwrap().iter().find(|one| one["name"] == name).unwrap()["vmstate"].clone();
+    assert_eq!((told("cold"), told("warm")), (json!(0), json!(1)));
+    site.done("POST", &format!("{snapshots}/cold/rollback"), &[]).await;
+    let now = site.config(100, true).await;
+    assert!(now["scsi1"].is_null() && now["unused0"] == "local-lvm:vm-100-disk-1", "{now}");
+    let status = async || site.fine("GET", &format!("{VMS}/100/status/current"), &[]).await["status"].clone();
+    assert_eq!(status().await, "stopped");
+    site.done("POST", &format!("{snapshots}/warm/rollback"), &[]).await;
+    assert_eq!(status().await, "running", "what was in memory goes on");
+    let now = site.config(100, true).await;
+    assert!(now["unused0"].is_null() && now["scsi1"].is_string() && now["runningmachine"].is_null(), "{now}");
+    site.done("DELETE", &format!("{snapshots}/warm"), &[]).await;
+    assert!(!volids().await.contains("vm-100-state-warm"));
+}

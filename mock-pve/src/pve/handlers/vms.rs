@@ -14,6 +14,7 @@ use crate::world::lifecycle::{Destroy, Lock};
 use crate::world::property::Properties;
 use crate::world::refusal::Refusal;
 use crate::world::reshape::{Move, Reassign, Resize};
+use crate::world::snapshot::NewSnapshot;
 use crate::world::volume::parse_name;
 
 /// `GET N/qemu`
@@ -268,8 +269,12 @@ pub(in crate::pve) fn snapshots(call: &Call) -> Result {
 
 /// `POST Q/snapshot`
 pub(in crate::pve) fn snapshot(call: &Call) -> Result {
-    let description = call.params.owned("description");
-    Ok(call.world.snapshot(&call.caller, &call.node(), call.vmid(), call.text("snapname"), description)?.into())
+    let new = NewSnapshot {
+        name: call.text("snapname").to_owned(),
+        description: call.params.owned("description"),
+        memory: call.params.is_on("vmstate"),
+    };
+    Ok(call.world.snapshot(&call.caller, &call.node(), call.vmid(), new)?.into())
 }
 
 /// `GET Q/snapshot/{snapname}`
