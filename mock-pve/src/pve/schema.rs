@@ -233,7 +233,7 @@ impl Schema {
                 }
                 None if method.open => {}
                 None => {
-                    let path = if name.is_empty() { "_root" } else { name };
+                    let path = if name.is_empty() { "_root" } else { name.as_str() };
                     errors.insert(path.to_owned(), UNDEFINED.to_owned());
                 }
             }

@@ -171,7 +171,7 @@ async fn each_agent_command_needs_the_privilege_of_its_release() {
         ALL,
     ];
     for (pve, privileges) in
-        [(PveVersion::V8, &["VM.Monitor", "VM.Audit", "VM.PowerMgmt"][..]), (PveVersion::V9, &nine)]
+        [(PveVersion::V8, &["VM.Monitor", "VM.Audit", "VM.PowerMgmt"][..]), (PveVersion::V9, &nine[..])]
     {
         let mut site = Site::begin_as_root(pve).await;
         site.done("POST", VMS, &[("vmid", "100")]).await;
