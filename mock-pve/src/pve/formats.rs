@@ -211,6 +211,17 @@ fn pair(text: &str, base: &str) -> Result<(), String> {
         .map_err(|error| format!("entry '{text}' contains invalid ID - {error}\n\n"))
 }
 
+/// The guest and a number.
+fn replication_id(text: &str) -> Result<(), String> {
+    let number =
+        |text: &str| -> Option<u64> { text.chars().all(|c| c.is_ascii_digit()).then(|| text.parse().ok()).flatten() };
+    match text.split_once('-').and_then(|(guest, job)| Some((number(guest)?, number(job)?))) {
+        Some((guest, _)) if guest >= 100 => Ok(()),
+        Some(_) => Err(format!("invalid replication job id '{text}' (guest IDs < 100 are reserved)\n")),
+        None => Err(format!("invalid replication job id '{text}'\n")),
+    }
+}
+
 /// The name of a zone or a network in it.
 fn sdn_id(kind: &str, text: &str) -> Result<(), String> {
     let fits = text.len() > 1 && text.starts_with(|c: char| c.is_ascii_alphabetic()) && only(text, "");
@@ -445,12 +456,7 @@ pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
             matches!(text, "mon" | "tue" | "wed" | "thu" | "fri" | "sat" | "sun"),
             format!("invalid day '{text}'\n"),
         ),
-        "pve-replication-job-id" => refuse(
-            text.split_once('-').is_some_and(|(guest, number)| {
-                vmid(guest) && (1..=9).contains(&number.len()) && number.chars().all(|c| c.is_ascii_digit())
-            }),
-            format!("invalid replication job id '{text}'\n"),
-        ),
+        "pve-replication-job-id" => replication_id(text),
         "pve-sdn-zone-id" => sdn_id("zone", text),
         "pve-sdn-vnet-id" => sdn_id("vnet", text),
         "pve-cpuset" => refuse(
