@@ -71,6 +71,13 @@ async fn each_release_refuses_what_it_does_not_know() {
         ("PUT", config, &[("delete", "allow-ksm")], "400 delete: unknown option 'allow-ksm'", "200 OK"),
         ("PUT", config, &[("agent", "1,freeze-fs=0")], "400 agent: invalid format - format error", "200 OK"),
         ("POST", VMS, &[("vmid", "109"), ("ha-managed", "1")], &["400 ha-managed: ", unknown].concat(), "200 OK"),
+        (
+            "PUT",
+            "/access/users/recast@pve/token/ci",
+            &[("delete", "comment")],
+            &["400 delete: ", unknown].concat(),
+            "200 OK",
+        ),
         ("GET", "/storage", &[("type", "glusterfs")], "200 OK", "400 type: value 'glusterfs' does not have a value"),
         (
             "GET",
