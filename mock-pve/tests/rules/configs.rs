@@ -236,3 +236,26 @@ async fn a_snapshot_may_hold_the_memory_and_loses_no_disk() {
     site.done("DELETE", &format!("{snapshots}/warm"), &[]).await;
     assert!(!volids().await.contains("vm-100-state-warm"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn task_lists_are_filtered_as_the_archive_is_read() {
+    let site = Site::begin(PveVersion::V8).await;
+    site.done("POST", VMS, &[("vmid", "100")]).await;
+    site.done("POST", &format!("{VMS}/100/status/start"), &[]).await;
+    let count =
+        async |form: &[(&str, &str)]| site.fine("GET", "/nodes/pve1/tasks", form).await.as_array().unwrap().len();
+    for (form, found) in [
+        (&[("userfilter", "RECAST@")][..], 2),
+        (&[("userfilter", "recast@pve!ci")][..], 0),
+        (&[("typefilter", "qmstart")][..], 1),
+        (&[("typefilter", ""), ("userfilter", "")][..], 2),
+        (&[("errors", "1")][..], 0),
+        (&[("statusfilter", "OK;warning")][..], 2),
+        (&[("limit", "0")][..], 0),
+        (&[("start", "1"), ("vmid", "100")][..], 1),
+        (&[("source", "active")][..], 0),
+        (&[("source", "all")][..], 2),
+    ] {
+        assert_eq!(count(form).await, found, "{form:?}");
+    }
+}
