@@ -20,14 +20,11 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(super) async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, std::io::Error> {
     loop {
         let frame = tokio::time::timeout(PATIENCE, body.frame()).await;
-        match frame.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))? {
-            None => return Ok(None),
-            Some(frame) => {
-                // Whatever else comes in frames is no part of it.
-                if let Ok(data) = frame.map_err(std::io::Error::other)?.into_data() {
-                    return Ok(Some(data));
-                }
-            }
+        let frame = frame.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?;
+        let Some(frame) = frame else { return Ok(None) };
+        // Whatever else comes in frames is no part of it.
+        if let Ok(data) = frame.map_err(std::io::Error::other)?.into_data() {
+            return Ok(Some(data));
         }
     }
 }

@@ -253,13 +253,12 @@ fn shown(rest: &[u8]) -> String {
 /// What the original's reader says of a text that isn't JSON, without the place in its own code.
 pub(super) fn complaint(raw: &[u8]) -> String {
     let mut scan = Scan { raw, at: 0, depth: 0 };
-    let complaint = match scan.all() {
-        Err(complaint) => complaint,
+    let complaint = if let Err(complaint) = scan.all() {
+        complaint
+    } else {
         // It is JSON, but none that can be played on with: a number that is too large.
-        Ok(()) => {
-            scan.at = 0;
-            MALFORMED
-        }
+        scan.at = 0;
+        MALFORMED
     };
     let at = scan.at.min(raw.len());
     format!("{complaint}, at character offset {at} (before \"{}\")", shown(&raw[at..]))

@@ -208,13 +208,12 @@ fn absolute(path: &Path) -> Result<PathBuf, StartError> {
 fn tickets(dir: &Path) -> Result<Auth, StartError> {
     let path = dir.join("ticket.key");
     let kept = std::fs::read_to_string(&path).ok().filter(|text| !text.is_empty());
-    let key = match kept {
-        Some(key) => key,
-        None => {
-            let key = hex::encode(Auth::secret());
-            write_private(&path, &key)?;
-            key
-        }
+    let key = if let Some(key) = kept {
+        key
+    } else {
+        let key = hex::encode(Auth::secret());
+        write_private(&path, &key)?;
+        key
     };
     Ok(Auth::signing_with(key.as_bytes()))
 }
