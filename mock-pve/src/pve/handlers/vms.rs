@@ -218,17 +218,17 @@ pub(in crate::pve) fn feature(call: &Call) -> Result {
         if drive::is_cdrom(&options) {
             return true;
         }
+        let base = {
+            let state = call.world.state();
+            state.volume_key(&node, volid).is_some_and(|key| {
+                state.storages.get(&key.storage).is_some_and(|storage| {
+                    storage.has_bases() && parse_name(storage, &key.name).is_ok_and(|named| named.base)
+                })
+            })
+        };
         match call.text("feature") {
-            "snapshot" => call.world.can_snapshot(&node, value),
-            "clone" => {
-                let state = call.world.state();
-                !snapshot
-                    && state.volume_key(&node, volid).is_some_and(|key| {
-                        state.storages.get(&key.storage).is_some_and(|storage| {
-                            storage.has_bases() && parse_name(storage, &key.name).is_ok_and(|named| named.base)
-                        })
-                    })
-            }
+            "snapshot" => !base && call.world.can_snapshot(&node, value),
+            "clone" => !snapshot && base,
             _ => true,
         }
     });
