@@ -35,11 +35,12 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Serve a world until told to stop (Ctrl-C)
+    #[command(after_help = scenario::EXAMPLE)]
     Serve(Serve),
     /// Print a world: nodes, storages, VMs, machines, etcd, tasks, destructive acts
     Inspect(Inspect),
     /// Check scenario files, or print their JSON Schema
-    #[command(subcommand)]
+    #[command(subcommand, after_help = scenario::EXAMPLE)]
     Scenario(About),
 }
 

@@ -13,6 +13,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+/// What the sender of a request does next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Listens,
+    HangsUp,
+}
+
 async fn begin() -> Running {
     let mut seed = Seed::single_node();
     seed.secrets.insert("PVE_PASSWORD".to_owned(), "secret".to_owned());
@@ -21,6 +28,11 @@ async fn begin() -> Running {
 
 /// The status line of the answer, or nothing where the connection was cut off.
 async fn send(running: &Running, request: &[u8]) -> String {
+    answer(running, &running.ready.pve, request, Then::Listens).await.lines().next().unwrap_or_default().to_owned()
+}
+
+/// All that is said to a request.
+async fn answer(running: &Running, url: &str, request: &[u8], then: Then) -> String {
     let mut roots = rustls::RootCertStore::empty();
     let ca = std::fs::read(&running.ready.ca_file).unwrap();
     roots.add(CertificateDer::from_pem_slice(&ca).unwrap()).unwrap();
@@ -30,15 +42,18 @@ async fn send(running: &Running, request: &[u8]) -> String {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let stream = TcpStream::connect(running.ready.pve.trim_start_matches("https://")).await.unwrap();
+    let stream = TcpStream::connect(url.trim_start_matches("https://")).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
     // It may be cut off before all of it went out.
     let _ = stream.write_all(request).await;
+    if then == Then::HangsUp {
+        let _ = stream.shutdown().await;
+    }
     let mut answer = Vec::new();
     let read = tokio::time::timeout(Duration::from_secs(40), stream.read_to_end(&mut answer)).await;
     assert!(read.is_ok(), "hangs on {:?}", String::from_utf8_lossy(&request[..request.len().min(120)]));
-    String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned()
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 fn authorization(running: &Running) -> String {
@@ -84,6 +99,129 @@ async fn bad_http_gets_the_originals_errors() {
     ] {
         assert_eq!(send(&running, request.as_bytes()).await, line, "{}", &request[..request.len().min(150)]);
     }
+    still_serves(&running).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_http_is_answered_or_cut_off() {
+    let running = begin().await;
+    let login = authorization(&running);
+    let get = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n{login}{more}\r\n");
+    let many = "X: y\r\n".repeat(70);
+    let long = format!("X: {}\r\n", "y".repeat(9000));
+    let websocket = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA\r\n";
+    let vnc = "/api2/json/nodes/pve1/qemu/100/vncwebsocket";
+    let deep = format!("{{\"cores\":{}}}", "[".repeat(100_000));
+    let json = |body: &str| {
+        format!(
+            "PUT /api2/json/nodes/pve1/qemu/100/config HTTP/1.1\r\nHost: x\r\n{login}Content-Type: \
+             application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let upload = |kind: &str, body: &str| {
+        format!(
+            "POST /api2/json/nodes/pve1/storage/local/upload HTTP/1.1\r\nHost: x\r\n{login}Content-Type: \
+             multipart/form-data{kind}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let head = "--B\r\nContent-Disposition: form-data; name=\"filename\"; filename=\"x.iso\"\r\n\r\nDATA";
+    for (request, expected) in [
+        // Too many header lines, too long ones: nobody answers.
+        (get("/api2/json/version", &many), ""),
+        (get("/api2/json/version", &long), ""),
+        (format!("GET /api2/json/version HTTP/1.0\r\n{login}\r\n"), "HTTP/1.0 200 OK"),
+        (format!("GET /api2/json/version HTTP/1.1\r\n{login}\r\n"), "HTTP/1.1 200 OK"),
+        (get("/api2/json/%ff%fe%00", ""), "HTTP/1.1 501 "),
+        (get("/api2/json/a%0d%0ab", ""), "HTTP/1.1 501 no such uri"),
+        (get("/api2/json/%zz%", ""), "HTTP/1.1 501 Method 'GET /%zz%' not implemented"),
+        (get("/%00", ""), "HTTP/1.1 500 "),
+        (get("/api2/json/cluster/nextid?vmid=%00", ""), "HTTP/1.1 400 Parameter verification failed."),
+        (get("/api2/json/cluster/nextid?vmid=-100", ""), "HTTP/1.1 400 Parameter verification failed."),
+        (get("/api2/json/cluster/nextid?vmid=99999999999999999999", ""), "HTTP/1.1 400 Parameter verification failed."),
+        (get(vnc, websocket), "HTTP/1.1 501 "),
+        (get("/api2/json/version", websocket), "HTTP/1.1 200 OK"),
+        (json(&deep), "HTTP/1.1 500 json text or perl structure exceeds maximum nesting level"),
+        (json("{\"cores\":1e400}"), "HTTP/1.1 500 "),
+        (json("{\"cores\":-99999999999999999999999}"), "HTTP/1.1 400 Parameter verification failed."),
+        (json("{\"cores\":[[1]]}"), "HTTP/1.1 400 Parameter verification failed."),
+        (json("{\"name\":\"\\u0000\"}"), "HTTP/1.1 400 Parameter verification failed."),
+        (json("{\"name\":\"\\ud800\"}"), "HTTP/1.1 500 missing low surrogate character in surrogate pair"),
+        (upload("", "--B--"), "HTTP/1.1 500 upload failed"),
+        (upload("; boundary=B", head), "HTTP/1.1 500 upload failed"),
+        (upload("; boundary=B", "--B--"), "HTTP/1.1 500 upload failed"),
+        (upload("; boundary=B", &"x".repeat(100_000)), "HTTP/1.1 500 upload failed"),
+    ] {
+        let line = send(&running, request.as_bytes()).await;
+        let shown = &request[..request.len().min(150)];
+        assert!(line.starts_with(expected) && (line.is_empty() == expected.is_empty()), "{shown}: {line}");
+    }
+    still_serves(&running).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lengths_that_lie_end_the_connection() {
+    let running = begin().await;
+    let login = authorization(&running);
+    let pve = running.ready.pve.as_str();
+    let with =
+        |headers: &str, body: &str| format!("POST /api2/json/pools HTTP/1.1\r\nHost: x\r\n{login}{headers}\r\n{body}");
+    // Less than was said, and then nothing: nobody is answered, and nothing is done.
+    let half = with("Content-Length: 100\r\n", "poolid=half");
+    assert_eq!(answer(&running, pve, half.as_bytes(), Then::HangsUp).await, "");
+    // More than was said: the rest is another request, and none that can be read.
+    let more = with("Content-Length: 9\r\n", "poolid=ab&comment=x\r\n\r\n");
+    let said = answer(&running, pve, more.as_bytes(), Then::Listens).await;
+    assert!(said.starts_with("HTTP/1.1 403 "), "{said}");
+    for lying in ["Content-Length: -5\r\n", "Content-Length: many\r\n", "Content-Length: 5\r\nContent-Length: 6\r\n"] {
+        let line = send(&running, with(lying, "poolid=ab").as_bytes()).await;
+        assert!(line.is_empty() || line.starts_with("HTTP/1.1 4"), "{lying}: {line}");
+    }
+    // Two requests at once are two answers.
+    let get = |more: &str| format!("GET /api2/json/version HTTP/1.1\r\nHost: x\r\n{more}\r\n");
+    let open = login.replace("Connection: close\r\n", "");
+    let both = format!("{}{}", get(&open), get(&login));
+    let said = answer(&running, pve, both.as_bytes(), Then::Listens).await;
+    assert_eq!(said.matches("HTTP/1.1 200 OK").count(), 2, "{said}");
+    assert!(running.world().state().pools.is_empty());
+    still_serves(&running).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_sockets_survive_nonsense_too() {
+    let running = begin().await;
+    let factory = running.ready.factory.clone().unwrap();
+    let huge = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(200_000)).into_bytes();
+    let nonsense: [&[u8]; 6] = [
+        b"",
+        b"\0\0\0\0",
+        b"GET /%ff%00/../.. HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"SSH-2.0-x\r\n\xff\xff\xff\xff\xff\xff",
+        &huge,
+    ];
+    let ssh = (running.ready.ssh.host.as_str(), running.ready.ssh.port);
+    for bytes in nonsense {
+        answer(&running, &factory, bytes, Then::HangsUp).await;
+        let mut stream = TcpStream::connect(ssh).await.unwrap();
+        // It may be cut off before all of it went out; either way, it ends.
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.shutdown().await;
+        let mut said = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(40), stream.read_to_end(&mut said)).await;
+        assert!(read.is_ok(), "SSH hangs on {:?}", &bytes[..bytes.len().min(40)]);
+    }
+    let ask = b"GET /versions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let versions = answer(&running, &factory, ask, Then::Listens).await;
+    assert!(versions.starts_with("HTTP/1.1 200"), "{versions}");
+    let mut stream = TcpStream::connect(ssh).await.unwrap();
+    let mut greeting = [0; 4];
+    stream.read_exact(&mut greeting).await.unwrap();
+    assert_eq!(&greeting, b"SSH-");
     still_serves(&running).await;
     running.stop().await;
 }

@@ -36,15 +36,21 @@ impl Drop for Served {
 }
 
 fn serve(dir: &Path, more: &[&str]) -> Served {
+    serve_from(&std::env::current_dir().unwrap(), dir, more)
+}
+
+/// The same, started in a folder.
+fn serve_from(folder: &Path, dir: &Path, more: &[&str]) -> Served {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mock-pve"));
-    command.args(["serve", "--listen", "127.0.0.1:0", "--state"]).arg(dir).args(more);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--state"]).arg(dir).args(more).current_dir(folder);
+    let dir = folder.join(dir);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     // It greets once everything answers.
     let greeted = lines.by_ref().map_while(Result::ok).any(|line| line.starts_with("ready"));
     assert!(greeted, "it ended: {:?}", child.try_wait());
     let ready = serde_json::from_slice(&std::fs::read(dir.join("ready.json")).unwrap()).unwrap();
-    Served { child, dir: dir.to_owned(), ready }
+    Served { child, dir, ready }
 }
 
 impl Served {
@@ -148,6 +154,28 @@ fn everything_survives_a_kill() {
     assert!(number(&after, "revision") >= number(&before, "revision"));
     assert!(number(&after, "keys") >= number(&before, "keys"), "Kubernetes' objects are there");
     assert_eq!(after["machines"][0]["address"], before["machines"][0]["address"]);
+}
+
+#[test]
+fn a_relative_folder_is_told_absolutely() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = serve_from(folder.path(), Path::new("a/mock"), &[]);
+    let ready = &served.ready;
+    for path in [&ready.ca_file, &ready.site_file, &ready.ssh.key, &ready.nodes[0].ssh.key] {
+        assert!(path.is_absolute() && path.is_file(), "{}", path.display());
+    }
+    let site = std::fs::read_to_string(&ready.site_file).unwrap();
+    let files = ["ca", "file", "key"].map(|key| {
+        let told: Vec<&str> = site
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix(&format!("{key}: '"))?.strip_suffix('\''))
+            .collect();
+        assert!(!told.is_empty(), "{key} isn't told: {site}");
+        told
+    });
+    for path in files.concat() {
+        assert!(Path::new(path).is_absolute() && Path::new(path).is_file(), "{path}");
+    }
 }
 
 #[test]

@@ -166,7 +166,9 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, factory: Factory) 
             return cut.now();
         }
     }
-    let Ok(stream) = acceptor.accept(wire).await else { return };
+    // Nobody is waited for who says nothing.
+    let handshake = tokio::time::timeout(std::time::Duration::from_secs(10), acceptor.accept(wire));
+    let Ok(Ok(stream)) = handshake.await else { return };
     tokio::select! {
         () = routes::connection(stream, factory, cut.clone()) => {}
         () = cut.happens() => {}

@@ -46,13 +46,23 @@ const FAILED: &str = "Authentication failed!";
 impl Auth {
     /// A server with a key of its own.
     pub fn new() -> Self {
+        Self::signing_with(&Self::secret())
+    }
+
+    /// A server with a key that was kept.
+    pub fn signing_with(secret: &[u8]) -> Self {
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret) }
+    }
+
+    /// What a new key is made of.
+    pub fn secret() -> [u8; 32] {
         let mut secret = [0_u8; 32];
         if rand::fill(&mut secret).is_err() {
             // Without randomness the key depends on the time; this is a double on loopback.
             let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_nanos());
             secret[..16].copy_from_slice(&nanos.to_be_bytes());
         }
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, &secret) }
+        secret
     }
 
     fn sign(&self, text: &str) -> String {
@@ -93,13 +103,10 @@ impl Auth {
     pub fn identify(&self, world: &World, headers: &HeaderMap, changes: Changes) -> Identity {
         let now = world.clock().unix();
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let cookie = header("cookie").and_then(|text| value_in(text, "PVEAuthCookie"));
         let authorization = header("authorization").unwrap_or_default();
-        let cookie = header("cookie").and_then(|text| {
-            text.split(';').find_map(|part| part.trim().strip_prefix("PVEAuthCookie=")).filter(|text| !text.is_empty())
-        });
-        let ticket = cookie.or_else(|| authorization.strip_prefix("PVEAuthCookie="));
+        let ticket = cookie.or_else(|| value_in(authorization, "PVEAuthCookie"));
         if let Some(ticket) = ticket {
-            let ticket = percent_decode_str(ticket).decode_utf8_lossy();
             let Some(user) = self.user_of(&ticket, now).filter(|user| usable(world, user, now)) else {
                 return Identity::Unknown(FAILED);
             };
@@ -109,11 +116,7 @@ impl Auth {
             }
             return Identity::Known(Caller { identity: user }, Means::Ticket);
         }
-        let Some(token) = authorization.strip_prefix("PVEAPIToken").and_then(|rest| rest.strip_prefix(['=', ' ']))
-        else {
-            return Identity::Unknown("No ticket");
-        };
-        let token = percent_decode_str(token.split(';').next().unwrap_or_default()).decode_utf8_lossy();
+        let Some(token) = value_in(authorization, "PVEAPIToken") else { return Identity::Unknown("No ticket") };
         match self.token(world, token.trim(), now) {
             Some(caller) => Identity::Known(caller, Means::Token),
             None => Identity::Unknown(FAILED),
@@ -150,6 +153,17 @@ pub enum Changes {
     No,
 }
 
+/// What stands after a name in a header: at its beginning or after a blank, with `=` or a blank between, up to a `;`.
+/// Nothing counts as not there.
+fn value_in(header: &str, name: &str) -> Option<String> {
+    let begins = |at: usize| at == 0 || header[..at].ends_with(char::is_whitespace);
+    let (at, _) =
+        header.match_indices(name).find(|(at, _)| begins(*at) && header[at + name.len()..].starts_with(['=', ' ']))?;
+    let value = header[at + name.len() + 1..].split(';').next().unwrap_or_default();
+    let value = percent_decode_str(value).decode_utf8_lossy().into_owned();
+    (!value.is_empty() && value != "0").then_some(value)
+}
+
 fn usable(world: &World, user: &str, now: u64) -> bool {
     world.state().access.users.get(user).is_some_and(|user| user.enable && (user.expire == 0 || user.expire > now))
 }
@@ -157,6 +171,16 @@ fn usable(world: &World, user: &str, now: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn credentials_are_found_where_the_original_finds_them() {
+        assert_eq!(value_in("a=b; PVEAuthCookie=PVE%3Ax; c=d", "PVEAuthCookie").as_deref(), Some("PVE:x"));
+        assert_eq!(value_in("PVEAPIToken a@pve!t=s", "PVEAPIToken").as_deref(), Some("a@pve!t=s"));
+        assert_eq!(value_in("Basic PVEAPIToken=x", "PVEAPIToken").as_deref(), Some("x"));
+        for nothing in ["", "PVEAPIToken", "PVEAPIToken=", "pveapitoken=x", "xPVEAPIToken=y", "PVEAPIToken=;x"] {
+            assert_eq!(value_in(nothing, "PVEAPIToken"), None, "{nothing}");
+        }
+    }
 
     #[test]
     fn a_ticket_holds_for_its_user_and_two_hours() {

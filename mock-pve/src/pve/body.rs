@@ -13,6 +13,21 @@ use super::reply::Reply;
 
 /// Bytes of a request body that are accepted.
 pub(super) const BODY: usize = 512 * 1024;
+/// How long nothing of a body may come. The original waits five seconds; a computer that rehearses may be slow.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The next piece of a body; `Err`: it broke off, or nothing comes any more.
+pub(super) async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, std::io::Error> {
+    loop {
+        let frame = tokio::time::timeout(PATIENCE, body.frame()).await;
+        let frame = frame.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?;
+        let Some(frame) = frame else { return Ok(None) };
+        // Whatever else comes in frames is no part of it.
+        if let Ok(data) = frame.map_err(std::io::Error::other)?.into_data() {
+            return Ok(Some(data));
+        }
+    }
+}
 
 /// Reads what a refused request still sends, within reason: a client that is cut off while it writes never sees the
 /// refusal.
@@ -30,19 +45,23 @@ pub(super) async fn drain(mut body: Incoming) {
     let _ = tokio::time::timeout(Duration::from_secs(5), all).await;
 }
 
-/// The parameters in a body; `Err` is the answer to one that can't be read.
-pub(super) async fn read_body(body: Incoming, content_type: &str) -> Result<Params, Reply> {
-    let limited = http_body_util::Limited::new(body, BODY);
-    let bytes = match tokio::time::timeout(Duration::from_secs(30), limited.collect()).await {
-        Ok(Ok(collected)) => collected.to_bytes(),
-        Ok(Err(_)) => return Err(Reply::text(501, "for data too large")),
-        Err(_) => return Err(Reply::text(501, "the body does not come")),
-    };
-    if bytes.is_empty() {
-        return Ok(Params::default());
+/// The parameters in a body that is said to be so long; `Err` is the answer to one that can't be read.
+pub(super) async fn read_body(mut body: Incoming, length: u64, content_type: &str) -> Result<Params, Reply> {
+    let mut bytes = Vec::new();
+    loop {
+        match piece(&mut body).await {
+            Ok(Some(more)) => bytes.extend_from_slice(&more),
+            Ok(None) => break,
+            Err(_) => return Err(Reply::nothing()),
+        }
+        if bytes.len() > BODY {
+            return Err(Reply::text(501, "for data too large"));
+        }
     }
-    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    let kind = content_type.split([';', ',']).next().unwrap_or_default().trim();
     match kind {
+        // The type of nothing is looked at only where it is said to be JSON.
+        _ if length == 0 && kind != "application/json" => Ok(Params::default()),
         "" | "application/x-www-form-urlencoded" => Ok(decode_form(&String::from_utf8_lossy(&bytes))),
         "application/json" => decode_json(&bytes).map_err(|text| Reply::text(500, &text)),
         _ => Err(Reply::text(506, &format!("upload 'Content-Type '{content_type}' not implemented"))),

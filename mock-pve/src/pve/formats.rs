@@ -167,6 +167,68 @@ fn email(text: &str) -> bool {
     })
 }
 
+fn realm(text: &str) -> bool {
+    text.len() > 1 && text.starts_with(|c: char| c.is_ascii_alphabetic()) && only(text, ".-_")
+}
+
+fn user_id(text: &str) -> Result<(), String> {
+    if text.len() < 3 {
+        return Err(format!("user name '{text}' is too short\n"));
+    }
+    if text.len() > 64 {
+        return Err(format!("user name '{text}' is too long ({} > 64)\n", text.len()));
+    }
+    let name = |name: &str| !name.is_empty() && !name.contains([':', '/']) && !name.contains(char::is_whitespace);
+    let fits = text.rsplit_once('@').is_some_and(|(user, of)| name(user) && realm(of));
+    refuse(fits, format!("value '{text}' does not look like a valid user name\n"))
+}
+
+/// The first bytes of a MAC.
+fn mac_prefix(text: &str) -> bool {
+    let text = text.strip_suffix(':').unwrap_or(text);
+    let parts: Vec<&str> = text.split(':').collect();
+    parts.len() <= 3
+        && parts.iter().all(|part| part.len() == 2 && part.chars().all(|c| c.is_ascii_hexdigit()))
+        && u8::from_str_radix(parts[0], 16).is_ok_and(|first| first & 1 == 0)
+}
+
+/// A node, and how much it is wanted.
+fn node_priority(text: &str) -> bool {
+    let (node, priority) = text.split_once(':').unwrap_or((text, "0"));
+    label(node) && !priority.is_empty() && priority.chars().all(|c| c.is_ascii_digit())
+}
+
+/// `1`, a target, or `source:target`.
+fn pair(text: &str, base: &str) -> Result<(), String> {
+    let parts = match text.split_once(':') {
+        Some((source, target)) if !source.is_empty() && !target.is_empty() && !target.contains(':') => {
+            vec![source, target]
+        }
+        _ => vec![text],
+    };
+    let mut ids = parts.into_iter().filter(|_| text != "1");
+    ids.try_for_each(|id| check_format(base, id))
+        .map_err(|error| format!("entry '{text}' contains invalid ID - {error}\n\n"))
+}
+
+/// The guest and a number.
+fn replication_id(text: &str) -> Result<(), String> {
+    let number =
+        |text: &str| -> Option<u64> { text.chars().all(|c| c.is_ascii_digit()).then(|| text.parse().ok()).flatten() };
+    match text.split_once('-').and_then(|(guest, job)| Some((number(guest)?, number(job)?))) {
+        Some((guest, _)) if guest >= 100 => Ok(()),
+        Some(_) => Err(format!("invalid replication job id '{text}' (guest IDs < 100 are reserved)\n")),
+        None => Err(format!("invalid replication job id '{text}'\n")),
+    }
+}
+
+/// The name of a zone or a network in it.
+fn sdn_id(kind: &str, text: &str) -> Result<(), String> {
+    let fits = text.len() > 1 && text.starts_with(|c: char| c.is_ascii_alphabetic()) && only(text, "");
+    refuse(fits, format!("{kind} ID '{text}' contains illegal characters\n"))?;
+    refuse(text.len() <= 8, format!("{kind} ID '{text}' can't be more length than 8 characters\n"))
+}
+
 /// `eth0`, `vmbr0.7`, `eth0:1`.
 fn interface(text: &str) -> bool {
     let (name, number) = match text.find([':', '.']) {
@@ -293,19 +355,12 @@ pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
             matches!(text.to_ascii_lowercase().as_str(), "ok" | "error" | "warning" | "unknown"),
             format!("invalid status '{text}'\n"),
         ),
-        "pve-userid" => refuse(
-            text.rsplit_once('@').is_some_and(|(name, realm)| {
-                !name.is_empty() && !name.contains([':', '/', ' ']) && only(realm, ".-_") && realm.len() > 1
-            }),
-            format!("value '{text}' does not look like a valid user name\n"),
-        ),
+        "pve-userid" => user_id(text),
         "pve-groupid" => refuse(only(text, ".-_"), format!("group name '{text}' contains invalid characters\n")),
         "pve-roleid" => refuse(only(text, ".-_"), format!("role name '{text}' contains invalid characters\n")),
-        "pve-realm" => refuse(only(text, ".-_"), format!("value '{text}' does not look like a valid realm\n")),
-        "pve-priv" => refuse(
-            roles::exists(PveVersion::V8, text) || roles::exists(PveVersion::V9, text),
-            format!("invalid privilege '{text}'\n"),
-        ),
+        "pve-realm" => refuse(realm(text), "value does not look like a valid realm\n"),
+        "pve-priv" => refuse(roles::exists(PveVersion::V8, text), format!("invalid privilege '{text}'\n")),
+        "pve-priv-9" => refuse(roles::exists(PveVersion::V9, text), format!("invalid privilege '{text}'\n")),
         "pve-bridge-id" => refuse(only(text, "-_."), format!("invalid bridge ID '{text}'\n")),
         "pve-qm-bootdev" => refuse(boot_device(text), format!("invalid boot device '{text}'\n")),
         "pve-qm-bootdisk" => refuse(boot_device(text), format!("invalid boot disk '{text}'\n")),
@@ -385,10 +440,65 @@ pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
         "pve-calendar-event" => {
             refuse(calendar_event(text), format!("invalid calendar event '{text}' - parse error\n"))
         }
+        "mac-prefix" => refuse(mac_prefix(text), "value is not a valid unicast MAC address prefix\n"),
+        "ipv4mask" => refuse(
+            text.parse::<Ipv4Addr>().is_ok_and(|mask| {
+                let bits = u32::from(mask);
+                bits.leading_ones() > 0 && bits.leading_ones() + bits.trailing_zeros() == 32
+            }),
+            "value does not look like a valid IP netmask\n",
+        ),
+        "storage-pair" => pair(text, "pve-storage-id"),
+        "bridge-pair" => pair(text, "pve-bridge-id"),
+        "pve-ha-node" => refuse(node_priority(text), "value does not look like a valid ha node\n"),
+        "pve-ha-group-node" => refuse(node_priority(text), "value does not look like a valid ha group node\n"),
+        "pve-day-of-week" => refuse(
+            matches!(text, "mon" | "tue" | "wed" | "thu" | "fri" | "sat" | "sun"),
+            format!("invalid day '{text}'\n"),
+        ),
+        "pve-replication-job-id" => replication_id(text),
+        "pve-sdn-zone-id" => sdn_id("zone", text),
+        "pve-sdn-vnet-id" => sdn_id("vnet", text),
         "pve-cpuset" => refuse(
             !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || "-,".contains(c)),
             "unable to parse cpuset\n",
         ),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_format_refuses_in_its_own_words() {
+        for (format, fits, refused, text) in [
+            ("pve-userid", "a@pve", "ab", "user name 'ab' is too short\n"),
+            ("pve-userid", "a@b@pve", "no at", "value 'no at' does not look like a valid user name\n"),
+            ("pve-userid", "x!y@pam", "x@1st", "value 'x@1st' does not look like a valid user name\n"),
+            ("pve-realm", "my.realm", "1st", "value does not look like a valid realm\n"),
+            ("mac-prefix", "02:AB:", "03:AB", "value is not a valid unicast MAC address prefix\n"),
+            ("ipv4mask", "255.255.240.0", "255.0.255.0", "value does not look like a valid IP netmask\n"),
+            (
+                "storage-pair-list",
+                "1",
+                "local:no!",
+                "entry 'local:no!' contains invalid ID - storage ID 'no!' contains illegal characters\n\n\n",
+            ),
+            ("pve-ha-group-node-list", "pve1,pve2:2", "pve1:x", "value does not look like a valid ha group node\n"),
+            ("pve-day-of-week-list", "mon,sun", "monday", "invalid day 'monday'\n"),
+            ("pve-replication-job-id", "100-0", "100", "invalid replication job id '100'\n"),
+            (
+                "pve-sdn-zone-id",
+                "inner",
+                "toolongname",
+                "zone ID 'toolongname' can't be more length than 8 characters\n",
+            ),
+            ("pve-sdn-vnet-id", "net1", "a-b", "vnet ID 'a-b' contains illegal characters\n"),
+        ] {
+            assert_eq!(check_format(format, fits), Ok(()), "{format}: {fits}");
+            assert_eq!(check_format(format, refused), Err(text.to_owned()), "{format}: {refused}");
+        }
     }
 }

@@ -28,7 +28,7 @@ use super::multipart::{Upload, UploadError, boundary};
 use super::params::{Params, Value as Given, decode_form};
 use super::permission;
 use super::record::Failure;
-use super::reply::{Body, Format, Reply, extjs, respond, run};
+use super::reply::{Body, Format, Reply, respond, run};
 use super::route::{self, Found};
 use super::schema::Schema;
 use super::screen::{Screened, screen};
@@ -172,7 +172,7 @@ impl Api {
                     .map(|(key, text)| (key.clone(), text.as_str().unwrap_or_default().to_owned()))
                     .collect(),
             }),
-            Body::Empty | Body::Text(_) => Err(Failure { status, text: reason, errors: BTreeMap::new() }),
+            _ => Err(Failure { status, text: reason, errors: BTreeMap::new() }),
         }
     }
 
@@ -244,7 +244,10 @@ impl Api {
             met.corrupt = coming.corrupt;
             answered
         };
-        let reply = if format == Format::Extjs { extjs(reply) } else { reply };
+        if reply.is_nothing() {
+            return cut.instead_of_an_answer().await;
+        }
+        let reply = format.wrap(reply);
         self.0.count.fetch_add(1, Ordering::Relaxed);
         let record = &mut meeting.record;
         (record.method, record.path) = (coming.verb.to_string(), coming.below().to_owned());
@@ -284,37 +287,47 @@ impl Api {
         }
     }
 
+    /// What the original looks at before anything of the request is read: method, encoding, address, login, length.
     async fn dispatch(&self, coming: &mut Coming, body: Incoming) -> (Format, Reply) {
         let verb = coming.verb.clone();
         if ![Verb::GET, Verb::POST, Verb::PUT, Verb::DELETE].contains(&verb) {
             return (Format::Json, Reply::empty(501, &format!("method '{verb}' not available")));
         }
-        if coming.headers.contains_key("transfer-encoding") {
-            return (Format::Json, Reply::text(501, "chunked transfer encoding not supported"));
+        if let Some(encoding) = coming.headers.get("transfer-encoding") {
+            let text = match encoding.to_str().unwrap_or_default() {
+                chunked if chunked.eq_ignore_ascii_case("chunked") => {
+                    "chunked transfer encoding not supported".to_owned()
+                }
+                other => format!("Unknown transfer encoding '{other}'"),
+            };
+            return (Format::Json, Reply::text(501, &text));
         }
         let length: u64 =
             coming.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
-        if length > 0 && (verb == Verb::GET || verb == Verb::DELETE) {
-            return (Format::Json, Reply::text(501, &format!("Unexpected content for method '{verb}'")));
+        let path = coming.path.clone();
+        if !path.starts_with("/api2") {
+            if length > 0 && matches!(verb, Verb::GET | Verb::DELETE) {
+                return (Format::Json, unexpected(&verb));
+            }
+            drain(body).await;
+            return (Format::Json, Reply::text(500, &format!("no such file '{path}'\n")));
         }
-        let clean: Vec<&str> = coming.path.split('/').filter(|part| !part.is_empty()).collect();
-        let (format, path) = match clean.as_slice() {
-            ["api2"] => return (Format::Json, Reply::text(501, "no such uri")),
-            ["api2", "json", rest @ ..] => (Format::Json, format!("/{}", rest.join("/"))),
-            ["api2", "extjs", rest @ ..] => (Format::Extjs, format!("/{}", rest.join("/"))),
-            ["api2", other, rest @ ..] => {
-                let text = format!("no formatter for uri /{}, {other}", rest.join("/"));
-                return (Format::Json, Reply::text(501, &text));
-            }
-            _ => {
-                let text = format!("no such file '{}'", coming.path);
-                return (Format::Json, Reply::text(404, &text));
-            }
+        let Some((format, below)) = split(&path) else {
+            return (Format::Json, Reply::text(501, "no such uri"));
         };
-        (format, self.inside(coming, &path, length, body).await)
+        let known = Format::named(format);
+        let reply = self.inside(coming, (format, known), below, length, body).await;
+        (known.unwrap_or(Format::Json), reply)
     }
 
-    async fn inside(&self, coming: &mut Coming, path: &str, length: u64, body: Incoming) -> Reply {
+    async fn inside(
+        &self,
+        coming: &mut Coming,
+        (format, known): (&str, Option<Format>),
+        path: &str,
+        length: u64,
+        body: Incoming,
+    ) -> Reply {
         let verb = coming.verb.as_str().to_owned();
         let found = self.find(&verb, path);
         let upload = found.as_ref().is_some_and(|found| matches!(found.handler, Handler::Upload(_)));
@@ -336,6 +349,9 @@ impl Api {
                 }
             }
         };
+        if length > 0 && matches!(coming.verb, Verb::GET | Verb::DELETE) {
+            return unexpected(&coming.verb);
+        }
         coming.who.clone_from(&caller.identity);
         let content_type =
             coming.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
@@ -349,13 +365,16 @@ impl Api {
                 drain(body).await;
                 return Reply::text(501, "for data too large");
             }
-            match read_body(body, &content_type).await {
+            match read_body(body, length, &content_type).await {
                 // On the same key the query string wins.
                 Ok(from_body) => from_body.0.into_iter().for_each(|(key, value)| {
                     params.0.entry(key).or_insert(value);
                 }),
                 Err(reply) => return reply,
             }
+        }
+        if known.is_none() {
+            return Reply::text(501, &format!("no formatter for uri {path}, {format}"));
         }
         let Some(found) = found else {
             return Reply::not_implemented(&verb, path);
@@ -396,12 +415,15 @@ impl Api {
         let Some(method) = self.0.schema.method(verb, &found.pattern) else {
             return Err(Reply::not_implemented(verb, path));
         };
-        for (name, value) in found.captured {
-            if params.text(&name).is_some_and(|given| given != value) {
+        let mut captured = found.captured;
+        captured.sort();
+        for (name, value) in captured {
+            let value = Given::Text(value);
+            if params.0.get(&name).is_some_and(|given| *given != value) {
                 let text = "duplicate parameter (already defined in URI) with conflicting values!";
                 return Err(Reply::refusal(&Refusal::param(&name, text)));
             }
-            params.0.insert(name, Given::Text(value));
+            params.0.insert(name, value);
         }
         if means == Means::Token && !method.token {
             let text =
@@ -431,6 +453,10 @@ impl Api {
         }
         Schema::check(method, &mut params)
             .map_err(|errors| Reply::error(400, "Parameter verification failed.", Some(errors)))?;
+        if found.pattern != "/nodes/{node}/qemu/{vmid}/config" {
+            // What has no value is as good as not given. A config that is to hold nothing is refused where it is written.
+            params.0.retain(|_, value| *value != Given::Nothing);
+        }
         if matches!(found.handler, Handler::Absent) {
             return Err(Reply::not_implemented(verb, path));
         }
@@ -503,8 +529,11 @@ impl Api {
             Err(error) => {
                 // What came so far is of no use.
                 let _ = std::fs::remove_file(&file);
-                drain(body).await;
+                if !matches!(error, UploadError::Silent) {
+                    drain(body).await;
+                }
                 return match error {
+                    UploadError::Silent => Reply::nothing(),
                     UploadError::Broken(text) => Reply::text(500, &text),
                     UploadError::Field => Reply::empty(400, "Bad Request"),
                     UploadError::Io(error) => Reply::text(500, &format!("{error}\n")),
@@ -540,6 +569,23 @@ impl Api {
         call.upload = Some(upload);
         run(handler, call).await
     }
+}
+
+/// Format and path below it; `None`: that is no address of a method.
+fn split(path: &str) -> Option<(&str, &str)> {
+    let rest = path.strip_prefix("/api2")?;
+    let word = rest.trim_start_matches('/');
+    let (format, below) = word.find('/').map_or((word, "/"), |at| word.split_at(at));
+    let fits = rest.len() > word.len()
+        && format.len() > 1
+        && format.starts_with(|c: char| c.is_ascii_lowercase())
+        && format.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && !below.contains('\n');
+    fits.then_some((format, below))
+}
+
+fn unexpected(verb: &Verb) -> Reply {
+    Reply::text(501, &format!("Unexpected content for method '{verb}'"))
 }
 
 /// Changes bytes in the middle of a file that came.

@@ -11,6 +11,7 @@ mod fetch;
 mod formats;
 mod handlers;
 mod http;
+mod json;
 mod multipart;
 mod params;
 mod permission;

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::io::AsyncWriteExt as _;
+
+use super::body::piece;
 
 /// A file that came up, with its fields.
 #[derive(Debug)]
@@ -32,12 +33,16 @@ pub(super) enum UploadError {
     /// 400 without a word.
     #[error("an unknown field stands before the file")]
     Field,
-    /// The connection broke or the disk is full.
+    /// The connection broke, or nothing came any more.
+    #[error("the upload broke off")]
+    Silent,
+    /// The disk is full.
     #[error("the upload can't be kept")]
     Io(#[from] std::io::Error),
 }
 
-const FIELDS: [&str; 4] = ["content", "checksum-algorithm", "checksum", "filename"];
+/// Fields in the order in which they are looked for.
+const FIELDS: [&str; 3] = ["content", "checksum-algorithm", "checksum"];
 /// Everything before the file's bytes has to be in that many.
 const HEAD: usize = 16 * 1024;
 
@@ -61,7 +66,7 @@ enum Head {
 }
 
 fn read_head(buffer: &[u8], delimiter: &str) -> Result<Head, UploadError> {
-    let mut fields = BTreeMap::new();
+    let mut before: Vec<(String, String)> = Vec::new();
     let mut at = 0;
     loop {
         let rest = &buffer[at..];
@@ -85,6 +90,7 @@ fn read_head(buffer: &[u8], delimiter: &str) -> Result<Head, UploadError> {
         let name = attribute("name").unwrap_or_default();
         let value_at = end + 4;
         if let Some(filename) = attribute("filename") {
+            let fields = in_order(before)?;
             if name != "filename" {
                 return Err(UploadError::Broken(format!(
                     "wrong field name '{name}' for file upload, expected 'filename' at \
@@ -93,18 +99,27 @@ fn read_head(buffer: &[u8], delimiter: &str) -> Result<Head, UploadError> {
             }
             return Ok(Head::Done { fields, filename, start: at + value_at });
         }
-        if !FIELDS.contains(&name.as_str()) {
-            return Err(UploadError::Field);
-        }
         let stop = format!("\r\n{delimiter}");
         let Some(length) = find(&rest[value_at..], stop.as_bytes()) else { return Ok(Head::More) };
-        let value = String::from_utf8_lossy(&rest[value_at..value_at + length]).into_owned();
-        fields.insert(name, value);
+        let value = String::from_utf8_lossy(&rest[value_at..value_at + length]).trim().to_owned();
+        before.push((name, value));
         at += value_at + length + 2;
         if buffer[at..].starts_with(format!("{delimiter}--").as_bytes()) {
             return Err(broken());
         }
     }
+}
+
+/// The fields before the file. Each is looked for after the one before it, and what is passed over on the way is lost;
+/// what is left over then is taken for the file.
+fn in_order(mut before: Vec<(String, String)>) -> Result<BTreeMap<String, String>, UploadError> {
+    let mut fields = BTreeMap::new();
+    for wanted in FIELDS {
+        if let Some(at) = before.iter().position(|(name, _)| name == wanted) {
+            fields.extend(before.drain(..=at).next_back());
+        }
+    }
+    if before.is_empty() { Ok(fields) } else { Err(UploadError::Field) }
 }
 
 /// The target name: nothing before the last slash, and only harmless characters.
@@ -125,11 +140,8 @@ impl Upload {
                 Head::More if buffer.len() > HEAD => return Err(broken()),
                 Head::More => {}
             }
-            let Some(frame) = body.frame().await else { return Err(broken()) };
-            let frame = frame.map_err(std::io::Error::other)?;
-            if let Some(data) = frame.data_ref() {
-                buffer.extend_from_slice(data);
-            }
+            let Some(data) = piece(body).await.map_err(|_| UploadError::Silent)? else { return Err(broken()) };
+            buffer.extend_from_slice(&data);
         };
         buffer.drain(..start);
         let mut file = tokio::fs::File::create(path).await?;
@@ -149,10 +161,9 @@ impl Upload {
                     buffer.drain(..sure);
                 }
             }
-            let Some(frame) = body.frame().await else { break };
-            let frame = frame.map_err(std::io::Error::other)?;
-            if let (Some(data), false) = (frame.data_ref(), closed) {
-                buffer.extend_from_slice(data);
+            let Some(data) = piece(body).await.map_err(|_| UploadError::Silent)? else { break };
+            if !closed {
+                buffer.extend_from_slice(&data);
             }
         }
         file.flush().await?;
@@ -171,6 +182,17 @@ mod tests {
     fn names_lose_their_path_and_odd_characters() {
         assert_eq!(target_name("../../conf-evil.iso"), "conf-evil.iso");
         assert_eq!(target_name("c:\\a b+=.qcow2"), "a_b__.qcow2");
+    }
+
+    #[test]
+    fn fields_in_another_order_are_lost() {
+        let given = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), "1".to_owned())).collect();
+        let names = |names: &[&str]| in_order(given(names)).map(|fields| fields.into_keys().collect::<Vec<_>>()).ok();
+        assert_eq!(names(&["content", "checksum-algorithm", "checksum"]).unwrap().len(), 3);
+        assert_eq!(names(&["checksum-algorithm", "content"]).unwrap(), ["content"]);
+        assert_eq!(names(&["nonsense", "content"]).unwrap(), ["content"]);
+        assert_eq!(names(&["content", "nonsense"]), None);
+        assert_eq!(names(&[]).unwrap(), [""; 0]);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode;
 
+use super::json::complaint;
+
 /// A parameter's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value {
@@ -16,6 +18,10 @@ pub(super) enum Value {
     List(Vec<String>),
     /// A JSON object: right nowhere, but it has to be refused.
     Object,
+    /// A JSON boolean: it fits where a switch is wanted, and nowhere else.
+    Flag(bool),
+    /// A key without a value: as good as not given, unless nobody knows the key.
+    Nothing,
 }
 
 /// All parameters.
@@ -27,7 +33,9 @@ impl Params {
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         match self.0.get(name)? {
             Value::Text(text) => Some(text),
-            Value::List(_) | Value::Object => None,
+            Value::Flag(true) => Some("1"),
+            Value::Flag(false) => Some("0"),
+            Value::List(_) | Value::Object | Value::Nothing => None,
         }
     }
 
@@ -64,36 +72,45 @@ fn decode(raw: &str) -> String {
 }
 
 /// Splits on `&` and `;`, then on every `=`, of which only the first two parts count. A key that comes again makes a
-/// list. `_dc` is dropped.
+/// list. `_dc` is dropped; nothing between two separators is a key without a name.
 pub(super) fn decode_form(raw: &str) -> Params {
     let mut params: BTreeMap<String, Value> = BTreeMap::new();
-    for piece in raw.split(['&', ';']).filter(|piece| !piece.is_empty()) {
+    for piece in raw.trim_end_matches(['&', ';']).split(['&', ';']) {
         let mut parts = piece.split('=');
         let key = decode(parts.next().unwrap_or_default());
-        let value = decode(parts.next().unwrap_or_default());
-        if key == "_dc" || key.is_empty() {
+        let Some(value) = parts.next().map(decode) else {
+            params.insert(key, Value::Nothing);
             continue;
-        }
+        };
         match params.get_mut(&key) {
-            None => {
-                params.insert(key, Value::Text(value));
-            }
             Some(Value::List(list)) => list.push(value),
-            Some(known) => {
-                if let Value::Text(first) = known {
-                    *known = Value::List(vec![std::mem::take(first), value]);
-                }
+            Some(Value::Text(first)) => {
+                let list = vec![std::mem::take(first), value];
+                params.insert(key, Value::List(list));
+            }
+            _ => {
+                params.insert(key, Value::Text(value));
             }
         }
     }
+    params.remove("_dc");
+    if raw.trim_end_matches(['&', ';']).is_empty() {
+        params.clear();
+    }
     Params(params)
+}
+
+/// A number as the original's language writes it.
+fn plain(number: &serde_json::Number) -> String {
+    let Some(float) = number.as_f64().filter(|_| number.is_f64()) else { return number.to_string() };
+    if float.abs() >= 1e15 { format!("{float:e}").replace('e', "e+").replace("e+-", "e-") } else { float.to_string() }
 }
 
 fn scalar(value: &serde_json::Value) -> Option<String> {
     Some(match value {
         serde_json::Value::Null => String::new(),
         serde_json::Value::Bool(flag) => u8::from(*flag).to_string(),
-        serde_json::Value::Number(number) => number.to_string(),
+        serde_json::Value::Number(number) => plain(number),
         serde_json::Value::String(text) => text.clone(),
         _ => return None,
     })
@@ -102,28 +119,35 @@ fn scalar(value: &serde_json::Value) -> Option<String> {
 /// A JSON body. `Err` is the original's text.
 pub(super) fn decode_json(raw: &[u8]) -> Result<Params, String> {
     let at = "at /usr/share/perl5/PVE/APIServer/AnyEvent.pm line";
-    let parsed: serde_json::Value = serde_json::from_slice(raw).map_err(|_| {
-        let text = String::from_utf8_lossy(raw);
-        match text.strip_prefix('{') {
-            Some(rest) if !rest.trim_start().starts_with('"') => {
-                format!("'\"' expected, at character offset 1 (before \"{rest}\"", rest = rest.trim_start().trim_end_matches('}'))
-                    + &format!(") {at} 917.\n")
-            }
-            _ => format!("malformed JSON string, neither tag, array, object, number, string or atom, at character offset 0 (before \"{text}\") {at} 917.\n"),
+    let parsed: serde_json::Value =
+        serde_json::from_slice(raw).map_err(|_| format!("{} {at} 917.\n", complaint(raw)))?;
+    let object = match parsed {
+        serde_json::Value::Object(object) => object,
+        serde_json::Value::Null => return Ok(Params::default()),
+        serde_json::Value::Array(_) | serde_json::Value::Bool(_) => {
+            return Err(format!("Not a HASH reference {at} 957.\n"));
         }
-    })?;
-    let serde_json::Value::Object(object) = parsed else {
-        return Err(format!("Not a HASH reference {at} 957.\n"));
+        other => {
+            let text = scalar(&other).unwrap_or_default();
+            let shown: String = text.chars().take(32).collect();
+            let more = if shown.len() < text.len() { "..." } else { "" };
+            return Err(format!(
+                "Can't use string (\"{shown}\"{more}) as a HASH ref while \"strict refs\" in use {at} 957.\n"
+            ));
+        }
     };
     let mut params = Params::default();
     for (key, value) in object {
         let value = match &value {
             serde_json::Value::Array(list) => Value::List(list.iter().filter_map(scalar).collect()),
             serde_json::Value::Object(_) => Value::Object,
+            serde_json::Value::Bool(flag) => Value::Flag(*flag),
+            serde_json::Value::Null => Value::Nothing,
             other => Value::Text(scalar(other).unwrap_or_default()),
         };
         params.0.insert(key, value);
     }
+    params.0.remove("_dc");
     Ok(params)
 }
 
@@ -136,16 +160,26 @@ mod tests {
         let params = decode_form("scsi0=l:0,import-from=x&tags=a;b&_dc=1");
         assert_eq!(params.text("scsi0"), Some("l:0,import-from"));
         assert_eq!(params.text("tags"), Some("a"));
-        assert_eq!(params.text("b"), Some(""));
-        assert_eq!(params.text("_dc"), None);
+        assert_eq!((params.text("b"), params.0.get("b")), (None, Some(&Value::Nothing)));
+        assert_eq!(params.0.get("_dc"), None);
         assert_eq!(decode_form("a=%3Bx%3D+%2B").text("a"), Some(";x= +"));
         assert_eq!(decode_form("a=1&a=2&a=3").0["a"], Value::List(vec!["1".into(), "2".into(), "3".into()]));
+        assert_eq!(decode_form("a=1&&b=").0.into_keys().collect::<Vec<_>>(), ["", "a", "b"]);
+        assert_eq!(decode_form("b=").text("b"), Some(""));
+        for nothing in ["", "&", ";;&"] {
+            assert_eq!(decode_form(nothing), Params::default(), "{nothing}");
+        }
     }
 
     #[test]
     fn json_values_become_texts() {
-        let params = decode_json(br#"{"a":true,"b":2,"c":null,"d":["x","y"],"e":{"f":1}}"#).unwrap();
-        assert_eq!((params.text("a"), params.text("b"), params.text("c")), (Some("1"), Some("2"), Some("")));
+        let params = decode_json(br#"{"a":true,"b":2.0,"c":null,"d":["x","y"],"e":{"f":1},"g":1e30}"#).unwrap();
+        assert_eq!((params.text("a"), params.text("b"), params.text("c")), (Some("1"), Some("2"), None));
+        assert_eq!(
+            (&params.0["a"], &params.0["c"], params.text("g")),
+            (&Value::Flag(true), &Value::Nothing, Some("1e+30"))
+        );
+        assert_eq!(decode_json(b"null"), Ok(Params::default()));
         assert_eq!(params.list("d"), ["x", "y"]);
         assert_eq!(params.0["e"], Value::Object);
         for malformed in ["{nonsense", "[1]", "", "\"x"] {

@@ -4,6 +4,7 @@
 //! Start at [`Reply`].
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use ::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, DATE, EXPIRES, PRAGMA, SERVER};
 use ::http::{HeaderValue, Response, StatusCode};
@@ -32,6 +33,10 @@ pub(super) enum Body {
     Empty,
     /// Plain text.
     Text(String),
+    /// A page.
+    Page(String),
+    /// Anything else with its type.
+    Typed(&'static str, String),
     /// An envelope.
     Json(Value),
 }
@@ -40,6 +45,16 @@ impl Reply {
     /// An answer without a body.
     pub(super) fn empty(status: u16, reason: &str) -> Self {
         Self { status, reason: reason.to_owned(), body: Body::Empty }
+    }
+
+    /// No answer: the connection ends.
+    pub(super) fn nothing() -> Self {
+        Self::empty(0, "")
+    }
+
+    /// Whether there is no answer.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.status == 0
     }
 
     /// An error of the HTTP layer: the text is the reason and the body.
@@ -116,10 +131,48 @@ pub(super) enum Format {
     Json,
     /// With the status in the body.
     Extjs,
+    /// The same as a page, for forms that upload.
+    HtmlJs,
+    /// A page for people.
+    Html,
+    /// What a viewer is started with.
+    Spice,
+    /// A picture.
+    Png,
+}
+
+impl Format {
+    /// The formatter of a name in the path.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "json" => Self::Json,
+            "extjs" => Self::Extjs,
+            "htmljs" => Self::HtmlJs,
+            "html" => Self::Html,
+            "spiceconfig" => Self::Spice,
+            "png" => Self::Png,
+            _ => return None,
+        })
+    }
+
+    /// Wraps an answer. What has no envelope is left as it is: the formatter wasn't reached.
+    pub(super) fn wrap(self, reply: Reply) -> Reply {
+        if !matches!(reply.body, Body::Json(_)) {
+            return reply;
+        }
+        match self {
+            Self::Json => reply,
+            Self::Extjs => extjs(reply),
+            Self::HtmlJs => escaped(extjs(reply)),
+            Self::Html => escaped(reply),
+            Self::Spice => by_lines(reply),
+            Self::Png => picture(reply),
+        }
+    }
 }
 
 /// The other formatter: always 200, the status is in the body.
-pub(super) fn extjs(reply: Reply) -> Reply {
+fn extjs(reply: Reply) -> Reply {
     let Reply { status, body, .. } = reply;
     match body {
         Body::Json(mut body) => {
@@ -134,12 +187,50 @@ pub(super) fn extjs(reply: Reply) -> Reply {
     }
 }
 
+/// The envelope with everything escaped that means something to a browser.
+fn escaped(reply: Reply) -> Reply {
+    let Body::Json(body) = &reply.body else { return reply };
+    let escape = |c: char| match c {
+        '&' => "&amp;".to_owned(),
+        '<' => "&lt;".to_owned(),
+        '>' => "&gt;".to_owned(),
+        '"' => "&quot;".to_owned(),
+        '\'' => "&#39;".to_owned(),
+        other => other.to_string(),
+    };
+    let text: String = body.to_string().chars().map(escape).collect();
+    Reply { body: Body::Page(text), ..reply }
+}
+
+/// One `key=value` a line, as far as there is an object to show.
+fn by_lines(reply: Reply) -> Reply {
+    let mut text = String::new();
+    if let Body::Json(body) = &reply.body
+        && let Some(data) = body["data"].as_object()
+    {
+        text.push_str("[virt-viewer]\n");
+        for (key, value) in data.iter().filter(|(_, value)| !value.is_null()) {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            // Writing to a text can't fail.
+            let _ = writeln!(text, "{key}={value}");
+        }
+    }
+    Reply { body: Body::Typed("application/x-virt-viewer;charset=UTF-8", text), ..reply }
+}
+
+/// Nothing here draws, so there never is a picture in it.
+fn picture(reply: Reply) -> Reply {
+    Reply { body: Body::Typed("image/png", String::new()), ..reply }
+}
+
 /// The answer as HTTP.
 pub(super) fn respond(reply: Reply) -> Response<Full<Bytes>> {
     let Reply { status, reason, body } = reply;
     let (kind, bytes) = match body {
         Body::Empty => (None, Bytes::new()),
         Body::Text(text) => (Some("text/plain"), Bytes::from(text)),
+        Body::Page(text) => (Some("text/html;charset=UTF-8"), Bytes::from(text)),
+        Body::Typed(kind, text) => (Some(kind), Bytes::from(text)),
         Body::Json(value) => (Some("application/json;charset=UTF-8"), Bytes::from(value.to_string())),
     };
     let mut response = Response::new(Full::new(bytes));

@@ -104,6 +104,15 @@ impl Type {
         }
     }
 
+    /// The privileges that exist depend on the release.
+    fn of_release(&mut self, pve: PveVersion) {
+        if pve == PveVersion::V9
+            && let Some(Value::String(name)) = &mut self.format
+        {
+            *name = name.replace("pve-priv", "pve-priv-9");
+        }
+    }
+
     fn is_optional(&self) -> bool {
         self.optional
             .as_ref()
@@ -155,6 +164,7 @@ impl Schema {
         let File { named, mut types, methods } = serde_json::from_str(include_str!("../../schema/parameters.json"))?;
         for one in &mut types {
             one.prepare(&named);
+            one.of_release(pve);
         }
         let release = if pve == PveVersion::V8 { '8' } else { '9' };
         let methods = methods
@@ -201,7 +211,7 @@ impl Schema {
             if name.ends_with("[n]") {
                 continue;
             }
-            match params.0.get(name) {
+            match params.0.get(name).filter(|value| **value != Given::Nothing) {
                 Some(value) => check_value(name, known, value, &mut errors),
                 None if !known.is_optional() => {
                     errors.insert(name.clone(), "property is missing and it is not optional".to_owned());
@@ -216,14 +226,15 @@ impl Schema {
                         check_value(name, known, value, &mut errors);
                     }
                     if let Some(needed) = &known.requires
-                        && !params.0.contains_key(needed)
+                        && params.0.get(needed).is_none_or(|value| *value == Given::Nothing)
                     {
                         add(&mut errors, needed, format!("missing property - '{name}' requires this property"));
                     }
                 }
                 None if method.open => {}
                 None => {
-                    errors.insert(name.clone(), UNDEFINED.to_owned());
+                    let path = if name.is_empty() { "_root" } else { name.as_str() };
+                    errors.insert(path.to_owned(), UNDEFINED.to_owned());
                 }
             }
         }
@@ -262,6 +273,13 @@ fn check_value(path: &str, known: &Type, value: &Given, errors: &mut Errors) {
         }
         Given::List(_) => add(errors, path, format!("type check ('{kind}') failed - got ARRAY")),
         Given::Object => add(errors, path, format!("type check ('{kind}') failed - got HASH")),
+        Given::Flag(_) if matches!(kind, "array" | "object") => {
+            add(errors, path, format!("type check ('{kind}') failed"));
+        }
+        Given::Flag(_) if kind != "boolean" => {
+            add(errors, path, format!("type check ('{kind}') failed - got JSON::PP::Boolean"));
+        }
+        Given::Flag(_) | Given::Nothing => {}
     }
 }
 

@@ -30,6 +30,23 @@ use pattern::Pattern;
 /// The schema of scenario files.
 pub const SCHEMA: &str = include_str!("../../schema/scenario.schema.json");
 
+/// A scenario with one of everything, as the help shows it.
+pub const EXAMPLE: &str = "\
+# A scenario file, with one of everything (all of it: mock-pve scenario schema)
+latency:                     # how long things take; --time-scale divides it
+  boot: 60s
+  pve: 50ms
+storages:                    # how much each holds
+  local-lvm: 40GiB
+faults:                      # what goes wrong with what is asked
+  - on: { task: qmclone }
+    nth: 2
+    then: { task-error: out of space }
+events:                      # what happens without being asked for
+  - at: 30s
+    do: { node-dies: pve1 }
+";
+
 /// Something wrong in a scenario file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {

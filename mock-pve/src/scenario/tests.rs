@@ -59,6 +59,77 @@ fn what_a_schema_cannot_say_is_refused_too() {
     assert_eq!(Scenario::parse("x", "").unwrap(), Scenario::default());
 }
 
+/// Every mapping that the schema knows: the way to it (`*` is the first of a list), and its keys.
+fn mappings(
+    schema: &serde_json::Value,
+    rules: &serde_json::Value,
+    way: &[String],
+    found: &mut Vec<(Vec<String>, Vec<String>)>,
+) {
+    let rules = match rules["$ref"].as_str() {
+        Some(path) => schema.pointer(path.trim_start_matches('#')).unwrap(),
+        None => rules,
+    };
+    let further = |step: &str| [way, &[step.to_owned()]].concat();
+    if rules["items"].is_object() {
+        mappings(schema, &rules["items"], &further("*"), found);
+    }
+    if let Some(properties) = rules["properties"].as_object() {
+        found.push((way.to_vec(), properties.keys().cloned().collect()));
+        for (key, inner) in properties {
+            mappings(schema, inner, &further(key), found);
+        }
+    }
+}
+
+#[test]
+fn a_slip_in_any_key_is_named_with_its_place_and_the_key_that_was_meant() {
+    let schema: serde_json::Value = serde_json::from_str(SCHEMA).unwrap();
+    let mut found = Vec::new();
+    mappings(&schema, &schema, &[], &mut found);
+    let mut count = 0;
+    for (way, keys) in found {
+        for key in keys {
+            let slip = format!("{key}{}", &key[key.len() - 1..]);
+            let mut line = format!("{slip}: 1");
+            for step in way.iter().rev() {
+                line = if step == "*" { format!("[{{{line}}}]") } else { format!("{step}: {}", flow(&line)) };
+            }
+            let column = line.find(&format!("{slip}:")).unwrap() + 1;
+            let said = problems(&format!("description: x\n{line}\n"));
+            let begin = format!("line 2, column {column}: there is no key `{slip}` in ");
+            let end = format!("(did you mean `{key}`?)");
+            let named = said.iter().any(|problem| problem.starts_with(&begin) && problem.ends_with(&end));
+            assert!(named, "{line}: {said:?}");
+            count += 1;
+        }
+    }
+    assert!(count > 50, "{count} keys only");
+}
+
+/// An entry as a value: a list stays one.
+fn flow(line: &str) -> String {
+    if line.starts_with('[') { line.to_owned() } else { format!("{{{line}}}") }
+}
+
+/// The help's example, and every scenario in the README: each part is shown, and all of it is right.
+#[test]
+fn what_is_explained_can_be_written_so() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let blocks = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let mut shown: Vec<&str> = blocks.filter(|block| block.contains("faults:")).collect();
+    assert!(!shown.is_empty(), "the README has no scenario");
+    shown.push(EXAMPLE);
+    for text in shown {
+        Scenario::parse("x.yaml", text).unwrap_or_else(|error| panic!("{error}"));
+        let root = tree::parse(text).unwrap();
+        let tree::Data::Map(entries) = &root.data else { panic!("{text}") };
+        for part in ["latency", "storages", "faults", "events"] {
+            assert!(entries.iter().any(|(key, ..)| key == part), "{part} isn't explained: {text}");
+        }
+    }
+}
+
 /// A document as editors see it: plain scalars are what JSON makes of them.
 fn json(node: &tree::Node) -> serde_json::Value {
     match &node.data {

@@ -196,6 +196,28 @@ fn write_private(path: &Path, text: &str) -> Result<(), StartError> {
         .map_err(|source| StartError::File { path: path.to_owned(), source })
 }
 
+/// A path that means the same in every folder: what is written about it is read elsewhere.
+fn absolute(path: &Path) -> Result<PathBuf, StartError> {
+    if path.as_os_str().is_empty() {
+        return Ok(PathBuf::new());
+    }
+    std::path::absolute(path).map_err(|source| StartError::File { path: path.to_owned(), source })
+}
+
+/// Who signs tickets: the same over restarts, so that those that were given out hold on.
+fn tickets(dir: &Path) -> Result<Auth, StartError> {
+    let path = dir.join("ticket.key");
+    let kept = std::fs::read_to_string(&path).ok().filter(|text| !text.is_empty());
+    let key = if let Some(key) = kept {
+        key
+    } else {
+        let key = hex::encode(Auth::secret());
+        write_private(&path, &key)?;
+        key
+    };
+    Ok(Auth::signing_with(key.as_bytes()))
+}
+
 /// The secrets of all tokens, by their whole names.
 fn tokens(world: &World) -> BTreeMap<String, String> {
     let state = world.state();
@@ -209,9 +231,12 @@ fn tokens(world: &World) -> BTreeMap<String, String> {
 
 /// Makes the world of the options and serves its API. Answers once all sockets listen.
 pub async fn start(options: Options) -> Result<Running, StartError> {
-    let Options { seed, state, listen, time_scale, rng_seed, pve, scenario, log } = options;
+    let Options { mut seed, state, listen, time_scale, rng_seed, pve, scenario, log } = options;
+    for cluster in &mut seed.clusters {
+        cluster.secrets_file = absolute(&cluster.secrets_file)?;
+    }
     let (dir, temporary) = if let Some(dir) = state {
-        (dir, None)
+        (absolute(&dir)?, None)
     } else {
         let made = tempfile::Builder::new()
             .prefix("mock-pve-")
@@ -227,7 +252,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let authority = Authority::open(&dir)?;
     let keys = Keys::open(&dir)?;
     let audit = Audit::watch(&world);
-    let auth = Arc::new(Auth::new());
+    let auth = Arc::new(tickets(&dir)?);
     let mut tasks = JoinSet::new();
     let logs = std::iter::once(dir.join("requests.jsonl")).chain(log).collect();
     tasks.spawn(log::keep(logs, world.subscribe_answers()));

@@ -3,6 +3,7 @@
 //! Purpose: who may log in, and a shell per `exec` request. Must not know: commands. Start at [`Sshd::serve`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +23,9 @@ use crate::world::script::{Answered, Ask, Service, Step};
 
 /// Chunks that may wait for a command: as much as two windows of the client.
 const WAITING: usize = 256;
+
+/// How long somebody may take to log in.
+const GRACE: Duration = Duration::from_mins(2);
 
 /// The SSH server of one node.
 #[derive(Clone)]
@@ -83,15 +87,34 @@ impl Sshd {
             return drop(cut);
         }
         let hang_up = scenario::Cut::default();
-        let visitor = Visitor { host: self.host, login: self.login, keys: self.keys, hang_up: hang_up.clone() };
-        match russh::server::run_stream(self.config, stream, visitor).await {
-            Ok(session) => tokio::select! {
-                ended = session => if let Err(error) = ended {
-                    tracing::debug!(%error, "an SSH session ended early");
+        let admitted = Arc::new(AtomicBool::new(false));
+        let visitor = Visitor {
+            host: self.host,
+            login: self.login,
+            keys: self.keys,
+            hang_up: hang_up.clone(),
+            admitted: Arc::clone(&admitted),
+        };
+        let out_of_time = async {
+            tokio::time::sleep(GRACE).await;
+            if admitted.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        let visit = async {
+            match russh::server::run_stream(self.config, stream, visitor).await {
+                Ok(session) => tokio::select! {
+                    ended = session => if let Err(error) = ended {
+                        tracing::debug!(%error, "an SSH session ended early");
+                    },
+                    () = hang_up.happens() => {}
                 },
-                () = hang_up.happens() => {}
-            },
-            Err(error) => tracing::debug!(%error, "an SSH session didn't begin"),
+                Err(error) => tracing::debug!(%error, "an SSH session didn't begin"),
+            }
+        };
+        tokio::select! {
+            () = visit => {}
+            () = out_of_time => tracing::debug!("nobody logged in"),
         }
         drop(cut);
     }
@@ -113,6 +136,7 @@ struct Visitor {
     login: PublicKey,
     keys: Keys,
     hang_up: scenario::Cut,
+    admitted: Arc<AtomicBool>,
 }
 
 impl Handler for Visitor {
@@ -121,7 +145,9 @@ impl Handler for Visitor {
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
         let same = |known: &PublicKey| known.key_data() == key.public_key.key_data();
         let known = same(&self.login) || self.keys.authorized().iter().any(same);
-        Ok(if user == "root" && known { Auth::Accept } else { Auth::reject() })
+        let admitted = user == "root" && known;
+        self.admitted.fetch_or(admitted, Ordering::Relaxed);
+        Ok(if admitted { Auth::Accept } else { Auth::reject() })
     }
 
     async fn channel_open_session(

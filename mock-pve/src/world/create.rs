@@ -31,6 +31,8 @@ pub struct NewVm {
     pub storage: Option<String>,
     /// Start it afterwards.
     pub start: bool,
+    /// Make it a resource of HA.
+    pub ha_managed: bool,
 }
 
 impl State {
@@ -52,6 +54,9 @@ impl State {
         }
         if let Some(storage) = &new.storage {
             self.check(caller, &format!("/storage/{storage}"), &["Datastore.AllocateSpace"])?;
+        }
+        if new.ha_managed {
+            self.check(caller, "/", &["Sys.Console"])?;
         }
         let allowed = self.may(caller, &format!("/vms/{vmid}"), &["VM.Allocate"])
             || pool.is_some_and(|pool| self.may(caller, &format!("/pool/{pool}"), &["VM.Allocate"]));
@@ -110,6 +115,14 @@ impl World {
                 return Err(Refusal::failed(format!("unable to create VM {} - {}", new.vmid, refusal.text())));
             }
             drop(flock);
+            if new.ha_managed {
+                work.log("Add as HA resource");
+                let wanted = if new.start { "started" } else { "stopped" };
+                let sid = format!("vm:{}", new.vmid);
+                let resource = serde_json::json!({"sid": sid, "type": "vm", "state": wanted});
+                world.state().ha.insert(sid, resource.as_object().cloned().unwrap_or_default());
+                world.forget_service(new.vmid);
+            }
             if new.start {
                 work.log("Execute autostart");
                 world.start_vm(&who, &new.node, new.vmid, Lock::Respect);

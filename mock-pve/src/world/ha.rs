@@ -58,6 +58,19 @@ impl State {
         Some(resource.get("state").and_then(|state| state.as_str()).unwrap_or("started"))
     }
 
+    /// Takes a service out of all rules; a rule that is about nothing then goes.
+    pub fn forget_in_rules(&mut self, sid: &str) {
+        let Some(rules) = self.sections.get_mut("ha/rules") else { return };
+        rules.retain(|_, rule| {
+            let named = rule.get("resources").and_then(serde_json::Value::as_str).unwrap_or_default();
+            let left: Vec<&str> = named.split([',', ';', ' ']).filter(|one| !one.is_empty() && *one != sid).collect();
+            let left = left.join(",");
+            let stays = !left.is_empty();
+            rule.insert("resources".to_owned(), left.into());
+            stays
+        });
+    }
+
     /// Whether the HA manager has a VM in its hands.
     pub fn is_ha_managed(&self, vmid: u32) -> bool {
         self.ha_request(vmid).is_some_and(|state| state != "ignored")

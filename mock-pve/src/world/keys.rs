@@ -11,7 +11,7 @@ use super::rights::Caller;
 use super::state::State;
 
 const CPU: &[&str] = &["cores", "cpu", "cpulimit", "cpuunits", "numa", "smp", "sockets", "vcpus"];
-const MEMORY: &[&str] = &["memory", "balloon", "shares"];
+const MEMORY: &[&str] = &["memory", "balloon", "shares", "allow-ksm"];
 const HARDWARE: &[&str] =
     &["acpi", "hotplug", "kvm", "machine", "scsihw", "smbios1", "tablet", "vga", "watchdog", "audio0", "rng0"];
 const OPTIONS: &[&str] = &[
@@ -63,6 +63,7 @@ pub const AT_ONCE: &[&str] = &[
 ];
 
 const INTEGERS: &[&str] = &[
+    "allow-ksm",
     "balloon",
     "cores",
     "cpuunits",

@@ -413,6 +413,7 @@ impl World {
             if state.ha.remove(&format!("vm:{vmid}")).is_some() {
                 let line = format!("NOTE: removed VM {vmid} from HA resource configuration.");
                 state.tasks.log(work.upid(), line);
+                state.forget_in_rules(&format!("vm:{vmid}"));
             }
             state.replication.retain(|job| !is_guest(job, vmid));
             state.forget_in_backups(vmid);

@@ -40,7 +40,7 @@ pub mod rng;
 pub mod roles;
 pub mod script;
 pub mod seed;
-mod snapshot;
+pub mod snapshot;
 pub mod state;
 mod statistics;
 pub mod storage_types;

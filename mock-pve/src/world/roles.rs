@@ -116,6 +116,16 @@ const ADMIN_LACKS: &[&str] = &[
     "Sys.PowerMgmt",
 ];
 
+/// Which roles have the privileges that are new in 9, besides those that have all.
+const ROLES_SINCE_9: &[(&str, &[&str])] = &[
+    ("PVEAuditor", &["VM.GuestAgent.Audit"]),
+    ("PVEVMAdmin", SINCE_9),
+    (
+        "PVEVMUser",
+        &["VM.GuestAgent.Audit", "VM.GuestAgent.FileRead", "VM.GuestAgent.FileSystemMgmt", "VM.GuestAgent.FileWrite"],
+    ),
+];
+
 /// All privileges of a release.
 pub fn privileges(pve: PveVersion) -> Vec<&'static str> {
     let old = PRIVILEGES.iter().copied().filter(|name| pve == PveVersion::V8 || *name != "VM.Monitor");
@@ -135,8 +145,9 @@ pub fn builtin(pve: PveVersion) -> BTreeMap<String, Vec<String>> {
     let mut roles: BTreeMap<String, Vec<String>> = ROLES
         .iter()
         .map(|(role, names)| {
-            let agent = SINCE_9.iter().copied().filter(|_| pve == PveVersion::V9 && *role == "PVEVMAdmin");
-            let mut names = names.iter().copied().filter(|name| exists(pve, name)).chain(agent);
+            let new = ROLES_SINCE_9.iter().filter(|(with, _)| pve == PveVersion::V9 && with == role);
+            let new = new.flat_map(|(_, names)| names.iter().copied());
+            let mut names = names.iter().copied().filter(|name| exists(pve, name)).chain(new);
             ((*role).to_owned(), own(&mut names))
         })
         .collect();
@@ -153,6 +164,21 @@ mod tests {
     #[test]
     fn nine_has_agent_privileges_in_place_of_monitor() {
         assert!(exists(PveVersion::V8, "VM.Monitor") && !exists(PveVersion::V9, "VM.Monitor"));
-        assert!(builtin(PveVersion::V9)["PVEVMAdmin"].iter().any(|name| name == "VM.GuestAgent.Audit"));
+        let nine = builtin(PveVersion::V9);
+        let has = |role: &str, name: &str| nine[role].iter().any(|held| held == name);
+        for (role, name, held) in [
+            ("PVEVMAdmin", "VM.GuestAgent.Unrestricted", true),
+            ("PVEVMAdmin", "VM.Replicate", true),
+            ("PVEAdmin", "VM.GuestAgent.Unrestricted", true),
+            ("PVEAdmin", "Permissions.Modify", false),
+            ("PVEVMUser", "VM.GuestAgent.FileWrite", true),
+            ("PVEVMUser", "VM.GuestAgent.Unrestricted", false),
+            ("PVEAuditor", "VM.GuestAgent.Audit", true),
+            ("PVEAuditor", "VM.GuestAgent.FileRead", false),
+            ("PVETemplateUser", "VM.GuestAgent.Audit", false),
+        ] {
+            assert_eq!(has(role, name), held, "{role} {name}");
+        }
+        assert!(!builtin(PveVersion::V8)["PVEAuditor"].iter().any(|name| name.contains("GuestAgent")));
     }
 }

@@ -4,16 +4,34 @@
 //! (PVE/AbstractConfig.pm, `snapshot_create` and its neighbours). Start at [`World::snapshot`].
 
 use super::World;
-use super::config::volid;
+use super::config::{keep_as_unused, volid};
 use super::disks::{blocking, drive_keys, snapshots_of};
 use super::drive;
+use super::lifecycle::Lock;
 use super::property::Properties;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
 use super::state::{Config, VolumeKey};
 use super::update::check_lock;
 use super::volume::Family;
-use super::work::Mode;
+use super::work::{Mode, Work};
+
+/// What a VM that was kept with its memory ran as.
+const RUNNING: [(&str, &str); 2] = [
+    ("runningmachine", "pc-i440fx-10.0+pve0"),
+    ("runningcpu", "kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep"),
+];
+
+/// A snapshot that is to be taken.
+#[derive(Clone, Debug, Default)]
+pub struct NewSnapshot {
+    /// Its name.
+    pub name: String,
+    /// Free text.
+    pub description: Option<String>,
+    /// With what is in memory, if the VM runs.
+    pub memory: bool,
+}
 
 impl World {
     /// Whether a disk's volume can have snapshots.
@@ -36,19 +54,13 @@ impl World {
     }
 
     /// Takes a snapshot. Says the UPID.
-    pub fn snapshot(
-        &self,
-        caller: &Caller,
-        node: &str,
-        vmid: u32,
-        name: &str,
-        description: Option<String>,
-    ) -> Rule<String> {
+    pub fn snapshot(&self, caller: &Caller, node: &str, vmid: u32, new: NewSnapshot) -> Rule<String> {
+        let NewSnapshot { name, description, memory } = new;
         if name == "current" || name == "pending" {
             return Err(Refusal::failed(format!("unable to use snapshot name '{name}' (reserved name)\n")));
         }
         self.state().vm(node, vmid)?;
-        let (at, name) = (node.to_owned(), name.to_owned());
+        let at = node.to_owned();
         Ok(self.start_task(caller, node, "qmsnapshot", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
             let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
@@ -63,6 +75,7 @@ impl World {
             if drive_keys(&config).iter().any(|key| !world.can_snapshot(&at, &config[key])) {
                 return Err(Refusal::failed("snapshot feature is not available\n"));
             }
+            let memory = if memory { world.save_memory(&work, (&at, vmid), &name).await? } else { None };
             for (key, volume) in world.disks_of(&at, &config) {
                 work.log(format!("snapshotting 'drive-{key}' ({})", volume.volid()));
                 let path = world.state().file_of(world.dir(), &volume);
@@ -84,10 +97,32 @@ impl World {
                 config.insert("description".to_owned(), text);
             }
             config.insert("snaptime".to_owned(), now.to_string());
+            if let Some(memory) = memory {
+                config.insert("vmstate".to_owned(), memory.volid());
+                config.extend(RUNNING.map(|(key, value)| (key.to_owned(), value.to_owned())));
+            }
             vm.snapshots.insert(name.clone(), config);
             vm.config.insert("parent".to_owned(), name);
             Ok(())
         }))
+    }
+
+    /// Keeps what is in the memory of a VM, if it runs. Says where.
+    async fn save_memory(&self, work: &Work, (node, vmid): (&str, u32), name: &str) -> Rule<Option<VolumeKey>> {
+        let storage = {
+            let state = self.state();
+            let vm = state.vm(node, vmid)?;
+            if vm.running.is_none() {
+                return Ok(None);
+            }
+            state.memory_storage(vm)
+        };
+        let key = self.memory_volume((node, vmid), &storage, name)?;
+        work.log(format!("saving VM state and RAM using storage '{storage}'"));
+        self.clock().sleep(1.0).await;
+        let saved = drive::memory_mib(&self.state().vm(node, vmid)?.config) / 4;
+        work.log(format!("completed saving the VM state in 1s, saved {saved}.00 MiB"));
+        Ok(Some(key))
     }
 
     /// The disks of a config that are not CD-ROMs, with their volumes.
@@ -116,12 +151,12 @@ impl World {
             let snapshot = {
                 let state = world.state();
                 let vm = state.vm(&at, vmid)?;
-                let Some(snapshot) = vm.snapshots.get(&name).cloned() else {
-                    return Err(Refusal::failed(format!("snapshot '{name}' does not exist\n")));
-                };
                 if vm.config.get("template").is_some_and(|flag| flag == "1") {
                     return Err(Refusal::failed("you can't rollback if vm is a template\n"));
                 }
+                let Some(snapshot) = vm.snapshots.get(&name).cloned() else {
+                    return Err(Refusal::failed(format!("snapshot '{name}' does not exist\n")));
+                };
                 check_lock(&vm.config)?;
                 snapshot
             };
@@ -139,14 +174,16 @@ impl World {
                     }
                 }
             }
+            let remembers = snapshot.contains_key("vmstate");
             {
                 let mut state = world.state();
                 let genid = state.rng.uuid();
                 let vm = state.vm_mut(&at, vmid)?;
                 let description = vm.config.remove("description");
                 let mut config = snapshot;
-                config.remove("snaptime");
-                config.remove("description");
+                for key in ["snaptime", "description", "vmstate", "runningmachine", "runningcpu"] {
+                    config.remove(key);
+                }
                 if let Some(description) = description {
                     config.insert("description".to_owned(), description);
                 }
@@ -159,14 +196,26 @@ impl World {
                         config.insert(key.clone(), value.clone());
                     }
                 }
+                // What was attached since is not lost.
+                for key in drive_keys(&vm.config) {
+                    let value = &vm.config[&key];
+                    if volid(value).is_some_and(|volid| !in_use.contains(&volid)) {
+                        keep_as_unused(&mut config, vmid, value);
+                    }
+                }
                 config.insert("parent".to_owned(), name);
                 vm.config = config;
                 vm.pending.clear();
                 vm.pending_delete.clear();
             }
+            if remembers {
+                world.may_start(&work, (&at, vmid), Lock::Respect)?;
+                world.clock().sleep(0.8).await;
+                world.switch_on(vmid);
+            }
             drop(flock);
-            if start.is_some() {
-                world.start_vm(&who, &at, vmid, super::lifecycle::Lock::Respect);
+            if start.is_some() && world.pid_of(vmid).is_none() {
+                world.start_vm(&who, &at, vmid, Lock::Respect);
             }
             Ok(())
         }))
@@ -186,8 +235,14 @@ impl World {
                     return Err(Refusal::failed(format!("snapshot '{name}' does not exist\n")));
                 };
                 check_lock(&vm.config)?;
+                if vm.config.get("template").is_some_and(|flag| flag == "1") {
+                    return Err(Refusal::failed("you can't delete a snapshot if vm is a template\n"));
+                }
                 snapshot
             };
+            if let Some(memory) = config.get("vmstate") {
+                world.free_drive(&at, vmid, memory)?;
+            }
             for (_, volume) in world.disks_of(&at, &config) {
                 let mut state = world.state();
                 let path = state.file_of(world.dir(), &volume);
@@ -200,6 +255,12 @@ impl World {
             let mut state = world.state();
             let vm = state.vm_mut(&at, vmid)?;
             let Some(gone) = vm.snapshots.remove(&name) else { return Ok(()) };
+            let in_use: Vec<String> = drive_keys(&vm.config).iter().filter_map(|key| volid(&vm.config[key])).collect();
+            for key in drive_keys(&gone) {
+                if volid(&gone[&key]).is_some_and(|volid| !in_use.contains(&volid)) {
+                    keep_as_unused(&mut vm.config, vmid, &gone[&key]);
+                }
+            }
             for config in vm.snapshots.values_mut().chain([&mut vm.config]) {
                 if config.get("parent") == Some(&name) {
                     match gone.get("parent") {

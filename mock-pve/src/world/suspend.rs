@@ -17,7 +17,7 @@ use super::work::Mode;
 
 impl State {
     /// Where the memory of a VM goes that doesn't say it: shared before local, files before blocks.
-    fn memory_storage(&self, vm: &Vm) -> String {
+    pub(super) fn memory_storage(&self, vm: &Vm) -> String {
         if let Some(storage) = vm.config.get("vmstatestorage") {
             return storage.clone();
         }
@@ -86,21 +86,16 @@ impl World {
         Ok(self.start_task(caller, node, "qmsuspend", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
             let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
-            let (memory, files) = {
+            {
                 let state = world.state();
                 let vm = state.vm(&at, vmid)?;
                 if is_locked(vm, "backup") {
                     return Err(Refusal::failed("cannot suspend to disk during backup\n"));
                 }
                 check_lock(&vm.config)?;
-                let files = state.storage_on(&storage, &at)?.family() == Family::Files;
-                (drive::memory_mib(&vm.config), files)
-            };
+            }
             let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
-            let stem = format!("vm-{vmid}-state-suspend-{date}");
-            let name = if files { format!("{vmid}/{stem}.raw") } else { stem };
-            let place = Place { node: &at, storage: &storage, vmid };
-            let key = world.allocate(&place, "raw", (memory * 2 + 500) << 20, Some(&name))?;
+            let key = world.memory_volume((&at, vmid), &storage, &format!("suspend-{date}"))?;
             {
                 let mut state = world.state();
                 let config = &mut state.vm_mut(&at, vmid)?.config;
@@ -113,6 +108,18 @@ impl World {
             world.state().vm_mut(&at, vmid)?.config.insert("lock".to_owned(), "suspended".to_owned());
             Ok(())
         }))
+    }
+
+    /// A volume for what is in a VM's memory, twice over.
+    pub(super) fn memory_volume(&self, (node, vmid): (&str, u32), storage: &str, name: &str) -> Rule<VolumeKey> {
+        let (memory, files) = {
+            let state = self.state();
+            let files = state.storage_on(storage, node)?.family() == Family::Files;
+            (drive::memory_mib(&state.vm(node, vmid)?.config), files)
+        };
+        let stem = format!("vm-{vmid}-state-{name}");
+        let name = if files { format!("{vmid}/{stem}.raw") } else { stem };
+        self.allocate(&Place { node, storage, vmid }, "raw", (memory * 2 + 500) << 20, Some(&name))
     }
 
     /// Lets a VM go on, from where its memory is. Says the UPID.

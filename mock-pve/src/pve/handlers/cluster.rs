@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::views;
 use crate::pve::call::{Call, Result};
-use crate::world::State;
 use crate::world::property::Properties;
 use crate::world::refusal::Refusal;
+use crate::world::{PveVersion, State};
 
 const REPOSITORY: &str = "2606ac850c3d9f61";
 
@@ -22,8 +22,8 @@ pub(in crate::pve) fn root(_: &Call) -> Result {
 }
 
 /// `GET /cluster`
-pub(in crate::pve) fn cluster_index(_: &Call) -> Result {
-    let names = [
+pub(in crate::pve) fn cluster_index(call: &Call) -> Result {
+    let mut names = vec![
         "acme",
         "backup",
         "backup-info",
@@ -44,6 +44,9 @@ pub(in crate::pve) fn cluster_index(_: &Call) -> Result {
         "tasks",
         "sdn",
     ];
+    if call.world.state().pve == PveVersion::V9 {
+        names.extend(["bulk-action", "qemu"]);
+    }
     Ok(index("name", &names).into())
 }
 
@@ -110,20 +113,34 @@ pub(in crate::pve) fn resources(call: &Call) -> Result {
             }
         }
     }
-    if wants("sdn") {
-        for zone in &call.world.seed().sdn_zones {
-            if let Some(zone) = zone.get("zone").and_then(Value::as_str) {
-                for node in state.nodes.keys() {
-                    if state.may_any(&call.caller, &format!("/sdn/zones/{zone}"), &["SDN.Audit"]) {
-                        list.push(json!({
-                            "id": format!("sdn/{node}/{zone}"), "type": "sdn", "sdn": zone, "node": node, "status": "ok",
-                        }));
-                    }
-                }
-            }
-        }
+    // Release 9 tells of zones as networks, and only those who ask for everything.
+    let tells_zones = match state.pve {
+        PveVersion::V8 => wants("sdn"),
+        PveVersion::V9 => kind.is_none(),
+    };
+    if tells_zones {
+        list.extend(zones(call, &state));
     }
     Ok(list.into())
+}
+
+/// The zones as each node has them.
+fn zones(call: &Call, state: &State) -> Vec<Value> {
+    let seeded = call.world.seed().sdn_zones.iter().filter_map(|zone| zone.get("zone").and_then(Value::as_str));
+    let written = state.sections.get("sdn/zones").into_iter().flat_map(|zones| zones.keys().map(String::as_str));
+    // The nodes' own bridges are in one that is always there.
+    let zones: BTreeSet<&str> = seeded.chain(written).chain(["localnetwork"]).collect();
+    let seen = zones.into_iter().filter(|zone| state.may(&call.caller, &format!("/sdn/zones/{zone}"), &["SDN.Audit"]));
+    let entry = |zone: &str, node: &str| match state.pve {
+        PveVersion::V8 => {
+            json!({"id": format!("sdn/{node}/{zone}"), "type": "sdn", "sdn": zone, "node": node, "status": "ok"})
+        }
+        PveVersion::V9 => json!({
+            "id": format!("network/{node}/zone/{zone}"), "type": "network", "network": zone, "network-type": "zone",
+            "node": node, "status": "ok",
+        }),
+    };
+    seen.flat_map(|zone| state.nodes.keys().map(move |node| entry(zone, node))).collect()
 }
 
 /// `GET /cluster/status`

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use super::PATH_KEYS;
 use super::views;
 use crate::pve::call::{Call, Result};
+use crate::pve::params::Value as Given;
+use crate::world::PveVersion;
 use crate::world::drive;
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::state::Config;
@@ -185,6 +187,8 @@ fn asked(call: &Call, delete_key: &str) -> Rule<Update> {
     if set.is_empty() && revert.is_empty() && call.params.text(delete_key).is_none_or(str::is_empty) {
         return Err(Refusal::failed("no options specified\n"));
     }
+    let nine = call.world.state().pve == PveVersion::V9;
+    let is_option = |key: &str| is_option(key) || (nine && matches!(key, "allow-ksm" | "intel-tdx"));
     for key in &revert {
         if !is_option(key) {
             return Err(Refusal::param("revert", format!("unknown option '{key}'")));
@@ -225,6 +229,11 @@ fn asked(call: &Call, delete_key: &str) -> Rule<Update> {
         if !there {
             return Err(Refusal::param("hookscript", format!("script '{script}' does not exist\n")));
         }
+    }
+    // A description may be nothing; anything else can't be written into a config then.
+    let nothing = |key: &&String| call.params.0.get(*key) == Some(&Given::Nothing) && *key != "description";
+    if let Some(key) = set.keys().find(nothing) {
+        return Err(Refusal::failed(format!("unable to parse value of '{key}' - got undefined value\n")));
     }
     Ok(Update {
         set,

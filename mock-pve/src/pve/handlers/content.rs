@@ -6,6 +6,7 @@ use std::pin::Pin;
 use serde_json::{Value, json};
 
 use crate::pve::call::{Call, Result};
+use crate::pve::formats::check_format;
 use crate::world::disks::Place;
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::state::{Volume, VolumeKey};
@@ -70,7 +71,11 @@ fn entry(call: &Call, state: &State, key: &VolumeKey, volume: &Volume) -> Value 
 fn named(call: &Call, state: &State) -> Rule<(VolumeKey, Named)> {
     let (node, id) = (call.node(), call.text("storage"));
     let given = call.text("volume");
-    let name = match VolumeKey::split(given) {
+    let parsed = given.split_once(':');
+    if parsed.is_some_and(|(storage, name)| name.is_empty() || check_format("pve-storage-id", storage).is_err()) {
+        return Err(Refusal::param("volume", format!("unable to parse volume ID '{given}'\n")));
+    }
+    let name = match parsed {
         Some((storage, _)) if storage != id => {
             return Err(Refusal::param("volume", format!("storage ID mismatch ({storage} != {id})\n")));
         }

@@ -167,8 +167,14 @@ pub(in crate::pve) fn update_resource(call: &Call) -> Result {
 /// `DELETE /cluster/ha/resources/{sid}`
 pub(in crate::pve) fn delete_resource(call: &Call) -> Result {
     let sid = service_id(call)?;
-    if call.world.state().ha.remove(&sid).is_none() {
-        return Err(Refusal::failed(format!("cannot delete service '{sid}', not HA managed!\n")));
+    {
+        let mut state = call.world.state();
+        if state.ha.remove(&sid).is_none() {
+            return Err(Refusal::failed(format!("cannot delete service '{sid}', not HA managed!\n")));
+        }
+        if call.params.text("purge") != Some("0") {
+            state.forget_in_rules(&sid);
+        }
     }
     call.world.forget_service(number(&sid));
     Ok(().into())
@@ -331,7 +337,7 @@ pub(in crate::pve) fn status(call: &Call) -> Result {
             "id": format!("service:{sid}"), "type": "service", "sid": sid, "node": node, "state": shown,
             "request_state": wanted, "crm_state": crm, "status": format!("{sid} ({node}, {shown})"),
         });
-        for key in ["max_restart", "max_relocate", "group", "comment"] {
+        for key in ["max_restart", "max_relocate", "group", "failback", "comment"] {
             if let Some(value) = resource.get(key) {
                 entry[key] = value.clone();
             }
@@ -390,6 +396,14 @@ pub(in crate::pve) fn replication(call: &Call) -> Result {
     Ok(jobs.cloned().map(Value::Object).collect::<Vec<_>>().into())
 }
 
+/// From release 9 on a right over the guest is what it takes to change its jobs.
+fn check_replication(call: &Call, state: &State, guest: &str) -> Rule<()> {
+    if state.pve == PveVersion::V8 {
+        return Ok(());
+    }
+    state.check(&call.caller, &format!("/vms/{guest}"), &["VM.Replicate"])
+}
+
 fn no_job(id: &str) -> Refusal {
     Refusal::failed(format!("no such replication job '{id}'\n"))
 }
@@ -409,6 +423,7 @@ pub(in crate::pve) fn create_job(call: &Call) -> Result {
     let mut state = call.world.state();
     let guest: u32 = id.split('-').next().and_then(|guest| guest.parse().ok()).unwrap_or_default();
     let target = call.text("target").to_owned();
+    check_replication(call, &state, &guest.to_string())?;
     state.check_node(&target)?;
     let Some(vm) = state.vms.get(&guest) else {
         return Err(Refusal::failed(format!("no such guest '{guest}'\n")));
@@ -441,6 +456,7 @@ pub(in crate::pve) fn create_job(call: &Call) -> Result {
 pub(in crate::pve) fn update_job(call: &Call) -> Result {
     let id = call.text("id");
     let mut state = call.world.state();
+    check_replication(call, &state, id.split('-').next().unwrap_or_default())?;
     let failed = prefixed("update replication job failed");
     let job = state.replication.iter_mut().find(|job| job_id(job) == id).ok_or_else(|| failed(no_job(id)))?;
     let known = ["comment", "disable", "rate", "remove_job", "schedule", "source"];
@@ -462,6 +478,7 @@ pub(in crate::pve) fn delete_job(call: &Call) -> Result {
     let id = call.text("id").to_owned();
     {
         let mut state = call.world.state();
+        check_replication(call, &state, id.split('-').next().unwrap_or_default())?;
         let job = state.replication.iter_mut().find(|job| job_id(job) == id).ok_or_else(|| no_job(&id))?;
         job.insert("remove_job".to_owned(), json!("full"));
     }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::views;
 use crate::pve::call::{Call, Result};
 use crate::pve::formats::CPU_MODELS;
+use crate::world::PveVersion;
 
 /// `GET /nodes`
 pub(in crate::pve) fn list(call: &Call) -> Result {
@@ -86,7 +87,7 @@ pub(in crate::pve) fn status(call: &Call) -> Result {
     let Some(node) = state.nodes.get(&name) else { return Ok(().into()) };
     let used = views::node_memory(&state, &name);
     let (root, root_used) = (100_u64 << 30, 8_u64 << 30);
-    Ok(json!({
+    let mut shown = json!({
         "uptime": views::node_uptime(&call.world), "idle": 0, "wait": 0.0002, "cpu": 0.05,
         "loadavg": ["0.25", "0.50", "0.54"],
         "memory": {"total": node.memory, "used": used, "free": node.memory.saturating_sub(used)},
@@ -100,8 +101,11 @@ pub(in crate::pve) fn status(call: &Call) -> Result {
         "kversion": "Linux 6.8.12-1-pve #1 SMP", "pveversion": super::cluster::manager_version(&state),
         "current-kernel": {"sysname": "Linux", "release": "6.8.12-1-pve", "version": "#1 SMP", "machine": "x86_64"},
         "boot-info": {"mode": "efi", "secureboot": 0},
-    })
-    .into())
+    });
+    if state.pve == PveVersion::V9 {
+        shown["memory"]["available"] = shown["memory"]["free"].clone();
+    }
+    Ok(shown.into())
 }
 
 /// `GET N/capabilities/qemu/cpu`

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use super::views;
 use crate::pve::call::{Call, Result};
 use crate::pve::permission::may_change_rights;
-use crate::world::State;
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::state::Pool;
+use crate::world::{PveVersion, State};
 
 fn missing(id: &str) -> Refusal {
     Refusal::failed(format!("pool '{id}' does not exist\n"))
@@ -84,6 +84,10 @@ pub(in crate::pve) fn create(call: &Call) -> Result {
     {
         return Err(Refusal::failed(format!("create pool failed: parent '{parent}' of pool '{id}' does not exist\n")));
     }
+    let last = id.rsplit('/').next().unwrap_or_default();
+    if state.pve == PveVersion::V9 && !last.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        return Err(Refusal::failed("create pool failed: pool name must start with a letter\n"));
+    }
     let comment = call.params.owned("comment").filter(|text| !text.is_empty());
     state.pools.insert(id, Pool { comment, ..Pool::default() });
     Ok(().into())
@@ -159,10 +163,10 @@ pub(in crate::pve) fn delete(call: &Call) -> Result {
         // Members that don't exist don't count.
         let vm = pool.vms.iter().find(|vmid| state.vms.contains_key(vmid));
         let storage = pool.storages.iter().find(|storage| state.storages.contains_key(*storage));
-        let inside = vm
-            .map(|vmid| format!("VM {vmid}"))
-            .or_else(|| storage.map(|storage| format!("storage '{storage}'")))
-            .or_else(|| nested.map(|nested| format!("pool '{nested}'")));
+        let inside = nested
+            .map(|nested| format!("pool '{nested}'"))
+            .or_else(|| vm.map(|vmid| format!("VM {vmid}")))
+            .or_else(|| storage.map(|storage| format!("storage '{storage}'")));
         if let Some(inside) = inside {
             return Err(failed(format!("pool '{id}' is not empty (contains {inside})")));
         }

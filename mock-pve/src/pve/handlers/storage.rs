@@ -5,10 +5,10 @@ use sha1::{Digest as _, Sha1};
 
 use super::views::sees_storage;
 use crate::pve::call::{Call, Result};
-use crate::world::State;
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::state::Storage;
 use crate::world::storage_types::{StorageType, Use};
+use crate::world::{PveVersion, State};
 
 fn digest(state: &State) -> String {
     let text: Vec<String> = state
@@ -228,6 +228,10 @@ pub(in crate::pve) fn on_node(call: &Call) -> Result {
             let mut map: Map<String, Value> = formats.iter().map(|name| ((*name).to_owned(), json!(1))).collect();
             if storage.kind == "dir" || storage.kind == "zfspool" || storage.kind == "btrfs" {
                 map.insert("subvol".to_owned(), json!(1));
+            }
+            if state.pve == PveVersion::V9 {
+                let supported: Vec<&String> = map.keys().collect();
+                entry.insert("formats".to_owned(), json!({"supported": supported, "default": formats[0]}));
             }
             entry.insert("format".to_owned(), json!([map, formats[0]]));
         }

@@ -164,9 +164,15 @@ pub(in crate::pve) fn list(call: &Call) -> Result {
             _ => true,
         })
         .filter(|task| call.params.text("vmid").is_none_or(|vmid| task.id == vmid))
-        .filter(|task| call.params.text("typefilter").is_none_or(|kind| task.kind == kind))
+        .filter(|task| call.params.text("typefilter").is_none_or(|kind| kind.is_empty() || task.kind == kind))
         .filter(|task| {
-            call.params.text("userfilter").is_none_or(|user| task.user.to_lowercase().contains(&user.to_lowercase()))
+            // The archive knows the user apart from the token.
+            let user = if task.status.is_some() {
+                task.user.split('!').next().unwrap_or_default()
+            } else {
+                task.user.as_str()
+            };
+            call.params.text("userfilter").is_none_or(|want| user.to_lowercase().contains(&want.to_lowercase()))
         })
         .filter(|task| since.is_none_or(|since| task.starttime >= since))
         .filter(|task| until.is_none_or(|until| task.starttime <= until))

@@ -8,7 +8,7 @@ use crate::world::keys::is_integer;
 use crate::world::property::Properties;
 use crate::world::rights::Caller;
 use crate::world::state::{Config, Vm};
-use crate::world::{State, World};
+use crate::world::{PveVersion, State, World};
 
 /// How much a VM's entry says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,16 @@ pub(in crate::pve) enum Detail {
     /// `status/current`.
     Current,
 }
+
+/// How long a guest waited for what it needs, of late; release 9 tells.
+const PRESSURES: [&str; 6] = [
+    "pressurecpufull",
+    "pressurecpusome",
+    "pressureiofull",
+    "pressureiosome",
+    "pressurememoryfull",
+    "pressurememorysome",
+];
 
 /// A VM's entry.
 pub(in crate::pve) fn vm(world: &World, state: &State, vmid: u32, vm: &Vm, detail: Detail) -> Map<String, Value> {
@@ -42,6 +52,12 @@ pub(in crate::pve) fn vm(world: &World, state: &State, vmid: u32, vm: &Vm, detai
     }
     put("mem", json!(vm.running.as_ref().map_or(0, |_| drive::memory_mib(config) << 18)));
     put("uptime", json!(uptime(world, vm)));
+    if state.pve == PveVersion::V9 {
+        put("memhost", json!(vm.running.as_ref().map_or(0, |_| drive::memory_mib(config) << 18)));
+        for key in PRESSURES.iter().filter(|_| vm.running.is_some()) {
+            put(key, json!(0));
+        }
+    }
     if let Some(balloon) = config.get("balloon").and_then(|text| text.parse::<u64>().ok()).filter(|size| *size > 0) {
         put("balloon_min", json!(balloon << 20));
         put("shares", json!(config.get("shares").and_then(|text| text.parse::<u64>().ok()).unwrap_or(1000)));
@@ -149,6 +165,9 @@ pub(in crate::pve) fn resource(state: &State, vmid: u32, vm: &Vm) -> Map<String,
         }
         entry["mem"] = json!(if seen.running { seen.maxmem / 4 } else { 0 });
         entry["uptime"] = json!(u8::from(seen.running));
+        if state.pve == PveVersion::V9 {
+            entry["memhost"] = entry["mem"].clone();
+        }
     }
     for key in ["lock", "tags"] {
         if let Some(value) = vm.config.get(key) {

@@ -14,6 +14,7 @@ use crate::world::lifecycle::{Destroy, Lock};
 use crate::world::property::Properties;
 use crate::world::refusal::Refusal;
 use crate::world::reshape::{Move, Reassign, Resize};
+use crate::world::snapshot::NewSnapshot;
 use crate::world::volume::parse_name;
 
 /// `GET N/qemu`
@@ -99,6 +100,7 @@ pub(in crate::pve) fn create(call: &Call) -> Result {
         pool: call.params.owned("pool"),
         storage: call.params.owned("storage"),
         start: call.params.is_on("start"),
+        ha_managed: call.params.is_on("ha-managed"),
     };
     Ok(call.world.create_vm(&call.caller, new)?.into())
 }
@@ -216,17 +218,17 @@ pub(in crate::pve) fn feature(call: &Call) -> Result {
         if drive::is_cdrom(&options) {
             return true;
         }
+        let base = {
+            let state = call.world.state();
+            state.volume_key(&node, volid).is_some_and(|key| {
+                state.storages.get(&key.storage).is_some_and(|storage| {
+                    storage.has_bases() && parse_name(storage, &key.name).is_ok_and(|named| named.base)
+                })
+            })
+        };
         match call.text("feature") {
-            "snapshot" => call.world.can_snapshot(&node, value),
-            "clone" => {
-                let state = call.world.state();
-                !snapshot
-                    && state.volume_key(&node, volid).is_some_and(|key| {
-                        state.storages.get(&key.storage).is_some_and(|storage| {
-                            storage.has_bases() && parse_name(storage, &key.name).is_ok_and(|named| named.base)
-                        })
-                    })
-            }
+            "snapshot" => !base && call.world.can_snapshot(&node, value),
+            "clone" => !snapshot && base,
             _ => true,
         }
     });
@@ -267,8 +269,12 @@ pub(in crate::pve) fn snapshots(call: &Call) -> Result {
 
 /// `POST Q/snapshot`
 pub(in crate::pve) fn snapshot(call: &Call) -> Result {
-    let description = call.params.owned("description");
-    Ok(call.world.snapshot(&call.caller, &call.node(), call.vmid(), call.text("snapname"), description)?.into())
+    let new = NewSnapshot {
+        name: call.text("snapname").to_owned(),
+        description: call.params.owned("description"),
+        memory: call.params.is_on("vmstate"),
+    };
+    Ok(call.world.snapshot(&call.caller, &call.node(), call.vmid(), new)?.into())
 }
 
 /// `GET Q/snapshot/{snapname}`

@@ -65,6 +65,10 @@ pub(in crate::pve) fn create_token(call: &Call) -> Result {
 pub(in crate::pve) fn update_token(call: &Call) -> Result {
     let mut state = call.world.state();
     check_token(&state, call.text("userid"), call.text("tokenid"))?;
+    let delete = call.params.list("delete");
+    if let Some(key) = delete.iter().find(|key| *key != "comment") {
+        return Err(Refusal::param("delete", format!("unknown option '{key}'")));
+    }
     let user = state.access.users.get_mut(call.text("userid"));
     let Some(token) = user.and_then(|user| user.tokens.get_mut(call.text("tokenid"))) else { return Ok(().into()) };
     if let Some(privsep) = call.params.text("privsep") {
@@ -75,6 +79,9 @@ pub(in crate::pve) fn update_token(call: &Call) -> Result {
     }
     if let Some(comment) = call.params.owned("comment").filter(|text| !text.is_empty()) {
         token.comment = Some(comment);
+    }
+    if !delete.is_empty() {
+        token.comment = None;
     }
     let mut entry = entry(None, token);
     // What was just set comes back as it was sent: a text.

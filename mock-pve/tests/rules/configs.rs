@@ -1,122 +1,10 @@
 //! The rules of VM configs and storages over the API: what waits for a stop, what is applied at once, and the original's
 //! words where something can't be.
 
-#![expect(clippy::unwrap_used, reason = "a test says what broke by panicking")]
-
-use std::sync::Arc;
-use std::time::Duration;
-
-use mock_pve::serve::{self, Options, Running};
 use mock_pve::world::PveVersion;
-use mock_pve::world::seed::Seed;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
-/// A double and one connection after the other to it.
-struct Site {
-    running: Running,
-    login: String,
-}
-
-impl Site {
-    async fn begin(pve: PveVersion) -> Self {
-        let mut seed = Seed::single_node();
-        seed.users[0].password = Some("secret".to_owned());
-        let options = Options { seed, time_scale: 200.0, pve, rng_seed: 3, ..Options::default() };
-        let running = serve::start(options).await.unwrap();
-        let (id, secret) = running.ready.tokens.iter().next().unwrap();
-        let login = format!("Authorization: PVEAPIToken={id}={secret}\r\n");
-        Self { running, login }
-    }
-
-    /// The same with all rights.
-    async fn begin_as_root() -> Self {
-        let mut site = Self::begin(PveVersion::V8).await;
-        let form = [("username", "root@pam"), ("password", "secret")];
-        let data = site.fine("POST", "/access/ticket", &form).await;
-        let (ticket, csrf) = (data["ticket"].as_str().unwrap(), data["CSRFPreventionToken"].as_str().unwrap());
-        let ticket = percent_encoding::utf8_percent_encode(ticket, percent_encoding::NON_ALPHANUMERIC);
-        site.login = format!("Cookie: PVEAuthCookie={ticket}\r\nCSRFPreventionToken: {csrf}\r\n");
-        site
-    }
-
-    /// Status, reason and body.
-    async fn ask(&self, method: &str, path: &str, form: &[(&str, &str)]) -> (u16, String, Value) {
-        let running = &self.running;
-        let mut roots = rustls::RootCertStore::empty();
-        let ca = std::fs::read(&running.ready.ca_file).unwrap();
-        roots.add(CertificateDer::from_pem_slice(&ca).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let stream = TcpStream::connect(running.ready.pve.trim_start_matches("https://")).await.unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
-        let encode =
-            |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
-        let pairs: Vec<String> = form.iter().map(|(key, value)| format!("{}={}", encode(key), encode(value))).collect();
-        let form = pairs.join("&");
-        let (path, form) = if method == "GET" || method == "DELETE" {
-            (format!("{path}?{form}"), String::new())
-        } else {
-            (path.to_owned(), form)
-        };
-        let login = if path == "/access/ticket" { "" } else { &self.login };
-        let request = format!(
-            "{method} /api2/json{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{login}Content-Length: {}\r\n\r\n{form}",
-            form.len()
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        // A server that closes without a last word has still answered.
-        let _ = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut answer)).await.unwrap();
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let mut words = head.lines().next().unwrap().splitn(3, ' ').skip(1);
-        let status = words.next().unwrap().parse().unwrap();
-        (status, words.next().unwrap_or_default().to_owned(), serde_json::from_str(body).unwrap_or_default())
-    }
-
-    async fn fine(&self, method: &str, path: &str, form: &[(&str, &str)]) -> Value {
-        let (status, reason, body) = self.ask(method, path, form).await;
-        assert_eq!(status, 200, "{method} {path}: {reason} {body}");
-        body["data"].clone()
-    }
-
-    /// How the task of a request ends, and its log.
-    async fn task(&self, method: &str, path: &str, form: &[(&str, &str)]) -> (String, Vec<String>) {
-        let upid = self.fine(method, path, form).await;
-        let upid = upid.as_str().unwrap().to_owned();
-        let end = self.running.world().task_end(&upid, Duration::from_secs(30)).await.unwrap();
-        let log = self.running.world().state().tasks.by_upid[&upid].log.clone();
-        (end, log)
-    }
-
-    async fn done(&self, method: &str, path: &str, form: &[(&str, &str)]) -> Vec<String> {
-        let (end, log) = self.task(method, path, form).await;
-        assert_eq!(end, "OK", "{method} {path}: {log:?}");
-        log
-    }
-
-    async fn config(&self, vmid: u32, current: bool) -> Value {
-        let form: &[(&str, &str)] = if current { &[("current", "1")] } else { &[] };
-        self.fine("GET", &format!("/nodes/pve1/qemu/{vmid}/config"), form).await
-    }
-
-    async fn pending(&self, vmid: u32, key: &str) -> Value {
-        let all = self.fine("GET", &format!("/nodes/pve1/qemu/{vmid}/pending"), &[]).await;
-        all.as_array().unwrap().iter().find(|entry| entry["key"] == key).cloned().unwrap_or_default()
-    }
-}
-
-const VMS: &str = "/nodes/pve1/qemu";
+use crate::site::{Site, VMS};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_vm_takes_what_can_be_plugged_and_the_rest_waits() {
@@ -299,7 +187,7 @@ async fn cloud_init_texts_follow_the_config() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn storages_have_the_options_of_their_type() {
-    let site = Site::begin_as_root().await;
+    let site = Site::begin_as_root(PveVersion::V8).await;
     let dir = [("storage", "extra"), ("type", "dir"), ("path", "/srv/extra"), ("content", "images,iso")];
     let refused = [
         (&[("storage", "x1"), ("type", "dir")][..], "missing value for required option 'path'"),
@@ -317,5 +205,57 @@ async fn storages_have_the_options_of_their_type() {
     ] {
         let (status, reason, _) = site.ask("PUT", "/storage/extra", form).await;
         assert_eq!((status, reason.as_str()), (500, text), "{form:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_may_hold_the_memory_and_loses_no_disk() {
+    let site = Site::begin(PveVersion::V8).await;
+    site.done("POST", VMS, &[("vmid", "100"), ("scsi0", "local-lvm:1")]).await;
+    let snapshots = format!("{VMS}/100/snapshot");
+    let log = site.done("POST", &snapshots, &[("snapname", "cold"), ("vmstate", "1")]).await;
+    assert!(!log.iter().any(|line| line.starts_with("saving VM state")), "it didn't run: {log:?}");
+    site.fine("PUT", &format!("{VMS}/100/config"), &[("scsi1", "local-lvm:1")]).await;
+    site.done("POST", &format!("{VMS}/100/status/start"), &[]).await;
+    let log = site.done("POST", &snapshots, &[("snapname", "warm"), ("vmstate", "1")]).await;
+    assert_eq!(log[0], "saving VM state and RAM using storage 'local-lvm'");
+    let volids = async || site.fine("GET", "/nodes/pve1/storage/local-lvm/content", &[]).await.to_string();
+    assert!(volids().await.contains("local-lvm:vm-100-state-warm"));
+    let list = site.fine("GET", &snapshots, &[]).await;
+    let told = |name: &str| list.as_array().unwrap().iter().find(|one| one["name"] == name).unwrap()["vmstate"].clone();
+    assert_eq!((told("cold"), told("warm")), (json!(0), json!(1)));
+    site.done("POST", &format!("{snapshots}/cold/rollback"), &[]).await;
+    let now = site.config(100, true).await;
+    assert!(now["scsi1"].is_null() && now["unused0"] == "local-lvm:vm-100-disk-1", "{now}");
+    let status = async || site.fine("GET", &format!("{VMS}/100/status/current"), &[]).await["status"].clone();
+    assert_eq!(status().await, "stopped");
+    site.done("POST", &format!("{snapshots}/warm/rollback"), &[]).await;
+    assert_eq!(status().await, "running", "what was in memory goes on");
+    let now = site.config(100, true).await;
+    assert!(now["unused0"].is_null() && now["scsi1"].is_string() && now["runningmachine"].is_null(), "{now}");
+    site.done("DELETE", &format!("{snapshots}/warm"), &[]).await;
+    assert!(!volids().await.contains("vm-100-state-warm"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn task_lists_are_filtered_as_the_archive_is_read() {
+    let site = Site::begin(PveVersion::V8).await;
+    site.done("POST", VMS, &[("vmid", "100")]).await;
+    site.done("POST", &format!("{VMS}/100/status/start"), &[]).await;
+    let count =
+        async |form: &[(&str, &str)]| site.fine("GET", "/nodes/pve1/tasks", form).await.as_array().unwrap().len();
+    for (form, found) in [
+        (&[("userfilter", "RECAST@")][..], 2),
+        (&[("userfilter", "recast@pve!ci")][..], 0),
+        (&[("typefilter", "qmstart")][..], 1),
+        (&[("typefilter", ""), ("userfilter", "")][..], 2),
+        (&[("errors", "1")][..], 0),
+        (&[("statusfilter", "OK;warning")][..], 2),
+        (&[("limit", "0")][..], 0),
+        (&[("start", "1"), ("vmid", "100")][..], 1),
+        (&[("source", "active")][..], 0),
+        (&[("source", "all")][..], 2),
+    ] {
+        assert_eq!(count(form).await, found, "{form:?}");
     }
 }
