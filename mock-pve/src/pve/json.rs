@@ -1,7 +1,7 @@
 //! What is wrong with a JSON body.
 //!
-//! Purpose: the complaint of the original's reader (Perl's `JSON::XS`) about a text that is no JSON: its words, the offset,
-//! and what stands there. Must not know: parameters. Start at [`complaint`].
+//! Purpose: the complaint of the original's reader (Perl's `JSON::XS`) about a text that is no JSON: its words, the
+//! offset, and what stands there. Must not know: parameters. Start at [`complaint`].
 
 use std::fmt::Write as _;
 

@@ -4,7 +4,7 @@ use mock_pve::serve::Options;
 use mock_pve::world::PveVersion;
 use serde_json::Value;
 
-use crate::site::{Site, VMS, two_nodes};
+use crate::site::{Form, Site, VMS, two_nodes};
 
 /// What is there, but for what a start makes anew: certificates, clocks, and what the statistics round has seen.
 fn world(site: &Site) -> Value {
@@ -24,7 +24,7 @@ fn world(site: &Site) -> Value {
 }
 
 /// Everything that a world can hold, made by request.
-const REQUESTS: &[(&str, &str, &[(&str, &str)])] = &[
+const REQUESTS: &[(&str, &str, Form<'static>)] = &[
     ("POST", "/access/groups", &[("groupid", "crew"), ("comment", "us")]),
     ("POST", "/access/users", &[("userid", "kept@pve"), ("password", "longenough"), ("groups", "crew")]),
     ("POST", "/access/roles", &[("roleid", "Keeper"), ("privs", "VM.Audit Pool.Audit")]),

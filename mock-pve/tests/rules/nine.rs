@@ -4,7 +4,7 @@ use mock_pve::serve::Options;
 use mock_pve::world::PveVersion;
 use serde_json::{Value, json};
 
-use crate::site::{Site, VMS, two_nodes};
+use crate::site::{Form, Site, VMS, two_nodes};
 
 /// An answer in one line: the status, and what is wrong.
 fn said((status, reason, body): (u16, String, Value)) -> String {
@@ -22,7 +22,7 @@ async fn each_release_refuses_what_it_does_not_know() {
     }
     let config = "/nodes/pve1/qemu/100/config";
     let unknown = "property is not defined in schema";
-    let rows: &[(&str, &str, &[(&str, &str)], &str, &str)] = &[
+    let rows: &[(&str, &str, Form<'_>, &str, &str)] = &[
         (
             "POST",
             "/access/roles",
@@ -153,7 +153,7 @@ async fn ask_with(
 #[tokio::test(flavor = "multi_thread")]
 async fn each_agent_command_needs_the_privilege_of_its_release() {
     const ALL: &str = "VM.GuestAgent.Unrestricted";
-    let commands: &[(&str, &str, &[(&str, &str)], &[&str])] = &[
+    let commands: &[(&str, &str, Form<'_>, &[&str])] = &[
         ("POST", "ping", &[], &["VM.GuestAgent.Audit", ALL]),
         ("GET", "info", &[], &["VM.GuestAgent.Audit", ALL]),
         ("GET", "network-get-interfaces", &[], &["VM.GuestAgent.Audit", ALL]),

@@ -16,6 +16,9 @@ use tokio_rustls::TlsConnector;
 /// The VMs of the one node.
 pub(crate) const VMS: &str = "/nodes/pve1/qemu";
 
+/// What a form holds.
+pub(crate) type Form<'a> = &'a [(&'a str, &'a str)];
+
 /// A double and one connection after the other to it.
 pub(crate) struct Site {
     pub(crate) running: Running,
@@ -157,7 +160,7 @@ impl Site {
 pub(crate) fn two_nodes() -> Seed {
     let mut seed = Seed { cluster_name: Some("two".to_owned()), ..Seed::single_node() };
     let mut second = seed.nodes[0].clone();
-    second.name = "pve2".to_owned();
+    "pve2".clone_into(&mut second.name);
     second.ip = Some([192, 0, 2, 3].into());
     seed.nodes.push(second);
     seed
