@@ -137,7 +137,7 @@ const OPTIONS: &[Choice] = &[
     Choice {
         name: "kernel parameters",
         set: |input| {
-            input.sysctls = vec![("vm.swappiness".into(), "1".into()), ("net.core.somaxconn".into(), "9".into())]
+            input.sysctls = vec![("vm.swappiness".into(), "1".into()), ("net.core.somaxconn".into(), "9".into())];
         },
         differs: |minor, _| match minor {
             ..=13 => vec!["+ v1alpha1 machine.sysctls: {net.core.somaxconn: 9, vm.swappiness: 1}"],
