@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -246,5 +246,5 @@ async fn no_process_outlives_a_double_that_is_killed() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    assert!(Path::new(&folder.path("double/etcd/1200/data/member")).exists());
+    assert!(folder.path("double/etcd/1200/data/member").exists());
 }

@@ -132,8 +132,8 @@ impl Seat {
     }
 
     fn peers(&self) -> impl Iterator<Item = Talk> + '_ {
-        let others = self.birth.all.iter().filter(|(_, address)| *address != self.birth.address);
-        others.map(|(_, address)| Talk::at(*address))
+        let own = self.birth.address;
+        self.birth.all.iter().filter(move |(_, address)| *address != own).map(|(_, address)| Talk::at(*address))
     }
 
     /// Joins the cluster of a peer, whose members it says. One that is listed and never started is this one; one that

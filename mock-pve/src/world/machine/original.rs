@@ -140,8 +140,8 @@ impl Machine {
     }
 
     fn member_at(&self, client: &Client, address: IpAddr) -> Option<(u64, String)> {
-        let members = client.etcd.members().into_iter();
-        let mut there = members.filter(|member| self.world().dialled(&member.address) == Some(address));
-        there.next().map(|member| (member.id, member.name))
+        let mut members = client.etcd.members().into_iter();
+        let there = members.find(|member| self.world().dialled(&member.address) == Some(address))?;
+        Some((there.id, there.name))
     }
 }
