@@ -214,6 +214,18 @@ fn tokens(world: &World) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// The state folder; a temporary one is removed when the mock stops.
+fn folder(state: Option<PathBuf>) -> Result<(PathBuf, Option<tempfile::TempDir>), StartError> {
+    if let Some(dir) = state {
+        return Ok((dir, None));
+    }
+    let made = tempfile::Builder::new()
+        .prefix("mock-pve-")
+        .tempdir()
+        .map_err(|source| StartError::File { path: std::env::temp_dir(), source })?;
+    Ok((made.path().to_owned(), Some(made)))
+}
+
 /// Makes the world of the options and serves its API. Answers once all sockets listen.
 pub async fn start(options: Options) -> Result<Running, StartError> {
     let Options { seed, state, listen, time_scale, rng_seed, pve, scenario, log, etcd } = options;
@@ -221,15 +233,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         Some(path) => Some(Program::find(&path).await?),
         None => None,
     };
-    let (dir, temporary) = if let Some(dir) = state {
-        (dir, None)
-    } else {
-        let made = tempfile::Builder::new()
-            .prefix("mock-pve-")
-            .tempdir()
-            .map_err(|source| StartError::File { path: std::env::temp_dir(), source })?;
-        (made.path().to_owned(), Some(made))
-    };
+    let (dir, temporary) = folder(state)?;
     let world = World::new(seed, Settings { dir: dir.clone(), time_scale, rng_seed, pve })?;
     if let Some(program) = program {
         world.use_etcd(program);
