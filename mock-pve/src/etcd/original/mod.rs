@@ -17,7 +17,7 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
@@ -28,6 +28,12 @@ pub use talk::{Listed, Said, Talk, TalkError};
 /// The ports of every member, at its own address.
 const CLIENTS: u16 = 2379;
 const PEERS: u16 = 2380;
+
+/// How etcd refuses to lose a member while not all have been connected for five seconds, which no time scale shortens.
+const UNSETTLED: &str = "unhealthy cluster";
+/// How long that is waited for, and how often it is tried.
+const SETTLES: Duration = Duration::from_secs(8);
+const TRY: Duration = Duration::from_millis(200);
 
 /// How a process is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,10 +110,16 @@ impl Original {
 
     /// Takes the member at that address out of the cluster; one that isn't in it is out already.
     pub async fn remove(&self, address: IpAddr) -> Result<(), TalkError> {
-        let listed = self.talk.members().await?;
-        match listed.iter().find(|member| member.address == Some(address)) {
-            Some(member) => self.talk.remove(member.id).await,
-            None => Ok(()),
+        let since = Instant::now();
+        loop {
+            let listed = self.talk.members().await?;
+            let known = listed.iter().find(|member| member.address == Some(address)).map(|member| member.id);
+            let Some(id) = known else { return Ok(()) };
+            match self.talk.remove(id).await {
+                Err(TalkError::Refused(why)) if why.contains(UNSETTLED) && since.elapsed() < SETTLES => {}
+                answer => return answer,
+            }
+            tokio::time::sleep(TRY).await;
         }
     }
 
