@@ -89,6 +89,7 @@ impl Node {
             pve: PveVersion::V8,
             scenario: None,
             log: None,
+            etcd: None,
         };
         let running = runtime.block_on(serve::start(options))?;
         Ok(Self {

@@ -72,6 +72,9 @@ struct Serve {
     /// Log every request to this file too, as JSON lines (always in requests.jsonl of the state folder)
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+    /// Run this program, a real etcd, under every control plane's member: ports 2379 and 2380 of its machine
+    #[arg(long, value_name = "PROGRAM")]
+    etcd: Option<PathBuf>,
     /// The release that is played, unless the seed names one
     #[arg(long, value_enum, default_value_t = Release::Eight)]
     pve: Release,
@@ -223,6 +226,7 @@ fn serve(arguments: Serve) -> Result<(), Failure> {
         },
         scenario,
         log: arguments.log,
+        etcd: arguments.etcd,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async move {

@@ -243,6 +243,17 @@ impl Double {
         change: impl FnOnce(&mut Seed),
         scenario: Option<Scenario>,
     ) -> Self {
+        Self::over(folder, time_scale, change, scenario, None).await
+    }
+
+    /// The same, with that etcd under every control plane's member.
+    pub(crate) async fn over(
+        folder: &Folder,
+        time_scale: f64,
+        change: impl FnOnce(&mut Seed),
+        scenario: Option<Scenario>,
+        etcd: Option<PathBuf>,
+    ) -> Self {
         let profiled = Profiled::load(&folder.profile(), &std::env::temp_dir()).unwrap();
         let dir = folder.path("double");
         let mut seed = profiled.seed.clone();
@@ -255,6 +266,7 @@ impl Double {
             rng_seed: 1,
             pve: PveVersion::V8,
             scenario,
+            etcd,
             ..serve::Options::default()
         };
         let running = serve::start(options).await.unwrap();
@@ -272,6 +284,11 @@ impl Double {
         let file = folder.path("scenario.yaml");
         fs::write(&file, scenario).unwrap();
         Self::program_with(folder, time_scale, &["--scenario", file.to_str().unwrap()])
+    }
+
+    /// As a program, with that etcd under every control plane's member.
+    pub(crate) fn program_over(folder: &Folder, time_scale: f64, etcd: &str) -> Self {
+        Self::program_with(folder, time_scale, &["--etcd", etcd])
     }
 
     fn program_with(folder: &Folder, time_scale: f64, more: &[&str]) -> Self {

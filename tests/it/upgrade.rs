@@ -8,11 +8,13 @@ mod cuts;
 mod faults;
 mod hop;
 mod matrix;
+mod original;
 mod refused;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::path::PathBuf;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -103,19 +105,24 @@ struct Scene {
 
 impl Scene {
     async fn begin(shape: Shape) -> Self {
-        Self::begun(shape, None).await
+        Self::begun(shape, None, None).await
     }
 
     /// The same, where things happen as in a scenario.
     async fn played(shape: Shape, scenario: &str) -> Self {
-        Self::begun(shape, Some(Scenario::parse("scenario.yaml", scenario).unwrap())).await
+        Self::begun(shape, Some(Scenario::parse("scenario.yaml", scenario).unwrap()), None).await
     }
 
-    async fn begun(shape: Shape, scenario: Option<Scenario>) -> Self {
+    /// The same as at the beginning, with that etcd under every control plane's member.
+    async fn over(shape: Shape, etcd: PathBuf) -> Self {
+        Self::begun(shape, None, Some(etcd)).await
+    }
+
+    async fn begun(shape: Shape, scenario: Option<Scenario>, etcd: Option<PathBuf>) -> Self {
         let folder = Folder::of(Cluster::Lab);
         fs::write(folder.profile(), shape.profile()).unwrap();
         let newest = |seed: &mut Seed| seed.factory.talos_versions.push("1.14.0".to_owned());
-        let double = Double::played(&folder, TIME_SCALE, newest, scenario).await;
+        let double = Double::over(&folder, TIME_SCALE, newest, scenario, etcd).await;
         let scene = Self { folder, double };
         scene.until("all machines are up", || scene.is_up(shape)).await;
         let answers = async || scene.api().await.version().await.is_ok();
@@ -209,11 +216,16 @@ impl Scene {
     /// The Kubernetes API, by the first control plane that answers.
     async fn api(&self) -> Client {
         let session = self.folder.session(self.double.site());
+        let kubeconfig = self.machine("10.20.0.11").kubeconfig().await.unwrap();
+        Client::new(&session.connector, &kubeconfig).unwrap()
+    }
+
+    /// The API of the machine at an address, as recast speaks to it.
+    fn machine(&self, address: &str) -> Machine {
+        let session = self.folder.session(self.double.site());
         let now = jiff::Timestamp::now();
         let access = recast::cli::carry_out::access(&session.secrets(now).unwrap(), now).unwrap();
-        let machine = Machine::new(&session.connector, "10.20.0.11", &access, Duration::from_secs(10)).unwrap();
-        let kubeconfig = machine.kubeconfig().await.unwrap();
-        Client::new(&session.connector, &kubeconfig).unwrap()
+        Machine::new(&session.connector, address, &access, Duration::from_secs(10)).unwrap()
     }
 
     /// What must hold after an upgrade: every machine up with the release and schematic, its node Ready with the boot

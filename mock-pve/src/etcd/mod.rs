@@ -4,11 +4,13 @@
 //! voters has it in its log and on its disk; what a member remembers lives on its machine's disk and goes with it.
 //! Must not know: machines, Kubernetes, HTTP, gRPC. It is given bytes, a path to a disk, and how much faster than life time
 //! passes. Start at [`Etcd`], then `raft.rs` (who leads, what is committed), `replica.rs` (one member), `store.rs` (keys and
-//! revisions), `bolt/` and `snapshot.rs` (the file format).
+//! revisions), `bolt/` and `snapshot.rs` (the file format). [`Originals`] (`original/`) are processes of the real etcd, which
+//! share nothing with the rest but the folder, and alone speak HTTP.
 
 mod bolt;
 mod kept;
 mod live;
+mod original;
 mod raft;
 mod replica;
 mod snapshot;
@@ -19,6 +21,9 @@ use serde::{Deserialize, Serialize};
 
 pub use kept::{Ephemeral, KeptError, Memory, forget, keep_upload, kept_upload, read};
 pub use live::{Client, Etcd, Pace};
+pub use original::{
+    Birth, Entry, Life, Listed, Original, Originals, Program, ProgramError, Said, Standing, Stop, Talk, TalkError,
+};
 pub use raft::Lag;
 pub use replica::{Disk, Replica};
 pub use snapshot::{BadSnapshot, Check, Written, database, restore, with_trailer};

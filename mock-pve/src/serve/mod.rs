@@ -33,7 +33,7 @@ use crate::pve::auth::Auth;
 use crate::pve::{Api, ApiError};
 use crate::scenario::{self, Engine, Scenario, ScenarioError, Tally, Wire};
 use crate::ssh::{KeyError, Keys};
-use crate::world::machine::Room;
+use crate::world::machine::{Program, Room};
 use crate::world::script::Flow;
 use crate::world::seed::Seed;
 use crate::world::{PveVersion, SEED, Settings, World, WorldError};
@@ -57,6 +57,8 @@ pub struct Options {
     pub scenario: Option<Scenario>,
     /// A second place for the log of requests.
     pub log: Option<PathBuf>,
+    /// A program that every control plane runs under its member of etcd: the original.
+    pub etcd: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -70,6 +72,7 @@ impl Default for Options {
             pve: PveVersion::V8,
             scenario: None,
             log: None,
+            etcd: None,
         }
     }
 }
@@ -95,6 +98,9 @@ pub enum StartError {
     /// The seeded machines can't be made.
     #[error("the seeded machines can't be made")]
     Machines(#[from] crate::world::machine::SeedingError),
+    /// The program that was named as etcd can't be used.
+    #[error("there is no etcd")]
+    Etcd(#[from] crate::world::machine::ProgramError),
     /// The scenario can't be followed.
     #[error("the scenario can't be followed")]
     Scenario(#[from] ScenarioError),
@@ -167,6 +173,7 @@ impl Running {
     /// Closes all sockets and saves the state.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
+        self.world.end_etcd().await;
         if self.temporary.is_none()
             && let Err(error) = self.world.save()
         {
@@ -229,22 +236,33 @@ fn tokens(world: &World) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// The state folder; a temporary one is removed when the mock stops.
+fn folder(state: Option<PathBuf>) -> Result<(PathBuf, Option<tempfile::TempDir>), StartError> {
+    if let Some(dir) = state {
+        return Ok((absolute(&dir)?, None));
+    }
+    let made = tempfile::Builder::new()
+        .prefix("mock-pve-")
+        .tempdir()
+        .map_err(|source| StartError::File { path: std::env::temp_dir(), source })?;
+    Ok((made.path().to_owned(), Some(made)))
+}
+
 /// Makes the world of the options and serves its API. Answers once all sockets listen.
 pub async fn start(options: Options) -> Result<Running, StartError> {
-    let Options { mut seed, state, listen, time_scale, rng_seed, pve, scenario, log } = options;
+    let Options { mut seed, state, listen, time_scale, rng_seed, pve, scenario, log, etcd } = options;
     for cluster in &mut seed.clusters {
         cluster.secrets_file = absolute(&cluster.secrets_file)?;
     }
-    let (dir, temporary) = if let Some(dir) = state {
-        (absolute(&dir)?, None)
-    } else {
-        let made = tempfile::Builder::new()
-            .prefix("mock-pve-")
-            .tempdir()
-            .map_err(|source| StartError::File { path: std::env::temp_dir(), source })?;
-        (made.path().to_owned(), Some(made))
+    let program = match etcd {
+        Some(path) => Some(Program::find(&path).await?),
+        None => None,
     };
+    let (dir, temporary) = folder(state)?;
     let world = World::new(seed, Settings { dir: dir.clone(), time_scale, rng_seed, pve })?;
+    if let Some(program) = program {
+        world.use_etcd(program);
+    }
     let engine = scenario.map(|scenario| Engine::new(scenario, rng_seed));
     if let Some(engine) = &engine {
         engine.begin(&world)?;

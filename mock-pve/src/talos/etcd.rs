@@ -110,10 +110,12 @@ pub(super) fn members(machine: &Machine, local: bool) -> Result<api::EtcdMembers
     Ok(api::EtcdMembers { metadata: None, legacy_members, members })
 }
 
-pub(super) fn status(machine: &Machine) -> Result<api::EtcdStatus, Status> {
-    let found = membership(machine, "etcd status")?;
+pub(super) async fn status(machine: Machine) -> Result<api::EtcdStatus, Status> {
+    let found = membership(&machine, "etcd status")?;
     let stopped = || Status::unavailable("error building etcd client: etcd is not running");
-    let status = found.status().ok_or_else(stopped)?;
+    let mut status = found.status().ok_or_else(stopped)?;
+    let said = machine.original_says(&found).await.transpose();
+    let said = said.map_err(|error| Status::unavailable(format!("error building etcd client: {error}")))?;
     let version = etcd_version(machine.see(State::version));
     let used = i64::try_from(status.bytes).unwrap_or_default() + 20_480;
     let mut errors = if status.leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
@@ -121,6 +123,13 @@ pub(super) fn status(machine: &Machine) -> Result<api::EtcdStatus, Status> {
         let name = if *alarm == Alarm::NoSpace { "NOSPACE" } else { "CORRUPT" };
         format!("memberID:{id} alarm:{name} ")
     }));
+    if let Some(said) = said {
+        // Who leads and how far they are is decided among the originals.
+        (status.leader, status.term) = (Some(said.leader).filter(|leader| *leader != 0), said.term);
+        (status.index, status.applied) = (said.index, said.applied);
+        status.learner |= said.learner;
+        errors.extend(said.errors);
+    }
     let member_status = api::EtcdMemberStatus {
         protocol_version: version.to_owned(),
         db_size: used * 2,
@@ -139,6 +148,7 @@ pub(super) fn status(machine: &Machine) -> Result<api::EtcdStatus, Status> {
 
 pub(super) async fn remove(machine: Machine, id: u64) -> Result<api::EtcdRemoveMemberById, Status> {
     let found = membership(&machine, "etcd remove member")?;
+    machine.remove_original(&found, id).await.map_err(|error| Status::unavailable(error.to_string()))?;
     found.change(Change::Remove(id)).await.map_err(refusal)?;
     Ok(api::EtcdRemoveMemberById::default())
 }
@@ -148,18 +158,21 @@ pub(super) async fn leave(machine: Machine) -> Result<api::EtcdLeaveCluster, Sta
     if found.etcd.leader() == Some(found.id) && found.etcd.members().len() > 1 {
         found.forfeit().map_err(refusal)?;
     }
+    machine.remove_original(&found, found.id).await.map_err(|error| Status::unavailable(error.to_string()))?;
     found.change(Change::Remove(found.id)).await.map_err(refusal)?;
     machine.command(Command::LeaveEtcd);
     Ok(api::EtcdLeaveCluster::default())
 }
 
-pub(super) fn forfeit(machine: &Machine) -> Result<api::EtcdForfeitLeadership, Status> {
-    let found = membership(machine, "etcd forfeit leadership")?;
+pub(super) async fn forfeit(machine: Machine) -> Result<api::EtcdForfeitLeadership, Status> {
+    let found = membership(&machine, "etcd forfeit leadership")?;
     let member = found.forfeit().map_err(|error| match error {
         EtcdError::Alone => Status::unknown("cannot forfeit leadership, only one member"),
         other => refusal(other),
     })?;
-    Ok(api::EtcdForfeitLeadership { metadata: None, member: member.unwrap_or_default() })
+    let original = machine.forfeit_original(&found).await;
+    let original = original.map_err(|error| Status::unavailable(error.to_string()))?;
+    Ok(api::EtcdForfeitLeadership { metadata: None, member: original.or(member).unwrap_or_default() })
 }
 
 fn alarms(found: &Client) -> Vec<api::EtcdMemberAlarm> {

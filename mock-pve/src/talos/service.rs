@@ -153,12 +153,12 @@ impl MachineService for Node {
         &self,
         request: Request<api::EtcdForfeitLeadershipRequest>,
     ) -> Result<Response<api::EtcdForfeitLeadershipResponse>, Status> {
-        let messages = self.each(&request, Need::Admin, etcd::forfeit)?;
+        let messages = self.each_in_turn(&request, Need::Admin, etcd::forfeit).await?;
         Ok(Response::new(api::EtcdForfeitLeadershipResponse { messages }))
     }
 
     async fn etcd_status(&self, request: Request<()>) -> Result<Response<api::EtcdStatusResponse>, Status> {
-        let messages = self.each(&request, Need::Backup, etcd::status)?;
+        let messages = self.each_in_turn(&request, Need::Backup, etcd::status).await?;
         Ok(Response::new(api::EtcdStatusResponse { messages }))
     }
 

@@ -174,10 +174,10 @@ async fn three_control_planes_are_frozen_recovered_from_their_snapshot_and_whole
     lab.shut_down(followers[0]).await;
     let last = lab.write(kept, "between").await.unwrap();
     assert_eq!(lab.client(kept).unwrap().members().len(), 3, "a member that was shut down stays a member");
-    let before = etcd::status(&lab.machine(kept)).unwrap().member_status.unwrap();
+    let before = etcd::status(lab.machine(kept)).await.unwrap().member_status.unwrap();
     lab.shut_down(followers[1]).await;
     assert_eq!(lab.write(kept, "too-late").await, Err(EtcdError::Timeout));
-    let after = etcd::status(&lab.machine(kept)).unwrap().member_status.unwrap();
+    let after = etcd::status(lab.machine(kept)).await.unwrap().member_status.unwrap();
     assert_eq!((after.leader, after.raft_term, after.raft_index), (0, before.raft_term, after.raft_applied_index));
 
     let snapshot = etcd::snapshot(&lab.machine(kept)).unwrap();
@@ -246,13 +246,13 @@ async fn members_hand_over_leave_and_are_removed() {
     let lab = Lab::begin().await;
     lab.until("three members are healthy", || lab.healthy_members() == 3).await;
     let first = lab.leader().unwrap();
-    let term = |vmid| etcd::status(&lab.machine(vmid)).unwrap().member_status.unwrap().raft_term;
-    let before = term(first);
-    let next = etcd::forfeit(&lab.machine(first)).unwrap().member;
+    let term = async |vmid| etcd::status(lab.machine(vmid)).await.unwrap().member_status.unwrap().raft_term;
+    let before = term(first).await;
+    let next = etcd::forfeit(lab.machine(first)).await.unwrap().member;
     let second = CONTROL_PLANES.into_iter().find(|vmid| lab.machine(*vmid).see(State::hostname) == next).unwrap();
     lab.until("the other one leads", || lab.leader() == Some(second)).await;
-    assert!(second != first && term(second) == before + 1);
-    assert_eq!(etcd::forfeit(&lab.machine(first)).unwrap().member, "");
+    assert!(second != first && term(second).await == before + 1);
+    assert_eq!(etcd::forfeit(lab.machine(first)).await.unwrap().member, "");
     etcd::leave(lab.machine(first)).await.unwrap();
     lab.until("it left", || lab.service(first).is_some_and(|(state, _)| state == ServiceState::Finished)).await;
     assert!(crate::etcd::read(&disk(&lab.machine(first))).unwrap().is_none());

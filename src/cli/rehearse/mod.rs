@@ -101,6 +101,7 @@ pub async fn start(order: Order) -> Result<Rehearsal, RehearsalError> {
         pve: PveVersion::V8,
         scenario: stage.scenario.clone(),
         log: None,
+        etcd: None,
     };
     let running = serve::start(options).await?;
     let site = open_doors(&stage, &running.ready)?;

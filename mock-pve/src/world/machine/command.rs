@@ -131,3 +131,14 @@ pub enum Wipe {
     /// These partitions.
     Partitions(Vec<String>),
 }
+
+impl Wipe {
+    /// Whether what etcd keeps goes with it.
+    pub(super) fn takes_ephemeral(&self) -> bool {
+        match self {
+            Self::Disk => true,
+            Self::Nothing => false,
+            Self::Partitions(labels) => labels.iter().any(|label| label == "EPHEMERAL"),
+        }
+    }
+}

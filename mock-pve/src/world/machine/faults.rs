@@ -1,11 +1,12 @@
 //! What goes wrong on a machine when somebody wants it to: the handle for scenarios and tests.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Registry, Schematic, default_versions};
+use crate::etcd::Originals;
 use crate::world::World;
 use crate::world::rights::Caller;
 
@@ -51,6 +52,8 @@ pub(in crate::world) struct Shared {
     /// etcd clusters that are told to go down to a version.
     downgrades: Mutex<BTreeMap<u64, String>>,
     quorums: Mutex<Vec<QuorumLoss>>,
+    /// The processes of the original etcd, where members run one each.
+    pub(super) originals: OnceLock<Originals>,
 }
 
 /// An etcd cluster that had a majority until a machine went down.

@@ -264,7 +264,7 @@ impl Boot {
                     }
                 }
                 Some(Command::Bootstrap(_)) => {}
-                Some(Command::LeaveEtcd) => self.leave_etcd(),
+                Some(Command::LeaveEtcd) => self.leave_etcd().await,
                 Some(Command::Service(id, turn)) => self.turn(&id, turn).await,
                 Some(other) => return self.down(other, commands).await,
             }
@@ -278,6 +278,7 @@ impl Boot {
             machine.service(id, ServiceState::Stopping, None, "Service stopping");
             if id == "etcd" {
                 machine.room().stop_services(machine);
+                machine.world().original_gone(machine.vmid()).await;
             }
             machine.world().clock().sleep(TURN).await;
             machine.service(id, ServiceState::Finished, None, "Service finished successfully");

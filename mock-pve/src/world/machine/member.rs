@@ -6,7 +6,9 @@ use super::command::Bootstrap;
 use super::config::NodeConfig;
 use super::life::{Boot, chain, chance};
 use super::state::ServiceState;
-use crate::etcd::{self, Change, Client, Ephemeral, EtcdError, KeptError, Member, Replica, Store};
+use crate::etcd::{
+    self, Change, Client, Entry, Ephemeral, EtcdError, KeptError, Member, Original, Replica, Stop, Store,
+};
 
 /// Seconds until etcd's process is up.
 const ETCD: f64 = 3.0;
@@ -28,28 +30,33 @@ impl Boot {
             Err(error) => return self.failed(&chain(&error)).await,
         };
         self.sleep(ETCD).await;
-        let client = if let Some(replica) = known {
+        let (client, entry) = if let Some(replica) = known {
             let id = replica.id();
             let etcd = machine.world().etcd(replica.cluster(), replica.mark());
             if etcd.start(replica).is_err() {
                 return self.failed("the member has been permanently removed from the cluster").await;
             }
-            Client { etcd, id }
+            (Client { etcd, id }, Entry::First)
         } else {
+            // What a process of an earlier member left is nothing to the next one.
+            machine.world().forget_original(machine.vmid()).await;
             loop {
                 if let Some(how) = machine.see(|state| state.bootstrapping) {
                     match self.bootstrap(config, &path, how) {
-                        Ok(client) => break client,
+                        Ok(client) => break (client, Entry::First),
                         Err(why) => return self.failed(&why).await,
                     }
                 }
                 if let Some(client) = self.join(config, &path).await {
-                    break client;
+                    break (client, Entry::Joins);
                 }
                 self.wait().await;
             }
         };
         machine.update(|state| state.membership = Some(client.clone()));
+        if let Err(why) = self.begin_original(&client, entry) {
+            return self.failed(&why).await;
+        }
         machine.service("etcd", ServiceState::Running, None, "Started task etcd");
         self.become_voter(&client).await;
         machine.service("etcd", ServiceState::Running, Some(true), "Health check successful");
@@ -69,8 +76,12 @@ impl Boot {
             let name = self.machine.see(super::state::State::hostname);
             let next = match known {
                 Some(member) if client.is_healthy() && member.name != name => Change::Publish { id: client.id, name },
-                Some(member) if client.is_healthy() && member.learner => Change::Promote(client.id),
-                Some(_) if client.is_healthy() => return,
+                Some(member)
+                    if client.is_healthy() && member.learner && self.machine.has_well_original(Original::votes) =>
+                {
+                    Change::Promote(client.id)
+                }
+                Some(member) if !member.learner && self.machine.is_member_well(client) => return,
                 _ => {
                     self.wait().await;
                     continue;
@@ -162,6 +173,7 @@ impl Boot {
             if client.etcd.is_removed(client.id) {
                 machine.update(|state| (state.membership, state.kubernetes) = (None, false));
                 machine.world().stop_member(&client);
+                machine.world().stop_original(machine.vmid(), Stop::Cut);
                 machine.service(
                     "etcd",
                     ServiceState::Failed,
@@ -170,7 +182,7 @@ impl Boot {
                 );
                 continue;
             }
-            let healthy = Some(client.is_healthy());
+            let healthy = Some(machine.is_member_well(&client));
             let known = machine.see(|state| state.services.get("etcd").map(|one| one.healthy));
             if known.is_some_and(|known| known != healthy) {
                 machine.update(|state| {
@@ -183,7 +195,7 @@ impl Boot {
     }
 
     /// Out of the cluster, with nothing left on the disk.
-    pub(super) fn leave_etcd(&self) {
+    pub(super) async fn leave_etcd(&self) {
         let client = self.machine.update(|state| state.membership.take());
         if let Some(client) = client {
             self.machine.world().stop_member(&client);
@@ -191,6 +203,7 @@ impl Boot {
         if let Err(error) = etcd::forget(&self.path()) {
             self.machine.says(&format!("[talos] {}", chain(&error)));
         }
+        self.machine.world().forget_original(self.machine.vmid()).await;
         self.machine.service("etcd", ServiceState::Finished, None, "Service finished successfully");
     }
 }

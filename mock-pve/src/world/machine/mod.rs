@@ -16,6 +16,7 @@ mod install;
 mod kubelet;
 mod life;
 mod member;
+mod original;
 pub mod pki;
 mod pods;
 mod room;
@@ -25,6 +26,7 @@ mod state;
 mod versions;
 
 pub use crate::disk::{NoImage, Recipe, Reference, Slot};
+pub use crate::etcd::{Program, ProgramError};
 pub use change::{diff, reboot_needed};
 pub use command::{Apply, Bootstrap, Command, Restart, Turn, Upgrade, Wipe};
 pub use config::{Authority, ConfigError, MachineType, NodeConfig};

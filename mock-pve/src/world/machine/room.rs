@@ -13,6 +13,7 @@ use super::config::MachineType;
 use super::state::{Api, Machine};
 use super::{life, seeding};
 use crate::disk;
+use crate::etcd::Stop;
 use crate::world::World;
 use crate::world::power::{Boot, Power};
 
@@ -42,8 +43,9 @@ struct Lights(Room);
 impl Drop for Lights {
     fn drop(&mut self) {
         let machines = std::mem::take(&mut *held(&self.0.0.machines));
-        for (_, life) in machines.into_values() {
+        for (machine, life) in machines.into_values() {
             life.abort();
+            machine.world().stop_original(machine.vmid(), Stop::Cut);
         }
         self.0.touch();
     }
@@ -138,6 +140,7 @@ impl Room {
     /// What stops when a machine goes down: its listeners, its etcd member.
     pub(super) fn leave(&self, machine: &Machine) {
         self.stop_member(machine);
+        self.0.world.stop_original(machine.vmid(), Stop::Cut);
         self.abandon(machine.vmid());
         machine.update(|state| {
             state.api = Api::Silent;
@@ -151,6 +154,7 @@ impl Room {
         machine.update(|state| state.kubernetes = false);
         self.release(machine.vmid());
         self.stop_member(machine);
+        self.0.world.stop_original(machine.vmid(), Stop::InOrder);
     }
 
     fn stop_member(&self, machine: &Machine) {

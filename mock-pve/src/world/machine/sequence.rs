@@ -221,6 +221,7 @@ impl<'a> Run<'a> {
             }
             machine.room().stop_services(machine);
             self.boot.rest(STOP).await;
+            machine.world().original_gone(machine.vmid()).await;
             for id in ["kubelet", "etcd", "cri", "trustd"] {
                 if machine.see(|state| state.services.get(id).is_some_and(|one| one.state == ServiceState::Stopping)) {
                     machine.service(id, ServiceState::Finished, None, "Service finished successfully");
@@ -305,6 +306,9 @@ impl<'a> Run<'a> {
             if let Err(error) = boot.wipe(wipe) {
                 machine.says(&format!("[talos] reset failed: {}", chain(&error)));
             }
+            if wipe.takes_ephemeral() {
+                machine.world().forget_original(machine.vmid()).await;
+            }
         })
         .await;
         if reboot { self.reboot(RESTART).await } else { self.power_off().await }
@@ -315,8 +319,16 @@ impl<'a> Run<'a> {
         let machine = &self.boot.machine;
         let Some(client) = machine.see(|state| state.membership.clone()) else { return Ok(()) };
         let _ = client.forfeit();
+        if let Err(error) = machine.forfeit_original(&client).await {
+            tracing::debug!(%error, "the original keeps its leadership");
+        }
         let mut last = String::new();
         for _ in 0..LEAVE_TRIES {
+            if let Err(error) = machine.remove_original(&client, client.id).await {
+                last = error.to_string();
+                self.boot.rest(5.0).await;
+                continue;
+            }
             match client.change(Change::Remove(client.id)).await {
                 Ok(_) => {
                     machine.says("[talos] left etcd");
@@ -368,8 +380,11 @@ impl<'a> Run<'a> {
         if let Err(error) = installed {
             return self.failed(self.count(), &error.to_string()).await;
         }
-        if wipes && let Err(error) = boot.wipe_ephemeral() {
-            machine.says(&format!("[talos] {}", chain(&error)));
+        if wipes {
+            if let Err(error) = boot.wipe_ephemeral() {
+                machine.says(&format!("[talos] {}", chain(&error)));
+            }
+            machine.world().forget_original(machine.vmid()).await;
         }
         self.short("meta", "reloadMeta").await;
         if upgrade.restart == Restart::Kexec {
