@@ -81,6 +81,10 @@ sub look_back {
     digest($blocks);
   }
 }
+# How the process ended that had it brought to the disk; one that refused said why itself.
+sub settled {
+  $? and refuse($? == 256 ? "$path: the disk does not keep what it is given" : "$path: it was not read back");
+}
 my $beside = $openssl && !$device;
 # Has all before an offset brought to the disk, beside the writing, and says so. What is in a file is read back at once;
 # of a device only at the end, when its buffers can be dropped. A process of its own has a place of its own in the file.
@@ -88,7 +92,7 @@ sub settle {
   my ($at) = @_;
   if ($syncing) {
     waitpid($syncing, 1) or return;
-    $? and refuse("$path: the disk does not keep what it is given");
+    settled();
   }
   $syncing = fork();
   return $syncing = 0 if !defined($syncing);
@@ -100,7 +104,7 @@ sub settle {
   $disk->sync or exit 1;
   syswrite(STDOUT, "recast-receive 2 at $at $bytes\n");
   if ($beside) {
-    sysopen($disk, $real, O_RDONLY) or exit 1;
+    sysopen($disk, $real, O_RDONLY) or refuse("$path: $!");
     look_back();
   }
   exit 0;
@@ -126,7 +130,7 @@ while (1) {
 }
 if ($syncing) {
   waitpid($syncing, 0);
-  $? and refuse("$path: the disk does not keep what it is given");
+  settled();
 }
 blank($end, $total) if $gaps;
 $disk->sync or refuse("$path: $!");

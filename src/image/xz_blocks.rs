@@ -306,7 +306,9 @@ impl XzBlocks {
         let sizes = take_number(&mut rest).zip(take_number(&mut rest));
         let (compressed, content) = sizes.ok_or(XzError::Damaged { what: "a block's header has no sizes" })?;
         // LZMA2's number, the length of its properties: one byte.
-        if !rest.starts_with(&[0x21, 1]) {
+        let Some(rest) = rest.strip_prefix(&[0x21, 1]) else { return Err(XzError::Unsuited) };
+        // The dictionary's size, and nothing but padding: what else it may be, the general decoder knows.
+        if !rest.split_first().is_some_and(|(size, padding)| *size <= 40 && padding.iter().all(|byte| *byte == 0)) {
             return Err(XzError::Unsuited);
         }
         let check = match self.header[7] {

@@ -88,6 +88,10 @@ fn set(text: &str, path: &str, value: &str) -> Result<String, EditError> {
     match &node.data {
         _ if node.borrowed => Err(EditError::Shared(path.to_owned())),
         Data::Scalar(current) if current == value => Ok(text.to_owned()),
+        // An item of a list that says something else is somebody's: it came there since the edit was planned.
+        Data::Scalar(_) if matches!(segments.last(), Some(Segment::Index(_))) => {
+            Err(EditError::Unsafe(path.to_owned()))
+        }
         Data::Scalar(_) => proven(&source, splice(text, node.bytes.clone(), &scalar(value, node.style)), path, value),
         _ => Err(EditError::NotScalar(path.to_owned())),
     }

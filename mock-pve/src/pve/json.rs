@@ -256,7 +256,7 @@ pub(super) fn complaint(raw: &[u8]) -> String {
     let complaint = if let Err(complaint) = scan.all() {
         complaint
     } else {
-        // It is JSON, but none that can be played on with: a number that is too large.
+        // It is JSON, but none that can be read here: a number that is too large, or something nested too deeply.
         scan.at = 0;
         MALFORMED
     };

@@ -110,13 +110,15 @@ fn read_head(buffer: &[u8], delimiter: &str) -> Result<Head, UploadError> {
     }
 }
 
-/// The fields before the file. Each is looked for after the one before it, and what is passed over on the way is lost;
-/// what is left over then is taken for the file.
+/// The fields before the file, in the one order that the original reads them in. It takes all that comes before the one it
+/// looks for as that one's disposition, and dies of it.
 fn in_order(mut before: Vec<(String, String)>) -> Result<BTreeMap<String, String>, UploadError> {
     let mut fields = BTreeMap::new();
     for wanted in FIELDS {
-        if let Some(at) = before.iter().position(|(name, _)| name == wanted) {
-            fields.extend(before.drain(..=at).next_back());
+        match before.iter().position(|(name, _)| name == wanted) {
+            Some(0) => fields.extend([before.remove(0)]),
+            Some(_) => return Err(UploadError::Field),
+            None => {}
         }
     }
     if before.is_empty() { Ok(fields) } else { Err(UploadError::Field) }
@@ -185,12 +187,12 @@ mod tests {
     }
 
     #[test]
-    fn fields_in_another_order_are_lost() {
+    fn fields_in_another_order_are_refused() {
         let given = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), "1".to_owned())).collect();
         let names = |names: &[&str]| in_order(given(names)).map(|fields| fields.into_keys().collect::<Vec<_>>()).ok();
         assert_eq!(names(&["content", "checksum-algorithm", "checksum"]).unwrap().len(), 3);
-        assert_eq!(names(&["checksum-algorithm", "content"]).unwrap(), ["content"]);
-        assert_eq!(names(&["nonsense", "content"]).unwrap(), ["content"]);
+        assert_eq!(names(&["checksum-algorithm", "content"]), None);
+        assert_eq!(names(&["nonsense", "content"]), None);
         assert_eq!(names(&["content", "nonsense"]), None);
         assert_eq!(names(&[]).unwrap(), [""; 0]);
     }

@@ -18,6 +18,8 @@ use crate::world::World;
 
 /// Naps shorter than that are saved up.
 const SHORTEST: Duration = Duration::from_millis(5);
+/// No nap is longer.
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// The handle that breaks a connection; clones are the same one.
 #[derive(Clone, Debug, Default)]
@@ -78,7 +80,10 @@ impl Pace {
         let Some(rate) = self.rate else { return };
         self.owed += World::flowing(bytes, rate);
         if self.owed >= SHORTEST {
-            self.nap = Some(Box::pin(tokio::time::sleep(std::mem::take(&mut self.owed))));
+            // Never so long that the other side is taken for silent; the rest is slept off with what comes next.
+            let now = self.owed.min(LONGEST);
+            self.owed -= now;
+            self.nap = Some(Box::pin(tokio::time::sleep(now)));
         }
     }
 }

@@ -63,6 +63,9 @@ impl State {
         let Some(rules) = self.sections.get_mut("ha/rules") else { return };
         rules.retain(|_, rule| {
             let named = rule.get("resources").and_then(serde_json::Value::as_str).unwrap_or_default();
+            if !named.split([',', ';', ' ']).any(|one| one == sid) {
+                return true;
+            }
             let left: Vec<&str> = named.split([',', ';', ' ']).filter(|one| !one.is_empty() && *one != sid).collect();
             let left = left.join(",");
             let stays = !left.is_empty();

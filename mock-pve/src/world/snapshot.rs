@@ -81,9 +81,13 @@ impl World {
                 let path = world.state().file_of(world.dir(), &volume);
                 let target = snapshots_of(&path).join(&name);
                 let size = world.state().volumes.get(&volume).map_or(0, |volume| volume.size);
-                blocking(move || super::qcow2::sparse_copy(&path, &target, size))
-                    .await
-                    .map_err(|error| Refusal::failed(format!("snapshot failed: {error}\n")))?;
+                if let Err(error) = blocking(move || super::qcow2::sparse_copy(&path, &target, size)).await {
+                    // No snapshot names it.
+                    if let Some(memory) = &memory {
+                        world.free_drive(&at, vmid, &memory.volid())?;
+                    }
+                    return Err(Refusal::failed(format!("snapshot failed: {error}\n")));
+                }
                 if let Some(volume) = world.state().volumes.get_mut(&volume) {
                     volume.snapshots.insert(name.clone());
                 }

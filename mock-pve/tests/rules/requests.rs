@@ -204,9 +204,9 @@ async fn fields_of_an_upload_count_in_their_order() {
     let rows: &[(&[(&str, &str)], &str)] = &[
         (&[("content", "iso"), file], "200"),
         (&[("content", " iso "), ("checksum-algorithm", "sha256"), ("checksum", sum), file], "200"),
-        // Looking for the content, the algorithm is passed over, and lost.
+        // What stands before the content spoils its disposition.
         (&[("checksum-algorithm", "sha256"), ("content", "iso"), ("checksum", sum), file], "400"),
-        (&[("nonsense", "1"), ("content", "iso"), file], "200"),
+        (&[("nonsense", "1"), ("content", "iso"), file], "400"),
         (&[("content", "iso"), ("nonsense", "1"), file], "400"),
         (&[file, ("content", "iso")], "400"),
         (&[("content", "iso")], "500"),

@@ -195,9 +195,7 @@ impl Generate {
             input.persist = Switch::Off;
         }
         // An empty list, not a list of an empty name.
-        if self.additional_sans != [""] {
-            input.extra_sans.clone_from(&self.additional_sans);
-        }
+        input.extra_sans = self.additional_sans.iter().filter(|name| !name.is_empty()).cloned().collect();
         input.dns_domain.clone_from(&self.dns_domain);
         let turned = |on: bool| if on { Switch::On } else { Switch::Off };
         input.discovery = turned(self.with_cluster_discovery);
@@ -209,7 +207,7 @@ impl Generate {
     }
 
     fn secrets(&self, contract: Contract, now: Timestamp) -> Result<Secrets, Stop> {
-        match &self.with_secrets {
+        match self.with_secrets.as_ref().filter(|path| !path.as_os_str().is_empty()) {
             Some(path) => Secrets::load(&read(path)?, now).map_err(|error| {
                 let what = format!("the secrets in {} are not valid", path.display());
                 error.hints().into_iter().fold(Stop::because(ExitCode::Invalid, what, &error), Stop::hinted)
@@ -229,9 +227,13 @@ impl Generate {
 
     fn put(&self, outputs: &[(OutputType, SecretString)]) -> Result<Done, Stop> {
         let existing = Existing::by(self.force);
-        let output = self.output.as_ref().or(self.output_dir.as_ref());
+        let said = |path: &&PathBuf| !path.as_os_str().is_empty();
+        let folder = self.output_dir.as_ref().filter(said);
+        let output = self.output.as_ref().filter(said).or(folder);
+        // The older flag names a folder, whatever there is to write; but for stdout.
         if let ([(kind, text)], Some(path)) = (outputs, output)
             && self.output_types.len() == 1
+            && (folder.is_none() || path == Path::new("-"))
         {
             if path == Path::new("-") {
                 return Ok(Done { data: text.expose_secret().to_owned(), told: String::new() });

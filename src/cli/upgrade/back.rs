@@ -21,7 +21,9 @@ use crate::plan::compatibility::{Minor, Runs, Table};
 use crate::plan::observed::Finding;
 use crate::plan::path::Hops;
 use crate::plan::upgrade::back::{self, Before};
-use crate::plan::upgrade::{Asked, Bound, KernelLog, Only, Parallel, Reboot, SeenCluster, Stage, gates};
+use crate::plan::upgrade::{
+    Asked, Bound, KernelLog, Only, Parallel, Reboot, Release, SeenCluster, SeenMember, Stage, gates,
+};
 use crate::plan::{Plan, Step, Versions, show};
 use crate::talos::secrets::Secrets;
 use crate::types::{MachineName, Role, RunId, StepId, Version};
@@ -77,8 +79,8 @@ pub async fn run(
     }
     let looked = Box::pin(looked(session, surroundings)).await?;
     // A step that was begun and did not succeed may have rebooted its machine: what it runs now says so.
-    for (name, version) in std::mem::take(&mut moved.begun) {
-        if looked.there.running.members.iter().any(|seen| seen.member.name == name && seen.version == version) {
+    for (name, release) in std::mem::take(&mut moved.begun) {
+        if looked.there.running.members.iter().any(|seen| seen.member.name == name && runs(seen, &release)) {
             *moved.times.entry(name).or_default() += 1;
         }
     }
@@ -89,6 +91,11 @@ pub async fn run(
     Box::pin(go_back(session, moved.names(), looked, then, surroundings)).await
 }
 
+/// Whether a machine runs a release. One whose schematic can't be told is known by its version alone.
+fn runs(seen: &SeenMember, release: &Release) -> bool {
+    seen.version == release.version && seen.schematic.as_ref().is_none_or(|schematic| *schematic == release.schematic)
+}
+
 /// What an upgrade's run moved, as its journal tells.
 struct Moved {
     /// The first step that may have moved Kubernetes.
@@ -96,7 +103,7 @@ struct Moved {
     /// Machines by how many releases they went through.
     times: BTreeMap<MachineName, u32>,
     /// Machines that were told to go to these, without anybody knowing how that went.
-    begun: Vec<(MachineName, Version)>,
+    begun: Vec<(MachineName, Release)>,
 }
 
 impl Moved {
@@ -112,7 +119,7 @@ impl Moved {
                     *moved.times.entry(machine.name.clone()).or_default() += 1;
                 }
                 Step::UpgradeMachine { machine, release, .. } => {
-                    moved.begun.push((machine.name.clone(), release.version.clone()));
+                    moved.begun.push((machine.name.clone(), release.clone()));
                 }
                 // What comes before these looks and pulls.
                 Step::SetStaticPod { .. }
@@ -326,7 +333,7 @@ fn before(session: &Session, running: &SeenCluster, servers: &BTreeMap<Role, Ser
             }
             let brought = steps.iter().rev().find_map(|planned| match &planned.step {
                 Step::UpgradeMachine { machine, from, release, leaves: Some(leaves), .. }
-                    if machine.name == *name && release.version == seen.version =>
+                    if machine.name == *name && runs(seen, release) =>
                 {
                     Some((from.clone(), leaves.clone()))
                 }

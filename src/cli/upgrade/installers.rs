@@ -1,6 +1,7 @@
 //! Where the installers of a role come from, and whether one is there: asked before anything is drained.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::cli::prepare::{arch, boot, no_image, own_server};
 use crate::cli::session::Session;
@@ -72,12 +73,30 @@ pub(super) async fn look_for_all(
         let (.., names) = wanted.entry(&release.image).or_insert_with(|| (release, server, Vec::new()));
         names.push(name.as_str());
     }
-    let mut found = Vec::new();
-    for (image, (release, server, names)) in wanted {
-        let Err(error) = server.look_for(release).await else { continue };
-        found.push(absent(image, &names.join(", "), &release.version, &error));
-    }
-    found
+    let looks = wanted.into_iter().map(async |(image, (release, server, names))| {
+        let names = names.join(", ");
+        match tokio::time::timeout(AT_MOST, server.look_for(release)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(absent(image, &names, &release.version, &error)),
+            Err(_) => Some(unknown(image, &names, &release.version).because(&Silent)),
+        }
+    });
+    futures_util::future::join_all(looks).await.into_iter().flatten().collect()
+}
+
+/// How long a registry is asked for an installer: a way back is in a hurry, and may not need it.
+const AT_MOST: Duration = Duration::from_secs(30);
+
+/// It said nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("the registry gave no answer within {} s", AT_MOST.as_secs())]
+struct Silent;
+
+fn unknown(image: &str, names: &str, version: &Version) -> Finding {
+    Finding::warning(
+        format!("whether the installer {image} of Talos {version} is there could not be found out"),
+        format!("{names} need it only where their disks hold no other release; such a machine would be left as it is"),
+    )
 }
 
 /// What it means that an installer was not found. A registry that could not be asked stops nobody: a machine that kept the
@@ -85,7 +104,9 @@ pub(super) async fn look_for_all(
 fn absent(image: &str, names: &str, version: &Version, error: &FactoryError) -> Finding {
     let is_gone = matches!(
         error,
-        FactoryError::UnknownVersion { .. } | FactoryError::UnknownSchematic { .. } | FactoryError::Refused { .. }
+        FactoryError::UnknownVersion { .. }
+            | FactoryError::UnknownSchematic { .. }
+            | FactoryError::Refused { status: 404 | 410, .. }
     );
     let finding = if is_gone {
         Finding::refusal(
@@ -95,12 +116,7 @@ fn absent(image: &str, names: &str, version: &Version, error: &FactoryError) -> 
              `talosctl rollback` takes it there without these gates",
         )
     } else {
-        Finding::warning(
-            format!("whether the installer {image} of Talos {version} is there could not be found out"),
-            format!(
-                "{names} need it only where their disks hold no other release; such a machine would be left as it is"
-            ),
-        )
+        unknown(image, names, version)
     };
     finding.because(error)
 }
@@ -115,7 +131,7 @@ mod tests {
         let error = |status: u16| {
             let (what, text, request) = ("the installer".to_owned(), "no".to_owned(), "r-1".to_owned());
             match status {
-                404 => FactoryError::Refused { what, status, text, request },
+                404 | 405 => FactoryError::Refused { what, status, text, request },
                 _ => FactoryError::Unavailable { what, status, text, request, retry_after: None },
             }
         };
@@ -124,6 +140,8 @@ mod tests {
         let gone = of(404);
         assert_eq!(gone.severity, Severity::Refusal);
         assert!(gone.what.contains(image) && gone.what.contains("cp-01, cp-02"), "{gone:?}");
-        assert_eq!(of(503).severity, Severity::Warning);
+        for away in [405, 503] {
+            assert_eq!(of(away).severity, Severity::Warning, "{away}");
+        }
     }
 }

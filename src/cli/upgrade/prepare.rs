@@ -300,7 +300,8 @@ fn written(
     }
     // A part of the machines is not what the profile speaks of.
     if order.nodes.is_some() {
-        return edits::Written::by_hand(chosen);
+        let says = own.schematic_id.as_ref() == Some(chosen);
+        return if says { edits::Written::default() } else { edits::Written::by_hand(chosen) };
     }
     let recipe = recipe.and_then(|text| Schematic::from_yaml(text).ok());
     let holds = recipe.map(|recipe| recipe.customization.system_extensions.official_extensions);

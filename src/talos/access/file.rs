@@ -14,6 +14,8 @@ use super::AccessError;
 
 /// What stands behind the name of a file that was replaced.
 const BACKUP: &str = ".recast-backup";
+/// So many backups are looked through at most.
+const MOST: u32 = 10_000;
 
 /// What became of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +69,10 @@ fn keep(dir: &Path, path: &Path, content: &[u8]) -> io::Result<PathBuf> {
         }
         let backup = PathBuf::from(name);
         match fs::read(&backup) {
-            Ok(there) if there == content => return Ok(backup),
+            Ok(there) if there == content => {
+                fs::set_permissions(&backup, Permissions::from_mode(0o600))?;
+                return Ok(backup);
+            }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 match private(dir, content)?.persist_noclobber(&backup) {
@@ -77,6 +82,8 @@ fn keep(dir: &Path, path: &Path, content: &[u8]) -> io::Result<PathBuf> {
                     Err(error) => return Err(error.error),
                 }
             }
+            // The name is taken by something that can't be compared.
+            Err(_) if number < MOST => {}
             Err(error) => return Err(error),
         }
         number += 1;
@@ -132,14 +139,21 @@ mod tests {
         assert_eq!(backup("one"), "config.recast-backup");
         assert_eq!(backup("two"), "config.recast-backup.2");
         assert_eq!(backup("one"), "config.recast-backup.3");
-        // What is kept already is not kept twice.
+        // What is kept already is not kept twice, and from then on is nobody else's to read.
+        let kept_before = dir.path().join("config.recast-backup.2");
+        fs::set_permissions(&kept_before, Permissions::from_mode(0o644)).unwrap();
         assert_eq!(backup("three"), "config.recast-backup.2");
+        assert_eq!(fs::metadata(&kept_before).unwrap().permissions().mode() & 0o777, 0o600);
+        // A name that is taken by something else is passed over.
+        fs::create_dir(dir.path().join("config.recast-backup.4")).unwrap();
+        fs::write(&path, "another").unwrap();
+        assert_eq!(backup("three"), "config.recast-backup.5");
         let kept = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
         assert_eq!(kept("config.recast-backup"), "the user's");
         assert_eq!(kept("config.recast-backup.2"), "one");
         assert_eq!(kept("config.recast-backup.3"), "two");
         assert_eq!(kept("config"), "three");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4, "nothing else is left");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 6, "nothing else is left");
     }
 
     #[test]

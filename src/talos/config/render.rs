@@ -172,9 +172,12 @@ mod tests {
                  (known here: version, debug, persist, machine, cluster)",
             ),
             ("machine:\n  qqq: 1\n", "patch p, line 2, column 3: unknown key machine.qqq; correct it, or leave it out"),
-            ("kind: Qqq\n", "patch p, line 1, column 1: unknown kind 'Qqq'; correct it, or leave the document out"),
             (
-                "kind: HostConfigg\n",
+                "apiVersion: v1alpha1\nkind: Qqq\n",
+                "patch p, line 1, column 1: unknown kind 'Qqq'; correct it, or leave the document out",
+            ),
+            (
+                "apiVersion: v1alpha1\nkind: HostConfigg\n",
                 "patch p, line 1, column 1: unknown kind 'HostConfigg', did you mean 'HostnameConfig'?",
             ),
             ("apiVersion: v1alpha1\n", "patch p, line 1, column 1: a document with apiVersion needs a kind"),

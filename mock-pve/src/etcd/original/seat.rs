@@ -186,8 +186,13 @@ impl Seat {
                     tracing::debug!(seat = self.number, pid = process.pid, ?ended, ?told, "an etcd ended");
                     break;
                 }
-                order = orders.recv(), if told != Some(Stop::Cut) => {
-                    let order = order.unwrap_or(Stop::Cut);
+                order = orders.recv(), if told.is_none() || (told == Some(Stop::InOrder) && !orders.is_closed()) => {
+                    let order = match (order, told) {
+                        (Some(order), _) => order,
+                        (None, None) => Stop::Cut,
+                        // Whoever told it is gone; it goes on to end as it was told.
+                        (None, Some(_)) => continue,
+                    };
                     self.says.send_replace(Standing::Stopping);
                     match order {
                         Stop::InOrder => process.terminate(),

@@ -323,12 +323,15 @@ impl<'a> Run<'a> {
             tracing::debug!(%error, "the original keeps its leadership");
         }
         let mut last = String::new();
+        let mut out = false;
         for _ in 0..LEAVE_TRIES {
-            if let Err(error) = machine.remove_original(&client, client.id).await {
+            // Once is enough: who was removed answers nothing more.
+            if !out && let Err(error) = machine.remove_original(&client, client.id).await {
                 last = error.to_string();
                 self.boot.rest(5.0).await;
                 continue;
             }
+            out = true;
             match client.change(Change::Remove(client.id)).await {
                 Ok(_) => {
                     machine.says("[talos] left etcd");
@@ -410,6 +413,7 @@ impl<'a> Run<'a> {
         machine.says(&format!("[talos] rebooting in {AFTER_FAILURE} seconds"));
         self.boot.rest(AFTER_FAILURE).await;
         machine.room().stop_services(machine);
+        machine.world().original_gone(machine.vmid()).await;
         machine.update(|state| state.api = Api::Silent);
         machine.happened(self.actor, What::Restart(RESTART));
         self.gone();
