@@ -295,7 +295,11 @@ async fn after_a_rebuild_there_is_nothing_to_change_and_a_diff_shows_no_secret()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_without_an_address_in_the_profile_is_found_by_its_guest_agent() {
     let folder = folder();
-    let double = Double::program(&folder, 100.0);
+    // Asking an agent takes a right that a rebuild of machines with known addresses doesn't.
+    let may = |seed: &mut mock_pve::world::seed::Seed| {
+        seed.roles.get_mut("TalosRebuild").unwrap().push("VM.Monitor".to_owned())
+    };
+    let double = Double::seeded(&folder, 100.0, may).await;
     let profile = fs::read_to_string(folder.profile()).unwrap();
     fs::write(folder.profile(), profile.replacen("ip: 192.168.178.41, ", "", 1)).unwrap();
     let found = folder.recast(double.site(), &["config", "diff"]).output().unwrap();
