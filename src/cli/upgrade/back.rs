@@ -80,7 +80,7 @@ pub async fn run(
     let looked = Box::pin(looked(session, surroundings)).await?;
     // A step that was begun and did not succeed may have rebooted its machine: what it runs now says so.
     for (name, release) in std::mem::take(&mut moved.begun) {
-        if looked.there.running.members.iter().any(|seen| seen.member.name == name && runs(seen, &release)) {
+        if looked.there.running.members.iter().any(|seen| seen.member.name == name && is_on(seen, &release)) {
             *moved.times.entry(name).or_default() += 1;
         }
     }
@@ -92,7 +92,7 @@ pub async fn run(
 }
 
 /// Whether a machine runs a release. One whose schematic can't be told is known by its version alone.
-fn runs(seen: &SeenMember, release: &Release) -> bool {
+fn is_on(seen: &SeenMember, release: &Release) -> bool {
     seen.version == release.version && seen.schematic.as_ref().is_none_or(|schematic| *schematic == release.schematic)
 }
 
@@ -333,7 +333,7 @@ fn before(session: &Session, running: &SeenCluster, servers: &BTreeMap<Role, Ser
             }
             let brought = steps.iter().rev().find_map(|planned| match &planned.step {
                 Step::UpgradeMachine { machine, from, release, leaves: Some(leaves), .. }
-                    if machine.name == *name && runs(seen, release) =>
+                    if machine.name == *name && is_on(seen, release) =>
                 {
                     Some((from.clone(), leaves.clone()))
                 }
