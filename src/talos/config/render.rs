@@ -178,7 +178,7 @@ mod tests {
             ),
             (
                 "apiVersion: v1alpha1\nkind: HostConfigg\n",
-                "patch p, line 1, column 1: unknown kind 'HostConfigg', did you mean 'HostnameConfig'?",
+                "patch p, line 2, column 1: unknown kind 'HostConfigg', did you mean 'HostnameConfig'?",
             ),
             ("apiVersion: v1alpha1\n", "patch p, line 1, column 1: a document with apiVersion needs a kind"),
             ("text\n", "patch p, line 1, column 1: a document must be a mapping, this is a string"),
