@@ -174,7 +174,7 @@ mod tests {
             ("machine:\n  qqq: 1\n", "patch p, line 2, column 3: unknown key machine.qqq; correct it, or leave it out"),
             (
                 "apiVersion: v1alpha1\nkind: Qqq\n",
-                "patch p, line 1, column 1: unknown kind 'Qqq'; correct it, or leave the document out",
+                "patch p, line 2, column 1: unknown kind 'Qqq'; correct it, or leave the document out",
             ),
             (
                 "apiVersion: v1alpha1\nkind: HostConfigg\n",
