@@ -297,7 +297,7 @@ async fn a_machine_without_an_address_in_the_profile_is_found_by_its_guest_agent
     let folder = folder();
     // Asking an agent takes a right that a rebuild of machines with known addresses doesn't.
     let may = |seed: &mut mock_pve::world::seed::Seed| {
-        seed.roles.get_mut("TalosRebuild").unwrap().push("VM.Monitor".to_owned())
+        seed.roles.get_mut("TalosRebuild").unwrap().push("VM.Monitor".to_owned());
     };
     let double = Double::seeded(&folder, 100.0, may).await;
     let profile = fs::read_to_string(folder.profile()).unwrap();
