@@ -4,6 +4,7 @@
 //! order of checks (Proxmox VE 8.4, PVE/JSONSchema.pm). Must not know: what methods do. Start at [`Schema::check`].
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use regex::Regex;
 use serde::Deserialize;
@@ -49,8 +50,9 @@ pub(super) struct Type {
     items: Option<Box<Type>>,
     #[serde(skip)]
     parts: Option<BTreeMap<String, Type>>,
+    /// What the pattern is, once it was asked for: compiling all of them takes longer than everything else of a start.
     #[serde(skip)]
-    regex: Option<Regex>,
+    regex: OnceLock<Option<Regex>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -82,8 +84,6 @@ pub(super) struct Schema {
 
 impl Type {
     fn prepare(&mut self, named: &BTreeMap<String, BTreeMap<String, Type>>) {
-        // A pattern that isn't one for us is not checked; a test makes sure that there is none.
-        self.regex = self.pattern.as_deref().and_then(|pattern| Regex::new(&format!("^(?:{pattern})$")).ok());
         match &self.format {
             Some(Value::Object(parts)) => {
                 self.parts = serde_json::from_value(Value::Object(parts.clone())).ok();
@@ -102,6 +102,12 @@ impl Type {
         if let Some(items) = &mut self.items {
             items.prepare(named);
         }
+    }
+
+    /// A pattern that isn't one for us is not checked; a test makes sure that there is none.
+    fn regex(&self) -> Option<&Regex> {
+        let made = || self.pattern.as_deref().and_then(|pattern| Regex::new(&format!("^(?:{pattern})$")).ok());
+        self.regex.get_or_init(made).as_ref()
     }
 
     /// The privileges that exist depend on the release.
@@ -311,7 +317,7 @@ fn check_text(path: &str, known: &Type, kind: &str, text: &str, errors: &mut Err
         add(errors, path, format!("invalid format - {error}"));
         return;
     }
-    if known.regex.as_ref().is_some_and(|regex| !regex.is_match(text)) {
+    if known.regex().is_some_and(|regex| !regex.is_match(text)) {
         add(errors, path, "value does not match the regex pattern");
         return;
     }
