@@ -1,7 +1,8 @@
 //! Brings image files here once and keeps them under the digest of their bytes.
 //!
 //! Purpose: `<cache>/sha256/<digest>` is whole, was verified and never changes, and is hashed again by every use; anything
-//! else in the folder is work in progress. `<cache>/address/<key>` remembers which digest an address had, for when none is pinned.
+//! else in the folder is work in progress. `<cache>/address/<key>` remembers which digest an address had, for when none
+//! is pinned.
 //! Must not know: what is asked of the factory beforehand, locks of profiles, retry policies. A cut download goes on at
 //! once as long as every attempt brings something; waiting between attempts is the caller's business.
 

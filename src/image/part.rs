@@ -154,7 +154,7 @@ impl Part {
     }
 
     /// Makes it visible under its final name, which is the digest of its bytes. Blocking. It is not forced to the disk, which
-    /// would take as long as the download: every use hashes it first, so that what a power cut took is noticed.
+    /// takes time and gains nothing: every use hashes it first, so that what a power cut took is noticed and fetched again.
     pub(super) fn publish(self, target: &Path) -> Result<(), FetchError> {
         let folder = target.parent().unwrap_or(target);
         fs::create_dir_all(folder).map_err(failed("create", folder))?;

@@ -1,7 +1,7 @@
 //! Blocks of an xz file that hold their content as it is.
 //!
-//! Purpose: speed. The content of a Talos disk is compressed already, so that `xz -0` stores most of it, and liblzma takes
-//! longer to copy and check stored bytes than the network to bring them.
+//! Purpose: speed. The content of a Talos disk is compressed already, so that `xz -0` stores most of it, and what is stored
+//! needs no decoder.
 //! Must not know: files, streams. It gives no verdict: whatever it does not know, or finds wrong, is for the decoder.
 //!
 //! LZMA2: a chunk begins with 0 (the end), 1 (stored, a new dictionary), 2 (stored) or 0x80 and above (compressed); a stored
