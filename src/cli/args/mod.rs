@@ -20,7 +20,7 @@ pub use config::{CheckConfig, Config, DiffConfig, Migrate, Render, Target};
 pub use global::{Color, Global, OutputFormat};
 pub use rebuild::{Create, Rebuild, Teardown, Wishes};
 pub use runs::{Apply, ReportOf, Resume, Rollback, Runs};
-pub use schematic::{Bootloader, Schematic};
+pub use schematic::{Bootloader, Schematic, SchematicWish};
 pub use secrets::{Import, Secrets, Talosconfig};
 pub use site::{Init, Inventory, Rehearse};
 pub use snapshot::Snapshot;

@@ -5,11 +5,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::NonEmptyStringValueParser;
 
-use super::schematic::schematic_id;
+use super::schematic::SchematicWish;
 use crate::plan::wanted::DoomedDisk;
-use crate::types::{SchematicId, VersionWish};
+use crate::types::VersionWish;
 
 /// What the new cluster shall be.
 #[derive(Clone, Debug, Default, Args)]
@@ -20,18 +19,9 @@ pub struct Wishes {
     /// Kubernetes version, with its patch: 1.35.0 [default: the profile's]
     #[arg(long, value_name = "VERSION", env = "RECAST_KUBERNETES")]
     pub kubernetes: Option<VersionWish>,
-    /// Image Factory schematic [default: the profile's]
-    #[arg(long, value_name = "ID", env = "RECAST_SCHEMATIC", conflicts_with = "extensions", value_parser = schematic_id)]
-    pub schematic: Option<SchematicId>,
-    /// Official extensions instead of a schematic
-    #[arg(
-        long,
-        value_name = "A,B",
-        value_delimiter = ',',
-        env = "RECAST_EXTENSIONS",
-        value_parser = NonEmptyStringValueParser::new()
-    )]
-    pub extensions: Option<Vec<String>>,
+    /// What images are made from.
+    #[command(flatten)]
+    pub made_from: SchematicWish,
     /// A disk, or the local volumes on one, that may be destroyed with its VM; may be given more than once
     #[arg(long = "destroy-disk", value_name = "VMID:KEY")]
     pub destroy_disks: Vec<DoomedDisk>,

@@ -21,6 +21,30 @@ pub struct Schematic {
     pub submit: bool,
 }
 
+/// What images are made from, where that isn't what the profile says.
+#[derive(Clone, Debug, Default, Args)]
+pub struct SchematicWish {
+    /// Image Factory schematic [default: the profile's]
+    #[arg(long, value_name = "ID", env = "RECAST_SCHEMATIC", conflicts_with = "extensions", value_parser = schematic_id)]
+    pub schematic: Option<SchematicId>,
+    /// Official extensions instead of a schematic
+    #[arg(
+        long,
+        value_name = "A,B",
+        value_delimiter = ',',
+        env = "RECAST_EXTENSIONS",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub extensions: Option<Vec<String>>,
+}
+
+impl SchematicWish {
+    /// Whether all is left to the profile.
+    pub fn says_nothing(&self) -> bool {
+        self.schematic.is_none() && self.extensions.is_none()
+    }
+}
+
 /// A boot loader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Bootloader {
@@ -33,7 +57,7 @@ pub enum Bootloader {
 }
 
 /// An ID that no factory can know is a mistake in typing.
-pub(super) fn schematic_id(text: &str) -> Result<SchematicId, String> {
+fn schematic_id(text: &str) -> Result<SchematicId, String> {
     let hex = text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     if hex { Ok(SchematicId::new(text)) } else { Err("an ID has 64 lower-case hex digits".to_owned()) }
 }

@@ -8,12 +8,15 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
 use super::Wishes;
-use super::schematic::schematic_id;
+use super::schematic::SchematicWish;
 use crate::plan::upgrade::Parallel;
-use crate::types::{SchematicId, VersionWish};
+use crate::types::VersionWish;
 
 /// `recast upgrade`.
 #[derive(Debug, Args)]
+#[command(mut_arg("schematic", |schematic| {
+    schematic.help("Image Factory schematic [default: the profile's, else what each machine is made from]")
+}))]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Upgrade {
     /// Talos version: 1.13.9, 1.13 or latest [default: the profile's, or what runs if that is newer]
@@ -25,18 +28,9 @@ pub struct Upgrade {
     /// Upgrade Talos alone, or Kubernetes alone
     #[arg(long, value_name = "WHAT", env = "RECAST_ONLY")]
     pub only: Option<OnlyWhat>,
-    /// Image Factory schematic [default: the profile's, else what each machine is made from]
-    #[arg(long, value_name = "ID", env = "RECAST_SCHEMATIC", conflicts_with = "extensions", value_parser = schematic_id)]
-    pub schematic: Option<SchematicId>,
-    /// Official extensions instead of a schematic
-    #[arg(
-        long,
-        value_name = "A,B",
-        value_delimiter = ',',
-        env = "RECAST_EXTENSIONS",
-        value_parser = NonEmptyStringValueParser::new()
-    )]
-    pub extensions: Option<Vec<String>>,
+    /// What the machines are made from.
+    #[command(flatten)]
+    pub made_from: SchematicWish,
     /// Write Talos early in the next boot, when nothing holds the disk; each machine reboots twice
     #[arg(long, env = "RECAST_STAGE")]
     pub stage: bool,
@@ -64,13 +58,12 @@ pub struct Upgrade {
 }
 
 impl Upgrade {
-    /// Versions and schematic.
+    /// Versions, and what the machines are made from.
     pub fn wishes(&self) -> Wishes {
         Wishes {
             to: self.to.clone(),
             kubernetes: self.kubernetes.clone(),
-            schematic: self.schematic.clone(),
-            extensions: self.extensions.clone(),
+            made_from: self.made_from.clone(),
             destroy_disks: Vec::new(),
         }
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::look::transport;
 use super::schematic::schematic;
-use crate::cli::args::Wishes;
+use crate::cli::args::{SchematicWish, Wishes};
 use crate::cli::session::Session;
 use crate::cli::stop::Stop;
 use crate::cli::waiting::patiently;
@@ -79,7 +79,7 @@ pub(super) async fn release(
         }
     };
     let kubernetes = kubernetes(wishes.kubernetes.as_ref().unwrap_or(&talos.kubernetes_version))?;
-    let main = installed(session, factory, &talos.factory, wishes, &version, seen, found).await?;
+    let main = installed(session, factory, &talos.factory, &wishes.made_from, &version, seen, found).await?;
     let mut others = BTreeMap::new();
     let mut complete = true;
     for (role, _, group) in session.profile.value.nodes.iter() {
@@ -89,7 +89,7 @@ pub(super) async fn release(
         let server = own_server(session, talos, own)?;
         let factory = server.as_ref().unwrap_or(factory);
         // What the command line asks for is the cluster's; a group that has its own keeps it.
-        match installed(session, factory, own, &Wishes::default(), &version, seen, found).await? {
+        match installed(session, factory, own, &SchematicWish::default(), &version, seen, found).await? {
             Some(other) => drop(others.insert(role, other)),
             None => complete = false,
         }
@@ -115,12 +115,12 @@ async fn installed(
     session: &Session,
     factory: &image::Factory,
     own: &profile::Factory,
-    wishes: &Wishes,
+    made_from: &SchematicWish,
     version: &Version,
     seen: &mut Observed,
     found: &mut Vec<Finding>,
 ) -> Result<Option<OtherRelease>, Stop> {
-    let (schematic, extensions) = schematic(factory, own, wishes, version, seen, found).await?;
+    let (schematic, extensions) = schematic(factory, own, made_from, version, seen, found).await?;
     let Some(schematic) = schematic else { return Ok(None) };
     let build = Build { schematic: schematic.clone(), version: version.clone(), arch: arch(own), boot: boot(own) };
     let what = format!("the image of Talos {version}");

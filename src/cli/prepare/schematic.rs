@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::boot;
-use crate::cli::args::Wishes;
+use crate::cli::args::SchematicWish;
 use crate::cli::stop::Stop;
 use crate::exit::ExitCode;
 use crate::image::{self, Boot, Bootloader, Schematic};
@@ -19,15 +19,15 @@ const SCHEMATIC: &str = include_str!("../../../templates/schematic.yaml");
 pub(in crate::cli) async fn schematic(
     factory: &image::Factory,
     own: &profile::Factory,
-    wishes: &Wishes,
+    asked: &SchematicWish,
     version: &Version,
     seen: &mut Observed,
     found: &mut Vec<Finding>,
 ) -> Result<(Option<SchematicId>, Vec<String>), Stop> {
-    let names = wishes
+    let names = asked
         .extensions
         .clone()
-        .unwrap_or_else(|| if wishes.schematic.is_some() { Vec::new() } else { own.extensions.clone() });
+        .unwrap_or_else(|| if asked.schematic.is_some() { Vec::new() } else { own.extensions.clone() });
     if !names.is_empty() {
         match factory.extensions(version).await {
             Ok(available) => {
@@ -52,8 +52,7 @@ pub(in crate::cli) async fn schematic(
             ),
         }
     }
-    let chosen_id =
-        wishes.schematic.clone().or_else(|| own.schematic_id.clone().filter(|_| wishes.extensions.is_none()));
+    let chosen_id = asked.schematic.clone().or_else(|| own.schematic_id.clone().filter(|_| asked.extensions.is_none()));
     let was_named = chosen_id.is_some();
     let chosen = match chosen_id {
         Some(id) => id,

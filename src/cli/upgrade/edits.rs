@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::args::Wishes;
+use crate::cli::args::SchematicWish;
 use crate::plan::observed::Finding;
 use crate::plan::upgrade::{Release, SeenMember};
 use crate::profile::Factory;
@@ -42,19 +42,19 @@ impl Written {
 
 /// What makes a profile with this text name the schematic that the command line asks for, whose extensions are `holds` as
 /// far as anybody knows.
-pub(super) fn of_wishes(
+pub(super) fn of_asked(
     text: &str,
     own: &Factory,
-    wishes: &Wishes,
+    asked: &SchematicWish,
     chosen: &SchematicId,
     holds: Option<&[String]>,
 ) -> Written {
     let mut edits = Edits::new();
-    let names = wishes.extensions.as_deref().or(holds);
+    let names = asked.extensions.as_deref().or(holds);
     let listed = names.and_then(|names| appended(&own.extensions, names));
     // An ID wins over a list: where the list alone says it all, none is needed.
     let list_alone =
-        wishes.schematic.is_none() && own.schematic_id.is_none() && !own.extensions.is_empty() && listed.is_some();
+        asked.schematic.is_none() && own.schematic_id.is_none() && !own.extensions.is_empty() && listed.is_some();
     if !list_alone && own.schematic_id.as_ref() != Some(chosen) {
         edits.insert(ID.to_owned(), chosen.to_string());
     }
@@ -138,25 +138,25 @@ mod tests {
 
     #[test]
     fn what_cannot_be_edited_safely_is_left_to_a_person() {
-        let wishes = Wishes { schematic: Some(NEW.into()), ..Wishes::default() };
+        let asked = SchematicWish { schematic: Some(NEW.into()), ..SchematicWish::default() };
         // The keys are shared with something else.
         let text = format!("base: &f {{schematic_id: \"{OLD}\"}}\ntalos:\n  version: 1.12.4\n  factory: *f\n");
-        let written = of_wishes(&text, &own(Some(OLD), &[]), &wishes, &NEW.into(), None);
+        let written = of_asked(&text, &own(Some(OLD), &[]), &asked, &NEW.into(), None);
         assert_eq!(written, Written::by_hand(&NEW.into()));
         // An ID is written, and counts; the list loses something that nobody can take from it without its comments.
         let text = "talos:\n  factory:\n    extensions:\n      - a/x # why\n      - a/y\n";
-        let wishes = Wishes { extensions: Some(vec!["a/y".to_owned()]), ..Wishes::default() };
-        let written = of_wishes(text, &own(None, &["a/x", "a/y"]), &wishes, &NEW.into(), None);
+        let asked = SchematicWish { extensions: Some(vec!["a/y".to_owned()]), ..SchematicWish::default() };
+        let written = of_asked(text, &own(None, &["a/x", "a/y"]), &asked, &NEW.into(), None);
         assert_eq!(written.edits, edits(&[(ID, NEW)]));
         assert!(written.left.unwrap().what.contains(LIST));
     }
 
     #[test]
     fn a_schematic_or_more_extensions_are_written_where_the_profile_says_so_already() {
-        type Case<'a> = (&'a str, Factory, &'a Wishes, Option<&'a [String]>, &'a [(&'a str, &'a str)]);
-        let by_id = Wishes { schematic: Some(NEW.into()), ..Wishes::default() };
+        type Case<'a> = (&'a str, Factory, &'a SchematicWish, Option<&'a [String]>, &'a [(&'a str, &'a str)]);
+        let by_id = SchematicWish { schematic: Some(NEW.into()), ..SchematicWish::default() };
         let names = ["a/x".to_owned(), "a/y".to_owned()];
-        let by_list = Wishes { extensions: Some(names.to_vec()), ..Wishes::default() };
+        let by_list = SchematicWish { extensions: Some(names.to_vec()), ..SchematicWish::default() };
         let id_text = format!("talos:\n  factory:\n    schematic_id: \"{OLD}\" # ours\n");
         let list_text = "talos:\n  factory: {extensions: [a/x]}\n";
         let both_text = format!("talos:\n  factory:\n    schematic_id: {OLD}\n    extensions:\n      - a/x # x\n");
@@ -174,8 +174,8 @@ mod tests {
             ),
             (&id_text, own(Some(NEW), &[]), &by_id, None, &[]),
         ];
-        for (text, own, wishes, holds, expected) in cases {
-            let written = of_wishes(text, own, wishes, &NEW.into(), *holds);
+        for (text, own, asked, holds, expected) in cases {
+            let written = of_asked(text, own, asked, &NEW.into(), *holds);
             assert_eq!(written, Written { edits: edits(expected), left: None }, "{text}");
         }
         let all = edits(&[(ID, NEW), ("talos.factory.extensions[1]", "a/y")]);

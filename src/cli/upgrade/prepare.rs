@@ -7,7 +7,7 @@ use super::installers::Server;
 use super::look::{Look, limits, look};
 use super::manifests;
 use super::migrations::migrations;
-use crate::cli::args::Wishes;
+use crate::cli::args::{SchematicWish, Wishes};
 use crate::cli::here;
 use crate::cli::prepare::{keep, planned_is_sane, schematic};
 use crate::cli::session::Session;
@@ -225,15 +225,12 @@ async fn sources(
         let Server { factory, own } = &server;
         let runs = running_schematic(running, role);
         // What the command line asks for is the cluster's; a group that has its own keeps it.
-        let wishes = if group.factory.is_some() { Wishes::default() } else { order.wishes.clone() };
-        let says_nothing = wishes.schematic.is_none()
-            && wishes.extensions.is_none()
-            && own.schematic_id.is_none()
-            && own.extensions.is_empty();
+        let made_from = if group.factory.is_some() { SchematicWish::default() } else { order.wishes.made_from.clone() };
+        let says_nothing = made_from.says_nothing() && own.schematic_id.is_none() && own.extensions.is_empty();
         let (chosen, extensions) = if let Some(runs) = runs.filter(|_| says_nothing || order.only == Only::Kubernetes) {
             (Some(runs.clone()), None)
         } else {
-            let (chosen, extensions) = schematic(factory, own, &wishes, &asked.wanted.talos, seen, found).await?;
+            let (chosen, extensions) = schematic(factory, own, &made_from, &asked.wanted.talos, seen, found).await?;
             (chosen, Some(extensions))
         };
         let Some(chosen) = chosen else { continue };
@@ -295,7 +292,7 @@ fn written(
     chosen: &SchematicId,
     recipe: Option<&String>,
 ) -> edits::Written {
-    if order.wishes.schematic.is_none() && order.wishes.extensions.is_none() {
+    if order.wishes.made_from.says_nothing() {
         return edits::Written::default();
     }
     // A part of the machines is not what the profile speaks of.
@@ -305,7 +302,7 @@ fn written(
     }
     let recipe = recipe.and_then(|text| Schematic::from_yaml(text).ok());
     let holds = recipe.map(|recipe| recipe.customization.system_extensions.official_extensions);
-    edits::of_wishes(session.profile.source.text(), own, &order.wishes, chosen, holds.as_deref())
+    edits::of_asked(session.profile.source.text(), own, &order.wishes.made_from, chosen, holds.as_deref())
 }
 
 /// What a schematic holds, for the lock, where the factory tells.
