@@ -119,7 +119,9 @@ impl FetchError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Cut { .. } => true,
-            Self::Http { source, .. } => !matches!(source, HttpError::Pin { .. } | HttpError::Malformed(_)),
+            Self::Http { source, .. } => {
+                !matches!(source, HttpError::Pin { .. } | HttpError::Untrusted { .. } | HttpError::Malformed(_))
+            }
             Self::Status { status, .. } => *status == 429 || *status >= 500,
             _ => false,
         }

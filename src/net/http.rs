@@ -27,7 +27,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use super::body::{Outgoing, Progress, Sending};
 use super::connector::Connector;
 use super::meter::{Meter, Silent};
-use super::tls::{self, PinMismatch, Versions};
+use super::tls::{self, AuthorityShown, PinMismatch, Versions};
 
 pub use super::body::{Body, ByteStream};
 
@@ -293,8 +293,13 @@ fn failure(host: String, error: legacy::Error, progress: &Progress) -> HttpError
     if let Some(mismatch) = tls::mismatch(&error) {
         return HttpError::Pin { host, source: mismatch.clone() };
     }
-    if tls::certificate_error(&error).is_some() {
-        return HttpError::Untrusted { host, source: Box::new(error) };
+    if let Some(refused) = tls::certificate_error(&error) {
+        let is_an_authority = tls::is_an_authority(refused);
+        let source = Box::new(error);
+        return HttpError::Untrusted {
+            host,
+            source: if is_an_authority { Box::new(AuthorityShown(source)) } else { source },
+        };
     }
     if error.is_connect() {
         return HttpError::Connect { host, source: Box::new(error) };

@@ -186,6 +186,20 @@ pub struct PinMismatch {
     pub found: String,
 }
 
+/// The server shows the certificate of an authority as its own, which no verifier takes for a server's.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "it is an authority's own (basicConstraints=CA:TRUE): give the server one that the authority signed, or make the \
+     self-signed one anew with basicConstraints=CA:FALSE"
+)]
+pub struct AuthorityShown(#[source] pub Box<dyn Error + Send + Sync>);
+
+/// Whether a certificate was refused for being an authority's.
+pub fn is_an_authority(refused: &CertificateError) -> bool {
+    // rustls hands the verifier's own error on, and has no name for this one.
+    matches!(refused, CertificateError::Other(OtherError(why)) if why.to_string() == "CaUsedAsEndEntity")
+}
+
 /// The pin mismatch at the bottom of a chain of errors, if that is what it was.
 pub fn mismatch<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a PinMismatch> {
     let mut next: Option<&'a (dyn Error + 'static)> = Some(error);

@@ -1,7 +1,7 @@
 //! TLS and HTTP over real sockets.
 
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ::http::Method;
@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::stream;
 use rcgen::{ExtendedKeyUsagePurpose, KeyPair};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::http::{Body, Client, HttpError, Request};
 use super::testing::{Callers, Pki, Reaction, Server, connector};
@@ -171,10 +172,37 @@ async fn redirects_are_followed_without_the_credentials_of_the_first_host() {
     assert!(matches!(endless, HttpError::Redirects { .. }));
 }
 
+fn serving(certificate: CertificateDer<'static>, key: &KeyPair) -> rustls::ServerConfig {
+    rustls::ServerConfig::builder_with_provider(super::tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn an_authority_that_serves_with_its_own_certificate_is_refused_with_a_way_out() {
+    let pki = Pki::new();
+    let own = pki.issuer.der().clone();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(serving(own.clone(), pki.issuer.key())));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("https://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let server = tokio::spawn(async move { acceptor.accept(listener.accept().await.unwrap().0).await.is_err() });
+
+    let error = client(&Trust::Authorities(vec![own])).send(Request::get(uri)).await.unwrap_err();
+    assert!(matches!(error, HttpError::Untrusted { .. }), "{error:?}");
+    let why = std::error::Error::source(&error).unwrap().to_string();
+    assert!(why.contains("give the server one that the authority signed"), "{why}");
+    assert!(why.contains("basicConstraints=CA:FALSE"), "{why}");
+    assert!(certificate_error(&error).is_some(), "the verifier's own words stay in the chain");
+    assert!(server.await.unwrap(), "no session came about");
+}
+
 /// Accepts TLS with HTTP/2 offered, and says what the client opened with.
 async fn http2_preface(server: tokio::net::TcpListener, config: rustls::ServerConfig) -> String {
     let (stream, _) = server.accept().await.unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let mut stream = acceptor.accept(stream).await.unwrap();
     let mut preface = [0; 24];
     tokio::io::AsyncReadExt::read_exact(&mut stream, &mut preface).await.unwrap();
@@ -185,12 +213,7 @@ async fn http2_preface(server: tokio::net::TcpListener, config: rustls::ServerCo
 async fn grpc_channels_take_the_connector_with_tls_and_mapping() {
     let (pki, key) = (Pki::new(), KeyPair::generate().unwrap());
     let certificate = pki.issue(&["192.168.178.41"], &key, ExtendedKeyUsagePurpose::ServerAuth);
-    let mut config = rustls::ServerConfig::builder_with_provider(super::tls::provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], rustls_pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into()))
-        .unwrap();
+    let mut config = serving(certificate, &key);
     config.alpn_protocols = vec![b"h2".to_vec()];
     let listener = tokio::net::TcpListener::bind("127.79.7.41:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
