@@ -4,115 +4,23 @@
 //! was down. A resumed run counts as one: seconds of all its processes are summed, `how` is of the last success.
 //! Must not know: how it is shown. Start reading at [`Fold::take`].
 
+mod progress;
+mod recorder;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use schemars::JsonSchema;
-use serde::Serialize;
 
-use super::Now;
+pub use progress::{PhaseDone, Progress, StepBegun, StepDone, StepFailure};
+pub use recorder::Recorder;
+
 use super::replay::{between, replay};
-use crate::event::{Class, Event, EventSink, Failure, How, Outcome};
+use crate::event::{Class, Event, Failure, How, Outcome};
 use crate::journal::{Downtime, Entry, Record};
 use crate::plan::{Phase, Plan, Planned};
 use crate::types::StepId;
-
-/// What a run has done so far.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Progress {
-    /// The phases that were begun, in the plan's order.
-    pub phases: Vec<PhaseDone>,
-    /// How it ended; none while it is being run, and of a run whose process was killed.
-    pub outcome: Option<Outcome>,
-    /// What failed since it was opened or resumed last, in the order in which it did.
-    pub failures: Vec<StepFailure>,
-    /// Steps that were begun and neither done nor failed: how they stand is for a probe to find out.
-    pub unknown: Vec<StepId>,
-    /// Steps whose effects were taken back, and that were not begun since.
-    pub undone: BTreeSet<StepId>,
-    /// How long the Kubernetes API did not answer, when that was measured.
-    pub api_downtime_seconds: Option<f64>,
-    /// Whether it answered when it was last asked.
-    pub api_up: Option<bool>,
-    /// Notices of this process; they aren't journaled.
-    pub notices: Vec<String>,
-    /// How long it was being run, over all its processes.
-    pub seconds: f64,
-    /// When it was opened first.
-    pub since: Option<Timestamp>,
-    /// Steps that were begun and aren't done, in the plan's order.
-    pub begun: Vec<StepBegun>,
-    /// When the Kubernetes API did not answer: from, and until (none = when it was last asked, it still did not).
-    pub api_down: Vec<(f64, Option<f64>)>,
-    /// When the run was resumed.
-    pub resumed: Vec<f64>,
-}
-
-/// A step that was begun and isn't done: it failed, was undone, or its outcome is unknown.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StepBegun {
-    /// Its id.
-    pub id: StepId,
-    /// When it was begun first, in seconds of the run.
-    pub start: f64,
-    /// How long it took so far.
-    pub seconds: f64,
-}
-
-/// A phase, as far as it came.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct PhaseDone {
-    /// Its name.
-    pub name: String,
-    /// When it was begun first, in seconds of the run. The time between two processes doesn't count.
-    pub start: f64,
-    /// How long it took, undone and repeated work included.
-    pub seconds: f64,
-    /// Its steps that are done, in the plan's order.
-    pub steps: Vec<StepDone>,
-    /// How many of its steps aren't done.
-    #[serde(skip)]
-    pub left: usize,
-}
-
-/// A step that is done.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct StepDone {
-    /// Its id.
-    pub id: StepId,
-    /// How it came to be done.
-    pub how: How,
-    /// When it was begun first, in seconds of the run.
-    pub start: f64,
-    /// How long it took, failed attempts included.
-    pub seconds: f64,
-}
-
-/// A step that failed for good, or whose undo did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StepFailure {
-    /// The step.
-    pub step: StepId,
-    /// What may be done about it; none for an undo.
-    pub class: Option<Class>,
-    /// The error.
-    pub failure: Failure,
-}
-
-impl StepFailure {
-    /// Whether it was the undo that failed.
-    pub fn is_undo(&self) -> bool {
-        self.class.is_none()
-    }
-}
-
-impl Progress {
-    /// A step that is done; `None` when it isn't.
-    pub fn done(&self, id: &StepId) -> Option<&StepDone> {
-        self.phases.iter().flat_map(|phase| &phase.steps).find(|step| step.id == *id)
-    }
-}
 
 /// What a journal's records say about a run of this plan.
 pub fn progress_of(plan: &Plan, records: &[Record]) -> Progress {
@@ -407,122 +315,4 @@ impl StepSlot {
 /// Seconds to the millisecond: more is noise in a document.
 fn millis(seconds: f64) -> f64 {
     (seconds * 1000.0).round() / 1000.0
-}
-
-/// A sink that keeps what a run has done so far.
-pub struct Recorder {
-    now: Now,
-    fold: Mutex<Fold>,
-}
-
-impl Recorder {
-    /// For a run of this plan whose earlier processes left these records (none for a new run).
-    pub fn new(plan: &Plan, earlier: &[Record], now: Now) -> Self {
-        let mut fold = Fold::new(&plan.phases);
-        fold.take_all(plan, earlier);
-        Self { now, fold: Mutex::new(fold) }
-    }
-
-    /// What was done so far.
-    pub fn progress(&self) -> Progress {
-        self.fold.lock().unwrap_or_else(PoisonError::into_inner).progress()
-    }
-}
-
-impl EventSink for Recorder {
-    fn emit(&self, event: Event) {
-        let now = (self.now)();
-        self.fold.lock().unwrap_or_else(PoisonError::into_inner).take(now, &event);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::sample::{self, Journal};
-    use super::*;
-
-    fn progress(journal: &Journal) -> Progress {
-        progress_of(&sample::plan(), &journal.0)
-    }
-
-    fn phases(progress: &Progress) -> Vec<(&str, f64, usize, usize)> {
-        progress
-            .phases
-            .iter()
-            .map(|phase| (phase.name.as_str(), phase.seconds, phase.steps.len(), phase.left))
-            .collect()
-    }
-
-    #[test]
-    fn a_failed_run_tells_what_is_done_and_what_failed() {
-        let failed = progress(&Journal::stopped());
-        assert_eq!(failed.outcome, Some(Outcome::Failed));
-        assert_eq!(
-            phases(&failed),
-            [
-                ("image", 1.0, 1, 0),
-                ("template", 1.0, 1, 0),
-                ("canary", 3.0, 2, 0),
-                ("retire", 1.0, 1, 0),
-                ("provision", 4.0, 1, 1)
-            ]
-        );
-        assert_eq!(failed.failures.len(), 1);
-        assert_eq!(failed.failures[0].step.as_str(), "provision/single-cp-01/start");
-        assert!(failed.unknown.is_empty());
-    }
-
-    #[test]
-    fn a_resumed_run_counts_as_one() {
-        let done = progress(&Journal::complete());
-        // The second between the two processes doesn't count.
-        assert_eq!((done.outcome, done.failures.len(), done.seconds), (Some(Outcome::Done), 0, 21.0));
-        // From the probe that said down, across the stop.
-        assert_eq!(done.api_downtime_seconds, Some(11.0));
-        let start = done.done(&"provision/single-cp-01/start".into()).unwrap();
-        assert_eq!((start.how, start.seconds), (How::Applied, 2.0), "one second failing, one succeeding");
-    }
-
-    #[test]
-    fn a_killed_runs_last_step_is_unknown_and_its_time_ends_with_its_last_record() {
-        let killed = Journal::opened().done("image/fetch").started("template/create");
-        assert_eq!(progress(&killed).unknown, ["template/create".into()]);
-        let twice = progress(&killed.and(Entry::Resumed).and(Entry::ApiProbe { up: true }));
-        assert_eq!((twice.outcome, twice.unknown.len(), twice.seconds), (None, 1, 4.0));
-    }
-
-    #[test]
-    fn an_undone_step_is_not_done_and_a_retried_one_has_not_failed() {
-        let id: StepId = "template/create".into();
-        let undone = Journal::opened()
-            .done("image/fetch")
-            .done("template/create")
-            .and(Entry::UndoStarted { step: id.clone() })
-            .and(Entry::UndoFinished { step: id.clone() });
-        assert!(progress(&undone).done(&id).is_none());
-        let retried = Journal::opened().started("image/fetch").failed("image/fetch", Class::Transient);
-        assert_eq!(progress(&retried).failures.len(), 1);
-        let retried = progress(&retried.done("image/fetch"));
-        assert_eq!((retried.failures.len(), retried.phases[0].steps[0].seconds), (0, 3.0));
-    }
-
-    #[test]
-    fn a_live_run_and_its_replay_come_to_the_same() {
-        let (plan, journal) = (sample::plan(), Journal::complete());
-        let events = replay(&plan, &journal.0);
-        let mut live = Fold::new(&plan.phases);
-        for stamped in &events {
-            live.take(stamped.at, &stamped.event);
-        }
-        assert_eq!(live.progress(), progress(&journal));
-        // A resume's recorder knows the earlier records and hears the rest.
-        let (earlier, _) = journal.0.split_at(Journal::stopped().0.len());
-        let recorder = Recorder::new(&plan, earlier, sample::at(22_000));
-        for stamped in replay(&plan, &journal.0).into_iter().skip(replay(&plan, earlier).len()) {
-            recorder.emit(stamped.event);
-        }
-        let resumed = recorder.progress();
-        let start = resumed.done(&"provision/single-cp-01/start".into()).unwrap();
-        assert_eq!((resumed.outcome, start.seconds), (Some(Outcome::Done), 2.0));
-    }
 }
