@@ -11,8 +11,10 @@
 //! a stream of its own: the file's stream header, the block as it is, and an index and footer for just this block, so that
 //! liblzma verifies its header, its check and both its sizes. CRC64, which is what the imager writes, is verified here,
 //! with the processor's carry-less multiplication, which the bundled liblzma does without.
-//!
-//! The format: "The .xz File Format" 1.2.1 (tukaani.org/xz/xz-file-format.txt).
+
+mod layout;
+#[cfg(test)]
+mod tests;
 
 use std::io::{BufReader, Chain, Cursor, Read};
 use std::ops::Range;
@@ -20,10 +22,8 @@ use std::ops::Range;
 use super::input::Input;
 use super::xz::{Checks, XzError, XzReader};
 use super::xz_stored;
+use layout::{CHECK, CRC64, Record, block_of, confirm_header, end_of_stream, padded};
 
-const HEADER: u64 = 12;
-/// The number of this check in a stream's header.
-const CRC64: u8 = 4;
 /// The most blocks of one stream: what is known of each is kept until the index was compared.
 const BLOCKS: usize = 1 << 20;
 /// The longest block that is compared with the known block of zeros; of the imager's encoder that one has 252 bytes.
@@ -35,15 +35,6 @@ const GRAIN: u64 = 4096;
 
 const ENDS_EARLY: XzError = XzError::Damaged { what: "it ends too early" };
 const SOMETHING_FOLLOWS: XzError = XzError::Damaged { what: "a check does not match, or something follows its end" };
-
-/// One block, as its header has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Record {
-    /// Bytes in the file, without the padding to a multiple of four.
-    unpadded: u64,
-    /// Bytes it decodes to.
-    content: u64,
-}
 
 type OneBlock = Chain<Chain<Cursor<[u8; 12]>, BufReader<std::io::Take<Input>>>, Cursor<Vec<u8>>>;
 
@@ -110,15 +101,10 @@ impl XzBlocks {
     /// Reads a stream's header.
     fn open_stream(&mut self) -> Result<(), XzError> {
         let header = self.exactly::<12>(self.at)?;
-        if header[..6] != [0xfd, b'7', b'z', b'X', b'Z', 0] {
-            return Err(XzError::Damaged { what: "not an xz header" });
-        }
-        if crc32fast::hash(&header[6..8]).to_le_bytes() != header[8..] {
-            return Err(XzError::Damaged { what: "the header's check does not match" });
-        }
+        confirm_header(&header)?;
         self.header = header;
         self.records.clear();
-        self.at += HEADER;
+        self.at += self.header.len() as u64;
         Ok(())
     }
 
@@ -240,7 +226,7 @@ impl XzBlocks {
             return self.end_stream();
         }
         let header = self.bytes(at, (u64::from(size) + 1) * 4)?;
-        let record = self.block(&header)?;
+        let record = block_of(&header, self.header[CHECK])?;
         self.note(record)?;
         if let Some(pieces) = self.stored(at, header.len(), record)? {
             self.current = Current::Stored(pieces);
@@ -252,7 +238,7 @@ impl XzBlocks {
         }
         let block = BufReader::with_capacity(64 << 10, self.input.from(at).take(padded(record.unpadded)));
         let stream = Cursor::new(self.header).chain(block).chain(Cursor::new(end_of_stream(&[record], self.header)));
-        let (checks, crc64) = match self.header[7] {
+        let (checks, crc64) = match self.header[CHECK] {
             CRC64 => (Checks::ByCaller, Some(crc64fast::Digest::new())),
             _ => (Checks::Verified, None),
         };
@@ -266,7 +252,7 @@ impl XzBlocks {
     fn stored(&mut self, at: u64, header: usize, record: Record) -> Result<Option<Vec<Range<usize>>>, XzError> {
         let length = padded(record.unpadded);
         // One that gains anything from being packed isn't stored.
-        if self.header[7] != CRC64 || length > HELD || record.content >= record.unpadded {
+        if self.header[CHECK] != CRC64 || length > HELD || record.content >= record.unpadded {
             return Ok(None);
         }
         let mut held = std::mem::take(&mut self.held);
@@ -291,34 +277,6 @@ impl XzBlocks {
         self.records.push(record);
         self.at = self.at.checked_add(padded(record.unpadded)).ok_or(ENDS_EARLY)?;
         Ok(())
-    }
-
-    /// What a block's header says, if it says both sizes and nothing but LZMA2. liblzma verifies all of it once more.
-    fn block(&self, header: &[u8]) -> Result<Record, XzError> {
-        let (fields, crc) = header.split_at(header.len() - 4);
-        if crc32fast::hash(fields).to_le_bytes() != crc {
-            return Err(XzError::Damaged { what: "the check of a block's header does not match" });
-        }
-        if fields[1] != 0xc0 {
-            return Err(XzError::Unsuited);
-        }
-        let mut rest = &fields[2..];
-        let sizes = take_number(&mut rest).zip(take_number(&mut rest));
-        let (compressed, content) = sizes.ok_or(XzError::Damaged { what: "a block's header has no sizes" })?;
-        // LZMA2's number, the length of its properties: one byte.
-        let Some(rest) = rest.strip_prefix(&[0x21, 1]) else { return Err(XzError::Unsuited) };
-        // The dictionary's size, and nothing but padding: what else it may be, the general decoder knows.
-        if !rest.split_first().is_some_and(|(size, padding)| *size <= 40 && padding.iter().all(|byte| *byte == 0)) {
-            return Err(XzError::Unsuited);
-        }
-        let check = match self.header[7] {
-            1 => 4,
-            CRC64 => 8,
-            10 => 32,
-            _ => return Err(XzError::Unsuited),
-        };
-        let unpadded = (header.len() as u64 + check).checked_add(compressed).filter(|sum| *sum < 1 << 62);
-        Ok(Record { unpadded: unpadded.ok_or(XzError::Damaged { what: "a block is too long" })?, content })
     }
 
     /// Compares what follows the blocks with the index and the footer that they must have, then looks for another stream.
@@ -365,206 +323,4 @@ impl XzBlocks {
 fn is_zeros(bytes: &[u8]) -> bool {
     static ZEROS: [u8; 4096] = [0; 4096];
     bytes.chunks(ZEROS.len()).all(|chunk| *chunk == ZEROS[..chunk.len()])
-}
-
-fn padded(unpadded: u64) -> u64 {
-    unpadded.next_multiple_of(4)
-}
-
-/// A number in the format's encoding: seven bits a byte, the lowest first.
-fn take_number(rest: &mut &[u8]) -> Option<u64> {
-    let mut number = 0_u64;
-    for shift in 0..9 {
-        let (byte, after) = rest.split_first()?;
-        *rest = after;
-        number |= u64::from(byte & 0x7f) << (7 * shift);
-        if byte & 0x80 == 0 {
-            // The shortest form is the only one allowed.
-            return (shift == 0 || *byte != 0).then_some(number);
-        }
-    }
-    None
-}
-
-fn put_number(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number.to_le_bytes()[0] | 0x80);
-        number >>= 7;
-    }
-    out.push(number.to_le_bytes()[0]);
-}
-
-/// Index and footer of a stream that has just these blocks.
-fn end_of_stream(records: &[Record], header: [u8; 12]) -> Vec<u8> {
-    let mut end = vec![0];
-    put_number(&mut end, records.len() as u64);
-    for record in records {
-        put_number(&mut end, record.unpadded);
-        put_number(&mut end, record.content);
-    }
-    end.resize(end.len().next_multiple_of(4), 0);
-    end.extend(crc32fast::hash(&end).to_le_bytes());
-    let mut fields = u32::try_from(end.len() / 4 - 1).unwrap_or(u32::MAX).to_le_bytes().to_vec();
-    fields.extend(&header[6..8]);
-    end.extend(crc32fast::hash(&fields).to_le_bytes());
-    end.extend(fields);
-    end.extend(b"YZ");
-    end
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::walker::tests::{file, odd_disk, xz};
-    use super::*;
-
-    fn open(bytes: &[u8]) -> Result<XzBlocks, XzError> {
-        XzBlocks::open(Input::open(file(bytes).path()).unwrap())
-    }
-
-    fn decode(blocks: &mut XzBlocks) -> Result<Vec<u8>, XzError> {
-        let (mut all, mut buffer) = (Vec::new(), vec![0; 300_000]);
-        loop {
-            match blocks.read(&mut buffer)? {
-                0 => return Ok(all),
-                made => all.extend_from_slice(&buffer[..made]),
-            }
-        }
-    }
-
-    fn decoded(bytes: &[u8]) -> Result<Vec<u8>, XzError> {
-        open(bytes).and_then(|mut blocks| decode(&mut blocks))
-    }
-
-    /// Twelve MiB, of which three hold something.
-    fn mostly_zeros() -> Vec<u8> {
-        let mut disk = odd_disk();
-        disk.resize(12 << 20, 0);
-        disk[(9 << 20) + 77] = 1;
-        disk
-    }
-
-    /// Where each block of the file begins and how long it is, and where the index begins.
-    fn blocks(bytes: &[u8]) -> (Vec<(usize, usize)>, usize) {
-        let mut walked = open(bytes).unwrap();
-        decode(&mut walked).unwrap();
-        let mut at = 12;
-        let mut found = Vec::new();
-        for record in &walked.records {
-            let length = usize::try_from(padded(record.unpadded)).unwrap();
-            found.push((at, length));
-            at += length;
-        }
-        (found, at)
-    }
-
-    #[test]
-    fn zeros_are_decoded_once() {
-        let disk = mostly_zeros();
-        let mut blocks = open(&xz(&disk)).unwrap();
-        assert!(decode(&mut blocks).unwrap() == disk);
-        let with_data = disk.chunks(1 << 20).filter(|chunk| !is_zeros(chunk)).count();
-        assert_eq!(blocks.decoded, with_data + 1);
-    }
-
-    #[test]
-    fn runs_of_zeros_are_told_without_being_made() {
-        let mut blocks = open(&xz(&mostly_zeros())).unwrap();
-        let (mut skipped, mut buffer) = (0, vec![0; 1 << 20]);
-        let mut made = 0;
-        loop {
-            match blocks.zeros().unwrap() {
-                0 => {}
-                more => {
-                    skipped += more;
-                    continue;
-                }
-            }
-            match blocks.read(&mut buffer).unwrap() {
-                0 => break,
-                more => made += more as u64,
-            }
-        }
-        assert_eq!((skipped + made, skipped % GRAIN), (12 << 20, 0));
-        // The first block of zeros is decoded, the six others are not.
-        assert_eq!(skipped, 6 << 20);
-    }
-
-    #[test]
-    fn a_block_that_only_looks_like_the_zeros_is_decoded_and_refused() {
-        let file = xz(&mostly_zeros());
-        let (blocks, _) = blocks(&file);
-        // The last block, one of zeros: every byte of it counts.
-        let (start, length) = *blocks.last().unwrap();
-        assert!(length < 1000, "the last block was meant to be zeros");
-        for at in start..start + length {
-            let mut damaged = file.clone();
-            damaged[at] ^= 0x10;
-            assert!(decoded(&damaged).is_err(), "a flip at {at} was taken");
-        }
-    }
-
-    #[test]
-    fn every_bit_of_header_index_and_footer_counts() {
-        let file = xz(&mostly_zeros());
-        let (_, index) = blocks(&file);
-        for at in (0..12).chain(index..file.len()) {
-            for bit in 0..8 {
-                let mut damaged = file.clone();
-                damaged[at] ^= 1 << bit;
-                assert!(decoded(&damaged).is_err(), "bit {bit} at {at} of {}", file.len());
-            }
-        }
-    }
-
-    #[test]
-    fn a_cut_at_any_edge_and_anything_appended_is_refused() {
-        let file = xz(&mostly_zeros());
-        let (blocks, index) = blocks(&file);
-        let edges = blocks.iter().map(|(at, _)| *at).chain([0, 6, 12, index, file.len() - 12, file.len() - 1]);
-        for cut in edges {
-            assert!(decoded(&file[..cut]).is_err(), "cut at {cut}");
-        }
-        for tail in [&[0; 1][..], &[0; 3], &[1; 4], b"more", &file[..12], &file[..file.len() - 4]] {
-            assert!(decoded(&[&file[..], tail].concat()).is_err(), "{} more", tail.len());
-        }
-    }
-
-    #[test]
-    fn the_index_must_be_that_of_the_blocks() {
-        let file = xz(&mostly_zeros());
-        let (blocks, index) = blocks(&file);
-        // An index that is sound in itself and tells of one block less, of one more, of another order.
-        let header: [u8; 12] = file[..12].try_into().unwrap();
-        let mut walked = open(&file).unwrap();
-        decode(&mut walked).unwrap();
-        let records = walked.records;
-        let less = end_of_stream(&records[1..], header);
-        let more = end_of_stream(&[&records[..], &records[..1]].concat(), header);
-        let mut swapped = records.clone();
-        swapped.swap(0, 1);
-        for wrong in [less, more, end_of_stream(&swapped, header)] {
-            assert!(decoded(&[&file[..index], &wrong].concat()).is_err());
-        }
-        // A block taken out of the middle, or one put in twice, with the index as it was.
-        let (at, length) = blocks[1];
-        assert!(decoded(&[&file[..at], &file[at + length..]].concat()).is_err());
-        assert!(decoded(&[&file[..at + length], &file[at..]].concat()).is_err());
-    }
-
-    #[test]
-    fn streams_may_follow_each_other_with_padding_between() {
-        let (file, disk) = (xz(&mostly_zeros()), mostly_zeros());
-        let twice = [&disk[..], &disk].concat();
-        assert!(decoded(&[&file[..], &file].concat()).unwrap() == twice);
-        assert!(decoded(&[&file[..], &[0; 8], &file, &[0; 4]].concat()).unwrap() == twice);
-    }
-
-    #[test]
-    fn blocks_without_sizes_are_left_to_the_general_decoder() {
-        use xz2::stream::{Action, Check, Stream};
-        let mut stream = Stream::new_easy_encoder(6, Check::Crc64).unwrap();
-        let mut file = Vec::with_capacity(1 << 20);
-        stream.process_vec(&odd_disk(), &mut file, Action::Finish).unwrap();
-        assert!(matches!(decoded(&file), Err(XzError::Unsuited)));
-    }
 }
