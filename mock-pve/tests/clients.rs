@@ -4,9 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what broke by panicking")]
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use mock_pve::serve::{self, Options, Running};
 use mock_pve::world::seed::Seed;
@@ -17,20 +16,9 @@ const PASSWORD: &str = "a password";
 fn python() -> Option<PathBuf> {
     let found = std::env::var_os("RECAST_TEST_PYTHON").map(PathBuf::from);
     if found.is_none() {
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "RECAST_TEST_PYTHON is required and not set");
-        let _ =
-            writeln!(std::io::stderr(), "skipped: RECAST_TEST_PYTHON names no environment with proxmoxer and Ansible");
+        real_parts::skipped("RECAST_TEST_PYTHON names no environment with proxmoxer and Ansible");
     }
     found
-}
-
-fn curl_is_here() -> bool {
-    let there = Command::new("curl").arg("-V").stdout(Stdio::null()).status().is_ok();
-    if !there {
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "curl is missing");
-        let _ = writeln!(std::io::stderr(), "skipped: curl is missing");
-    }
-    there
 }
 
 async fn begin() -> Running {
@@ -94,7 +82,7 @@ async fn ansible_does_its_tour() {
 /// What the README shows, line by line.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_commands_of_the_readme_work() {
-    if !curl_is_here() {
+    if !real_parts::is_here("curl", "-V") {
         return;
     }
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();

@@ -2,24 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what broke by panicking")]
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mock_pve::serve::{self, Options, Running};
 use mock_pve::world::members::Outage;
 use mock_pve::world::seed::{NodeSeed, Seed, StorageSeed, VmSeed};
 use serde_json::{Value, json};
-
-/// Whether curl is there; where it has to be, its absence fails.
-fn available() -> bool {
-    let there = Command::new("curl").arg("-V").stdout(Stdio::null()).status().is_ok();
-    if !there {
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "curl is missing");
-        let _ = writeln!(std::io::stderr(), "skipped: curl is missing");
-    }
-    there
-}
 
 fn vm(vmid: u32, node: &str, status: &str, config: &[(&str, &str)]) -> VmSeed {
     VmSeed {
@@ -95,7 +84,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_node_answers_for_all_until_one_is_down_or_the_majority_is_gone() {
-    if !available() {
+    if !real_parts::is_here("curl", "-V") {
         return;
     }
     let running = begin(vec![vm(100, "pve2", "running", &[])]).await;
@@ -141,7 +130,7 @@ async fn any_node_answers_for_all_until_one_is_down_or_the_majority_is_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clone_leaves_its_node_over_shared_storage_or_by_migration() {
-    if !available() {
+    if !real_parts::is_here("curl", "-V") {
         return;
     }
     let local = [("template", "1"), ("scsi0", "local-lvm:base-900-disk-0,size=8M"), ("boot", "order=scsi0")];
@@ -194,7 +183,7 @@ async fn a_clone_leaves_its_node_over_shared_storage_or_by_migration() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ha_manager_has_its_way_until_it_is_told_otherwise() {
-    if !available() {
+    if !real_parts::is_here("curl", "-V") {
         return;
     }
     let running = begin(vec![vm(100, "pve2", "running", &[])]).await;
@@ -253,7 +242,7 @@ async fn the_ha_manager_has_its_way_until_it_is_told_otherwise() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replication_job_is_made_seen_and_goes_some_time_after_it_is_deleted() {
-    if !available() {
+    if !real_parts::is_here("curl", "-V") {
         return;
     }
     let running = begin(vec![vm(100, "pve1", "stopped", &[])]).await;

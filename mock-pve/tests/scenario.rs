@@ -12,18 +12,6 @@ use mock_pve::serve::{self, Options, Running};
 use mock_pve::world::seed::{NodeSeed, Seed, VmSeed};
 use serde_json::{Value, json};
 
-/// Whether programs are there; where they have to be, their absence fails.
-fn available(programs: &[&str]) -> bool {
-    let missing = programs
-        .iter()
-        .find(|program| Command::new(program).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err());
-    if let Some(program) = missing {
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "{program} is missing");
-        let _ = writeln!(std::io::stderr(), "skipped: {program} is missing");
-    }
-    missing.is_none()
-}
-
 /// Three nodes, the VMs of the lab, and a template.
 fn lab() -> Seed {
     let node = |name: &str| NodeSeed { name: name.to_owned(), ..NodeSeed::default() };
@@ -119,7 +107,7 @@ fn config(running: &Running, vmid: u32, key: &str) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_fail_as_they_are_told_to_and_the_rest_goes_on() {
-    if !available(&["curl"]) {
+    if !real_parts::is_here("curl", "-V") {
         return;
     }
     let running = begin(
@@ -153,7 +141,7 @@ async fn requests_fail_as_they_are_told_to_and_the_rest_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_fail_with_and_without_their_work_done_and_copies_take_as_long_as_they_are_told_to() {
-    if !available(&["curl"]) {
+    if !real_parts::is_here("curl", "-V") {
         return;
     }
     let running = begin(
@@ -177,7 +165,7 @@ async fn tasks_fail_with_and_without_their_work_done_and_copies_take_as_long_as_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_happen_at_their_time_or_after_a_match() {
-    if !available(&["curl"]) {
+    if !real_parts::is_here("curl", "-V") {
         return;
     }
     let running = begin(
@@ -219,7 +207,7 @@ async fn a_scenario_that_names_nothing_of_this_world_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_and_commands_are_spoiled_or_refused_on_their_way() {
-    if !available(&["curl", "ssh"]) {
+    if !real_parts::is_here("curl", "-V") || !real_parts::is_here("ssh", "-V") {
         return;
     }
     let running = begin(
@@ -279,7 +267,7 @@ async fn uploads_and_commands_are_spoiled_or_refused_on_their_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn downloads_break_off_and_arrive_wrong() {
-    if !available(&["curl"]) {
+    if !real_parts::is_here("curl", "-V") {
         return;
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/broken-download.yaml");
@@ -316,7 +304,7 @@ async fn downloads_break_off_and_arrive_wrong() {
 /// Every sample that is about the PVE API, against requests that a rebuild makes.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_samples_do_what_they_say() {
-    if !available(&["curl"]) {
+    if !real_parts::is_here("curl", "-V") {
         return;
     }
     let sample = |name: &str| {

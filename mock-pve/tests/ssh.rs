@@ -11,16 +11,6 @@ use mock_pve::world::members::Outage;
 use mock_pve::world::seed::{NodeSeed, Seed, VmSeed};
 use serde_json::json;
 
-/// Whether a program is there; where it has to be, its absence fails.
-fn available(program: &str) -> bool {
-    let there = Command::new(program).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    if !there {
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "{program} is missing");
-        let _ = writeln!(std::io::stderr(), "skipped: {program} is missing");
-    }
-    there
-}
-
 struct Mock {
     running: Running,
     folder: tempfile::TempDir,
@@ -108,7 +98,7 @@ impl Mock {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_is_streamed_into_an_allocated_volume_that_becomes_a_template() {
-    if !available("ssh") {
+    if !real_parts::is_here("ssh", "-V") {
         return;
     }
     let mock = begin(Vec::new()).await;
@@ -156,7 +146,7 @@ async fn an_image_is_streamed_into_an_allocated_volume_that_becomes_a_template()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_the_node_are_imported_and_become_volumes_of_its_storages() {
-    if !available("ssh") {
+    if !real_parts::is_here("ssh", "-V") {
         return;
     }
     let mock = begin(vec![VmSeed { vmid: 100, ..VmSeed::default() }]).await;
@@ -196,7 +186,7 @@ async fn files_of_the_node_are_imported_and_become_volumes_of_its_storages() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_have_the_texts_and_codes_of_the_originals_tools() {
-    if !available("ssh") {
+    if !real_parts::is_here("ssh", "-V") {
         return;
     }
     let locked = VmSeed { vmid: 100, config: [("lock".to_owned(), json!("backup"))].into(), ..VmSeed::default() };
@@ -245,7 +235,7 @@ async fn errors_have_the_texts_and_codes_of_the_originals_tools() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pvesh_speaks_json_and_each_node_is_itself() {
-    if !available("ssh") {
+    if !real_parts::is_here("ssh", "-V") {
         return;
     }
     let mock = begin(vec![VmSeed { vmid: 100, node: Some("pve2".to_owned()), ..VmSeed::default() }]).await;

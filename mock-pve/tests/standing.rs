@@ -11,15 +11,6 @@ use mock_pve::serve::Ready;
 use mock_pve::world::seed::{NodeSeed, Seed, VmSeed};
 use serde_json::{Value, json};
 
-fn available(program: &str, flag: &str) -> bool {
-    let there = Command::new(program).arg(flag).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    if !there {
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "{program} is missing");
-        let _ = writeln!(std::io::stderr(), "skipped: {program} is missing");
-    }
-    there
-}
-
 /// `mock-pve serve`, as a process. Killed when dropped.
 struct Served {
     child: Child,
@@ -118,7 +109,7 @@ fn root() -> PathBuf {
 
 #[test]
 fn everything_survives_a_kill() {
-    if !available("curl", "-V") {
+    if !real_parts::is_here("curl", "-V") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -180,7 +171,7 @@ fn a_relative_folder_is_told_absolutely() {
 
 #[test]
 fn an_idle_double_does_nothing() {
-    if !available("curl", "-V") {
+    if !real_parts::is_here("curl", "-V") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -232,7 +223,7 @@ fn five_hundred_vms_on_32_nodes_begin_at_once_and_cost_only_their_real_bytes() {
     let _ = writeln!(std::io::stderr(), "500 VMs and 32 nodes: {:.2} s until all of it listens", took.as_secs_f64());
     assert!(took < Duration::from_secs(10), "{took:?}");
     assert_eq!(served.ready.nodes.len(), 32);
-    if !available("curl", "-V") {
+    if !real_parts::is_here("curl", "-V") {
         return;
     }
     // A template of 4.25 GiB with 3 MiB in it, and a full clone of it.
@@ -253,7 +244,7 @@ fn five_hundred_vms_on_32_nodes_begin_at_once_and_cost_only_their_real_bytes() {
 
 #[test]
 fn the_auditor_and_the_log_tell_who_did_what_and_no_secret() {
-    if !available("curl", "-V") {
+    if !real_parts::is_here("curl", "-V") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -311,7 +302,7 @@ fn the_auditor_and_the_log_tell_who_did_what_and_no_secret() {
 
 #[test]
 fn the_page_shows_the_world_in_a_real_browser() {
-    if !available("chromium", "--version") || !available("curl", "-V") {
+    if !real_parts::is_here("chromium", "--version") || !real_parts::is_here("curl", "-V") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -16,15 +16,7 @@ use super::{Trailer, append_trailer, prove};
 
 /// Whether etcd and its client are here; says so when they aren't.
 fn is_here() -> bool {
-    let runs = |program: &str, argument: &str| {
-        Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-    };
-    let here = runs("etcd", "--version") && runs("etcdctl", "version");
-    if !here {
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "etcd and etcdctl are required and not here");
-        eprintln!("skipped: etcd and etcdctl are not installed (etcd-server, etcd-client)");
-    }
-    here
+    real_parts::is_here("etcd", "--version") && real_parts::is_here("etcdctl", "version")
 }
 
 /// A running etcd with one member; ends with the value.

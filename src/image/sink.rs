@@ -244,9 +244,7 @@ mod tests {
 
     impl Node {
         fn new(held: &[u8]) -> Option<Self> {
-            if Command::new("perl").arg("-v").output().is_err() {
-                assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "perl is required and not here");
-                eprintln!("skipped: perl is not installed");
+            if !real_parts::is_here("perl", "-v") {
                 return None;
             }
             let dir = tempfile::tempdir().unwrap();

@@ -23,9 +23,7 @@ pub(super) struct Sshd {
 impl Sshd {
     /// A server that lets `dir/key` in. None, visibly, where OpenSSH isn't installed.
     pub(super) fn start() -> Option<Self> {
-        if !Path::new(SSHD).exists() || Command::new("ssh-keygen").arg("-?").output().is_err() {
-            assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "OpenSSH is required and not here");
-            eprintln!("skipped: OpenSSH's server and client are not installed");
+        if !real_parts::is_here(SSHD, "-V") || !real_parts::is_here("ssh-keygen", "-?") {
             return None;
         }
         // Where root runs it, sshd wants its (empty) folder for unprivileged halves; the init script makes it otherwise.

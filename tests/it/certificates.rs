@@ -9,15 +9,6 @@ use recast::talos::config::{Contract, Feature};
 use recast::talos::secrets::{KeyPair, Secrets};
 use secrecy::ExposeSecret as _;
 
-/// Whether OpenSSL is here; CI requires it.
-fn openssl_is_here() -> bool {
-    let here = Command::new("openssl").arg("version").output().is_ok_and(|output| output.status.success());
-    if !here {
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "openssl is required and not here");
-    }
-    here
-}
-
 fn openssl(dir: &Path, args: &[&str]) -> String {
     let output = Command::new("openssl").args(args).current_dir(dir).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -32,8 +23,7 @@ fn write(dir: &Path, name: &str, pair: &KeyPair) {
 
 #[test]
 fn authorities_and_the_administrators_certificate_hold_up_with_openssl() {
-    if !openssl_is_here() {
-        eprintln!("SKIPPED: openssl is not here");
+    if !real_parts::is_here("openssl", "version") {
         return;
     }
     for minor in 5..=14 {

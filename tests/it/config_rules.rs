@@ -13,7 +13,6 @@ use recast::talos::secrets::Secrets;
 use recast::types::Role;
 use secrecy::ExposeSecret as _;
 
-use crate::real::talosctl;
 use crate::site::program;
 
 fn bundle(name: &str) -> String {
@@ -249,7 +248,7 @@ fn flags_are_read_as_talosctl_reads_them() {
 
 #[test]
 fn the_real_tool_takes_what_is_made_here() {
-    let Some(talosctl) = talosctl() else { return };
+    let Some(talosctl) = real_parts::client("talosctl") else { return };
     let place = tempfile::tempdir().unwrap();
     let run = |mut command: Command, args: &[&str]| {
         let output = command.args(args).current_dir(place.path()).output().unwrap();

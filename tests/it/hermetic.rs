@@ -16,13 +16,11 @@ const CHANGING: &str = "open,openat,openat2,creat,rename,renameat,renameat2,unli
                         linkat,symlink,symlinkat,truncate,chmod,fchmodat,chown,fchownat,utimensat,mknod,mknodat";
 
 /// Whether strace can be used here.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn watched() -> bool {
     let able = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output();
     let able = able.is_ok_and(|output| output.status.success());
     if !able {
-        eprintln!("skipped: strace is not here, or may not watch");
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "strace is required and can't be used");
+        real_parts::skipped("strace is not here, or may not watch");
     }
     able
 }

@@ -24,7 +24,6 @@ mod lab;
 mod layers;
 mod profile;
 mod readme;
-mod real;
 mod refusals;
 mod rehearsal;
 mod report;

@@ -43,11 +43,8 @@ fn seeded(double: &Double) -> BTreeMap<String, Value> {
 }
 
 /// What a real browser makes of a page; none where there is no browser.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn browsed(page: &Path, home: &Path) -> Option<String> {
-    if Command::new("chromium").arg("--version").output().is_err() {
-        eprintln!("skipped: chromium is not here");
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "chromium is required and not here");
+    if !real_parts::is_here("chromium", "--version") {
         return None;
     }
     let mut browser = Command::new("chromium");

@@ -13,7 +13,6 @@ use recast::talos::secrets::{PKI_FILES, Secrets};
 use secrecy::ExposeSecret as _;
 
 use crate::init::Lab;
-use crate::real::talosctl;
 use crate::site::{program, repository, secrets};
 
 fn recast(dir: &Path, args: &[&str]) -> Output {
@@ -284,7 +283,7 @@ fn a_running_control_plane_gives_its_secrets_and_signs_certificates() {
     assert_eq!(refused.code, Some(1), "{}", refused.told);
     assert!(refused.problems().contains("signs no certificate"), "{}", refused.told);
 
-    let Some(talosctl) = talosctl() else { return };
+    let Some(talosctl) = real_parts::client("talosctl") else { return };
     let output = Command::new(talosctl)
         .args(["--talosconfig", file, "--context", "lab", "-n", &worker, "-e", &plane, "version"])
         .env("HOME", lab.path("home"))

@@ -369,13 +369,7 @@ fn a_snapshot_holds_what_the_store_holds_and_damage_is_found() {
 
 /// Whether the original is here.
 fn original() -> bool {
-    let found = Command::new("etcd").arg("--version").output().is_ok()
-        && Command::new("etcdctl").arg("version").output().is_ok();
-    if !found {
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "etcd and etcdctl are required and not here");
-        eprintln!("skipped: etcd and etcdctl are not installed");
-    }
-    found
+    real_parts::is_here("etcd", "--version") && real_parts::is_here("etcdctl", "version")
 }
 
 fn etcdctl(arguments: &[&str]) -> String {

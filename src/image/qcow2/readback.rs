@@ -171,9 +171,7 @@ fn a_reader_that_leaves_ends_the_thread() {
 
 #[test]
 fn qemu_finds_no_fault_and_converts_it_back_to_the_disk() {
-    if Command::new("qemu-img").arg("--version").output().is_err() {
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none_or(|set| set != "1"), "qemu-img is required");
-        eprintln!("SKIPPED: qemu-img not found");
+    if !real_parts::is_here("qemu-img", "--version") {
         return;
     }
     let disk = disk(40, &["EFI", "BIOS", "BOOT", "META"]);
@@ -201,9 +199,7 @@ fn our_files_and_those_of_qemu_are_read_as_the_same_disk() {
     let expected = read_through(image.path(), Limits::default()).unwrap();
     let ours = file(&collect(&prepare(image.path()).unwrap()).unwrap());
     assert_eq!(read_through(ours.path(), Limits::default()).unwrap(), expected);
-    if Command::new("qemu-img").arg("--version").output().is_err() {
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none_or(|set| set != "1"), "qemu-img is required");
-        eprintln!("SKIPPED: qemu-img not found");
+    if !real_parts::is_here("qemu-img", "--version") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -17,7 +17,6 @@ use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
 use super::{Lab, all_run, changed, heard, order, talos};
-use crate::real::talosctl;
 use crate::site::TALOS;
 
 /// The hosts of a lab's machines, in the order in which they are moved.
@@ -159,7 +158,7 @@ async fn two(talos: &str, kubernetes: &str) -> ([Loopback; 2], Lab, Lab) {
 
 /// Both go from one version to the other.
 async fn both(talos_version: &str, from: &str, to: &str) {
-    let Some(program) = talosctl() else { return };
+    let Some(program) = real_parts::client("talosctl") else { return };
     let (_nets, ours, theirs) = two(talos_version, from).await;
 
     // What talosctl only shows, it doesn't do; and it shows what recast shows.
@@ -227,7 +226,7 @@ async fn assert_alike(ours: &Lab, theirs: &Lab, story: &str) {
 
 /// Talos goes up on all machines, and then back on one.
 async fn up_and_back(from: &str) {
-    let Some(program) = talosctl() else { return };
+    let Some(program) = real_parts::client("talosctl") else { return };
     let (_nets, ours, theirs) = two(from, "1.34.1").await;
     let before = theirs.boots();
     let (release, schematic, _) = &before[BACK.0];

@@ -31,15 +31,9 @@ const PACE: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The original and its client, where they are installed.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn program() -> Option<PathBuf> {
-    let there = |name: &str, ask: &str| Command::new(name).arg(ask).output().is_ok();
-    if there("etcd", "--version") && there("etcdctl", "version") {
-        return Some(PathBuf::from("etcd"));
-    }
-    assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "etcd and etcdctl are required and not here");
-    eprintln!("skipped: etcd and etcdctl are not installed");
-    None
+    let here = real_parts::is_here("etcd", "--version") && real_parts::is_here("etcdctl", "version");
+    here.then(|| PathBuf::from("etcd"))
 }
 
 impl Scene {
