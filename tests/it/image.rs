@@ -1,19 +1,16 @@
 //! Images on their way into templates, and what goes wrong on it: whatever it is, never a template and never a leftover.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use recast::pve::vm::{Forget, VmRef};
 use recast::pve::{Pve, Wait};
 use recast::types::{StorageId, VmId};
 
 use crate::site::{Cluster, Double, Folder, KUBERNETES, TALOS};
+use crate::told::text;
 
 const BUILD: [&str; 6] = ["template", "build", "--to", TALOS, "--kubernetes", KUBERNETES];
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
 
 /// A cluster of one machine whose profile asks for this transport.
 fn folder(transport: &str) -> Folder {
@@ -107,9 +104,7 @@ async fn a_node_fetches_the_image_itself_and_once_its_digest_is_known_without_be
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_systems_own_ssh_brings_the_image_as_well() {
-    if Command::new("ssh").arg("-V").output().is_err() {
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "ssh is required and not here");
-        eprintln!("skipped: ssh is not installed");
+    if !real_parts::is_here("ssh", "-V") {
         return;
     }
     let folder = folder("ssh");

@@ -33,6 +33,7 @@ mod site;
 mod sites;
 mod snapshot;
 mod template;
+mod told;
 mod upgrade;
 mod verbs;
 mod way_back;

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::site::{Cluster, Double, End, Folder, assert_deeds, plan, program, repository, secrets};
+use crate::told::{document, text};
 
 const PHASES: [&str; 12] = [
     "check",
@@ -41,21 +42,6 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         }
     }
     found
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// The document on stdout, which is one that the schema describes.
-fn document(output: &Output) -> Value {
-    let document = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}\n{}", text(&output.stdout), text(&output.stderr)));
-    let schema = fs::read_to_string(repository().join("templates/document.schema.json")).unwrap();
-    let validator = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
-    let problems: Vec<String> = validator.iter_errors(&document).map(|error| error.to_string()).collect();
-    assert!(problems.is_empty(), "{problems:?}\n{document:#}");
-    document
 }
 
 fn assert_rebuilt(document: &Value) {

@@ -10,52 +10,17 @@ use recast::pve::vm::VmRef;
 use recast::types::VmId;
 use serde_json::json;
 
-use crate::site::{Cluster, Double, End, Folder, VM, plan};
+use crate::site::{Cluster, Double, End, Folder, VM, plan, profile_of};
+use crate::told::text;
 
 /// How much faster than life the doubles are.
 const TIME_SCALE: f64 = 100.0;
 
 /// A control plane on one PVE node and a worker on another.
-const DUO: &str = "
-name: single
-type: talos
-talos:
-  version: '1.12.4'
-  kubernetes_version: '1.34.1'
-  config_dir: single
-  secrets_file: secrets.yaml
-  factory:
-    schematic_id: ce4c980550dd2ab1b17bbf2b08801c7eb59418eafe8f279833297925d67c7515
-    extensions: [siderolabs/qemu-guest-agent]
-network:
-  api_endpoint: 192.168.178.41:6443
-  gateway: 192.168.178.1
-  prefix: 24
-  nameservers: [192.168.178.1]
-  pod_cidr: 10.244.0.0/16
-  service_cidr: 10.96.0.0/12
-nodes:
-  controlplane:
-    count: 1
-    name_prefix: single-cp-
-    cores: 2
-    memory: 4096
-    disk: 32G
-    assignments:
-      - {name: single-cp-01, node: pve1, vmid: 1100, ip: 192.168.178.41}
-  workers:
-    count: 1
-    name_prefix: single-worker-
-    cores: 2
-    memory: 4096
-    disk: 32G
-    assignments:
-      - {name: single-worker-01, node: pve2, vmid: 1110, ip: 192.168.178.51}
-template: 101
-tags: [talos, single]
-transport: upload
-steady: 1s
-";
+fn duo() -> Folder {
+    let profile = profile_of(&[("pve1", VM, "192.168.178.41")], &[("pve2", 1110, "192.168.178.51")]);
+    Folder::with(&(profile + "transport: upload\n"))
+}
 
 /// What a rebuild of it must leave, wherever the template serves from.
 const REBUILT: [&str; 4] = [
@@ -64,10 +29,6 @@ const REBUILT: [&str; 4] = [
     "pve1 1100 single-cp-01 running",
     "pve2 1110 single-worker-01 running",
 ];
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
 
 fn storage<'a>(seed: &'a mut Seed, name: &str) -> &'a mut StorageSeed {
     seed.storages.iter_mut().find(|storage| storage.storage == name).unwrap()
@@ -124,8 +85,7 @@ async fn assert_rebuilt(folder: &Folder, double: &Double) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_takes_no_images_gets_its_vms_from_another() {
-    let folder = Folder::new();
-    fs::write(folder.profile(), DUO).unwrap();
+    let folder = duo();
     let one_node = |seed: &mut Seed| {
         storage(seed, "local").options.insert("nodes".to_owned(), json!("pve1"));
     };
@@ -138,8 +98,7 @@ async fn a_node_that_takes_no_images_gets_its_vms_from_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shared_storage_has_one_template_for_all_nodes() {
-    let folder = Folder::new();
-    fs::write(folder.profile(), DUO).unwrap();
+    let folder = duo();
     let shared = |seed: &mut Seed| {
         let disks = storage(seed, "local-lvm");
         "rbd".clone_into(&mut disks.kind);

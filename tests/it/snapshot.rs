@@ -7,6 +7,7 @@ use std::process::Output;
 use serde_json::Value;
 
 use crate::site::{Folder, program, repository};
+use crate::told::{document, text};
 
 /// A snapshot that a real etcd made.
 fn fixture() -> PathBuf {
@@ -14,21 +15,6 @@ fn fixture() -> PathBuf {
 }
 
 const UID: &str = "0b0f7f5e-7a3d-4a3f-9a55-1d1f4f1f2c11";
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// The document on stdout, which is one that the schema describes.
-fn document(output: &Output) -> Value {
-    let document = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}\n{}", text(&output.stdout), text(&output.stderr)));
-    let schema = fs::read_to_string(repository().join("templates/document.schema.json")).unwrap();
-    let validator = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
-    let problems: Vec<String> = validator.iter_errors(&document).map(|error| error.to_string()).collect();
-    assert!(problems.is_empty(), "{problems:?}\n{document:#}");
-    document
-}
 
 fn verify(home: &Path, files: &[&Path], json: bool) -> Output {
     let mut command = program(home);

@@ -5,12 +5,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use recast::k8s::Client;
 use serde_json::Value;
 
 use crate::site::{Cluster, Double, End, Folder, VM, assert_deeds, plan};
+use crate::told::{document, text};
 
 /// What the profile asks for beside the cluster.
 const ERRANDS: &str = "hooks:
@@ -31,14 +32,6 @@ kind: ConfigMap
 metadata: {name: extra, namespace: kube-system}
 data: {a: b}
 ";
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn document(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output.stderr)))
-}
 
 fn words(document: &Value) -> String {
     document["problems"].to_string()

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,50 +27,14 @@ use recast::talos::client::health::Question;
 use recast::types::{Sha256, VmId};
 
 use super::trouble::{Trouble, Troubled};
-use crate::site::{Double, Folder, KUBERNETES, TALOS};
+use crate::site::{Double, Folder, KUBERNETES, Spot, TALOS, profile_of};
 
-/// Three control planes and a worker on one PVE node.
-const TRIO: &str = "
-name: single
-type: talos
-talos:
-  version: '1.12.4'
-  kubernetes_version: '1.34.1'
-  config_dir: single
-  secrets_file: secrets.yaml
-  factory:
-    schematic_id: ce4c980550dd2ab1b17bbf2b08801c7eb59418eafe8f279833297925d67c7515
-    extensions: [siderolabs/qemu-guest-agent]
-network:
-  api_endpoint: 192.168.178.41:6443
-  gateway: 192.168.178.1
-  prefix: 24
-  nameservers: [192.168.178.1]
-  pod_cidr: 10.244.0.0/16
-  service_cidr: 10.96.0.0/12
-nodes:
-  controlplane:
-    count: 3
-    name_prefix: single-cp-
-    cores: 2
-    memory: 4096
-    disk: 32G
-    assignments:
-      - {name: single-cp-01, node: pve1, vmid: 1100, ip: 192.168.178.41}
-      - {name: single-cp-02, node: pve1, vmid: 1101, ip: 192.168.178.42}
-      - {name: single-cp-03, node: pve1, vmid: 1102, ip: 192.168.178.43}
-  workers:
-    count: 1
-    name_prefix: single-worker-
-    cores: 2
-    memory: 4096
-    disk: 32G
-    assignments:
-      - {name: single-worker-01, node: pve1, vmid: 1110, ip: 192.168.178.51}
-template: 101
-tags: [talos, single]
-steady: 1s
-";
+/// Three control planes on one PVE node.
+const TRIO: [Spot; 3] =
+    [("pve1", 1100, "192.168.178.41"), ("pve1", 1101, "192.168.178.42"), ("pve1", 1102, "192.168.178.43")];
+
+/// Their worker, on the same node.
+const WORKER: Spot = ("pve1", 1110, "192.168.178.51");
 
 /// The VMs of the old cluster.
 pub(super) const OLD: [u32; 4] = [1100, 1101, 1102, 1110];
@@ -97,8 +60,7 @@ pub(super) struct Scene {
 
 impl Scene {
     pub(super) async fn new() -> Self {
-        let folder = Folder::new();
-        fs::write(folder.profile(), TRIO).unwrap();
+        let folder = Folder::with(&profile_of(&TRIO, &[WORKER]));
         let double = Double::here(&folder, TIME_SCALE).await;
         let session = folder.session(double.site());
         let now = Timestamp::now();
