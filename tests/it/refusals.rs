@@ -49,8 +49,8 @@ enum Spoil {
     Files(fn(&Scene<'_>)),
     /// The world, for this case only.
     World(fn(&Scene<'_>)),
-    /// The command line: these instead of what the stage asks for.
-    Asked(&'static [&'static str]),
+    /// What the stage asks for: these flags with another value, or without any, not at all.
+    Asked(&'static [(&'static str, Option<&'static str>)]),
     /// The file that is restored.
     Restored(fn(&Scene<'_>) -> PathBuf),
 }

@@ -62,14 +62,14 @@ const FLUX: &str = "finish:\n  flux: true\nflux:\n  repo: ssh://git@192.0.2.1/gi
 const CASES: &[Case] = &[
     Case {
         name: "two minors of Kubernetes at once",
-        spoil: Spoil::Asked(&["rebuild", "--to", "1.13.9", "--kubernetes", "1.36.0", "--confirm", "lab", "-o", "json"]),
+        spoil: Spoil::Asked(&[("--kubernetes", Some("1.36.0"))]),
         phase: "check",
         code: 4,
         words: &["the data were written by Kubernetes 1.34.1 and would be taken over by 1.36.0"],
     },
     Case {
         name: "Kubernetes back",
-        spoil: Spoil::Asked(&["rebuild", "--to", "1.13.9", "--kubernetes", "1.33.4", "--confirm", "lab", "-o", "json"]),
+        spoil: Spoil::Asked(&[("--kubernetes", Some("1.33.4"))]),
         phase: "check",
         code: 4,
         words: &["the data were written by Kubernetes 1.34.1 and would be taken over by 1.33.4"],

@@ -69,17 +69,19 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         let scene = self.scene(folder.path());
         let (_alone, _together);
-        let mut asked = self.asked;
         let mut restored = None;
+        let mut words = self.asked.to_vec();
         let mut spoiled = None;
         match case.spoil {
             Spoil::Files(spoil) => {
                 _together = self.turn.read().unwrap();
                 spoil(&scene);
             }
-            Spoil::Asked(instead) => {
+            Spoil::Asked(flags) => {
                 _together = self.turn.read().unwrap();
-                asked = instead;
+                for (flag, value) in flags {
+                    ask(&mut words, flag, *value);
+                }
             }
             Spoil::Restored(file) => {
                 _together = self.turn.read().unwrap();
@@ -94,7 +96,6 @@ impl Stage {
             }
         }
         let before = picture(self.world());
-        let mut words = asked.to_vec();
         words.extend(restored.iter().flat_map(|file| ["--restore", file.as_str()]));
         if case.code == 2 {
             words.push("--dry-run");
@@ -107,6 +108,14 @@ impl Stage {
         }
         judge(case, &output, touched)
     }
+}
+
+/// Gives a flag that takes a value another one, or takes it away.
+fn ask<'a>(words: &mut Vec<&'a str>, flag: &'a str, value: Option<&'a str>) {
+    if let Some(at) = words.iter().position(|word| *word == flag) {
+        words.drain(at..at + 2);
+    }
+    words.extend(value.iter().flat_map(|value| [flag, *value]));
 }
 
 /// What of the world nobody may have changed.
