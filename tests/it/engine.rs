@@ -14,13 +14,13 @@ mod world;
 use std::cell::Cell;
 use std::path::PathBuf;
 
-use recast::engine::{Cancel, Outcome, Perform, Run, Seen, StepCx, StepError};
+use recast::engine::{Cancel, Outcome, Perform, Seen, StepCx, StepError};
 use recast::event::Event;
 use recast::journal::{Entry, Journal, JournalError, Log, Memory, Record, RunState};
 use recast::plan::{Output, Planned};
 use recast::types::{Sha256, StepId};
 
-use harness::{Heard, finish, live, opening, retry, whole_run};
+use harness::{Heard, carried_out, live, opening, whole_run};
 use plan::{ids, plan};
 use world::{FastClock, World};
 
@@ -112,19 +112,8 @@ fn the_api_downtime_is_measured_by_probes_and_journaled_on_changes() {
         }
     }
     let world = Blinking(World::new(), Cell::new(0));
-    let (clock, cancel, events, id) = (FastClock::default(), Cancel::new(), Heard::default(), opening().run);
-    let run = Run {
-        id: &id,
-        cluster: "lab",
-        verb: "rebuild",
-        phases: &world.0.phases,
-        world: &world,
-        clock: &clock,
-        events: &events,
-        cancel: &cancel,
-        retry: retry(),
-    };
-    let ended = finish(run.carry_out(Journal::in_memory(&world.0.phases, &opening()).unwrap())).unwrap();
+    let events = Heard::default();
+    let ended = carried_out(&world, &world.0.phases, &FastClock::default(), &Cancel::new(), &events);
     let probes: Vec<bool> = events
         .0
         .lock()

@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use recast::engine::{Cancel, CancelledBy, Clock, Outcome, Perform, Run, Seen, StepCx, StepError};
+use recast::engine::{Cancel, CancelledBy, Clock, Outcome, Perform, Seen, StepCx, StepError};
 use recast::event::{Event, EventSink, Unheard};
-use recast::journal::{Entry, Journal, Memory, StepState};
+use recast::journal::{Entry, Memory, StepState};
 use recast::plan::{Output, Planned};
 
-use super::harness::{finish, live_with, opening, resume_to_the_end, retry};
+use super::harness::{carried_out, live_with, resume_to_the_end};
 use super::plan::plan;
 use super::world::{FastClock, World};
 
@@ -65,20 +65,8 @@ fn a_step_that_does_not_end_is_dropped_after_the_grace() {
             std::future::pending().await
         }
     }
-    let (phases, clock, cancel, id) = (plan(), FastClock::default(), Cancel::new(), opening().run);
-    let world = Endless(&cancel);
-    let run = Run {
-        id: &id,
-        cluster: "lab",
-        verb: "rebuild",
-        phases: &phases,
-        world: &world,
-        clock: &clock,
-        events: &Unheard,
-        cancel: &cancel,
-        retry: retry(),
-    };
-    let ended = finish(run.carry_out(Journal::in_memory(&phases, &opening()).unwrap())).unwrap();
+    let (phases, clock, cancel) = (plan(), FastClock::default(), Cancel::new());
+    let ended = carried_out(&Endless(&cancel), &phases, &clock, &cancel, &Unheard);
     assert_eq!(ended.outcome, Outcome::Cancelled);
     let passed = clock.elapsed();
     assert!(Duration::from_secs(4) <= passed && passed < Duration::from_secs(5), "{passed:?}");

@@ -1,12 +1,12 @@
 //! Steps that fail, what is undone then, and what is tried again.
 
-use recast::engine::{Cancel, Class, Outcome, Perform, Run, Seen, StepCx, StepError};
+use recast::engine::{Cancel, Class, Outcome, Perform, Seen, StepCx, StepError};
 use recast::event::Event;
-use recast::journal::{Entry, Journal, Memory};
+use recast::journal::{Entry, Memory};
 use recast::plan::{Output, Planned, Step, Undo};
 use recast::types::StepId;
 
-use super::harness::{Heard, finish, live, opening, resume_to_the_end, retry};
+use super::harness::{Heard, carried_out, live, resume_to_the_end};
 use super::killed::resume_or_done;
 use super::plan::{ids, plan, planned, vm};
 use super::world::{FAULTS, FastClock, Fault, World};
@@ -113,20 +113,8 @@ fn retries_come_to_an_end_and_are_told() {
         }
     }
     let world = Stubborn(World::new());
-    let (clock, cancel, events, id) = (FastClock::default(), Cancel::new(), Heard::default(), opening().run);
-    let run = Run {
-        id: &id,
-        cluster: "lab",
-        verb: "rebuild",
-        phases: &world.0.phases,
-        world: &world,
-        clock: &clock,
-        events: &events,
-        cancel: &cancel,
-        retry: retry(),
-    };
-    let journal = Journal::in_memory(&world.0.phases, &opening()).unwrap();
-    let ended = finish(run.carry_out(journal)).unwrap();
+    let events = Heard::default();
+    let ended = carried_out(&world, &world.0.phases, &FastClock::default(), &Cancel::new(), &events);
     assert_eq!(ended.outcome, Outcome::Failed);
     assert_eq!(ended.failures[0].failure.causes, ["Transient"]);
     assert_eq!(ended.failures[0].failure.hints, ["Try something else."]);

@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use recast::engine::{Cancel, Outcome, Retry, Run};
+use recast::engine::{Cancel, Ended, Outcome, Perform, Retry, Run};
 use recast::event::{Event, EventSink, Unheard};
 use recast::journal::{Entry, Journal, Log, Memory, Opening, Record};
+use recast::plan::Phase;
 use recast::types::{RunId, Sha256};
 
 use super::world::{FastClock, World};
@@ -58,7 +59,7 @@ pub(super) fn opening() -> Opening {
     }
 }
 
-pub(super) fn retry() -> Retry {
+fn retry() -> Retry {
     Retry { attempts: 3, first: Duration::from_secs(1), longest: Duration::from_secs(2) }
 }
 
@@ -108,8 +109,21 @@ pub(super) fn live_with(
     if world.dead.load(Ordering::Relaxed) { None } else { outcome }
 }
 
+/// One process that begins a run of whatever `world` is, and comes to its end.
+pub(super) fn carried_out(
+    world: &impl Perform,
+    phases: &[Phase],
+    clock: &FastClock,
+    cancel: &Cancel,
+    events: &dyn EventSink,
+) -> Ended {
+    let id = opening().run;
+    let run = Run { id: &id, cluster: "lab", verb: "rebuild", phases, world, clock, events, cancel, retry: retry() };
+    finish(run.carry_out(Journal::in_memory(phases, &opening()).unwrap())).unwrap()
+}
+
 /// Polls a future to its end, which must come.
-pub(super) fn finish<T>(future: impl Future<Output = T>) -> T {
+fn finish<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     for _ in 0..10_000 {
         if let Poll::Ready(end) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
