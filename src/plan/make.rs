@@ -99,7 +99,8 @@ pub fn make(wanted: &Wanted, seen: &Observed) -> Result<Plan, PlanError> {
         profile: wanted.profile,
         secrets: wanted.secrets,
         cluster_config: makes.then(|| wanted.config.clone()),
-        endpoint: Some(wanted.config.endpoint.clone()),
+        // Where no cluster is touched, whether its API answers is none of the run's business.
+        endpoint: (wanted.verb != Verb::TemplateBuild).then(|| wanted.config.endpoint.clone()),
         facts: facts(&draft),
         destroys: doomed.iter().map(|vm| vm.identity.clone()).collect(),
         keeps: keeps(seen),

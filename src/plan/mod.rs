@@ -61,7 +61,7 @@ pub struct Plan {
     /// What configurations are made from, secrets and machines aside; none where nothing is configured.
     #[serde(default)]
     pub cluster_config: Option<ClusterConfig>,
-    /// The Kubernetes endpoint, a URL; none for a generic cluster.
+    /// The Kubernetes endpoint of the cluster that is touched, a URL; none for a generic one.
     #[serde(default)]
     pub endpoint: Option<String>,
     /// What must still be true when it is carried out.

@@ -37,6 +37,9 @@ pub struct Observed {
     /// Schematics whose images only UEFI can boot (`bootloader: sd-boot`, or Secure Boot).
     #[serde(default)]
     pub uefi_only: BTreeSet<SchematicId>,
+    /// The YAML of the schematics, as far as the factory tells, for the lock.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub recipes: BTreeMap<SchematicId, String>,
     /// The nodes that were asked whether they reach the factory, with what speaks against it.
     #[serde(default)]
     pub routes: BTreeMap<NodeName, Option<String>>,

@@ -44,6 +44,8 @@ pub(super) struct MadeFrom<'a> {
     pub(super) image: &'a Image,
     /// The step that fetched it; none when its digest was known and only nodes did.
     pub(super) fetched: Option<&'a StepId>,
+    /// Its schematic's YAML, where the factory told.
+    pub(super) recipe: Option<&'a str>,
 }
 
 /// Puts `text` in the place of the file at `path`, or makes it.
@@ -167,6 +169,9 @@ impl World {
             sha256,
             trust: if image.sha256.is_some() { Trust::Pinned } else { Trust::FirstUse },
         });
+        if let Some(recipe) = made.recipe {
+            lock.schematics.insert(image.schematic.clone(), recipe.to_owned());
+        }
         for (node, vmid) in templates {
             let (version, schematic) = (image.version.clone(), image.schematic.clone());
             lock.note_template(node.clone(), LockedTemplate { vmid: *vmid, fingerprint, version, schematic });

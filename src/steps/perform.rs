@@ -214,8 +214,8 @@ impl Perform for World {
                 self.await_kubernetes(machines, version, *steady, cx).await
             }
             Step::RestoreFiles { from } => self.restore_files(from),
-            Step::WriteLock { fetched, image, templates, fingerprint } => {
-                let made = MadeFrom { image, fetched: fetched.as_ref() };
+            Step::WriteLock { fetched, image, templates, fingerprint, recipe } => {
+                let made = MadeFrom { image, fetched: fetched.as_ref(), recipe: recipe.as_deref() };
                 self.write_lock(made, templates, *fingerprint, cx)
             }
         }

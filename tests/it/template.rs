@@ -1,21 +1,14 @@
 //! Templates alone, and images that go straight into volumes over SSH.
 
 use std::fs;
-use std::process::Output;
 
+use recast::types::Sha256;
 use serde_json::Value;
 
 use crate::site::{Cluster, Double, Folder, KUBERNETES, TALOS};
+use crate::told::{document, text};
 
 const BUILD: [&str; 6] = ["template", "build", "--to", TALOS, "--kubernetes", KUBERNETES];
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn document(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output.stderr)))
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn templates_are_built_over_ssh_listed_and_used_again() {
@@ -45,8 +38,13 @@ async fn templates_are_built_over_ssh_listed_and_used_again() {
     assert_eq!(told["destroyed"], Value::Array(Vec::new()), "{told:#}");
     let created: Vec<&Value> = told["created"].as_array().unwrap().iter().map(|vm| &vm["vmid"]).collect();
     assert!(created.contains(&&100.into()), "{told:#}");
+    assert!(told["api_downtime_seconds"].is_null(), "no cluster was touched: {told:#}");
     let lock = fs::read_to_string(folder.profile().with_extension("lock")).unwrap();
-    assert!(lock.contains("100"), "{lock}");
+    let locked: Value = serde_json::from_str(&lock).unwrap();
+    assert_eq!(locked["templates"]["pve1"][0]["vmid"], 100, "{lock}");
+    let schematic = locked["templates"]["pve1"][0]["schematic"].as_str().unwrap();
+    let recipe = locked["schematics"][schematic].as_str().unwrap_or_else(|| panic!("no schematic in {lock}"));
+    assert_eq!(Sha256::of(recipe.as_bytes()).to_string(), schematic, "{lock}");
     let profile = fs::read_to_string(folder.profile()).unwrap();
     assert!(profile.contains("1.12.4"), "the profile says what runs, and that is the same as before: {profile}");
 

@@ -67,14 +67,16 @@ pub(in crate::cli) async fn schematic(
         },
     };
     // Not every factory hands schematics out again; what the image really holds is shown by the canary.
-    let held = factory.schematic(&chosen).await.ok().and_then(|yaml| Schematic::from_yaml(&yaml).ok());
+    let told = factory.schematic(&chosen).await.ok();
+    let held = told.as_deref().and_then(|yaml| Schematic::from_yaml(yaml).ok());
     if was_named && !names.is_empty() && !makes(&names, &chosen, held.as_ref()) {
         found.push(Finding::warning(
             format!("the extensions listed in the profile are not those of schematic {chosen}"),
             "the schematic_id counts; correct the list or the id",
         ));
     }
-    let Some(held) = held else { return Ok((Some(chosen), names)) };
+    let Some((held, recipe)) = held.zip(told) else { return Ok((Some(chosen), names)) };
+    seen.recipes.insert(chosen.clone(), recipe);
     if held.customization.bootloader == Some(Bootloader::SdBoot) || boot(own) == Boot::Secure {
         seen.uefi_only.insert(chosen.clone());
     }

@@ -60,7 +60,9 @@ fn locks(draft: &Draft<'_>, steps: &mut Vec<Planned>) {
         let id = fetch_id(wanted, image);
         let fetched = draft.images.contains(&image).then(|| id.clone());
         let id = id.as_str().replace("image/fetch", "finish/lock");
-        let lock = Step::WriteLock { fetched, image: image.clone(), templates, fingerprint: first.fingerprint };
+        let recipe = draft.seen.recipes.get(&image.schematic).cloned();
+        let image = image.clone();
+        let lock = Step::WriteLock { fetched, image, templates, fingerprint: first.fingerprint, recipe };
         let before = steps.last().map(|planned: &Planned| planned.id.clone());
         steps.push(planned(id, lock, &before.iter().collect::<Vec<_>>()));
     }

@@ -540,6 +540,9 @@ pub enum Step {
         templates: BTreeMap<NodeName, VmId>,
         /// The templates' fingerprint.
         fingerprint: Sha256,
+        /// The image's schematic in YAML, where the factory told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recipe: Option<String>,
     },
     /// Keeps new pods off a machine's Kubernetes node, with a mark that says who did so.
     CordonNode {
