@@ -70,6 +70,14 @@ pub struct Talk {
     address: SocketAddr,
 }
 
+/// What came back from the gateway.
+enum Answer {
+    /// What was asked for.
+    Good(Bytes),
+    /// Why not.
+    Bad(Bytes),
+}
+
 /// The gateway writes 64 bits as text, and leaves out what is 0.
 fn number(value: &Value) -> u64 {
     value.as_u64().or_else(|| value.as_str()?.parse().ok()).unwrap_or_default()
@@ -153,21 +161,26 @@ impl Talk {
     async fn call(self, path: &str, body: &Value) -> Result<Value, TalkError> {
         let address = self.address;
         let silent = |why: String| TalkError::Silent { address, why };
-        let (good, bytes) = match tokio::time::timeout(PATIENCE, self.send(path, body)).await {
+        let answer = match tokio::time::timeout(PATIENCE, self.send(path, body)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(why)) => return Err(silent(why.to_string())),
             Err(_) => return Err(silent(format!("nothing within {} s", PATIENCE.as_secs()))),
         };
-        let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        if good && answer.is_object() {
-            return Ok(answer);
-        }
-        let said = answer["error"].as_str().or_else(|| answer["message"].as_str()).map(str::to_owned);
+        let read = |bytes: &Bytes| serde_json::from_slice::<Value>(bytes).unwrap_or_default();
+        let bytes = match answer {
+            Answer::Good(bytes) => match read(&bytes) {
+                answer @ Value::Object(_) => return Ok(answer),
+                _ => bytes,
+            },
+            Answer::Bad(bytes) => bytes,
+        };
+        let complaint = read(&bytes);
+        let said = complaint["error"].as_str().or_else(|| complaint["message"].as_str()).map(str::to_owned);
         Err(TalkError::Refused(said.unwrap_or_else(|| String::from_utf8_lossy(&bytes).trim().to_owned())))
     }
 
-    /// One request on a connection of its own; whether it went well, and the answer.
-    async fn send(self, path: &str, body: &Value) -> Result<(bool, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+    /// One request on a connection of its own.
+    async fn send(self, path: &str, body: &Value) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -180,6 +193,7 @@ impl Talk {
             .body(Full::new(Bytes::from(body.to_string())))?;
         let response = sender.send_request(request).await?;
         let good = response.status().is_success();
-        Ok((good, response.into_body().collect().await?.to_bytes()))
+        let bytes = response.into_body().collect().await?.to_bytes();
+        Ok(if good { Answer::Good(bytes) } else { Answer::Bad(bytes) })
     }
 }
