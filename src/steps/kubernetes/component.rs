@@ -51,6 +51,32 @@ impl World {
         Duration::from_secs(self.plan.limits.health)
     }
 
+    /// Waits until `look` finds nothing any more that keeps `what` from being done.
+    async fn until_ready(
+        &self,
+        doing: &str,
+        what: &str,
+        hint: &str,
+        cx: &StepCx<'_>,
+        look: impl AsyncFn() -> Result<Option<String>, StepError>,
+    ) -> Result<Output, StepError> {
+        let since = cx.elapsed();
+        loop {
+            let trouble = match look().await {
+                Ok(None) => return Ok(Output::Nothing),
+                Ok(Some(trouble)) => trouble,
+                // The API server that is replaced may be the one that was asked.
+                Err(error) if matches!(error.class, Class::Transient | Class::Ambiguous) => error.source.to_string(),
+                Err(error) => return Err(error),
+            };
+            if cx.elapsed().saturating_sub(since) >= self.ready_within() {
+                return Err(wrong(doing, format!("after {} s {trouble}", self.plan.limits.health)).hinted(hint));
+            }
+            cx.waiting(what, Some(&trouble));
+            cx.sleep(LOOK).await;
+        }
+    }
+
     /// What keeps a static pod from being done; none where the wanted image runs and is Ready.
     async fn pod_trouble(
         &self,
@@ -153,25 +179,13 @@ impl World {
             cx.notice(format!("{component} is switched off on {}: there is nothing to wait for.", machine.name));
             return Ok(Output::Nothing);
         }
-        let since = cx.elapsed();
-        loop {
-            let trouble = match self.pod_trouble(&doing, machine, component, image).await {
-                Ok(None) => return Ok(Output::Nothing),
-                Ok(Some(trouble)) => trouble,
-                // The API server that is replaced may be the one that was asked.
-                Err(error) if matches!(error.class, Class::Transient | Class::Ambiguous) => error.source.to_string(),
-                Err(error) => return Err(error),
-            };
-            if cx.elapsed().saturating_sub(since) >= self.ready_within() {
-                return Err(wrong(&doing, format!("after {} s {trouble}", self.plan.limits.health)).hinted(format!(
-                    "look at the log of {component} on {} for a flag that this version doesn't know; correct it in the \
-                     machine's configuration, then resume; the other control planes still run the version before",
-                    machine.name
-                )));
-            }
-            cx.waiting(&format!("{component} on {}", machine.name), Some(&trouble));
-            cx.sleep(LOOK).await;
-        }
+        let hint = format!(
+            "look at the log of {component} on {} for a flag that this version doesn't know; correct it in the machine's \
+             configuration, then resume; the other control planes still run the version before",
+            machine.name
+        );
+        let look = async || self.pod_trouble(&doing, machine, component, image).await;
+        self.until_ready(&doing, &format!("{component} on {}", machine.name), &hint, cx, look).await
     }
 
     pub(in crate::steps) async fn probe_proxy_image(
@@ -250,23 +264,12 @@ impl World {
     ) -> Result<Output, StepError> {
         let doing = format!("move the kubelet of {} to {image}", machine.name);
         self.set_image(&doing, machine, Component::Kubelet, image, cx).await?;
-        let since = cx.elapsed();
-        loop {
-            let trouble = match self.kubelet_trouble(&doing, machine, image, version).await {
-                Ok(None) => return Ok(Output::Nothing),
-                Ok(Some(trouble)) => trouble,
-                Err(error) if matches!(error.class, Class::Transient | Class::Ambiguous) => error.source.to_string(),
-                Err(error) => return Err(error),
-            };
-            if cx.elapsed().saturating_sub(since) >= self.ready_within() {
-                return Err(wrong(&doing, format!("after {} s {trouble}", self.plan.limits.health)).hinted(format!(
-                    "look at the log of the service kubelet on {}, then resume; its pods run on meanwhile",
-                    machine.name
-                )));
-            }
-            cx.waiting(&format!("the kubelet of {}", machine.name), Some(&trouble));
-            cx.sleep(LOOK).await;
-        }
+        let hint = format!(
+            "look at the log of the service kubelet on {}, then resume; its pods run on meanwhile",
+            machine.name
+        );
+        let look = async || self.kubelet_trouble(&doing, machine, image, version).await;
+        self.until_ready(&doing, &format!("the kubelet of {}", machine.name), &hint, cx, look).await
     }
 }
 
