@@ -61,13 +61,7 @@ pub async fn plan_and_do_in(
     let run = StateDir::new(&session.state_root(), &session.profile.value.name).new_run_id(now);
     let prepared = Box::pin(unless_cancelled(surroundings, prepare(&session, order, run, now))).await?;
     let Prepared { seen, findings, plan, secrets } = prepared;
-    let Some(plan) = plan else {
-        let warnings: Vec<_> =
-            findings.iter().filter(|finding| finding.severity == Severity::Warning).cloned().collect();
-        surroundings.console.tell(&show::findings(&warnings));
-        return Err(Stop::refused(&findings));
-    };
-    surroundings.console.tell(&show::findings(&findings));
+    let plan = plan_or_refusal(plan, &findings, surroundings)?;
     if let Some(path) = after.plan_out {
         let text = serde_json::to_string_pretty(&plan).unwrap_or_default() + "\n";
         fs::write(path, text).map_err(|error| {
@@ -83,6 +77,22 @@ pub async fn plan_and_do_in(
         save_present(&session, surroundings).await;
     }
     Box::pin(carry_out(&session, plan, secrets, Begin::New(&seen), surroundings)).await
+}
+
+/// The plan, and what is to be known of it told; without one, what refuses it.
+pub(super) fn plan_or_refusal(
+    plan: Option<Plan>,
+    findings: &[Finding],
+    surroundings: &Surroundings,
+) -> Result<Plan, Stop> {
+    let Some(plan) = plan else {
+        let warnings: Vec<_> =
+            findings.iter().filter(|finding| finding.severity == Severity::Warning).cloned().collect();
+        surroundings.console.tell(&show::findings(&warnings));
+        return Err(Stop::refused(findings));
+    };
+    surroundings.console.tell(&show::findings(findings));
+    Ok(plan)
 }
 
 /// What runs now is about to be replaced by what was before: whoever regrets that finds a snapshot of it. A cluster that

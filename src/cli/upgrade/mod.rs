@@ -13,14 +13,13 @@ use std::fs;
 use super::args::{Global, OnlyWhat, RebootHow, Upgrade};
 use super::carry_out::{Begin, carry_out, unless_cancelled};
 use super::confirm::confirm;
-use super::rebuild::{pending, tell_warnings};
+use super::rebuild::{pending, plan_or_refusal, tell_warnings};
 use super::session::Session;
 use super::stop::{Stop, failure};
 use super::{Answer, Surroundings};
 use crate::exit::ExitCode;
 use crate::journal::StateDir;
 use crate::plan::compatibility::Table;
-use crate::plan::observed::Severity;
 use crate::plan::path::Hops;
 use crate::plan::show;
 use crate::plan::upgrade::{KernelLog, Only, Parallel, Reboot, Stage};
@@ -36,13 +35,7 @@ pub async fn upgrade(global: &Global, asked: &Upgrade, surroundings: &Surroundin
     let run = StateDir::new(&session.state_root(), &session.profile.value.name).new_run_id(jiff::Timestamp::now());
     let prepared = Box::pin(unless_cancelled(surroundings, prepare(&session, &order, run))).await?;
     let Prepared { seen, findings, plan, secrets } = prepared;
-    let Some(plan) = plan else {
-        let warnings: Vec<_> =
-            findings.iter().filter(|finding| finding.severity == Severity::Warning).cloned().collect();
-        surroundings.console.tell(&show::findings(&warnings));
-        return Err(Stop::refused(&findings));
-    };
-    surroundings.console.tell(&show::findings(&findings));
+    let plan = plan_or_refusal(plan, &findings, surroundings)?;
     if plan.phases.is_empty() {
         let nothing = Progress::default();
         let problems = findings.iter().map(|finding| Problem::new(Kind::Warning, &failure(finding))).collect();
