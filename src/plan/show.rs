@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::check::size;
 use super::observed::{Finding, Severity};
-use super::{Phase, Plan, Step, Verb};
+use super::{Phase, Plan, PlannedVm, Step, Verb};
 use crate::types::Role;
 
 /// Seconds that the kinds of steps take on ordinary hardware, for the estimate: measured orders of magnitude
@@ -173,17 +173,17 @@ fn running(plan: &Plan, out: &mut String) {
         .vms
         .iter()
         .map(|vm| {
-            [
-                vm.name.clone(),
-                vm.role.to_string(),
-                vm.vmid.to_string(),
-                vm.node.to_string(),
-                vm.address.map_or_else(|| "discovered".to_owned(), |address| address.to_string()),
-                versions(&vm.name),
-            ]
+            let [name, role, vmid, node, address] = place(vm);
+            [name, role, vmid, node, address, versions(&vm.name)]
         })
         .collect();
     table(&["NAME", "ROLE", "VMID", "NODE", "ADDRESS", "TALOS"].map(str::to_owned), &rows, out);
+}
+
+/// Which machine it is, and where.
+fn place(vm: &PlannedVm) -> [String; 5] {
+    let address = vm.address.map_or_else(|| "discovered".to_owned(), |address| address.to_string());
+    [vm.name.clone(), vm.role.to_string(), vm.vmid.to_string(), vm.node.to_string(), address]
 }
 
 fn machines(plan: &Plan, out: &mut String) {
@@ -191,17 +191,10 @@ fn machines(plan: &Plan, out: &mut String) {
         .vms
         .iter()
         .map(|vm| {
-            [
-                vm.name.clone(),
-                vm.role.to_string(),
-                vm.vmid.to_string(),
-                vm.node.to_string(),
-                vm.address.map_or_else(|| "discovered".to_owned(), |address| address.to_string()),
-                vm.cores.to_string(),
-                format!("{} MB", vm.memory_mb),
-                format!("{} GiB", vm.disk_gib),
-                vm.replaces.map_or_else(|| "-".to_owned(), |old| old.to_string()),
-            ]
+            let [name, role, vmid, node, address] = place(vm);
+            let (memory, disk) = (format!("{} MB", vm.memory_mb), format!("{} GiB", vm.disk_gib));
+            let replaces = vm.replaces.map_or_else(|| "-".to_owned(), |old| old.to_string());
+            [name, role, vmid, node, address, vm.cores.to_string(), memory, disk, replaces]
         })
         .collect();
     let heads = ["NAME", "ROLE", "VMID", "NODE", "ADDRESS", "CORES", "MEMORY", "DISK", "REPLACES"].map(str::to_owned);
