@@ -4,6 +4,7 @@
 //! in the original's order and words. No rule of its own. Must not know: listeners and certificates. Start at
 //! [`Api::serve`], then `table.rs`.
 
+pub mod anybody;
 pub mod auth;
 mod body;
 mod call;
