@@ -14,8 +14,10 @@
 //!                                   clients: pve · talos · k8s · image · ssh · backup, over net
 //! ```
 //!
-//! Arrows of `use` point one way only (`tests/it/layers.rs` keeps it so): `types` ← `profile` ← `plan` ← `journal` ←
-//! `engine` ← `steps` ← `cli`; the clients stand on `net` and `types` and know no plan; `report` reads events.
+//! Arrows of `use` point one way only (`tests/it/layers.rs` keeps it so): `types` ← `profile`, `property` ← `plan` ←
+//! `event` ← `journal` ← `engine` ← `steps` ← `cli`. The clients stand on `net` and `types` and know no plan (`pve` reads
+//! its values with `property`, as the plan does); `observe` asks them, `steps` lets them act; `command` runs the programs of
+//! others. `report` reads events and journals; `exit` is `cli`'s alone.
 //!
 //! Words: a *profile* says what is wanted, *observed* what was seen; a *plan* has *phases* of *steps*; a step is
 //! *probed, applied, confirmed* and can be *undone*; a run *failed*, was *cancelled* by a person, or is *stuck* (an undo
