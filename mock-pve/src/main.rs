@@ -72,7 +72,8 @@ struct Serve {
     /// Log every request to this file too, as JSON lines (always in requests.jsonl of the state folder)
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// Run this program, a real etcd, under every control plane's member: ports 2379 and 2380 of its machine
+    /// Run this program, a real etcd, under every control plane's member: ports 2379 and 2380 of its machine. Recovering
+    /// from a snapshot is refused then
     #[arg(long, value_name = "PROGRAM")]
     etcd: Option<PathBuf>,
     /// The release that is played, unless the seed names one

@@ -94,7 +94,7 @@ fn spread<T>(all: Vec<T>, most: usize) -> Vec<T> {
 }
 
 /// The same, or all of them if `RECAST_TEST_ALL_CUTS` is set.
-fn sample<T>(all: Vec<T>, most: usize) -> Vec<T> {
+pub(crate) fn sample<T>(all: Vec<T>, most: usize) -> Vec<T> {
     if std::env::var_os("RECAST_TEST_ALL_CUTS").is_some() { all } else { spread(all, most) }
 }
 

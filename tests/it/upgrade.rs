@@ -7,6 +7,7 @@ mod back;
 mod cuts;
 mod faults;
 mod hop;
+mod hops_back;
 mod matrix;
 mod original;
 mod refused;
@@ -192,6 +193,37 @@ impl Scene {
         let document = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}\n{said}", String::from_utf8_lossy(&output.stdout)));
         (output.status.code().unwrap(), document, said)
+    }
+
+    /// Runs recast with the cluster's name; it must end well. The document, and what it tells.
+    async fn done(&self, args: &[&str]) -> (Value, String) {
+        let (code, document, story) = self.asked(&[args, &["--confirm", "lab"]].concat()).await;
+        assert_eq!(code, 0, "{args:?}\n{document:#}\n{story}");
+        (document, story)
+    }
+
+    /// Runs recast with the cluster's name; a gate must refuse it with these words, and every machine stay as it is, taking
+    /// pods.
+    async fn refused(&self, args: &[&str], words: &[&str]) -> String {
+        let before = self.inside();
+        let (code, document, story) = self.asked(&[args, &["--confirm", "lab"]].concat()).await;
+        assert_eq!(code, 4, "{args:?}\n{document:#}\n{story}");
+        let told = document["problems"].to_string();
+        for words in words {
+            assert!(told.contains(words), "{words}\n{document:#}");
+        }
+        assert_eq!(self.inside(), before, "{story}");
+        told
+    }
+
+    fn profile(&self) -> String {
+        fs::read_to_string(self.folder.profile()).unwrap()
+    }
+
+    /// That no node keeps pods off.
+    async fn assert_open(&self, story: &str) {
+        let nodes = self.api().await.nodes().await.unwrap();
+        assert!(nodes.iter().all(|node| !node.unschedulable), "{nodes:?}\n{story}");
     }
 
     fn inside(&self) -> BTreeMap<String, Inside> {

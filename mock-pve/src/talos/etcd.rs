@@ -10,6 +10,19 @@ use crate::world::machine::{Bootstrap, Command, Machine, MachineType, ServiceSta
 /// The database's file on a machine.
 pub(super) const DATABASE: &str = "/var/lib/etcd/member/snap/db";
 
+/// Why nothing is recovered where originals run.
+const BESIDE: &str = "this double runs the original etcd beside its own members (mock-pve serve --etcd), and a snapshot holds \
+                      what its own members do: a cluster recovered from it would silently lack whatever was written to the \
+                      originals. Rehearse this without --etcd";
+
+/// A snapshot is of the simulated members alone.
+fn may_recover(machine: &Machine) -> Result<(), Status> {
+    match machine.world().originals() {
+        Some(_) => Err(Status::unimplemented(BESIDE)),
+        None => Ok(()),
+    }
+}
+
 pub(super) fn bootstrap(machine: &Machine, request: api::BootstrapRequest) -> Result<api::Bootstrap, Status> {
     let (up, kind, version, taken) = machine.see(|state| {
         let runs = |id: &str| state.services.get(id).is_some_and(|service| service.state == ServiceState::Running);
@@ -30,6 +43,9 @@ pub(super) fn bootstrap(machine: &Machine, request: api::BootstrapRequest) -> Re
     if taken || on_disk(machine)?.is_some() {
         return Err(Status::already_exists("etcd data directory is not empty"));
     }
+    if request.recover_etcd {
+        may_recover(machine)?;
+    }
     let check = if request.recover_skip_hash_check { Check::Skip } else { Check::Hash };
     let how = if request.recover_etcd { Bootstrap::Recover(check) } else { Bootstrap::Fresh };
     machine.update(|state| state.bootstrapping = Some(how));
@@ -48,6 +64,7 @@ pub(super) fn recover(machine: &Machine, snapshot: &[u8]) -> Result<api::EtcdRec
     if machine.see(|state| state.config.is_none()) {
         return Err(Status::failed_precondition("etcd service is not ready for recovery yet"));
     }
+    may_recover(machine)?;
     let path = machine.hardware().disk.clone().unwrap_or_default();
     etcd::keep_upload(&path, Some(snapshot)).map_err(|error| Status::unknown(error.to_string()))?;
     Ok(api::EtcdRecover::default())

@@ -1,10 +1,14 @@
-//! `recast rollback --nodes A,B`, and `recast rollback RUN` of an upgrade: machines go back to the release before.
+//! `recast rollback --nodes A,B`, and `recast rollback RUN` of an upgrade: machines go back to the releases before.
+//!
+//! By name each goes back by one release; of a run, all that it moved goes back to where it found them, hop by hop, from where
+//! each machine stands. Kubernetes never goes back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::edits;
 use super::installers::{Server, look_for_all};
 use super::look::{Look, limits, look};
+use super::runs::{self, state_of};
 use crate::cli::args::Global;
 use crate::cli::carry_out::{Begin, carry_out, unless_cancelled};
 use crate::cli::confirm::confirm;
@@ -17,16 +21,14 @@ use crate::cli::{Answer, Surroundings};
 use crate::exit::ExitCode;
 use crate::journal::{RunDir, RunState, StateDir, StepState};
 use crate::plan::check::refuses;
-use crate::plan::compatibility::{Minor, Runs, Table};
-use crate::plan::observed::Finding;
+use crate::plan::observed::{Finding, Observed};
 use crate::plan::path::Hops;
-use crate::plan::upgrade::back::{self, Before};
-use crate::plan::upgrade::{
-    Asked, Bound, KernelLog, Only, Parallel, Reboot, Release, SeenCluster, SeenMember, Stage, gates,
-};
-use crate::plan::{Plan, Step, Versions, show};
+use crate::plan::upgrade::back::{self, Return, Wrote};
+use crate::plan::upgrade::descent::{self, Way};
+use crate::plan::upgrade::{Asked, Bound, KernelLog, Only, Parallel, Reboot, SeenCluster, Stage, gates};
+use crate::plan::{Output, Plan, Step, Versions, show};
 use crate::talos::secrets::Secrets;
-use crate::types::{MachineName, Role, RunId, StepId, Version};
+use crate::types::{Role, SchematicId, StepId, Version};
 
 /// Whether a plan is only shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,30 +39,23 @@ pub enum Then {
     Do,
 }
 
-/// What a way back is decided from: one look.
-struct Looked {
-    /// The run that would carry it out.
-    run: RunId,
-    secrets: Secrets,
-    there: Look,
-}
-
-async fn looked(session: &Session, surroundings: &Surroundings) -> Result<Looked, Stop> {
-    let secrets = session.secrets(jiff::Timestamp::now())?;
-    let run = StateDir::new(&session.state_root(), &session.profile.value.name).new_run_id(jiff::Timestamp::now());
-    let there = unless_cancelled(surroundings, look(session, &secrets, &run)).await?;
-    Ok(Looked { run, secrets, there })
+/// Who goes back.
+enum Whom<'a> {
+    /// These machines, each by one release.
+    Nodes(&'a [String]),
+    /// All that a run moved.
+    Run(&'a Moved<'a>),
 }
 
 /// The machines with these names.
 pub async fn nodes(global: &Global, nodes: &[String], then: Then, surroundings: &Surroundings) -> Result<Answer, Stop> {
     let session = Session::open(&surroundings.place, global)?;
     tell_warnings(&session, surroundings);
-    let looked = Box::pin(looked(&session, surroundings)).await?;
-    Box::pin(go_back(&session, nodes.to_vec(), looked, then, surroundings)).await
+    let prepared = Box::pin(unless_cancelled(surroundings, prepare(&session, &Whom::Nodes(nodes)))).await?;
+    Box::pin(go_back(&session, prepared, then, surroundings)).await
 }
 
-/// All machines that an upgrade's run brought to another release.
+/// All machines that an upgrade's run brought to other releases.
 pub async fn run(
     session: &Session,
     dir: &RunDir,
@@ -68,174 +63,164 @@ pub async fn run(
     then: Then,
     surroundings: &Surroundings,
 ) -> Result<Answer, Stop> {
-    let state = state_of(dir, plan)?;
-    let mut moved = Moved::of(plan, &state);
-    if let Some(step) = &moved.kubernetes {
-        return Err(moved_kubernetes(plan, &state, step, &moved));
-    }
-    moved.refuse(plan)?;
-    if moved.times.is_empty() && moved.begun.is_empty() {
-        return Err(nothing_moved(plan));
-    }
-    let looked = Box::pin(looked(session, surroundings)).await?;
-    // A step that was begun and did not succeed may have rebooted its machine: what it runs now says so.
-    for (name, release) in std::mem::take(&mut moved.begun) {
-        if looked.there.running.members.iter().any(|seen| seen.member.name == name && is_on(seen, &release)) {
-            *moved.times.entry(name).or_default() += 1;
-        }
-    }
-    moved.refuse(plan)?;
-    if moved.times.is_empty() {
-        return Err(nothing_moved(plan));
-    }
-    Box::pin(go_back(session, moved.names(), looked, then, surroundings)).await
+    let prepared = Box::pin(unless_cancelled(surroundings, prepare_run(session, dir, plan))).await?;
+    Box::pin(go_back(session, prepared, then, surroundings)).await
 }
 
-/// Whether a machine runs a release. One whose schematic can't be told is known by its version alone.
-fn is_on(seen: &SeenMember, release: &Release) -> bool {
-    seen.version == release.version && seen.schematic.as_ref().is_none_or(|schematic| *schematic == release.schematic)
+/// A way back, decided.
+pub struct Prepared {
+    /// What to do.
+    pub plan: Plan,
+    /// What was seen.
+    pub seen: Observed,
+    /// What is to be known.
+    pub findings: Vec<Finding>,
+    /// The cluster's secrets.
+    pub secrets: Secrets,
+}
+
+/// Looks and decides how a run is taken back. Reads only.
+pub async fn prepare_run(session: &Session, dir: &RunDir, plan: &Plan) -> Result<Prepared, Stop> {
+    let moved = Moved { plan, state: state_of(dir, plan)? };
+    if !moved.machines() {
+        return Err(moved.nothing());
+    }
+    Box::pin(prepare(session, &Whom::Run(&moved))).await
 }
 
 /// What an upgrade's run moved, as its journal tells.
-struct Moved {
-    /// The first step that may have moved Kubernetes.
-    kubernetes: Option<StepId>,
-    /// Machines by how many releases they went through.
-    times: BTreeMap<MachineName, u32>,
-    /// Machines that were told to go to these, without anybody knowing how that went.
-    begun: Vec<(MachineName, Release)>,
+struct Moved<'a> {
+    plan: &'a Plan,
+    state: RunState,
 }
 
-impl Moved {
-    fn of(plan: &Plan, state: &RunState) -> Self {
-        let mut moved = Self { kubernetes: None, times: BTreeMap::new(), begun: Vec::new() };
-        for planned in plan.steps() {
-            let succeeded = match state.step(&planned.id) {
-                None | Some(StepState::Pending) => continue,
-                Some(step) => matches!(step, StepState::Succeeded { .. }),
-            };
-            match &planned.step {
-                Step::UpgradeMachine { machine, .. } if succeeded => {
-                    *moved.times.entry(machine.name.clone()).or_default() += 1;
-                }
-                Step::UpgradeMachine { machine, release, .. } => {
-                    moved.begun.push((machine.name.clone(), release.clone()));
-                }
-                // What comes before these looks and pulls.
+impl Moved<'_> {
+    /// Whether a step was begun: one that did not succeed may have done its work.
+    fn begun(&self, step: &StepId) -> bool {
+        !matches!(self.state.step(step), None | Some(StepState::Pending))
+    }
+
+    /// Whether a machine may have gone anywhere, or may go there when it boots next.
+    fn machines(&self) -> bool {
+        let reaches = |step: &Step| matches!(step, Step::UpgradeMachine { .. } | Step::WriteRelease { .. });
+        self.plan.steps().any(|planned| reaches(&planned.step) && self.begun(&planned.id))
+    }
+
+    /// The first step that may have moved Kubernetes. What comes before these looks and pulls.
+    fn kubernetes(&self) -> Option<&StepId> {
+        let moves = |step: &Step| {
+            matches!(
+                step,
                 Step::SetStaticPod { .. }
-                | Step::SetProxyImage { .. }
-                | Step::SetKubelet { .. }
-                | Step::SyncManifests { .. } => {
-                    moved.kubernetes.get_or_insert_with(|| planned.id.clone());
-                }
-                _ => {}
-            }
-        }
-        moved
+                    | Step::SetProxyImage { .. }
+                    | Step::SetKubelet { .. }
+                    | Step::SyncManifests { .. }
+            )
+        };
+        let mut steps = self.plan.steps().filter(|planned| moves(&planned.step) && self.begun(&planned.id));
+        steps.next().map(|planned| &planned.id)
     }
 
-    fn names(&self) -> Vec<String> {
-        self.times.keys().map(ToString::to_string).collect()
+    /// The Kubernetes that stays, where it moved that.
+    fn kept(&self, running: &SeenCluster) -> Option<Version> {
+        self.kubernetes()?;
+        let before = self.plan.before.as_ref().map(|before| &before.kubernetes);
+        back::newest_kubernetes(running).filter(|newest| Some(newest) != before)
     }
 
-    /// The commands that take these machines back, one after the other.
-    fn one_by_one(&self) -> Option<String> {
-        let begun = self.begun.iter().map(|(name, _)| name);
-        let names: BTreeSet<&MachineName> = self.times.keys().chain(begun).collect();
-        let commands: Vec<String> = names.iter().map(|name| format!("`recast rollback --nodes {name}`")).collect();
-        (!commands.is_empty()).then(|| commands.join(", then "))
+    /// Whether it told the profile which Talos it brought.
+    fn wrote(&self) -> Wrote {
+        let says = |step: &Step| matches!(step, Step::EditProfile { set } if set.contains_key("talos.version"));
+        let wrote = self.plan.steps().any(|planned| says(&planned.step) && self.begun(&planned.id));
+        if wrote { Wrote::Talos } else { Wrote::Nothing }
     }
 
-    /// Refuses what went through several releases.
-    fn refuse(&self, plan: &Plan) -> Result<(), Stop> {
-        let several: Vec<String> = self
-            .times
-            .iter()
-            .filter(|(_, times)| **times > 1)
-            .map(|(name, times)| format!("{name} ({times})"))
-            .collect();
-        if several.is_empty() {
-            return Ok(());
-        }
-        let mut stop = Stop::new(
-            ExitCode::Refused,
-            format!(
-                "run {} took machines through several releases, and a machine keeps only the last one before: {}",
-                plan.run,
-                several.join(", ")
-            ),
-        );
-        if let Some(commands) = self.one_by_one() {
-            stop = stop.hinted(format!("each goes back by one release, one after the other: {commands}"));
-        }
-        let before = plan.before.as_ref().map_or_else(|| "VERSION".to_owned(), |before| before.talos.to_string());
-        Err(stop.hinted(format!("`recast rebuild --to {before}` makes machines of the release from before")))
-    }
-}
-
-fn moved_kubernetes(plan: &Plan, state: &RunState, step: &StepId, moved: &Moved) -> Stop {
-    let mut stop = Stop::new(
-        ExitCode::Refused,
-        format!("run {} moved Kubernetes ({step}), which never goes back by a minor", plan.run),
-    );
-    if let Some(file) = snapshot_of(state) {
-        let versions = plan.before.as_ref().map_or_else(
+    /// How all of the cluster comes back as it was, where the run kept a snapshot.
+    fn rebuild(&self) -> Option<String> {
+        let file = self.state.outputs().values().find_map(|output| match output {
+            Output::Snapshot { file, .. } => Some(file.display().to_string()),
+            _ => None,
+        })?;
+        let versions = self.plan.before.as_ref().map_or_else(
             || "--to … --kubernetes …".to_owned(),
             |before| format!("--to {} --kubernetes {}", before.talos, before.kubernetes),
         );
-        stop = stop.hinted(format!(
-            "its snapshot from before is {file}: `recast rebuild {versions} --restore {file}` brings that back"
-        ));
+        Some(format!(
+            "its snapshot from before is {file}: `recast rebuild {versions} --restore {file}` brings that back, without what \
+             was written since"
+        ))
     }
-    match moved.one_by_one() {
-        Some(commands) => {
-            stop.hinted(format!("machines go back to the Talos that they ran before one by one: {commands}"))
+
+    /// That there is nothing to take back.
+    fn nothing(&self) -> Stop {
+        let run = &self.plan.run;
+        if let Some(step) = self.kubernetes() {
+            let what = format!("run {run} moved Kubernetes ({step}), which never goes back by a minor, and no machine");
+            let stop = Stop::new(ExitCode::Refused, what);
+            return match self.rebuild() {
+                Some(way) => stop.hinted(way),
+                None => stop,
+            };
         }
-        None => stop,
+        Stop::new(ExitCode::Refused, format!("run {run} rebooted no machine: nothing is to be taken back"))
+            .hinted("`recast status` shows what runs")
+    }
+
+    /// What stays as the run made it.
+    fn stays(&self, running: &SeenCluster, newest: &Version) -> Vec<Finding> {
+        let run = &self.plan.run;
+        let before =
+            self.plan.before.as_ref().map_or_else(String::new, |before| format!(" from {}", before.kubernetes));
+        let hint = self.rebuild().unwrap_or_else(|| "only a cluster made anew runs an older one".to_owned());
+        let what =
+            format!("Kubernetes stays at {newest}: run {run} moved it{before}, and it never goes back by a minor");
+        let mut found = vec![Finding::warning(what, hint)];
+        if running.components.lags(newest) {
+            found.push(Finding::warning(
+                format!(
+                    "some components or kubelets are older than Kubernetes {newest}: the run stopped on the way there"
+                ),
+                format!("`recast upgrade --only kubernetes --kubernetes {newest}` finishes that, before or after"),
+            ));
+        }
+        found
     }
 }
 
-fn nothing_moved(plan: &Plan) -> Stop {
-    Stop::new(ExitCode::Refused, format!("run {} rebooted no machine: nothing is to be taken back", plan.run))
-        .hinted("`recast status` shows what runs")
-}
-
-fn state_of(dir: &RunDir, plan: &Plan) -> Result<RunState, Stop> {
-    let records = dir
-        .records()
-        .map_err(|error| Stop::because(ExitCode::Failed, format!("run {} can't be read", dir.id()), &error))?;
-    let mut state = RunState::new(&plan.phases);
-    for record in records {
-        // A journal that makes no sense is refused when it is opened.
-        let _ = state.record(&record.entry);
+/// Which machines go back to what.
+fn way(servers: &BTreeMap<Role, Server>, whom: &Whom<'_>, running: &SeenCluster, known: &runs::Known) -> Way {
+    let installer =
+        |role: Role, schematic: &SchematicId, version: &Version| Some(servers.get(&role)?.release(schematic, version));
+    match whom {
+        Whom::Nodes(nodes) => descent::of_nodes(nodes, running, &known.past, &installer),
+        Whom::Run(moved) => descent::of_run(moved.plan, &|step| moved.begun(step), running, &known.past, &installer),
     }
-    Ok(state)
 }
 
-fn snapshot_of(state: &RunState) -> Option<String> {
-    state.outputs().values().find_map(|output| match output {
-        crate::plan::Output::Snapshot { file, .. } => Some(file.display().to_string()),
-        _ => None,
-    })
-}
-
-async fn go_back(
-    session: &Session,
-    nodes: Vec<String>,
-    looked: Looked,
-    then: Then,
-    surroundings: &Surroundings,
-) -> Result<Answer, Stop> {
-    let Looked { run, secrets, there: Look { mut seen, running, vms, down, out_of_reach, endpoint } } = looked;
+/// Looks and decides. Reads only.
+async fn prepare(session: &Session, whom: &Whom<'_>) -> Result<Prepared, Stop> {
+    let secrets = session.secrets(jiff::Timestamp::now())?;
+    let run = StateDir::new(&session.state_root(), &session.profile.value.name).new_run_id(jiff::Timestamp::now());
+    let Look { mut seen, running, vms, down, out_of_reach, endpoint } = look(session, &secrets, &run).await?;
+    let known = runs::read(session)?;
+    let servers = Server::all(session)?;
+    let way = way(&servers, whom, &running, &known);
+    let nodes: Vec<String> = match whom {
+        Whom::Nodes(nodes) => nodes.to_vec(),
+        Whom::Run(moved) if way == Way::default() => return Err(moved.nothing()),
+        Whom::Run(_) => {
+            let goes = running.members.iter().filter(|seen| way.takes(&seen.member.name));
+            goes.map(|seen| seen.member.name.to_string()).collect()
+        }
+    };
     if let Some(cluster) = &mut seen.cluster {
-        let goes = |machine: &MachineName| nodes.iter().any(|node| node == machine.as_str());
-        cluster.unhealthy.extend(down.into_iter().filter(|complaint| complaint.machine.as_ref().is_some_and(goes)));
+        let goes = |name: &str| nodes.iter().any(|node| node == name);
+        let of_them = down.into_iter().filter(|one| one.machine.as_ref().is_some_and(|name| goes(name.as_str())));
+        cluster.unhealthy.extend(of_them);
     }
     let mut here = here::look(session, &crate::plan::errands::Errands::default(), None).await;
     here.out_of_reach = out_of_reach;
     here.backup = Some(here::backup(session, seen.cluster.as_ref().and_then(|cluster| cluster.database_bytes)));
-    let servers = Server::all(session)?;
-    let (before, table) = before(session, &running, &servers)?;
     let nothing = || Versions { talos: Version::new(0, 0, 0), kubernetes: Version::new(0, 0, 0) };
     let mut asked = Asked {
         run,
@@ -257,31 +242,50 @@ async fn go_back(
         reboot: Reboot::Default,
         kernel_log: KernelLog::Unheard,
         hops: Hops::Any,
-        table,
+        table: known.table,
         keep: keep(session),
         limits: limits(session),
         errands: crate::plan::errands::Errands::default(),
         edits: edits::Edits::new(),
     };
-    let goes: Vec<_> =
-        running.chosen(asked.nodes.as_deref()).map(|seen| (&seen.member.name, seen.member.role)).collect();
-    let absent = unless_cancelled(surroundings, async { Ok(look_for_all(&servers, &goes, &before).await) }).await?;
+    let absent = look_for_all(&servers, &way).await;
+    let unwell = back::unwell(&asked, &seen, &running);
+    let goes = goes(whom, &way, &unwell, &running);
     let mut findings: Vec<Finding> = gates::findings(&asked, &seen, &running, &here);
-    findings.extend(back::findings(&asked, &running, &before));
+    let against = back::findings(&asked, &running, &way);
+    let blocked = refuses(&against);
+    findings.extend(against);
     findings.extend(absent);
-    if goes.len() == running.members.len() {
-        let written = written(session, &running, &before)?;
+    if let (Whom::Run(moved), Some(stays)) = (whom, &goes.stays) {
+        findings.extend(moved.stays(&running, stays));
+    }
+    findings.extend(back::as_far_as(&asked, &running, &way));
+    if goes.is_told(&running) {
+        let written = written(session, &running, &way)?;
         asked.edits = written.edits;
         findings.extend(written.left);
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     if refuses(&findings) {
-        return Err(Stop::refused(&findings));
+        let stop = Stop::refused(&findings);
+        return Err(match whom {
+            Whom::Run(moved) if blocked => moved.rebuild().into_iter().fold(stop, Stop::hinted),
+            _ => stop,
+        });
     }
-    surroundings.console.tell(&show::findings(&findings));
-    let plan = back::make(&asked, &running, &before, &back::unwell(&asked, &seen, &running))
+    let plan = back::make(&asked, &running, &goes)
         .ok_or_else(|| Stop::new(ExitCode::Refused, "the cluster's versions are not known"))?;
-    let plan = planned_is_sane(plan)?;
+    Ok(Prepared { plan: planned_is_sane(plan)?, seen, findings, secrets })
+}
+
+async fn go_back(
+    session: &Session,
+    prepared: Prepared,
+    then: Then,
+    surroundings: &Surroundings,
+) -> Result<Answer, Stop> {
+    let Prepared { plan, seen, findings, secrets } = prepared;
+    surroundings.console.tell(&show::findings(&findings));
     if then == Then::Show {
         return Ok(pending(&plan, &findings, session));
     }
@@ -290,8 +294,16 @@ async fn go_back(
     Box::pin(carry_out(session, plan, secrets, Begin::New(&seen), surroundings)).await
 }
 
+fn goes<'a>(whom: &Whom<'_>, way: &'a Way, unwell: &'a back::Unwell, running: &SeenCluster) -> Return<'a> {
+    let (wrote, stays) = match whom {
+        Whom::Nodes(_) => (Wrote::Nothing, None),
+        Whom::Run(moved) => (moved.wrote(), moved.kept(running)),
+    };
+    Return { way, unwell, wrote, stays }
+}
+
 /// What the profile is to say of the schematic of the machines that have none of their own, and what is left to its owner.
-fn written(session: &Session, running: &SeenCluster, before: &Before) -> Result<edits::Written, Stop> {
+fn written(session: &Session, running: &SeenCluster, way: &Way) -> Result<edits::Written, Stop> {
     let own: Vec<Role> = session
         .profile
         .value
@@ -301,52 +313,6 @@ fn written(session: &Session, running: &SeenCluster, before: &Before) -> Result<
         .map(|(role, ..)| role)
         .collect();
     let shared = running.members.iter().filter(|seen| !own.contains(&seen.member.role));
-    let machines: Vec<_> = shared.filter_map(|seen| Some((seen, before.get(&seen.member.name)?))).collect();
+    let machines: Vec<_> = shared.filter_map(|seen| Some((seen, way.end(&seen.member.name)?.to.as_ref()?))).collect();
     Ok(edits::of_before(session.profile.source.text(), &session.talos()?.factory, &machines))
-}
-
-/// What machines ran before what they run now, by the newest run that brought them there; and what goes with what, by
-/// what the user's own table said in those runs.
-fn before(session: &Session, running: &SeenCluster, servers: &BTreeMap<Role, Server>) -> Result<(Before, Table), Stop> {
-    let state = StateDir::new(&session.state_root(), &session.profile.value.name);
-    let unreadable =
-        |error: &crate::journal::JournalError| Stop::because(ExitCode::Failed, "the runs can't be read", error);
-    let runs = state.list().map_err(|error| unreadable(&error))?;
-    let mut before = Before::new();
-    let mut carried: BTreeMap<Minor, Runs> = BTreeMap::new();
-    for dir in runs {
-        let Ok(bytes) = dir.plan_bytes() else { continue };
-        let Ok(plan) = serde_json::from_slice::<Plan>(&bytes) else { continue };
-        if !plan.verb.reboots() && !plan.verb.installs() {
-            continue;
-        }
-        let steps: Vec<_> = plan.steps().collect();
-        for planned in &steps {
-            if let Step::ConfirmKubernetes { runs: Some(runs), .. } = &planned.step {
-                carried.entry(runs.talos).or_insert(*runs);
-            }
-        }
-        for seen in &running.members {
-            let name = &seen.member.name;
-            if before.contains_key(name) {
-                continue;
-            }
-            let brought = steps.iter().rev().find_map(|planned| match &planned.step {
-                Step::UpgradeMachine { machine, from, release, leaves: Some(leaves), .. }
-                    if machine.name == *name && is_on(seen, release) =>
-                {
-                    Some((from.clone(), leaves.clone()))
-                }
-                _ => None,
-            });
-            if let (Some((version, schematic)), Some(server)) = (brought, servers.get(&seen.member.role)) {
-                before.insert(name.clone(), server.release(&schematic, &version));
-            }
-        }
-        // A rebuild made the machines anew: what ran before it is gone with their disks.
-        if plan.verb.installs() {
-            break;
-        }
-    }
-    Ok((before, Table::built_in().clone().with_carried(carried.into_values())))
 }

@@ -8,10 +8,10 @@ use crate::cli::session::Session;
 use crate::cli::stop::Stop;
 use crate::image::{self, Build, FactoryError};
 use crate::plan::observed::Finding;
-use crate::plan::upgrade::Release;
-use crate::plan::upgrade::back::Before;
+use crate::plan::upgrade::descent::Way;
+use crate::plan::upgrade::{By, Release};
 use crate::profile::{self, Group};
-use crate::types::{MachineName, Role, SchematicId, Version};
+use crate::types::{Role, SchematicId, Version};
 
 /// Where installers come from.
 #[derive(Clone)]
@@ -60,28 +60,52 @@ impl Server {
     }
 }
 
-/// Looks for the installers by which machines go back that kept nothing themselves. Which do, is known only when they are
-/// told, and their pods have left by then: so one that the registry says it hasn't is found out here.
-pub(super) async fn look_for_all(
-    servers: &BTreeMap<Role, Server>,
-    goes: &[(&MachineName, Role)],
-    before: &Before,
-) -> Vec<Finding> {
-    let mut wanted: BTreeMap<&str, (&Release, &Server, Vec<&str>)> = BTreeMap::new();
-    for (name, role) in goes {
-        let (Some(release), Some(server)) = (before.get(*name), servers.get(role)) else { continue };
-        let (.., names) = wanted.entry(&release.image).or_insert_with(|| (release, server, Vec::new()));
-        names.push(name.as_str());
+/// Looks for the installers of all hops by which machines go back: those that go by one, and those that kept nothing
+/// themselves. Which do, is known only when they are told, and their pods have left by then: so one that the registry says
+/// it hasn't is found out here.
+pub(super) async fn look_for_all(servers: &BTreeMap<Role, Server>, way: &Way) -> Vec<Finding> {
+    let mut wanted: BTreeMap<&str, Wanted<'_>> = BTreeMap::new();
+    for fall in way.falls() {
+        let (Some(release), Some(server)) = (&fall.to, servers.get(&fall.role)) else { continue };
+        let one = wanted.entry(&release.image);
+        let one = one.or_insert_with(|| Wanted { release, server, names: Vec::new(), by: By::OtherSlot });
+        one.names.push(fall.machine.as_str());
+        if fall.by == By::Installer {
+            one.by = By::Installer;
+        }
     }
-    let looks = wanted.into_iter().map(async |(image, (release, server, names))| {
-        let names = names.join(", ");
-        match tokio::time::timeout(AT_MOST, server.look_for(release)).await {
+    let looks = wanted.into_values().map(async |wanted| {
+        match tokio::time::timeout(AT_MOST, wanted.server.look_for(wanted.release)).await {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(absent(image, &names, &release.version, &error)),
-            Err(_) => Some(unknown(image, &names, &release.version).because(&Silent)),
+            Ok(Err(error)) => Some(absent(&wanted.whose(), &error)),
+            Err(_) => Some(unknown(&wanted.whose()).because(&Silent)),
         }
     });
     futures_util::future::join_all(looks).await.into_iter().flatten().collect()
+}
+
+/// An installer that machines may need or do need.
+struct Wanted<'a> {
+    release: &'a Release,
+    server: &'a Server,
+    names: Vec<&'a str>,
+    by: By,
+}
+
+impl Wanted<'_> {
+    fn whose(&self) -> Whose<'_> {
+        let Release { image, version, .. } = self.release;
+        Whose { image, names: self.names.join(", "), version, by: self.by }
+    }
+}
+
+/// The same in words.
+struct Whose<'a> {
+    image: &'a str,
+    names: String,
+    version: &'a Version,
+    /// Whether one of them goes back by it alone.
+    by: By,
 }
 
 /// How long a registry is asked for an installer: a way back is in a hurry, and may not need it.
@@ -92,16 +116,25 @@ const AT_MOST: Duration = Duration::from_secs(30);
 #[error("the registry gave no answer within {} s", AT_MOST.as_secs())]
 struct Silent;
 
-fn unknown(image: &str, names: &str, version: &Version) -> Finding {
+fn unknown(whose: &Whose<'_>) -> Finding {
+    let Whose { image, names, version, by } = whose;
     Finding::warning(
         format!("whether the installer {image} of Talos {version} is there could not be found out"),
-        format!("{names} need it only where their disks hold no other release; such a machine would be left as it is"),
+        match by {
+            By::OtherSlot => {
+                format!(
+                    "{names} need it only where their disks hold no other release; such a machine would be left as it is"
+                )
+            }
+            By::Installer => format!("{names} go back by it, and pull it before the first of them is drained"),
+        },
     )
 }
 
 /// What it means that an installer was not found. A registry that could not be asked stops nobody: a machine that kept the
 /// release needs nothing from it.
-fn absent(image: &str, names: &str, version: &Version, error: &FactoryError) -> Finding {
+fn absent(whose: &Whose<'_>, error: &FactoryError) -> Finding {
+    let Whose { image, names, version, .. } = whose;
     let is_gone = matches!(
         error,
         FactoryError::UnknownVersion { .. }
@@ -111,12 +144,20 @@ fn absent(image: &str, names: &str, version: &Version, error: &FactoryError) -> 
     let finding = if is_gone {
         Finding::refusal(
             format!("{names} ran Talos {version} before, and its installer {image} is not there any more"),
-            "a machine that kept no other release goes back by that image alone: let the factory have it again (a \
-             schematic is submitted with `recast schematic --submit`); one whose disk holds the release needs no image: \
-             `talosctl rollback` takes it there without these gates",
+            match whose.by {
+                By::OtherSlot => {
+                    "a machine that kept no other release goes back by that image alone: let the factory have it again (a \
+                     schematic is submitted with `recast schematic --submit`); one whose disk holds the release needs no \
+                     image: `talosctl rollback` takes it there without these gates"
+                }
+                By::Installer => {
+                    "their disks do not hold that release, so they go back by that image alone: let the factory have it \
+                     again (a schematic is submitted with `recast schematic --submit`)"
+                }
+            },
         )
     } else {
-        unknown(image, names, version)
+        unknown(whose)
     };
     finding.because(error)
 }
@@ -136,7 +177,9 @@ mod tests {
             }
         };
         let (image, version) = ("factory.example/nocloud-installer/s:v1.12.4", Version::new(1, 12, 4));
-        let of = |status| absent(image, "cp-01, cp-02", &version, &error(status));
+        let by = By::OtherSlot;
+        let whose = Whose { image, names: "cp-01, cp-02".to_owned(), version: &version, by };
+        let of = |status| absent(&whose, &error(status));
         let gone = of(404);
         assert_eq!(gone.severity, Severity::Refusal);
         assert!(gone.what.contains(image) && gone.what.contains("cp-01, cp-02"), "{gone:?}");

@@ -7,6 +7,7 @@ pub mod look;
 pub mod manifests;
 mod migrations;
 pub mod prepare;
+mod runs;
 
 use std::fs;
 

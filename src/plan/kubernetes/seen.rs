@@ -79,6 +79,15 @@ impl SeenKubernetes {
         })
     }
 
+    /// The newest version of any component or kubelet.
+    pub fn newest(&self) -> Option<Version> {
+        let of = |seen: &SeenMachine| {
+            let images = seen.images.values().filter_map(|image| image::version_of(image));
+            images.chain(seen.kubelet.clone()).max()
+        };
+        self.machines.iter().filter_map(of).max()
+    }
+
     /// Machines of a role.
     pub fn of(&self, role: Role) -> impl Iterator<Item = &SeenMachine> {
         self.machines.iter().filter(move |seen| seen.machine.role == role)

@@ -4,20 +4,25 @@ use std::collections::BTreeSet;
 
 use super::{Note, note};
 use crate::plan::data::Purpose;
-use crate::plan::upgrade::{Member, Release};
+use crate::plan::upgrade::{By, Member, Release};
 use crate::plan::{Plan, Planned, Step};
 use crate::types::{MachineName, Role, StepId, Version};
 
-/// What a step reboots, and into what.
+/// What a step reboots, into what, and by what.
 struct Goes<'p> {
     machine: &'p Member,
     release: Option<&'p Release>,
+    by: By,
 }
 
 fn goes(step: &Step) -> Option<Goes<'_>> {
     match step {
-        Step::UpgradeMachine { machine, release, .. } => Some(Goes { machine, release: Some(release) }),
-        Step::RollBackMachine { machine, release, .. } => Some(Goes { machine, release: release.as_ref() }),
+        Step::UpgradeMachine { machine, release, .. } => {
+            Some(Goes { machine, release: Some(release), by: By::Installer })
+        }
+        Step::RollBackMachine { machine, release, by, .. } => {
+            Some(Goes { machine, release: release.as_ref(), by: *by })
+        }
         _ => None,
     }
 }
@@ -35,6 +40,7 @@ pub(super) fn rules(plan: &Plan, notes: &mut Vec<Note>) {
     before(plan, notes);
     one_by_one(plan, notes);
     once(plan, notes);
+    downwards(plan, notes);
 }
 
 /// A proof of backup is there, and the machine was looked at, before the first one goes down.
@@ -45,14 +51,11 @@ fn before(plan: &Plan, notes: &mut Vec<Note>) {
     for phase in &plan.phases {
         for Planned { id, step, .. } in &phase.steps {
             match step {
-                Step::MeetMachine { .. } | Step::RollBackMachine { .. } => drop(watched.insert(id)),
+                Step::MeetMachine { .. } => drop(watched.insert(id)),
                 Step::PullInstaller { machine, release } => {
                     pulled.insert((&machine.name, &release.version));
                 }
-                Step::UpgradeMachine { machine, before, release, .. } => {
-                    if !pulled.contains(&(&machine.name, &release.version)) {
-                        note(notes, id, "its installer is not pulled before it goes down");
-                    }
+                Step::UpgradeMachine { before, .. } | Step::RollBackMachine { before, .. } => {
                     if !watched.contains(before) {
                         note(notes, id, format!("{before} does not say which boot it was in"));
                     }
@@ -60,7 +63,12 @@ fn before(plan: &Plan, notes: &mut Vec<Note>) {
                 }
                 _ => {}
             }
-            if goes(step).is_some() && !proved {
+            let Some(goes) = goes(step) else { continue };
+            let has = |release: &Release| pulled.contains(&(&goes.machine.name, &release.version));
+            if goes.by == By::Installer && !goes.release.is_some_and(has) {
+                note(notes, id, "its installer is not pulled before it goes down");
+            }
+            if !proved {
                 note(notes, id, "it goes down before the proof of backup");
             }
         }
@@ -99,10 +107,22 @@ fn one_by_one(plan: &Plan, notes: &mut Vec<Note>) {
 fn once(plan: &Plan, notes: &mut Vec<Note>) {
     let mut seen = BTreeSet::new();
     for planned in plan.steps() {
-        let Some(Goes { machine, release }) = goes(&planned.step) else { continue };
+        let Some(Goes { machine, release, .. }) = goes(&planned.step) else { continue };
         let to = release.map(|release| (release.version.clone(), release.schematic.clone()));
         if !seen.insert((&machine.name, to)) {
             note(notes, &planned.id, format!("{} goes there twice", machine.name));
+        }
+    }
+}
+
+/// A way back never brings a machine forward.
+fn downwards(plan: &Plan, notes: &mut Vec<Note>) {
+    for planned in plan.steps() {
+        if let Step::RollBackMachine { machine, from, release: Some(release), .. } = &planned.step
+            && release.version > *from
+        {
+            let what = format!("{} runs Talos {from}, and {} is no way back from it", machine.name, release.version);
+            note(notes, &planned.id, what);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One file per phase of a rebuild: what it consists of. What its steps do is in `steps/`.
 
+pub(super) mod back;
 mod backup;
 mod canary;
 mod cluster;

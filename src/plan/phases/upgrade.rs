@@ -7,19 +7,18 @@ use crate::plan::kubernetes::{Hop as KubernetesHop, Leftover};
 use crate::plan::make::planned;
 use crate::plan::path::Hop;
 use crate::plan::step::{Contexts, ExpectedMachine, Moment};
-use crate::plan::upgrade::back::{Before, Return};
 use crate::plan::upgrade::make::{Riser, Stretch};
-use crate::plan::upgrade::{Asked, Manner, Member, SeenCluster, SeenMember, Way};
+use crate::plan::upgrade::{Asked, Manner, Member, SeenCluster, Way};
 use crate::plan::{Phase, Planned, Step, Versions};
-use crate::types::{Cordon, MachineName, Role, StepId, Version};
+use crate::types::{MachineName, Role, StepId, Version};
 
 use super::{backup, kubernetes};
 
 /// The phase in which what later hops need is pulled.
-const AHEAD: &str = "pull-ahead";
+pub(super) const AHEAD: &str = "pull-ahead";
 
 /// The step that fetches credentials for Kubernetes.
-const ACCESS: &str = "check/access";
+pub(super) const ACCESS: &str = "check/access";
 
 /// The step that looked at a machine before anything was done to it.
 pub(super) fn met(member: &Member) -> StepId {
@@ -83,7 +82,7 @@ fn pulls(prefix: &str, risers: &[Riser]) -> Vec<Planned> {
 }
 
 /// The plan's facts, credentials, and each machine as it is.
-fn looks(seen: &SeenCluster) -> Vec<Planned> {
+pub(super) fn looks(seen: &SeenCluster) -> Vec<Planned> {
     let facts = planned("check/facts", Step::ConfirmFacts, &[]);
     let controlplanes = members(seen, Some(Role::ControlPlane));
     let access = planned(ACCESS, Step::OpenAccess { controlplanes }, &[&facts.id]);
@@ -103,28 +102,6 @@ fn check(seen: &SeenCluster) -> Phase {
     Phase { name: "check".to_owned(), steps, width: 8 }
 }
 
-/// The same before a way back. What a run that stopped left cordoned takes pods again first, since Talos' health checks
-/// don't pass a node that doesn't; where a machine that goes back is not well, the cluster can't be.
-fn check_back(asked: &Asked, seen: &SeenCluster, goes: &Return<'_>) -> Phase {
-    let mut steps = looks(seen);
-    let mut after: Vec<StepId> = seen.members.iter().map(|seen| met(&seen.member)).collect();
-    for left in seen.members.iter().filter(|seen| matches!(seen.cordon, Cordon::Marked { .. })) {
-        let name = &left.member.name;
-        // It is emptied next, and let in again when it is back.
-        if goes.unwell.contains(name) && drains(asked, seen).is_some() {
-            continue;
-        }
-        let step = Step::UncordonNode { machine: left.member.clone() };
-        let lift = planned(format!("check/{name}/uncordon"), step, &[&StepId::new(ACCESS), &met(&left.member)]);
-        after.push(lift.id.clone());
-        steps.push(lift);
-    }
-    if goes.unwell.is_empty() {
-        steps.push(health(seen, "check/health", &after.iter().collect::<Vec<_>>()));
-    }
-    Phase { name: "check".to_owned(), steps, width: 8 }
-}
-
 /// Etcd can spare a control plane, where one goes down; after all other checks.
 fn spare(seen: &SeenCluster, stretches: &[Stretch], checks: &[Planned]) -> Option<Planned> {
     let control = |riser: &Riser| riser.member.role == Role::ControlPlane;
@@ -135,7 +112,7 @@ fn spare(seen: &SeenCluster, stretches: &[Stretch], checks: &[Planned]) -> Optio
 }
 
 /// Talos' own health checks of the whole cluster.
-fn health(seen: &SeenCluster, id: &str, after: &[&StepId]) -> Planned {
+pub(super) fn health(seen: &SeenCluster, id: &str, after: &[&StepId]) -> Planned {
     let of = |role: Role| members(seen, Some(role)).iter().map(met).collect();
     planned(id, Step::AwaitHealthy { controlplanes: of(Role::ControlPlane), workers: of(Role::Worker) }, after)
 }
@@ -219,7 +196,7 @@ fn rise(
 }
 
 /// Its pods leave, where another machine could take them.
-fn emptied(asked: &Asked, seen: &SeenCluster, member: &Member, id: &dyn Fn(&str) -> String) -> Vec<Planned> {
+pub(super) fn emptied(asked: &Asked, seen: &SeenCluster, member: &Member, id: &dyn Fn(&str) -> String) -> Vec<Planned> {
     let Some(within) = drains(asked, seen) else { return Vec::new() };
     let cordon = planned(id("cordon"), Step::CordonNode { machine: member.clone() }, &[]);
     let drain = Step::DrainNode { machine: member.clone(), within, leftover: Leftover::Stay };
@@ -228,7 +205,7 @@ fn emptied(asked: &Asked, seen: &SeenCluster, member: &Member, id: &dyn Fn(&str)
 }
 
 /// The reboot, and what follows it: pods may come again, and the node stays Ready.
-fn settled(
+pub(super) fn settled(
     asked: &Asked,
     seen: &SeenCluster,
     member: &Member,
@@ -251,7 +228,7 @@ fn settled(
 }
 
 /// How long a drain may take; none where no other machine could take the pods.
-fn drains(asked: &Asked, seen: &SeenCluster) -> Option<u64> {
+pub(super) fn drains(asked: &Asked, seen: &SeenCluster) -> Option<u64> {
     (seen.members.len() > 1).then_some(asked.limits.drain)
 }
 
@@ -322,64 +299,4 @@ fn finish(asked: &Asked, seen: &SeenCluster, stretches: &[Stretch], after: &Vers
         push("finish/hook", Step::RunHook { moment: Moment::Finished, command: command.clone() });
     }
     Phase { name: "finish".to_owned(), steps, width: 1 }
-}
-
-/// The phases of a way back: the same as of a hop, but with what lies on the machines' own disks. Machines that are not
-/// well go first, in phases of their own.
-pub(in crate::plan) fn back(
-    asked: &Asked,
-    seen: &SeenCluster,
-    goes: &Return<'_>,
-    after: Option<&Versions>,
-) -> Vec<Phase> {
-    let mut phases = vec![check_back(asked, seen, goes), backup::of(&asked.keep, &seen.machines)];
-    let (unwell, well): (Vec<&SeenMember>, Vec<&SeenMember>) =
-        goes.machines.iter().copied().partition(|one| goes.unwell.contains(&one.member.name));
-    let turns = [
-        ("unwell-controlplanes-back", Role::ControlPlane, &unwell),
-        ("unwell-workers-back", Role::Worker, &unwell),
-        ("controlplanes-back", Role::ControlPlane, &well),
-        ("workers-back", Role::Worker, &well),
-    ];
-    for (name, role, all) in turns {
-        let of: Vec<&SeenMember> = all.iter().copied().filter(|seen| seen.member.role == role).collect();
-        if of.is_empty() {
-            continue;
-        }
-        let width = if role == Role::ControlPlane { 1 } else { asked.parallel.of(of.len()) };
-        let steps = of.into_iter().flat_map(|one| fall(asked, seen, name, one, goes.before));
-        phases.push(Phase { name: name.to_owned(), steps: steps.collect(), width });
-    }
-    let health = health(seen, "verify/health", &[]);
-    let workloads = planned("verify/workloads", Step::CompareWorkloads, &[&health.id]);
-    phases.push(Phase { name: "verify".to_owned(), steps: vec![health, workloads], width: 1 });
-    let mut steps = Vec::new();
-    if let Some(after) = after.filter(|_| goes.machines.len() == seen.members.len()) {
-        let mut set = BTreeMap::from([("talos.version".to_owned(), after.talos.to_string())]);
-        set.extend(asked.edits.clone());
-        steps.push(planned("finish/profile", Step::EditProfile { set }, &[]));
-    }
-    phases.push(Phase { name: "finish".to_owned(), steps, width: 1 });
-    phases
-}
-
-/// One machine, back and steady.
-fn fall(asked: &Asked, seen: &SeenCluster, phase: &str, one: &SeenMember, before: &Before) -> Vec<Planned> {
-    let member = &one.member;
-    let manner = Manner { way: Way::of(&one.version, asked.stage), reboot: asked.reboot, kernel_log: asked.kernel_log };
-    let id = |what: &str| format!("{phase}/{}/{what}", member.name);
-    let mut steps = emptied(asked, seen, member, &id);
-    let step = Step::RollBackMachine {
-        machine: member.clone(),
-        before: met(member),
-        from: one.version.clone(),
-        release: before.get(&member.name).cloned(),
-        manner,
-        control: seen.control(),
-        drain: drains(asked, seen),
-    };
-    let last: Vec<&StepId> = steps.last().map(|planned: &Planned| &planned.id).into_iter().collect();
-    let back = planned(id("back"), step, &last);
-    steps.extend(settled(asked, seen, member, &id, back));
-    steps
 }

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::compatibility::Runs;
 use super::data::{CopyTo, HaState, OldMachine, Purpose, SnapshotFrom, SnapshotSource};
 use super::kubernetes::{Component, Leftover, LiveMachine, ManifestWay, NodeImage};
-use super::upgrade::{Manner, Member, Release};
+use super::upgrade::{By, Manner, Member, Release};
 use crate::types::{Mac, MachineName, NodeName, SchematicId, Sha256, StepId, StorageId, Version, VmId};
 
 pub use errand::{Contexts, ManifestFile, Manifests, Moment};
@@ -499,9 +499,15 @@ pub enum Step {
         before: StepId,
         /// What it runs before.
         from: Version,
+        /// What its image is made from before, where that is known.
+        #[serde(default)]
+        leaves: Option<SchematicId>,
         /// What it must run afterwards, where that is known.
         release: Option<Release>,
-        /// How it is done, where the machine has no other release and the installer has to be used.
+        /// By what.
+        #[serde(default)]
+        by: By,
+        /// How it is done, where the installer has to be used.
         manner: Manner,
         /// The control planes: etcd must be sound before one of them goes down.
         control: Vec<OldMachine>,

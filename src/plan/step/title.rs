@@ -5,6 +5,7 @@
 use super::{Contexts, Manifests, Step, Unwritten};
 use crate::plan::data::SnapshotSource;
 use crate::plan::kubernetes::Leftover;
+use crate::plan::upgrade::By;
 use crate::types::VmId;
 
 impl Step {
@@ -132,8 +133,12 @@ impl Step {
             Self::UpgradeMachine { machine, from, release, .. } => {
                 format!("REBOOT {} from Talos {from} into {}", machine.name, release.version)
             }
-            Self::RollBackMachine { machine, from, release: Some(release), .. } => {
-                format!("REBOOT {} from Talos {from} back into {}", machine.name, release.version)
+            Self::RollBackMachine { machine, from, release: Some(release), by, .. } => {
+                let by = match by {
+                    By::OtherSlot => "",
+                    By::Installer => ", by its installer",
+                };
+                format!("REBOOT {} from Talos {from} back into {}{by}", machine.name, release.version)
             }
             Self::RollBackMachine { machine, from, release: None, .. } => {
                 format!("REBOOT {} from Talos {from} back into what it ran before", machine.name)

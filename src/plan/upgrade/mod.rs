@@ -5,8 +5,10 @@
 //! Must not know: clients, files, clocks. Start reading at [`Asked`], then [`make::make`].
 
 pub mod back;
+pub mod descent;
 pub mod gates;
 pub mod make;
+pub mod past;
 #[cfg(test)]
 mod tests;
 
@@ -62,6 +64,17 @@ impl Way {
         }
         Self::Whole { keep: version.minor() <= (1, 7), staged }
     }
+}
+
+/// By what a machine goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum By {
+    /// By the release that its other slot holds.
+    #[default]
+    OtherSlot,
+    /// By the installer of the release before, as it goes up.
+    Installer,
 }
 
 /// When a release is written.

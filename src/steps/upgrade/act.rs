@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::follow::{Chase, SAY, glimpse};
 use super::judge::{Cause, Glimpse};
-use super::{Direction, Job, boot_of, seen};
+use super::{Job, boot_of, seen};
 use crate::engine::{StepCx, StepError};
 use crate::plan::Output;
 use crate::plan::kubernetes::Leftover;
-use crate::plan::upgrade::{Reboot, Release, Way};
+use crate::plan::upgrade::{By, Reboot, Release, Way};
 use crate::steps::World;
 use crate::steps::classify::by_talos;
 use crate::steps::freeze::in_short;
@@ -37,7 +37,7 @@ impl World {
         };
         let machine = self.machine(&doing, job.machine.address)?;
         let now = glimpse(&machine.waiting(SAY)).await.map_err(|error| by_talos(&doing, error))?;
-        if let (Direction::Up, Way::Written, Some(release)) = (job.direction, job.manner.way, job.release)
+        if let (By::Installer, Way::Written, Some(release)) = (job.by, job.manner.way, job.release)
             && boot_of(job.before, cx).is_some_and(|before| before != now.boot)
         {
             // An earlier attempt rebooted it, and it fell back: what was written is not what it boots any more.
@@ -104,12 +104,12 @@ impl World {
         let reboot = mode(job.manner.reboot);
         // It pulls, looks and asks etcd before it answers.
         let patient = machine.waiting(Duration::from_secs(self.plan.limits.task));
-        let answer = match (job.direction, job.release, job.manner.way) {
-            (Direction::Up, Some(release), Way::Whole { keep, staged }) => {
+        let answer = match (job.by, job.release, job.manner.way) {
+            (By::Installer, Some(release), Way::Whole { keep, staged }) => {
                 patient.upgrade(whole(release, keep, staged, reboot)).await.map(Some)
             }
-            (Direction::Up, ..) => machine.reboot(reboot).await.map(Some),
-            (Direction::Back, ..) => patient.roll_back().await.map(|()| None),
+            (By::Installer, ..) => machine.reboot(reboot).await.map(Some),
+            (By::OtherSlot, ..) => patient.roll_back().await.map(|()| None),
         };
         Self::sent(answer, doing)
     }

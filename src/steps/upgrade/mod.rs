@@ -20,7 +20,7 @@ use super::freeze::in_short;
 use crate::engine::{Seen, StepCx, StepError};
 use crate::k8s;
 use crate::plan::data::OldMachine;
-use crate::plan::upgrade::{Manner, Member, Release};
+use crate::plan::upgrade::{By, Manner, Member, Release};
 use crate::plan::{Output, Step};
 use crate::types::{StepId, Version};
 
@@ -38,16 +38,7 @@ pub(super) struct Job<'a> {
     pub(super) manner: Manner,
     pub(super) control: &'a [OldMachine],
     pub(super) drain: Option<u64>,
-    pub(super) direction: Direction,
-}
-
-/// Where a machine goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
-    /// To a release that was pulled.
-    Up,
-    /// To the one that it ran before.
-    Back,
+    pub(super) by: By,
 }
 
 impl<'a> Job<'a> {
@@ -62,9 +53,9 @@ impl<'a> Job<'a> {
                 manner: *manner,
                 control,
                 drain: *drain,
-                direction: Direction::Up,
+                by: By::Installer,
             }),
-            Step::RollBackMachine { machine, before, from, release, manner, control, drain } => Some(Self {
+            Step::RollBackMachine { machine, before, from, release, by, manner, control, drain, .. } => Some(Self {
                 machine,
                 before,
                 from,
@@ -72,7 +63,7 @@ impl<'a> Job<'a> {
                 manner: *manner,
                 control,
                 drain: *drain,
-                direction: Direction::Back,
+                by: *by,
             }),
             _ => None,
         }

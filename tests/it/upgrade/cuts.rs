@@ -1,8 +1,10 @@
-//! An upgrade whose process dies at any record of its journal goes on at the right machine, and reboots none twice.
+//! An upgrade, or the way back from one, whose process dies at any record of its journal goes on at the right machine, and
+//! reboots none twice.
 
 use std::sync::Mutex;
 
 use recast::cli::args::Wishes;
+use recast::cli::upgrade::back::prepare_run;
 use recast::cli::upgrade::prepare::{Order, prepare};
 use recast::journal::{Record, StateDir};
 use recast::plan::compatibility::Table;
@@ -10,8 +12,7 @@ use recast::plan::path::Hops;
 use recast::plan::upgrade::{KernelLog, Only, Parallel, Reboot, Stage};
 
 use super::{LAB, Scene, Shape};
-use crate::crash::{Case, Cut, CutLog, Death, Ending, Mortal, cuts, each};
-use crate::kill::Random;
+use crate::crash::{Case, Cut, CutLog, Death, Ending, Mortal, cuts, each, sample};
 use recast::engine::Outcome;
 
 /// How many journal cuts are tried, unless `RECAST_TEST_ALL_CUTS` is set.
@@ -21,7 +22,47 @@ const SAMPLE: usize = 10;
 const OLD: Shape = Shape { control: 1, workers: 1, ..LAB };
 const NEW: Shape = Shape { talos: "1.13.5", ..OLD };
 
-async fn case(shape: Shape) -> Case {
+/// Two hops, taken back: the last one by what lies on the disks, the first one by the installer.
+const HOPS: Shape = Shape { talos: "1.11.6", ..OLD };
+
+/// Which way a case goes.
+#[derive(Clone, Copy, Debug)]
+enum Goes {
+    /// From this to 1.13.9.
+    Up(Shape),
+    /// Back to this, by two hops, from 1.13.9.
+    Back(Shape),
+}
+
+impl Goes {
+    /// What runs in the end, and how often each machine was booted then: once at the beginning, and once for every hop.
+    fn end(self) -> (&'static str, usize) {
+        match self {
+            Self::Up(_) => ("1.13.9", 2),
+            Self::Back(shape) => (shape.talos, 5),
+        }
+    }
+
+    async fn case(self) -> Case {
+        match self {
+            Self::Up(shape) => up(shape).await,
+            Self::Back(shape) => back(shape).await,
+        }
+    }
+}
+
+async fn back(shape: Shape) -> Case {
+    let scene = Scene::begin(shape).await;
+    let (document, _) = scene.done(&["upgrade", "--to", "1.13.9", "--only", "os"]).await;
+    let Scene { folder, double } = scene;
+    let session = folder.session(double.site());
+    let dir = StateDir::new(&folder.state(), "lab").run(&document["run"].as_str().unwrap().into());
+    let plan = crate::site::plan(dir.path());
+    let prepared = prepare_run(&session, &dir, &plan).await.unwrap_or_else(|stop| panic!("{stop:?}"));
+    Case::of(folder, double, prepared.plan)
+}
+
+async fn up(shape: Shape) -> Case {
     let Scene { folder, double } = Scene::begin(shape).await;
     let session = folder.session(double.site());
     let state = StateDir::new(&folder.state(), "lab");
@@ -43,38 +84,33 @@ async fn case(shape: Shape) -> Case {
 }
 
 /// Ends as it should, with as many boots of each machine as there are hops.
-async fn assert_done(case: Case, what: &str) {
+async fn assert_done(goes: Goes, case: Case, what: &str) {
     let story = format!("{what}: {}", case.story());
     let Case { folder, double, .. } = case;
     let scene = Scene { folder, double };
-    scene.assert_runs("1.13.9", "1.34.1", &story).await;
+    let (talos, boots) = goes.end();
+    scene.assert_runs(talos, "1.34.1", &story).await;
     for vmid in [1200, 1210] {
         let console = std::fs::read_to_string(scene.double.world().console_path(vmid)).unwrap();
-        assert_eq!(console.matches("Booting from").count(), 2, "{vmid} booted too often\n{console}\n{story}");
+        assert_eq!(console.matches("Booting from").count(), boots, "{vmid} booted too often\n{console}\n{story}");
     }
 }
 
-fn undisturbed(shape: Shape) -> Vec<Record> {
+fn undisturbed(goes: Goes) -> Vec<Record> {
     let records = Mutex::new(Vec::new());
     each("undisturbed", &[()], async |()| {
-        let case = case(shape).await;
+        let case = goes.case().await;
         assert_eq!(case.resume().await, Ending::Outcome(Outcome::Done), "{}", case.story());
         *records.lock().unwrap() = case.log.records();
-        assert_done(case, "undisturbed").await;
+        assert_done(goes, case, "undisturbed").await;
     });
     records.into_inner().unwrap()
 }
 
-fn killed_everywhere(shape: Shape) {
-    let mut cuts = cuts(&undisturbed(shape));
-    if std::env::var_os("RECAST_TEST_ALL_CUTS").is_none() {
-        // Evenly spread, and others with every seed.
-        let stride = cuts.len().div_ceil(SAMPLE);
-        let first = usize::try_from(Random::new().below(stride as u64)).unwrap();
-        cuts = cuts.into_iter().skip(first).step_by(stride).collect();
-    }
+fn killed_everywhere(goes: Goes) {
+    let cuts = sample(cuts(&undisturbed(goes)), SAMPLE);
     each("journal cuts", &cuts, async |cut: &Cut| {
-        let case = case(shape).await;
+        let case = goes.case().await;
         let death = Death::default();
         let log = CutLog { kept: case.log.clone(), cut: *cut, death: death.clone() };
         let world = Mortal { world: case.world(), death: death.clone() };
@@ -82,16 +118,21 @@ fn killed_everywhere(shape: Shape) {
         drop(world);
         assert!(first == Ending::Death || first == Ending::Outcome(Outcome::Done), "{first:?}: {}", case.story());
         assert_eq!(case.resume().await, Ending::Outcome(Outcome::Done), "{cut:?}: {}", case.story());
-        assert_done(case, &format!("{cut:?}")).await;
+        assert_done(goes, case, &format!("{cut:?}")).await;
     });
 }
 
 #[test]
 fn killed_at_any_record_an_upgrade_by_the_old_call_goes_on() {
-    killed_everywhere(OLD);
+    killed_everywhere(Goes::Up(OLD));
 }
 
 #[test]
 fn killed_at_any_record_an_upgrade_by_the_new_services_goes_on() {
-    killed_everywhere(NEW);
+    killed_everywhere(Goes::Up(NEW));
+}
+
+#[test]
+fn killed_at_any_record_a_way_back_of_two_hops_goes_on() {
+    killed_everywhere(Goes::Back(HOPS));
 }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use mock_pve::etcd::{Life, Stop, Talk};
 use mock_pve::serve::{self, Options};
+use recast::net::Silent;
+use recast::talos::client::{Attempt, Recovery};
 use tokio::sync::watch;
 
 use super::{LAB, Scene, Shape};
@@ -120,6 +122,23 @@ async fn a_program_that_is_no_etcd_is_refused_before_anything_begins_and_without
     for talk in scene.talks() {
         assert!(talk.status().await.is_err(), "{talk:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_recovered_where_a_snapshot_would_lack_what_the_real_etcd_holds() {
+    let Some(program) = program() else { return };
+    let scene = Scene::over(Shape { control: 1, ..THREE }, program).await;
+    let machine = scene.machine(SEATS[0].2);
+    let refusals = [
+        machine.etcd_recover(&b"a snapshot"[..], &Silent).await.unwrap_err(),
+        machine.bootstrap(Recovery::Snapshot, Attempt::First, PATIENCE).await.unwrap_err(),
+    ];
+    for error in refusals {
+        assert!(!error.is_transient(), "{error}");
+        assert!(error.to_string().contains("Rehearse this without --etcd"), "{error}");
+    }
+    // A snapshot itself is no harm: an upgrade takes one, and goes on.
+    assert!(machine.etcd_snapshot().await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
