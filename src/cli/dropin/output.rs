@@ -63,7 +63,8 @@ pub(super) fn patch(given: &str) -> Result<Patch, Stop> {
         Some(path) => (read(Path::new(path))?, path),
         None => (given.to_owned(), "on the command line"),
     };
-    Patch::parse(&text, origin).map_err(|error| Stop::because(ExitCode::Invalid, "a patch can't be used", &error))
+    Patch::parse_strictly(&text, origin)
+        .map_err(|error| Stop::because(ExitCode::Invalid, "a patch can't be used", &error))
 }
 
 /// Applies patches in their order.

@@ -38,7 +38,7 @@ impl Patch {
             SecretString::from(given)
         } else {
             let mut config = if patches.first().is_some_and(is_json) {
-                Config::parse(&given).map_err(|error| unfit(&error))?
+                Config::parse_whole(&given).map_err(|error| unfit(&error))?
             } else {
                 Config::read(&given).map_err(|error| unfit(&error))?
             };

@@ -94,6 +94,17 @@ pub(super) fn kind(root: &Value) -> Result<&'static Kind, Unfit> {
     let Value::Map(map) = root else {
         return unfit("", format!("a document must be a mapping, this is {}", root.kind()));
     };
+    for key in ["kind", "apiVersion"] {
+        // A node looks for the key among keys and values alike, and takes the last one.
+        let place = map.keys().position(|name| name == key);
+        let named = |(at, (_, value)): (usize, (&str, &Value))| {
+            value.as_text() == Some(key) && place.is_none_or(|place| at > place)
+        };
+        if map.iter().enumerate().any(named) {
+            let what = format!("a node takes the value '{key}' for the key of that name: put {key} behind it");
+            return unfit(key, what);
+        }
+    }
     let text = |key| map.get(key).and_then(Value::as_text).filter(|text| !text.is_empty());
     let main = is_main(map);
     let version = if main { Some("v1alpha1") } else { text("apiVersion") };
@@ -227,10 +238,16 @@ impl Config {
     }
 
     pub(super) fn arrange(&mut self) {
+        let leaves_out = self.is_of_documents();
         for document in &mut self.documents {
             let kind = kind_of(document).to_owned();
-            if let Value::Map(map) = document {
-                schema::arrange(&kind, map);
+            let Value::Map(map) = document else { continue };
+            schema::arrange(&kind, map);
+            // Since 1.14 an endpoint that is not there is not written.
+            if let Some(Value::Map(cluster)) = map.get_mut("cluster").filter(|_| leaves_out && kind == "v1alpha1")
+                && cluster.get("controlPlane") == Some(&Value::Null)
+            {
+                cluster.remove("controlPlane");
             }
         }
     }

@@ -3,7 +3,7 @@
 //! They work on a configuration of one document only, as the real tool has it; from contract 1.12 on there are always
 //! more. Where the real tool's library (evanphx/json-patch 5.9.11, its root package) is more lenient than the standard,
 //! this is too: `replace` of a key that isn't there adds it, a negative index counts from a list's end, a `test` for null
-//! holds where nothing is. Must not know: where patches come from.
+//! holds where nothing is, and a value that is missing is null. Must not know: where patches come from.
 
 use super::yaml::{Map, Marks, Spot, Value};
 
@@ -114,13 +114,22 @@ fn index(key: &str, len: usize) -> Option<usize> {
     usize::try_from(if at < 0 { at + len } else { at }).ok()
 }
 
+/// How a patch is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Its numbers stay as they are written.
+    Json,
+    /// What it has is brought to JSON.
+    Yaml,
+}
+
 /// Reads the operations of a patch; `marks` are those of its document.
-pub(super) fn parse(list: &[Value], marks: &Marks) -> Result<Vec<Operation>, OperationError> {
+pub(super) fn parse(list: &[Value], marks: &Marks, form: Form) -> Result<Vec<Operation>, OperationError> {
     list.iter()
         .enumerate()
         .map(|(at, operation)| {
             let here = format!("[{at}]");
-            parse_one(operation, &here, marks).map_err(|why| {
+            parse_one(operation, &here, marks, form).map_err(|why| {
                 let spot = marks.spot(&here).unwrap_or(Spot::START);
                 OperationError::Malformed { spot, at: at + 1, why }
             })
@@ -128,14 +137,18 @@ pub(super) fn parse(list: &[Value], marks: &Marks) -> Result<Vec<Operation>, Ope
         .collect()
 }
 
-fn parse_one(operation: &Value, here: &str, marks: &Marks) -> Result<Operation, &'static str> {
+fn parse_one(operation: &Value, here: &str, marks: &Marks, form: Form) -> Result<Operation, &'static str> {
     let pointer = |key: &str, why| {
         let spot = marks.spot(&format!("{here}.{key}")).unwrap_or(Spot::START);
         operation.at(&[key]).and_then(Value::as_text).and_then(|text| Pointer::parse(text, spot)).ok_or(why)
     };
     let path = pointer("path", "'path' must be a path such as /machine/type")?;
     let from = || pointer("from", "'from' must be a path such as /machine/type");
-    let value = || operation.at(&["value"]).cloned().ok_or("'value' is missing");
+    let value = || {
+        let mut value = operation.at(&["value"]).cloned().unwrap_or(Value::Null);
+        let fits = form == Form::Json || super::as_json(&mut value, super::Keys::Texts);
+        fits.then_some(value).ok_or("'value' has something in it that JSON has not: quote it")
+    };
     let verb = match operation.at(&["op"]).and_then(Value::as_text) {
         Some("add") => Verb::Add(value()?),
         Some("remove") => Verb::Remove,
@@ -178,7 +191,8 @@ pub(super) fn apply(root: &mut Value, operations: &[Operation]) -> Result<(), Op
                 add(root, path, value)?;
             }
             Verb::Test(value) => {
-                if path.find(root)?.cloned().unwrap_or(Value::Null) != *value {
+                let there = if path.keys.is_empty() { Some(&mut *root) } else { path.find(root)? };
+                if !same(there.as_deref().unwrap_or(&Value::Null), value) {
                     return Err(OperationError::Test { spot: path.spot, path: path.text.clone() });
                 }
             }
@@ -187,7 +201,28 @@ pub(super) fn apply(root: &mut Value, operations: &[Operation]) -> Result<(), Op
     Ok(())
 }
 
+/// Whether two values are the same to a test: the order of keys says nothing, and `1` is not `1.0`.
+fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Map(one), Value::Map(other)) => {
+            let has = |(key, value): (&str, &Value)| other.get(key).is_some_and(|other| same(value, other));
+            one.len() == other.len() && one.iter().all(has)
+        }
+        (Value::List(one), Value::List(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
+        }
+        (Value::Number(one), Value::Number(other)) => one == other && one.sort() == other.sort(),
+        _ => one == other,
+    }
+}
+
 fn replace(root: &mut Value, path: &Pointer, value: Value) -> Result<(), OperationError> {
+    if path.keys.is_empty() {
+        // A whole configuration is a mapping.
+        value.as_map().ok_or_else(|| path.nowhere())?;
+        *root = value;
+        return Ok(());
+    }
     let (parent, key) = path.parent(root)?;
     if let Value::Map(map) = parent {
         map.set(key, value);
@@ -198,10 +233,6 @@ fn replace(root: &mut Value, path: &Pointer, value: Value) -> Result<(), Operati
 }
 
 fn add(root: &mut Value, path: &Pointer, value: Value) -> Result<(), OperationError> {
-    if path.keys.is_empty() {
-        *root = value;
-        return Ok(());
-    }
     let (parent, key) = path.parent(root)?;
     match parent {
         Value::Map(map) => map.set(key, value),
@@ -243,7 +274,7 @@ mod tests {
     fn patched(root: &str, patch: &str) -> Result<String, OperationError> {
         let mut root = one(root).unwrap().root;
         let patch = one(patch).unwrap();
-        apply(&mut root, &parse(patch.root.as_list().unwrap(), &patch.marks)?)?;
+        apply(&mut root, &parse(patch.root.as_list().unwrap(), &patch.marks, Form::Yaml)?)?;
         Ok(document(&root))
     }
 
@@ -251,6 +282,7 @@ mod tests {
     fn operations_do_what_the_standard_says() {
         let cases = [
             ("[{op: add, path: /a/x, value: 1}]", "a:\n    k: 0\n    x: 1\nl:\n    - 1\n    - 2\n"),
+            ("[{op: add, path: /a/x}]", "a:\n    k: 0\n    x: null\nl:\n    - 1\n    - 2\n"),
             ("[{op: add, path: /l/-, value: 3}]", "a:\n    k: 0\nl:\n    - 1\n    - 2\n    - 3\n"),
             ("[{op: add, path: /l/0, value: 3}]", "a:\n    k: 0\nl:\n    - 3\n    - 1\n    - 2\n"),
             ("[{op: remove, path: /a}]", "l:\n    - 1\n    - 2\n"),
@@ -295,7 +327,10 @@ mod tests {
                 "[{op: add, path: l, value: 1}]",
                 "line 1, column 2, operation 1: 'path' must be a path such as /machine/type",
             ),
-            ("[{op: add, path: /l}]", "line 1, column 2, operation 1: 'value' is missing"),
+            (
+                "[{op: add, path: /l, value: .inf}]",
+                "line 1, column 2, operation 1: 'value' has something in it that JSON has not: quote it",
+            ),
         ];
         for (patch, expected) in cases {
             assert_eq!(patched("a: 1\nl: [1, 2]\n", patch).unwrap_err().to_string(), expected, "{patch}");

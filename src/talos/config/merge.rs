@@ -8,7 +8,7 @@
 //! from.
 
 use super::schema::shapes::{Elements, Entries, Field, Scalar, Type, fields};
-use super::yaml::{Map, Marks, Spot, Value};
+use super::yaml::{Map, Marks, Sort, Spot, Value};
 
 /// A patch that does not fit its target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -274,7 +274,7 @@ fn free_map(target: &mut Map, patch: Map, path: &str) -> Result<(), MergeError> 
 }
 
 fn free(target: &mut Value, patch: Value, path: &str) -> Result<(), MergeError> {
-    let is_whole = |value: &Value| matches!(value, Value::Number(number) if number.normal().parse::<i128>().is_ok());
+    let is_whole = |value: &Value| matches!(value, Value::Number(number) if number.sort() == Sort::Whole);
     match (target, patch) {
         (Value::Map(old), Value::Map(new)) => free_map(old, new, path),
         (Value::List(old), Value::List(new)) => {

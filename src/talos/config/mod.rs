@@ -35,7 +35,7 @@ pub use merge::MergeError;
 pub use network::Network;
 pub use patch::{Patch, PatchError};
 pub use render::{Machine, Rendered, render};
-use yaml::{Map, Number, Value};
+use yaml::{Map, Value};
 
 /// The documents of one machine, in order. Secret: `Debug` shows their kinds only.
 #[derive(Clone, PartialEq, Default)]
@@ -69,7 +69,6 @@ impl Config {
             .map(|document| {
                 let mut document = document.clone();
                 schema::sort_value(&mut document);
-                as_json(&mut document);
                 yaml::document_in(&document, yaml::Layout::Kubectl)
             })
             .collect();
@@ -77,17 +76,35 @@ impl Config {
     }
 }
 
-/// Numbers as they come out of JSON, which has no octal ones.
-fn as_json(value: &mut Value) {
+/// Which keys a mapping may have on its way to JSON.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    /// All, as texts.
+    Any,
+    Texts,
+}
+
+/// Numbers and dates as they come out of JSON, which has no octal ones; `false` when something has no form there.
+fn as_json(value: &mut Value, keys: Keys) -> bool {
     match value {
-        Value::Map(map) => map.iter_mut().for_each(|(_, value)| as_json(value)),
-        Value::List(list) => list.iter_mut().for_each(as_json),
-        Value::Number(number) if number.normal().starts_with("0o") => {
-            if let Some(decimal) = Number::parse(number.normal()) {
-                *number = decimal;
+        Value::Map(map) => {
+            if map.has(yaml::Odd::Foreign) {
+                if keys == Keys::Texts {
+                    return false;
+                }
+                *map = std::mem::take(map).with_text_keys();
             }
+            map.iter_mut().all(|(_, value)| as_json(value, keys))
         }
-        _ => {}
+        Value::List(list) => list.iter_mut().all(|value| as_json(value, keys)),
+        Value::Number(number) => match number.in_json() {
+            Some(form) => {
+                *value = form;
+                true
+            }
+            None => false,
+        },
+        _ => true,
     }
 }
 

@@ -8,8 +8,8 @@ use super::delete::{self, Delete};
 use super::json_patch::{self, Operation, OperationError};
 use super::merge::{self, MergeError};
 use super::schema::shapes::Kind;
-use super::yaml::{Document, Map, Marks, Spot, Value, YamlError, read};
-use super::{Config, kind_of, schema};
+use super::yaml::{Document, Map, Marks, Spot, Value, YamlError, read, read_all};
+use super::{Config, Keys, kind_of, schema};
 
 /// A patch that cannot be read or applied.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,21 @@ pub enum PatchError {
         spot: Spot,
         /// The path of that operation.
         path: String,
+    },
+    /// Nothing at all, which is a JSON patch without operations.
+    #[error("patch {origin} has nothing in it: leave it out, or write the part of the configuration as it should be")]
+    Empty {
+        /// Where the patch came from.
+        origin: String,
+    },
+    /// What a JSON patch cannot change.
+    #[error(
+        "patch {origin} is a JSON patch, and the configuration has something in it that JSON has not (a key that is no \
+         text, .inf or .nan): quote it, or write a strategic merge patch"
+    )]
+    NoJson {
+        /// Where the patch came from.
+        origin: String,
     },
     /// A JSON patch that cannot be read or carried out.
     #[error("JSON patch {origin} cannot be applied")]
@@ -171,7 +186,9 @@ impl Patch {
             && let Value::List(list) = &document.root
             && json_patch::is_patch(&document.root)
         {
-            return match json_patch::parse(list, &document.marks) {
+            let is_json = serde_json::from_str::<serde_json::Value>(text).is_ok();
+            let form = if is_json { json_patch::Form::Json } else { json_patch::Form::Yaml };
+            return match json_patch::parse(list, &document.marks, form) {
                 Ok(operations) => Ok(Self { origin, content: Content::Json(operations) }),
                 Err(source) => Err(PatchError::Operation { origin, source }),
             };
@@ -188,6 +205,25 @@ impl Patch {
             Ok(Self { origin, content: Content::Merge(parts) })
         } else {
             Err(PatchError::Documents { origin, wrong })
+        }
+    }
+
+    /// Reads a patch as talosctl does: one that has nothing in it, or comments only, is a JSON patch without operations;
+    /// documents that say nothing are none.
+    ///
+    /// # Errors
+    /// As [`Patch::parse`], and when there are such documents only.
+    pub fn parse_strictly(text: &str, origin: &str) -> Result<Self, PatchError> {
+        let patch = Self::parse(text, origin)?;
+        match &patch.content {
+            Content::Merge(parts) if parts.is_empty() => match read(text).unwrap_or_default().first() {
+                Some(document) => {
+                    let wrong = Wrong::at(document.spot, "", "there is nothing in the document: leave the patch out");
+                    Err(PatchError::Documents { origin: patch.origin, wrong: vec![wrong] })
+                }
+                None => Ok(Self { content: Content::Json(Vec::new()), ..patch }),
+            },
+            _ => Ok(patch),
         }
     }
 
@@ -301,17 +337,22 @@ fn part(document: Document, origin: &str) -> Result<Result<Part, Vec<Wrong>>, Pa
         source,
     })?;
     let content = match content {
+        Some(Value::Map(map)) if kind.name == "v1alpha1" && !decode::is_main(&map) && only_known(&map) => {
+            let what = "a part of the main document has machine or cluster in it";
+            return Ok(Err(vec![Wrong::at(spot, "", what)]));
+        }
         Some(Value::Map(map)) => match schema::read_document(kind.name, map) {
-            Ok(map) if kind.name == "v1alpha1" && !decode::is_main(&map) => {
-                let what = "a part of the main document has machine or cluster in it";
-                return Ok(Err(vec![Wrong::at(spot, "", what)]));
-            }
             Ok(map) => Some(map),
             Err(flaws) => return Ok(Err(decode::wrong(flaws, &decode::title(kind, name.as_deref()), spot, &marks))),
         },
         _ => None,
     };
     Ok(Ok(Part { kind, name, deletes, content, spot, marks }))
+}
+
+/// Whether a mapping has keys of the main document only; others are told by their name.
+fn only_known(map: &Map) -> bool {
+    map.keys().all(|key| schema::shapes::field("v1alpha1.Config", key).is_some())
 }
 
 /// A document that merges into the same one as an earlier one of the patch.
@@ -329,6 +370,11 @@ impl Config {
         Ok(Self { documents: read(text)?.into_iter().map(|document| document.root).collect() })
     }
 
+    /// Reads what a JSON patch is to change: any documents, also those that have nothing in them.
+    pub fn parse_whole(text: &str) -> Result<Self, YamlError> {
+        Ok(Self { documents: read_all(text)?.into_iter().map(|document| document.root).collect() })
+    }
+
     /// Applies the documents of a patch one after the other.
     ///
     /// # Errors
@@ -338,11 +384,13 @@ impl Config {
         let parts = match &patch.content {
             Content::Json(operations) => {
                 let [only] = &mut self.documents[..] else {
-                    let first = operations.first();
-                    let spot = first.map_or(Spot::START, Operation::spot);
-                    let path = first.map_or_else(String::new, |first| first.path().to_owned());
+                    let Some(first) = operations.first() else { return Err(PatchError::Empty { origin: origin() }) };
+                    let (spot, path) = (first.spot(), first.path().to_owned());
                     return Err(PatchError::JsonPatch { origin: origin(), spot, path });
                 };
+                if !super::as_json(only, Keys::Any) {
+                    return Err(PatchError::NoJson { origin: origin() });
+                }
                 return json_patch::apply(only, operations)
                     .map_err(|source| PatchError::Operation { origin: origin(), source });
             }
@@ -400,11 +448,12 @@ impl Config {
         let Some(content) = part.content.clone() else { return Ok(()) };
         let at = self.documents.iter().position(|document| part.is_of(document));
         if let Some(target) = at.and_then(|at| self.documents[at].as_map_mut()) {
-            merge::apply(target, content, part.kind.shape)
-        } else {
-            self.documents.push(Value::Map(content));
-            Ok(())
+            return merge::apply(target, content, part.kind.shape);
         }
+        // The main document stands first.
+        let at = if part.kind.name == "v1alpha1" { 0 } else { self.documents.len() };
+        self.documents.insert(at, Value::Map(content));
+        Ok(())
     }
 
     fn delete_document(&mut self, at: Option<usize>, part: &Part) -> Result<(), MergeError> {

@@ -5,11 +5,17 @@
 use super::scalar::raw;
 use super::shapes::{Scalar, Type, field, fields};
 use super::{Flaw, Reason, unknown};
-use crate::talos::config::yaml::{Map, Value};
+use crate::talos::config::yaml::{Map, Odd, Sort, Value};
 
 /// The mapping of this shape, with its values in the form they are written.
 pub(super) fn shape(map: Map, name: &str, path: &str, flaws: &mut Vec<Flaw>) -> Map {
     let mut known = Map::new();
+    if map.has(Odd::Merge) {
+        flaws.push(flaw(path, "can't take part of its keys from elsewhere with <<: write them here"));
+    }
+    if map.has(Odd::Alias) {
+        flaws.push(flaw(path, ALIAS));
+    }
     for (key, value) in map {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         match field(name, &key) {
@@ -28,6 +34,12 @@ pub(super) fn shape(map: Map, name: &str, path: &str, flaws: &mut Vec<Flaw>) -> 
     known
 }
 
+const ALIAS: &str = "can't have an alias for a key: write the key";
+
+fn flaw(path: &str, what: &str) -> Flaw {
+    Flaw { path: path.to_owned(), reason: Reason::Value { what: what.to_owned() } }
+}
+
 fn read(value: Value, of: &'static Type, path: &str, flaws: &mut Vec<Flaw>) -> Option<Value> {
     let wrong = |flaws: &mut Vec<Flaw>, what: String| {
         flaws.push(Flaw { path: path.to_owned(), reason: Reason::Value { what } });
@@ -42,7 +54,7 @@ fn read(value: Value, of: &'static Type, path: &str, flaws: &mut Vec<Flaw>) -> O
             Ok(value) => Some(value),
             Err(what) => wrong(flaws, what),
         },
-        (Type::Free, Value::Map(map)) => Some(free(Value::Map(map))),
+        (Type::Free, Value::Map(map)) => Some(free(Value::Map(map), path, flaws)),
         (Type::Argument, Value::List(list)) => {
             let texts: Result<Vec<String>, String> =
                 list.iter().filter(|value| **value != Value::Null).map(raw).collect();
@@ -56,12 +68,20 @@ fn read(value: Value, of: &'static Type, path: &str, flaws: &mut Vec<Flaw>) -> O
             Err(_) => wrong(flaws, "must be a string or a list of strings".to_owned()),
         },
         (Type::Pem(keys), Value::Map(map)) => Some(Value::Map(pem(map, keys, path, flaws))),
+        // What is nothing in a list of texts is not there at all.
         (Type::List(inner, _), Value::List(list)) => Some(Value::List(
             list.into_iter()
                 .enumerate()
+                .filter(|(_, value)| {
+                    *value != Value::Null || !matches!(**inner, Type::Scalar(_) | Type::Unit(_) | Type::Shape(_))
+                })
                 .map(|(at, value)| read(value, inner, &format!("{path}[{at}]"), flaws).unwrap_or_else(|| empty(inner)))
                 .collect(),
         )),
+        (Type::Map(..), Value::Map(map)) if map.has(Odd::Alias) => wrong(flaws, ALIAS.to_owned()),
+        (Type::Map(..), Value::Map(map)) if map.has(Odd::MergeHere) => {
+            wrong(flaws, "can take keys from an alias only with <<: write them here".to_owned())
+        }
         (Type::Map(inner, _), Value::Map(map)) => Some(Value::Map(
             map.into_iter()
                 .map(|(key, value)| {
@@ -101,15 +121,32 @@ fn pem(map: Map, keys: &'static [&'static str], path: &str, flaws: &mut Vec<Flaw
     read
 }
 
-/// Free-form content: mappings are written with their keys sorted.
-fn free(value: Value) -> Value {
+/// Free-form content: mappings are written with their keys sorted. Dates, and keys that are no texts, are refused: nodes
+/// can't copy them.
+fn free(value: Value, path: &str, flaws: &mut Vec<Flaw>) -> Value {
     match value {
         Value::Map(map) => {
-            let mut map: Map = map.into_iter().map(|(key, value)| (key, free(value))).collect();
+            if map.has(Odd::Foreign) {
+                flaws.push(flaw(path, "must have texts for its keys: quote them"));
+            }
+            let mut map: Map = map
+                .into_iter()
+                .map(|(key, value)| {
+                    let value = free(value, &format!("{path}.{key}"), flaws);
+                    (key, value)
+                })
+                .collect();
             map.sort();
             Value::Map(map)
         }
-        Value::List(list) => Value::List(list.into_iter().map(free).collect()),
+        Value::List(list) => {
+            let inner = |(at, value)| free(value, &format!("{path}[{at}]"), flaws);
+            Value::List(list.into_iter().enumerate().map(inner).collect())
+        }
+        Value::Number(number) if number.sort() == Sort::Date => {
+            flaws.push(flaw(path, "can't be a date: quote it"));
+            Value::Null
+        }
         other => other,
     }
 }

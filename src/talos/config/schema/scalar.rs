@@ -36,24 +36,24 @@ impl Scalar {
                 other => Err(format!("must be true or false, this is {}", other.kind())),
             },
             Self::Integer { least, most } => match &value {
-                Value::Number(number) => match number.normal().parse::<i128>() {
-                    Ok(given) if (least..=most).contains(&given) => Ok(value),
-                    Ok(_) => Err(format!("must be a number from {least} to {most}")),
-                    Err(_) => Err("must be a whole number".to_owned()),
+                Value::Number(number) => match number.whole() {
+                    Some(given) if (least..=most).contains(&given) => {
+                        Ok(Number::parse(&given.to_string()).map_or(value, Value::Number))
+                    }
+                    Some(_) => Err(format!("must be a number from {least} to {most}")),
+                    None => Err("must be a whole number".to_owned()),
                 },
                 other => Err(format!("must be a number, this is {}", other.kind())),
             },
             Self::Mode => match &value {
                 // Read once before: it is in its form already.
                 Value::Number(number) if number.normal().starts_with("0o") => Ok(value),
-                Value::Number(number) => Number::octal(number.normal())
-                    .map(Value::Number)
-                    .ok_or_else(|| "must be a file mode such as 0o644".to_owned()),
-                Value::Text(text) => u32::from_str_radix(text.trim_start_matches("0o"), 8)
-                    .ok()
+                Value::Number(number) => number
+                    .whole()
                     .and_then(|mode| Number::octal(&mode.to_string()))
                     .map(Value::Number)
                     .ok_or_else(|| "must be a file mode such as 0o644".to_owned()),
+                Value::Text(_) => Err("must be a file mode such as 0o644, without quotes".to_owned()),
                 other => Err(format!("must be a file mode such as 0o644, this is {}", other.kind())),
             },
             Self::Duration if matches!(value, Value::Number(_)) => {

@@ -1,9 +1,13 @@
 //! Writes values as the real generator does: 4 spaces, lists indented under their key, nothing folded.
 //!
-//! Layout and quoting follow gopkg.in/yaml.v3 (emitterc.go, encode.go), so that files can be compared byte for byte.
-//! Must not know: how values are read.
+//! Layout and quoting follow go.yaml.in/yaml v4 (emitter.go, representer.go), and gopkg.in/yaml.v2 for kubectl's layout, so
+//! that files can be compared byte for byte. Must not know: how values are read.
 
+use super::fold::{self, Quotes};
 use super::{Map, Value, plain};
+
+/// Keys longer than this, in bytes, stand behind a `?`.
+const LONGEST_KEY: usize = 128;
 
 /// Keys of documents whose values are enumerations with `on` or `off` among them (`HostnameConfig`, `BondConfig`): since
 /// 1.14 the real writer quotes those otherwise than strings.
@@ -32,7 +36,7 @@ pub fn document_in(value: &Value, layout: Layout) -> String {
         Value::Map(map) if !map.is_empty() => write_map(&mut out, map, 0, (First::Fresh, layout)),
         Value::List(list) if !list.is_empty() => write_list(&mut out, list, 0, layout),
         scalar => {
-            write_leaf(&mut out, scalar, Block { indent: layout.step(), parent: 0 });
+            write_leaf(&mut out, scalar, Block { indent: layout.step(), parent: 0, layout });
             out.push('\n');
         }
     }
@@ -79,6 +83,7 @@ impl Layout {
 struct Block {
     indent: usize,
     parent: usize,
+    layout: Layout,
 }
 
 fn pad(out: &mut String, indent: usize) {
@@ -90,19 +95,25 @@ fn write_map(out: &mut String, map: &Map, indent: usize, (first, layout): (First
         if at > 0 || first == First::Fresh {
             pad(out, indent);
         }
-        write_key(out, key);
+        let deeper = layout.deeper(indent);
+        let block = Block { indent: deeper, parent: indent, layout };
+        if key.len() > LONGEST_KEY || key.contains(is_break) {
+            write_behind_mark(out, key, value, block);
+            continue;
+        }
+        write_inline(out, key, None);
         out.push(':');
         match value {
             Value::Map(inner) if !inner.is_empty() => {
                 out.push('\n');
-                write_map(out, inner, layout.deeper(indent), (First::Fresh, layout));
+                write_map(out, inner, deeper, (First::Fresh, layout));
             }
             Value::List(inner) if !inner.is_empty() => {
                 out.push('\n');
                 write_list(out, inner, layout.list(indent), layout);
             }
             Value::Text(text)
-                if layout != Layout::EarlierTalos
+                if layout == Layout::Talos
                     && indent == 0
                     && ENUMERATIONS.contains(&key)
                     && plain::is_old_bool(text) =>
@@ -111,11 +122,39 @@ fn write_map(out: &mut String, map: &Map, indent: usize, (first, layout): (First
             }
             leaf => {
                 out.push(' ');
-                write_leaf(out, leaf, Block { indent: layout.deeper(indent), parent: indent });
+                write_leaf(out, leaf, block);
                 out.push('\n');
             }
         }
     }
+}
+
+/// A key that is too long for a line of its own, or has several lines: `? key`, and below it `: value`.
+fn write_behind_mark(out: &mut String, key: &str, value: &Value, block: Block) {
+    let Block { indent, parent, layout } = block;
+    out.push_str("? ");
+    if key.contains(is_break) {
+        write_lines(out, key, block);
+    } else {
+        write_inline(out, key, Some(block));
+    }
+    out.push('\n');
+    pad(out, parent);
+    out.push(':');
+    let mut inner = String::new();
+    match value {
+        Value::Map(map) if !map.is_empty() => write_map(&mut inner, map, indent, (First::Fresh, layout)),
+        Value::List(list) if !list.is_empty() => write_list(&mut inner, list, indent, layout),
+        leaf => {
+            out.push(' ');
+            write_leaf(out, leaf, block);
+            out.push('\n');
+            return;
+        }
+    }
+    // What is nested begins behind the colon, in the column of its other lines.
+    pad(out, indent - parent - 1);
+    out.push_str(inner.trim_start_matches(' '));
 }
 
 fn write_list(out: &mut String, list: &[Value], indent: usize, layout: Layout) {
@@ -129,18 +168,10 @@ fn write_list(out: &mut String, list: &[Value], indent: usize, layout: Layout) {
             Value::Map(inner) if !inner.is_empty() => write_map(out, inner, indent + 2, (First::BehindDash, layout)),
             Value::List(inner) if !inner.is_empty() => write_list(out, inner, indent + 2, layout),
             leaf => {
-                write_leaf(out, leaf, Block { indent: indent + 2, parent: indent });
+                write_leaf(out, leaf, Block { indent: indent + 2, parent: indent, layout });
                 out.push('\n');
             }
         }
-    }
-}
-
-fn write_key(out: &mut String, key: &str) {
-    if key.contains('\n') {
-        write_double(out, key);
-    } else {
-        write_inline(out, key);
     }
 }
 
@@ -152,31 +183,69 @@ fn write_leaf(out: &mut String, value: &Value, block: Block) {
         Value::Number(number) => out.push_str(number.normal()),
         Value::List(_) => out.push_str("[]"),
         Value::Map(_) => out.push_str("{}"),
-        Value::Text(text) if text.contains('\n') && Shape::of(text).block_allowed => write_literal(out, text, block),
-        Value::Text(text) if text.contains('\n') => write_double(out, text),
-        Value::Text(text) => write_inline(out, text),
+        Value::Text(text) if text.contains('\n') => write_lines(out, text, block),
+        Value::Text(text) => write_inline(out, text, Some(block)),
     }
 }
 
-fn write_inline(out: &mut String, text: &str) {
+/// A text with line breaks.
+fn write_lines(out: &mut String, text: &str, block: Block) {
+    let allowed = match block.layout {
+        // A text of blanks only is written in quotes.
+        Layout::Talos | Layout::EarlierTalos => !text.chars().all(char::is_whitespace),
+        Layout::Kubectl => !text.contains('\t'),
+    };
+    let ends = text.ends_with(['\u{2028}', '\u{2029}']);
+    if allowed && !ends && text.contains('\n') && Shape::of(text).block_allowed {
+        write_literal(out, text, block);
+    } else {
+        write_quoted(out, text, Some(block));
+    }
+}
+
+/// A text in a line; as a value (not a key) kubectl's layout may break it into several.
+fn write_inline(out: &mut String, text: &str, block: Option<Block>) {
     let shape = Shape::of(text);
-    if !plain::stays_text(text) {
-        write_double(out, text);
+    let folds = block.filter(|block| block.layout == Layout::Kubectl);
+    let column = column(out);
+    let folded = |text: &str, quotes, column| match folds {
+        Some(block) => fold::lines(text, quotes, column, block.indent),
+        None => text.to_owned(),
+    };
+    // That library knows no merges when it writes.
+    let is_plain = plain::stays_text(text) || (folds.is_some() && text == "<<");
+    if !is_plain {
+        write_quoted(out, text, block);
     } else if shape.plain_allowed {
-        out.push_str(text);
+        out.push_str(&folded(text, Quotes::None, column));
     } else if shape.single_allowed {
         out.push('\'');
-        out.push_str(&text.replace('\'', "''"));
+        out.push_str(&folded(&text.replace('\'', "''"), Quotes::Single, column + 1));
         out.push('\'');
     } else {
-        write_double(out, text);
+        write_quoted(out, text, block);
     }
+}
+
+/// A text in double quotes.
+fn write_quoted(out: &mut String, text: &str, block: Option<Block>) {
+    let column = column(out);
+    let mut inner = escaped(text);
+    if let Some(block) = block.filter(|block| block.layout == Layout::Kubectl) {
+        inner = fold::lines(&inner, Quotes::Double, column + 1, block.indent);
+    }
+    out.extend(["\"", inner.as_str(), "\""]);
+}
+
+/// How much of the last line is written.
+fn column(out: &str) -> usize {
+    out.chars().rev().take_while(|c| *c != '\n').count()
 }
 
 fn write_literal(out: &mut String, text: &str, block: Block) {
     out.push('|');
-    if text.starts_with([' ', '\n']) {
-        // Not always the step: readers count from the parent.
+    if text.starts_with(' ') || (block.layout == Layout::Kubectl && text.starts_with('\n')) {
+        // Not always the step: readers count from the parent. (The real writer doesn't: its lists are read otherwise.)
         out.push_str(&(block.indent - block.parent).to_string());
     }
     if !text.ends_with('\n') {
@@ -184,19 +253,21 @@ fn write_literal(out: &mut String, text: &str, block: Block) {
     } else if text.ends_with("\n\n") || text == "\n" {
         out.push('+');
     }
-    let body = text.strip_suffix('\n').unwrap_or(text);
-    for line in body.split('\n') {
-        out.push('\n');
-        if !line.is_empty() {
+    out.push('\n');
+    let mut fresh = true;
+    for c in text.strip_suffix('\n').unwrap_or(text).chars() {
+        if fresh && !is_break(c) {
             pad(out, block.indent);
-            out.push_str(line);
         }
+        out.push(c);
+        fresh = is_break(c);
     }
 }
 
-fn write_double(out: &mut String, text: &str) {
+/// A text as it stands in double quotes.
+fn escaped(text: &str) -> String {
     use std::fmt::Write as _;
-    out.push('"');
+    let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '"' => out.push_str("\\\""),
@@ -220,7 +291,7 @@ fn write_double(out: &mut String, text: &str) {
             c => write!(out, "\\U{:08X}", u32::from(c)).unwrap_or_default(),
         }
     }
-    out.push('"');
+    out
 }
 
 fn is_printable(c: char) -> bool {

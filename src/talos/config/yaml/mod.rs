@@ -3,14 +3,21 @@
 //! Purpose: keep the order of keys and the exact text of scalars, so that documents can be compared and diffed byte for
 //! byte. Must not know: what a machine configuration is. Start with [`Value`], then [`read`] and [`emit`].
 
+mod characters;
+mod compose;
 mod emit;
+mod fold;
+mod order;
 mod plain;
+mod properties;
 mod read;
+mod scan;
+mod texts;
 
 use std::fmt;
 
 pub use emit::{Layout, document, document_in, stream};
-pub use read::{Document, Marks, Spot, YamlError, one, read};
+pub use read::{Document, Marks, Spot, YamlError, one, read, read_all};
 
 /// A YAML node. Text in it may be secret: `Debug` shows shapes and keys only.
 #[derive(Clone, PartialEq)]
@@ -19,7 +26,7 @@ pub enum Value {
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// A number, with the text it was written as.
+    /// A number or a date, with the text it was written as.
     Number(Number),
     /// A string.
     Text(String),
@@ -29,23 +36,69 @@ pub enum Value {
     Map(Map),
 }
 
+/// What a number is to the real generator's library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// A whole one.
+    Whole,
+    /// One with a fraction or an exponent, even if there is nothing behind its point.
+    Fraction,
+    /// A date, which is none but is told from texts as numbers are.
+    Date,
+}
+
 /// A number as it was written; equal when the normal forms are equal.
 #[derive(Clone)]
 pub struct Number {
     raw: String,
     normal: String,
+    sort: Sort,
 }
 
 impl Number {
     /// Reads `raw` as the YAML 1.1/1.2 mix that the real generator's library resolves; `None` when it is no number.
     pub fn parse(raw: &str) -> Option<Self> {
-        plain::number(raw).map(|normal| Self { raw: raw.to_owned(), normal })
+        plain::number(raw).map(|(normal, sort)| Self { raw: raw.to_owned(), normal, sort })
+    }
+
+    /// A date, as RFC 3339 has it.
+    fn date(raw: &str, normal: String) -> Self {
+        Self { raw: raw.to_owned(), normal, sort: Sort::Date }
+    }
+
+    /// What it is.
+    pub fn sort(&self) -> Sort {
+        self.sort
     }
 
     /// The number whose decimal form is `normal`, written as file modes are: `0o644`. Equal to the decimal one only in
     /// what it means, not in its form.
     pub fn octal(normal: &str) -> Option<Self> {
-        normal.parse::<u32>().ok().map(|mode| Self { raw: normal.to_owned(), normal: format!("{mode:#o}") })
+        let octal = |mode: u32| Self { raw: normal.to_owned(), normal: format!("{mode:#o}"), sort: Sort::Whole };
+        normal.parse().ok().map(octal)
+    }
+
+    /// What it counts, if there is nothing behind its point.
+    pub fn whole(&self) -> Option<i128> {
+        match self.sort {
+            Sort::Whole => self.normal.parse().ok(),
+            Sort::Fraction => plain::whole(self.normal.parse().ok()?),
+            Sort::Date => None,
+        }
+    }
+
+    /// This one as JSON has it: whole where nothing is behind its point, unless it is very large. A date is a text there.
+    pub fn in_json(&self) -> Option<Value> {
+        match self.sort {
+            Sort::Date => Some(Value::Text(self.normal.clone())),
+            Sort::Whole if self.normal.starts_with("0o") => Self::parse(&self.normal).map(Value::Number),
+            Sort::Whole => Some(Value::Number(self.clone())),
+            Sort::Fraction => {
+                let value: f64 = self.normal.parse().ok().filter(|value: &f64| value.is_finite())?;
+                let text = if value.abs() < 1e21 { plain::whole(value).map(|whole| whole.to_string()) } else { None };
+                Self::parse(&text.unwrap_or_else(|| self.normal.clone())).map(Value::Number)
+            }
+        }
     }
 
     /// As it stood in the source: what a string-typed field takes.
@@ -65,14 +118,57 @@ impl PartialEq for Number {
     }
 }
 
+/// What is unusual about a key of a mapping, as it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Odd {
+    /// It is a number, a switch or a date.
+    Foreign,
+    /// It stands for an anchor.
+    Alias,
+    /// It is `<<`.
+    Merge,
+    /// It is `<<`, and no alias follows but what is merged itself.
+    MergeHere,
+    /// It is not there.
+    Missing,
+}
+
 /// A mapping that keeps the order in which keys were put.
-#[derive(Clone, PartialEq, Default)]
-pub struct Map(Vec<(String, Value)>);
+#[derive(Clone, Default)]
+pub struct Map(Vec<(String, Value)>, Vec<Odd>);
+
+impl PartialEq for Map {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
 
 impl Map {
     /// An empty mapping.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    fn note(&mut self, odd: Odd) {
+        if !self.1.contains(&odd) {
+            self.1.push(odd);
+        }
+    }
+
+    /// This mapping with keys that are texts: what a number or a switch is written as.
+    #[must_use]
+    pub fn with_text_keys(self) -> Self {
+        let text = |key: String| match plain::resolve(&key) {
+            Value::Number(number) if number.sort() != Sort::Date => number.normal().to_owned(),
+            Value::Bool(value) => value.to_string(),
+            _ => key,
+        };
+        self.0.into_iter().map(|(key, value)| (text(key), value)).collect()
+    }
+
+    /// Whether a key was written in this unusual way.
+    pub fn has(&self, odd: Odd) -> bool {
+        self.1.contains(&odd)
     }
 
     /// This mapping with `key` set at its end.
@@ -141,9 +237,14 @@ impl Map {
         self.0.iter().map(|(key, _)| key.as_str())
     }
 
-    /// Sorts the keys, as free-form maps are written.
+    /// Sorts the keys, as free-form maps are written: numbers in them by what they count.
     pub fn sort(&mut self) {
-        self.0.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut sorted: Vec<(String, Value)> = Vec::with_capacity(self.0.len());
+        for entry in self.0.drain(..) {
+            let at = sorted.partition_point(|(key, _)| !order::is_before(&entry.0, key));
+            sorted.insert(at, entry);
+        }
+        self.0 = sorted;
     }
 }
 
@@ -202,6 +303,7 @@ impl Value {
         match self {
             Self::Null => "nothing",
             Self::Bool(_) => "a boolean",
+            Self::Number(number) if number.sort == Sort::Date => "a date",
             Self::Number(_) => "a number",
             Self::Text(_) => "a string",
             Self::List(_) => "a list",
@@ -265,7 +367,7 @@ impl From<bool> for Value {
 impl From<u32> for Value {
     fn from(value: u32) -> Self {
         let text = value.to_string();
-        Self::Number(Number { raw: text.clone(), normal: text })
+        Self::Number(Number { raw: text.clone(), normal: text, sort: Sort::Whole })
     }
 }
 

@@ -3,7 +3,11 @@
 //! A mix of YAML 1.1 and 1.2 (gopkg.in/yaml.v3 resolve.go): `yes` and `on` are strings, `0777` and `0o777` are octal,
 //! underscores may sit in numbers. Must not know: nodes or documents.
 
-use super::{Number, Value};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::civil::Date;
+
+use super::{Number, Sort, Value};
 
 /// What an unquoted scalar is.
 pub(super) fn resolve(text: &str) -> Value {
@@ -11,26 +15,65 @@ pub(super) fn resolve(text: &str) -> Value {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
         "true" | "True" | "TRUE" => Value::Bool(true),
         "false" | "False" | "FALSE" => Value::Bool(false),
-        _ => Number::parse(text).map_or_else(|| Value::Text(text.to_owned()), Value::Number),
+        _ => match date(text) {
+            Some(normal) => Value::Number(Number::date(text, normal)),
+            None => Number::parse(text).map_or_else(|| Value::Text(text.to_owned()), Value::Number),
+        },
     }
 }
 
+/// What a scalar behind the tag of a kind is, quoted or not; `None` when it is nothing of the kind.
+pub(super) fn resolve_as(kind: &str, text: &str) -> Option<Value> {
+    let value = resolve(text);
+    match (kind, &value) {
+        ("null", Value::Null) | ("bool", Value::Bool(_)) => Some(value),
+        ("int", Value::Number(number)) => (number.sort() == Sort::Whole).then_some(value),
+        ("timestamp", Value::Number(number)) => (number.sort() == Sort::Date).then_some(value),
+        ("float", Value::Number(number)) => match number.sort() {
+            Sort::Date => None,
+            Sort::Fraction => Some(value),
+            Sort::Whole => number.normal().parse().ok().map(|whole| {
+                Value::Number(Number { raw: text.to_owned(), normal: float(whole), sort: Sort::Fraction })
+            }),
+        },
+        _ => None,
+    }
+}
+
+/// The text that a scalar in base64 stands for.
+pub(super) fn binary(text: &str) -> Option<String> {
+    let bytes = STANDARD.decode(text.replace(['\r', '\n'], "")).ok()?;
+    String::from_utf8(bytes).ok()
+}
+
 /// The normal form of a number, or `None` when `raw` is none.
-pub(super) fn number(raw: &str) -> Option<String> {
-    match raw {
-        ".nan" | ".NaN" | ".NAN" => return Some(".nan".into()),
-        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Some(".inf".into()),
-        "-.inf" | "-.Inf" | "-.INF" => return Some("-.inf".into()),
-        _ => {}
+pub(super) fn number(raw: &str) -> Option<(String, Sort)> {
+    let special = match raw {
+        ".nan" | ".NaN" | ".NAN" => Some(".nan"),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => Some(".inf"),
+        "-.inf" | "-.Inf" | "-.INF" => Some("-.inf"),
+        "-0" | "-0.0" => Some("-0"),
+        _ => None,
+    };
+    if let Some(special) = special {
+        return Some((special.to_owned(), Sort::Fraction));
     }
     if !raw.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) {
         return None;
     }
-    let text = raw.replace('_', "");
+    // Behind a point no underscores are taken out.
+    let text = if raw.starts_with('.') { raw.to_owned() } else { raw.replace('_', "") };
     if let Some(value) = integer(&text) {
-        return Some(value.to_string());
+        return Some((value.to_string(), Sort::Whole));
     }
-    if is_float(&text) { text.parse::<f64>().ok().map(float) } else { None }
+    let value = is_float(&text).then(|| text.parse::<f64>().ok()).flatten()?;
+    // What is too large for a number is a text.
+    value.is_finite().then(|| (float(value), Sort::Fraction))
+}
+
+/// A number without a fraction, as what it counts.
+pub(super) fn whole(value: f64) -> Option<i128> {
+    if value.fract() != 0.0 || value.abs() > 1e30 { None } else { format!("{value:.0}").parse().ok() }
 }
 
 fn integer(text: &str) -> Option<i128> {
@@ -95,7 +138,7 @@ fn float(value: f64) -> String {
 
 /// Whether a string can stand unquoted and still be read as a string, also by readers of YAML 1.1.
 pub(super) fn stays_text(text: &str) -> bool {
-    matches!(resolve(text), Value::Text(_)) && !is_old_bool(text) && !is_base60(text) && !is_time(text) && text != "<<"
+    matches!(resolve(text), Value::Text(_)) && !is_old_bool(text) && !is_base60(text) && text != "<<"
 }
 
 /// What YAML 1.1 took for a boolean.
@@ -127,26 +170,51 @@ fn is_base60(text: &str) -> bool {
         })
 }
 
-/// A date, or a date with a time: `2001-12-14`, `2001-12-14T21:59:43Z`, `2001-12-14 21:59:43.10`.
-fn is_time(text: &str) -> bool {
-    let digits = |part: &str, most: usize| {
-        !part.is_empty() && part.len() <= most && part.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    let (date, time) = match text.find(['T', 't', ' ']) {
-        Some(at) => (&text[..at], Some(&text[at + 1..])),
+/// A date, or a date with a time (`2001-12-14`, `2001-12-14T21:59:43Z`, `2001-12-14 21:59:43.10`), as RFC 3339 has it.
+fn date(text: &str) -> Option<String> {
+    let (day, time) = match text.find(['T', 't', ' ']) {
+        Some(at) => (&text[..at], Some((&text[at..=at], &text[at + 1..]))),
         None => (text, None),
     };
-    let mut parts = date.split('-');
-    let (Some(year), Some(month), Some(day), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-        return false;
+    let mut parts = day.split('-');
+    let (year, month, date, None) = (parts.next()?, digits(parts.next()?, 2)?, digits(parts.next()?, 2)?, parts.next())
+    else {
+        return None;
     };
-    if year.len() != 4 || !digits(year, 4) || !digits(month, 2) || !digits(day, 2) {
-        return false;
+    let year = digits(year, 4).filter(|_| year.len() == 4)?;
+    let day = Date::new(i16::try_from(year).ok()?, i8::try_from(month).ok()?, i8::try_from(date).ok()?).ok()?;
+    let Some((mark, time)) = time else { return Some(format!("{day}T00:00:00Z")) };
+    // With a space there is no zone, with a T there has to be one.
+    let (clock, zone) = if mark == " " { (time, "Z") } else { time.split_at(time.find(['Z', '+', '-'])?) };
+    let (clock, fraction) = clock.split_once(['.', ',']).map_or((clock, None), |(clock, rest)| (clock, Some(rest)));
+    let mut parts = clock.split(':');
+    let (hour, minute, second, None) =
+        (digits(parts.next()?, 2)?, digits(parts.next()?, 2)?, digits(parts.next()?, 2)?, parts.next())
+    else {
+        return None;
+    };
+    if hour > 23 || minute > 59 || second > 59 || fraction.is_some_and(|rest| digits(rest, 9).is_none()) {
+        return None;
     }
-    time.is_none_or(|time| {
-        let clock: String = time.chars().take_while(|c| c.is_ascii_digit() || *c == ':').collect();
-        clock.split(':').count() == 3 && clock.split(':').all(|part| digits(part, 2))
-    })
+    let fraction = fraction.map(|rest| rest.trim_end_matches('0')).filter(|rest| !rest.is_empty());
+    let fraction = fraction.map(|rest| format!(".{rest}")).unwrap_or_default();
+    let zone = match zone.split_at(1) {
+        ("Z", "") => "Z".to_owned(),
+        ("+" | "-", offset) => {
+            let (hours, minutes) = offset.split_once(':')?;
+            let fits = hours.len() == 2 && minutes.len() == 2 && digits(hours, 2)? <= 24 && digits(minutes, 2)? < 60;
+            let is_none = offset == "00:00";
+            fits.then(|| if is_none { "Z".to_owned() } else { zone.to_owned() })?
+        }
+        _ => return None,
+    };
+    Some(format!("{day}T{hour:02}:{minute:02}:{second:02}{fraction}{zone}"))
+}
+
+/// A number of this many digits at most.
+fn digits(text: &str, most: usize) -> Option<u32> {
+    let fits = !text.is_empty() && text.len() <= most && text.bytes().all(|byte| byte.is_ascii_digit());
+    fits.then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -174,7 +242,7 @@ mod tests {
             ("10.0.0.0/8", None),
         ];
         for (raw, normal) in cases {
-            assert_eq!(number(raw).as_deref(), normal, "{raw}");
+            assert_eq!(number(raw).map(|(normal, _)| normal).as_deref(), normal, "{raw}");
         }
     }
 
