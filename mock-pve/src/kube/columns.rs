@@ -1,5 +1,7 @@
 //! What stands in the columns of each kind's table (Kubernetes, pkg/printers/internalversion).
 
+mod rarer;
+
 use serde_json::{Value, json};
 
 use super::kinds::Kind;
@@ -43,7 +45,11 @@ fn size(value: &Value) -> usize {
 /// How long ago, as kubectl writes it (apimachinery, util/duration).
 pub(super) fn ago(since: &str) -> String {
     let Ok(since) = since.parse::<jiff::Timestamp>() else { return "<unknown>".to_owned() };
-    let seconds = jiff::Timestamp::now().duration_since(since).as_secs().max(0);
+    span(jiff::Timestamp::now().duration_since(since).as_secs().max(0))
+}
+
+/// A number of seconds, in the same way.
+fn span(seconds: i64) -> String {
     let two = |big: i64, unit: char, small: i64, other: char| {
         if small == 0 { format!("{big}{unit}") } else { format!("{big}{unit}{small}{other}") }
     };
@@ -142,6 +148,14 @@ fn labels(map: &Value) -> String {
         .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
         .collect();
     if each.is_empty() { "<none>".to_owned() } else { each.join(",") }
+}
+
+/// How long a job ran, or has run so far.
+fn took(job: &Value) -> Value {
+    let at = |pointer: &str| job.pointer(pointer).and_then(Value::as_str)?.parse::<jiff::Timestamp>().ok();
+    let Some(began) = at("/status/startTime") else { return json!("") };
+    let ended = at("/status/completionTime").unwrap_or_else(jiff::Timestamp::now);
+    json!(span(ended.duration_since(began).as_secs().max(0)))
 }
 
 fn containers(object: &Value) -> Value {
@@ -297,9 +311,11 @@ pub(super) fn columns(kind: &Kind) -> Vec<Column> {
             column("Completions", "string", 0, |job| {
                 json!(format!("{}/{}", number(job, "/status/succeeded"), number(job, "/spec/completions")))
             }),
+            column("Duration", "string", 0, took),
             age_column(),
             column("Containers", "string", 1, containers),
             column("Images", "string", 1, images),
+            column("Selector", "string", 1, |object| json!(labels(&object["spec"]["selector"]["matchLabels"]))),
         ],
         "services" => vec![
             column("Type", "string", 0, |object| json!(text(object, "/spec/type"))),
@@ -440,6 +456,9 @@ pub(super) fn columns(kind: &Kind) -> Vec<Column> {
             column("Value", "integer", 0, |object| number(object, "/value")),
             column("Global-Default", "boolean", 0, |object| json!(object["globalDefault"] == true)),
             age_column(),
+            column("PreemptionPolicy", "string", 0, |object| {
+                json!(object["preemptionPolicy"].as_str().unwrap_or("PreemptLowerPriority"))
+            }),
         ],
         "mutatingwebhookconfigurations" | "validatingwebhookconfigurations" => {
             vec![column("Webhooks", "integer", 0, |object| json!(size(&object["webhooks"]))), age_column()]
@@ -448,12 +467,15 @@ pub(super) fn columns(kind: &Kind) -> Vec<Column> {
             age_column(),
             column("SignerName", "string", 0, |object| json!(text(object, "/spec/signerName"))),
             column("Requestor", "string", 0, |object| json!(text(object, "/spec/username"))),
+            column("RequestedDuration", "string", 0, |object| {
+                json!(object["spec"]["expirationSeconds"].as_i64().map_or_else(|| "<none>".to_owned(), span))
+            }),
             column("Condition", "string", 0, |object| {
                 let all = listed(&object["status"]["conditions"], "type");
                 if all == "<none>" { json!("Pending") } else { all }
             }),
         ],
-        _ => vec![age_column()],
+        other => rarer::columns(other).unwrap_or_else(|| vec![age_column()]),
     };
     if let Some(version) = &kind.custom {
         let own = version["additionalPrinterColumns"].as_array().cloned().unwrap_or_default();

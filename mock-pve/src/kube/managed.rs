@@ -135,12 +135,15 @@ impl Manager {
     }
 }
 
-/// Notes in `new` who wrote what of it. A list that the writer emptied on purpose (`managedFields: [{}]`) is begun anew.
+/// Notes in `new` who wrote what of it. A list that the writer emptied on purpose (`managedFields: [{}]`) is begun anew;
+/// another one that he wrote counts, but for subresources.
 pub(super) fn updated(old: Option<&Value>, new: &mut Value, by: &Manager, shape: &Shape, now: &str) {
     let reset = new.pointer("/metadata/managedFields").and_then(Value::as_array).is_some_and(|list| {
         list.is_empty() || matches!(list.as_slice(), [one] if one.as_object().is_some_and(serde_json::Map::is_empty))
     });
+    let given = Records::of(new);
     let mut records = match old {
+        Some(_) if !reset && by.subresource.is_empty() && !given.0.is_empty() => given,
         Some(old) if !reset => Records::of(old),
         _ => Records::default(),
     };
@@ -290,6 +293,24 @@ mod tests {
 
     fn by(name: &str, operation: Operation) -> Manager {
         Manager { name: name.to_owned(), operation, version: "v1".to_owned(), subresource: String::new() }
+    }
+
+    #[test]
+    fn records_that_somebody_wrote_count() {
+        let bare = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" } });
+        let config = json!({ "metadata": { "name": "a" }, "data": { "a": "1" } });
+        let old = applied(&bare, &config, &by("kubectl", Operation::Apply), &MAP, Force::No, "T1").unwrap();
+        // What kubectl does to objects that were applied by the client before they are by the server.
+        let mut new = old.clone();
+        new["metadata"]["managedFields"][0]["manager"] = json!("flux");
+        updated(Some(&old), &mut new, &by("kubectl", Operation::Update), &MAP, "T2");
+        assert_eq!(new["metadata"]["managedFields"][0]["manager"], "flux");
+        assert_eq!(new["metadata"]["managedFields"].as_array().map(Vec::len), Some(1));
+        // A status is no place for it.
+        let mut status = by("kubelet", Operation::Update);
+        "status".clone_into(&mut status.subresource);
+        updated(Some(&old), &mut new, &status, &MAP, "T3");
+        assert_eq!(new["metadata"]["managedFields"][0]["manager"], "kubectl");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod answer;
 mod ask;
 mod columns;
+mod cron;
 mod decode;
 mod delete;
 mod discovery;

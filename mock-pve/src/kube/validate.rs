@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::answer::{Cause, Refusal};
+use super::cron;
 use super::kinds::Kind;
 use super::select::{is_label, is_label_key, is_label_value, is_subdomain};
 use crate::world::cluster::pods;
@@ -39,6 +40,14 @@ pub(super) fn check(kind: &Kind, object: &Value, old: Option<&Value>) -> Result<
             if policy == Some(&json!("Always")) {
                 let known = ["OnFailure", "Never"];
                 causes.push(Cause::unsupported("spec.template.spec.restartPolicy", &json!("Always"), &known));
+            }
+        }
+        ("batch", "CronJob") => {
+            let schedule = spec["schedule"].as_str().unwrap_or_default();
+            if schedule.is_empty() {
+                causes.push(Cause::required("spec.schedule", ""));
+            } else if let Err(why) = cron::check(schedule) {
+                causes.push(Cause::invalid("spec.schedule", &json!(schedule), &why));
             }
         }
         ("", "ConfigMap" | "Secret") => data(object, old, &mut causes),

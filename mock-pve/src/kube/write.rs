@@ -315,9 +315,13 @@ pub(super) async fn change(client: &Client, ask: &Ask, name: &str, given: &[u8])
             let Some(old) = &old else { return Err(Refusal::not_found(&ask.kind, name)) };
             let mut new = old.value.clone();
             new["apiVersion"] = json!(ask.kind.api_version());
+            new["metadata"]["resourceVersion"] = json!(old.modified.to_string());
             patch::apply(format, &mut new, &patch, &shape)?;
             let decoded = decode::object(new, &ask.kind, ask.strictness())?;
             let mut new = decoded.object;
+            if expected(&new)?.is_some_and(|wanted| wanted != old.modified) {
+                return Err(Refusal::modified(&ask.kind, name));
+            }
             placed(ask, &mut new)?;
             let by = ask.manager(Operation::Update);
             replace(client, ask, old, new, Note::As(by)).await.map(|entry| (entry, decoded.warnings, StatusCode::OK))

@@ -35,7 +35,10 @@ impl Desk<'_> {
             let owners = entry.value["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
             let found: Vec<Option<Entry>> = owners.iter().map(|owner| self.owner(entry, owner)).collect();
             if !owners.is_empty() && found.iter().all(|owner| owner.as_ref().is_none_or(is_leaving)) {
-                self.discard(entry);
+                // Who is waited for waits for its own.
+                let awaited = found.iter().any(Option::is_some);
+                let has_own = owned.iter().any(|one| pods::is_owned_by(&one.value, &entry.value));
+                self.discard(entry, (awaited && has_own).then_some("foregroundDeletion"));
             }
         }
         let waiting: Vec<_> = self
@@ -73,19 +76,23 @@ impl Desk<'_> {
         (self.look_up)(&key).into_iter().find(|owner| owner.value["metadata"]["uid"] == reference["uid"])
     }
 
-    fn discard(&mut self, entry: &Entry) {
+    /// An object goes, or gets ready to go: once it has the finalizer of those who wait.
+    fn discard(&mut self, entry: &Entry, waits: Option<&str>) {
         if pods::is_going(&entry.value) {
             return;
         }
+        let mut finalizers = entry.value["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+        finalizers.extend(waits.map(|name| json!(name)));
         if entry.key.starts_with("/registry/pods/") {
             self.terminate(entry);
-        } else if entry.value["metadata"]["finalizers"].as_array().is_some_and(|all| !all.is_empty()) {
+        } else if finalizers.is_empty() {
+            self.round.remove(entry);
+        } else {
             let mut value = entry.value.clone();
             value["metadata"]["deletionTimestamp"] = json!(objects::now());
             value["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+            value["metadata"]["finalizers"] = Value::Array(finalizers);
             self.round.update(entry, value);
-        } else {
-            self.round.remove(entry);
         }
     }
 
