@@ -122,6 +122,8 @@ fn files_below(dir: &Path, depth: usize, into: &mut Vec<PathBuf>) {
 pub fn migration(wanted: &Wanted, seen: &Observed) -> Vec<Finding> {
     let running = seen.cluster.as_ref().and_then(|cluster| cluster.talos.values().min());
     let schematics = seen.cluster.iter().flat_map(|cluster| cluster.schematic.values());
+    let other = schematics.into_iter().any(|schematic| *schematic != wanted.schematic);
+    let image = if other { migrate::Image::Other } else { migrate::Image::Same };
     let whole = |machine: &&MachineSpec| machine.whole.is_none();
     let mut places: Vec<&PatchAt> = Vec::new();
     for place in wanted.machines.values().filter(whole).flat_map(|machine| &machine.patches) {
@@ -130,12 +132,8 @@ pub fn migration(wanted: &Wanted, seen: &Observed) -> Vec<Finding> {
         }
     }
     let patches: Vec<Patch> = places.into_iter().filter_map(|at| config::patch(at).ok()).collect();
-    let subjects = Subjects {
-        patches: &patches.iter().collect::<Vec<_>>(),
-        nocloud: true,
-        extensions_change: schematics.into_iter().any(|schematic| *schematic != wanted.schematic),
-        ..Subjects::default()
-    };
+    let subjects =
+        Subjects { patches: &patches.iter().collect::<Vec<_>>(), nocloud: true, image, ..Subjects::default() };
     let found = migrate::findings(running, &wanted.talos, &subjects);
     let touching = found.into_iter().filter(|finding| !finding.origin.is_empty() || finding.weight == Weight::Changes);
     touching

@@ -9,6 +9,7 @@ mod config_rules;
 mod config_verbs;
 mod configs;
 mod crash;
+mod dropin;
 mod engine;
 mod errands;
 mod freeze;

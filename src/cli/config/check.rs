@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 
 use super::ground::{Ground, OldKeys, Source, add};
-use super::image::Image;
+use super::image;
 use super::moved::fill;
 use crate::cli::args::{CheckConfig, Global};
 use crate::cli::stop::Stop;
@@ -100,7 +100,7 @@ fn touched(
     (running, lock): (Option<&Version>, &Lock),
 ) -> Result<Vec<Finding>, Stop> {
     let role = machine.spec.role;
-    let image = Image::of(lock, running, &ground.schematic(role)?);
+    let image = image::of(lock, running, &ground.schematic(role)?);
     let patches = ground.patches(machine, old)?;
     let mut found = ground.findings_with(running, &patches, image);
     for finding in &mut found {

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use super::image::Image;
 use super::moved::refusal;
 use crate::cli::Surroundings;
 use crate::cli::args::{Global, Migrate, Target};
@@ -24,7 +23,7 @@ use crate::profile::load::{self, Loaded};
 use crate::profile::{self, Profile, Site, SiteNode, Talos};
 use crate::pve::vm::{Guest, VmRef};
 use crate::steps::config;
-use crate::talos::config::migrate::{Finding, Subjects, Weight, findings, translate};
+use crate::talos::config::migrate::{Finding, Image, Subjects, Weight, findings, translate};
 use crate::talos::config::{Contract, Patch, Rendered};
 use crate::talos::secrets::Secrets;
 use crate::types::{Mac, MachineName, Role, SchematicId, Sha256, Version, VersionWish};
@@ -249,8 +248,7 @@ impl Ground {
     /// What the version and the image mean for patches.
     pub(super) fn findings_with(&self, running: Option<&Version>, patches: &[Patch], image: Image) -> Vec<Finding> {
         let patches: Vec<&Patch> = patches.iter().collect();
-        let extensions_change = image == Image::Other;
-        let subjects = Subjects { patches: &patches, nocloud: true, extensions_change, ..Subjects::default() };
+        let subjects = Subjects { patches: &patches, nocloud: true, image, ..Subjects::default() };
         findings(running, &self.versions.talos, &subjects)
     }
 }

@@ -4,35 +4,22 @@
 //! digest of its extensions and kernel arguments, so other ones have another ID. Must not know: what follows from it.
 
 use crate::profile::lock::{Lock, LockedTemplate};
+use crate::talos::config::migrate::Image;
 use crate::types::{SchematicId, Version};
 
-/// A group's next image beside its last one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Image {
-    /// Nothing tells what the machines were made from.
-    Unknown,
-    /// It has the same extensions and kernel arguments.
-    Same,
-    /// It has others.
-    Other,
-}
-
-impl Image {
-    /// The image of `wanted`, where templates of `running` were made before; without a running version, or without
-    /// templates of it, the newest templates are what the machines come from.
-    pub(super) fn of(lock: &Lock, running: Option<&Version>, wanted: &SchematicId) -> Self {
-        let templates = || lock.templates.values().flatten();
-        let of = |version: &Version| templates().filter(|template| template.version == *version).collect::<Vec<_>>();
-        let newest = || templates().map(|template| &template.version).max().map(of);
-        let last: Vec<&LockedTemplate> =
-            running.map(of).filter(|of| !of.is_empty()).or_else(newest).unwrap_or_default();
-        if last.is_empty() {
-            Self::Unknown
-        } else if last.iter().any(|template| template.schematic == *wanted) {
-            Self::Same
-        } else {
-            Self::Other
-        }
+/// The image of `wanted`, where templates of `running` were made before; without a running version, or without
+/// templates of it, the newest templates are what the machines come from.
+pub(super) fn of(lock: &Lock, running: Option<&Version>, wanted: &SchematicId) -> Image {
+    let templates = || lock.templates.values().flatten();
+    let of = |version: &Version| templates().filter(|template| template.version == *version).collect::<Vec<_>>();
+    let newest = || templates().map(|template| &template.version).max().map(of);
+    let last: Vec<&LockedTemplate> = running.map(of).filter(|of| !of.is_empty()).or_else(newest).unwrap_or_default();
+    if last.is_empty() {
+        Image::Unknown
+    } else if last.iter().any(|template| template.schematic == *wanted) {
+        Image::Same
+    } else {
+        Image::Other
     }
 }
 
@@ -57,7 +44,7 @@ mod tests {
     fn an_image_is_compared_with_those_of_the_version_that_runs() {
         let of = |lock: &Lock, running: Option<&str>, wanted: &str| {
             let running = running.map(|version| version.parse().unwrap());
-            Image::of(lock, running.as_ref(), &SchematicId::new(wanted))
+            super::of(lock, running.as_ref(), &SchematicId::new(wanted))
         };
         let both = lock(&[("1.12.4", "one"), ("1.12.4", "two"), ("1.13.9", "three")]);
         assert_eq!(of(&lock(&[]), Some("1.12.4"), "one"), Image::Unknown);

@@ -1,14 +1,15 @@
 //! `recast config generate`, in the place of `talosctl gen config`.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::Done;
-use super::output::{Existing, apply, patch, read, write};
+use super::output::{Existing, Parents, apply, patch, read, write};
+use super::{Done, contract, list, switch};
 use crate::cli::stop::Stop;
 use crate::exit::ExitCode;
 use crate::plan::compatibility::kubernetes_range;
@@ -28,30 +29,30 @@ const FACTORY_INSTALLER: (u32, &str) =
 const PERSIST_GONE: u32 = 13;
 
 /// What can be generated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OutputType {
-    #[value(name = "controlplane")]
     ControlPlane,
     Worker,
     Talosconfig,
 }
 
 impl OutputType {
+    const ALL: [Self; 3] = [Self::ControlPlane, Self::Worker, Self::Talosconfig];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::ControlPlane => "controlplane",
+            Self::Worker => "worker",
+            Self::Talosconfig => "talosconfig",
+        }
+    }
+
     fn file(self) -> &'static str {
         match self {
             Self::ControlPlane => "controlplane.yaml",
             Self::Worker => "worker.yaml",
             Self::Talosconfig => "talosconfig",
         }
-    }
-}
-
-/// A switch in any spelling that talosctl takes.
-fn switch(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
-        "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
-        _ => Err("it is true or false".to_owned()),
     }
 }
 
@@ -66,16 +67,16 @@ pub struct Generate {
     #[arg(value_name = "ENDPOINT")]
     endpoint: String,
     /// More names and addresses for the API server's certificate
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_name = "A,B")]
     additional_sans: Vec<String>,
     /// Patch for all machines: @FILE, or the patch itself
-    #[arg(long, value_name = "PATCH", allow_hyphen_values = true)]
+    #[arg(long, value_name = "PATCH")]
     config_patch: Vec<String>,
     /// Patch for control planes
-    #[arg(long, value_name = "PATCH", allow_hyphen_values = true)]
+    #[arg(long, value_name = "PATCH")]
     config_patch_control_plane: Vec<String>,
     /// Patch for workers
-    #[arg(long, value_name = "PATCH", allow_hyphen_values = true)]
+    #[arg(long, value_name = "PATCH")]
     config_patch_worker: Vec<String>,
     /// The cluster's DNS domain
     #[arg(long, default_value = "cluster.local")]
@@ -91,12 +92,12 @@ pub struct Generate {
     kubernetes_version: Option<String>,
     /// A folder; of a single output type, a file, or - for stdout
     #[arg(short, long, value_name = "PATH")]
-    output: Option<PathBuf>,
-    /// What to generate
-    #[arg(short = 't', long, value_delimiter = ',', default_value = "controlplane,worker,talosconfig")]
-    output_types: Vec<OutputType>,
+    output: Option<OsString>,
+    /// What to generate: controlplane, worker, talosconfig [default: all of them]
+    #[arg(short = 't', long, value_name = "A,B")]
+    output_types: Vec<String>,
     /// A registry's mirror: docker.io=https://mirror.example.org
-    #[arg(long, value_delimiter = ',', value_name = "HOST=URL")]
+    #[arg(long, value_name = "HOST=URL")]
     registry_mirror: Vec<String>,
     /// Talos version that will read the configuration [default: the newest known]
     #[arg(long)]
@@ -105,36 +106,46 @@ pub struct Generate {
     #[arg(long, default_value = "v1alpha1")]
     version: String,
     /// Whether machines find each other through the discovery service
-    #[arg(long, action = ArgAction::Set, value_parser = switch, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
+    #[arg(long, action = ArgAction::Set, value_parser = switch, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     with_cluster_discovery: bool,
     /// Accepted; no comments are written
-    #[arg(long, action = ArgAction::Set, value_parser = switch, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
+    #[arg(long, action = ArgAction::Set, value_parser = switch, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     with_docs: bool,
     /// Accepted; no comments are written
-    #[arg(long, action = ArgAction::Set, value_parser = switch, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
+    #[arg(long, action = ArgAction::Set, value_parser = switch, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     with_examples: bool,
     /// Whether KubeSpan connects the machines
-    #[arg(long, action = ArgAction::Set, value_parser = switch, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(long, action = ArgAction::Set, value_parser = switch, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     with_kubespan: bool,
     /// A secrets bundle [default: a new one, which only the configurations hold then]
     #[arg(long, value_name = "FILE")]
-    with_secrets: Option<PathBuf>,
+    with_secrets: Option<OsString>,
     /// Whether machines keep the configuration over reboots, for Talos up to 1.12
-    #[arg(short, long, hide = true, action = ArgAction::Set, value_parser = switch, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
+    #[arg(short, long, hide = true, action = ArgAction::Set, value_parser = switch, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     persist: bool,
     /// The older name of --output
-    #[arg(long, hide = true, value_name = "PATH", conflicts_with = "output")]
-    output_dir: Option<PathBuf>,
+    #[arg(long, hide = true, value_name = "PATH")]
+    output_dir: Option<OsString>,
     /// Replace files that are there
-    #[arg(short, long)]
+    #[arg(short, long, action = ArgAction::Set, value_parser = switch, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     force: bool,
+}
+
+/// Where the outputs go.
+enum Destination {
+    Stdout,
+    File(PathBuf),
+    Folder(PathBuf),
 }
 
 impl Generate {
     pub(super) fn run(self) -> Result<Done, Stop> {
         let now = Timestamp::now();
-        let input = self.input()?;
-        let secrets = self.secrets(input.contract, now)?;
+        let kinds = self.kinds()?;
+        let destination = self.destination(&kinds)?;
+        let (contract, newer) = contract(self.talos_version.as_deref())?;
+        let input = self.input(contract)?;
+        let secrets = self.secrets(contract, now)?;
         let all = self.config_patch.iter().map(|given| patch(given)).collect::<Result<Vec<_>, _>>()?;
         let planes = self.config_patch_control_plane.iter().map(|given| patch(given)).collect::<Result<Vec<_>, _>>()?;
         let workers = self.config_patch_worker.iter().map(|given| patch(given)).collect::<Result<Vec<_>, _>>()?;
@@ -148,10 +159,7 @@ impl Generate {
         // Made whether asked for or not: a patch that doesn't fit is told before anything is written.
         let (plane, worker) = (config(Role::ControlPlane, &planes)?, config(Role::Worker, &workers)?);
         let mut outputs: Vec<(OutputType, SecretString)> = Vec::new();
-        for kind in &self.output_types {
-            if outputs.iter().any(|(made, _)| made == kind) {
-                continue;
-            }
+        for kind in OutputType::ALL.iter().filter(|kind| kinds.contains(kind)) {
             let text = match kind {
                 OutputType::ControlPlane => plane.clone(),
                 OutputType::Worker => worker.clone(),
@@ -159,20 +167,59 @@ impl Generate {
             };
             outputs.push((*kind, text));
         }
-        self.put(&outputs)
+        let done = put(&outputs, &destination, Existing::by(self.force))?;
+        Ok(Done { told: newer.unwrap_or_default() + &done.told, ..done })
     }
 
-    fn input(&self) -> Result<Input, Stop> {
+    /// What is asked for, as often as it is.
+    fn kinds(&self) -> Result<Vec<OutputType>, Stop> {
+        if self.output_types.is_empty() {
+            return Ok(OutputType::ALL.to_vec());
+        }
+        let names = listed("output-types", &self.output_types)?;
+        let known = OutputType::ALL.map(OutputType::name).join(", ");
+        if names.is_empty() {
+            return Err(
+                Stop::new(ExitCode::Invalid, "no output is asked for").hinted(format!("--output-types takes {known}"))
+            );
+        }
+        let kind = |name: &String| {
+            OutputType::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
+                Stop::new(ExitCode::Invalid, format!("there is no output '{name}'"))
+                    .hinted(format!("there are {known}"))
+            })
+        };
+        names.iter().map(kind).collect()
+    }
+
+    fn destination(&self, kinds: &[OutputType]) -> Result<Destination, Stop> {
+        let said = |path: Option<&OsString>| path.filter(|path| !path.is_empty()).map(PathBuf::from);
+        let (output, folder) = (said(self.output.as_ref()), said(self.output_dir.as_ref()));
+        if output.is_some() && folder.is_some() {
+            return Err(Stop::new(ExitCode::Invalid, "--output and --output-dir can't be used together")
+                .hinted("--output alone does for both"));
+        }
+        // The older flag names a folder, whatever there is to write.
+        let single = kinds.len() == 1 && folder.is_none();
+        match output.or(folder) {
+            None => Ok(Destination::Folder(PathBuf::from("."))),
+            Some(path) if path == Path::new("-") && kinds.len() > 1 => {
+                Err(Stop::new(ExitCode::Invalid, "stdout takes one output only")
+                    .hinted("choose one with --output-types, or name a folder"))
+            }
+            Some(path) if path == Path::new("-") => Ok(Destination::Stdout),
+            Some(path) if single => Ok(Destination::File(path)),
+            Some(path) => Ok(Destination::Folder(path)),
+        }
+    }
+
+    fn input(&self, contract: Contract) -> Result<Input, Stop> {
         let invalid = |what: String| Stop::new(ExitCode::Invalid, what);
         if self.version != "v1alpha1" {
             return Err(invalid(format!("there is no version '{}' of machine configurations", self.version))
                 .hinted("leave out --version, or say v1alpha1"));
         }
-        let wanted = self.talos_version.as_deref().filter(|version| !version.is_empty());
-        let contract = wanted.map_or(Ok(Contract::NEWEST), str::parse).map_err(|error: crate::types::Malformed| {
-            Stop::because(ExitCode::Invalid, "--talos-version is no version", &error)
-        })?;
-        let talos = wanted.and_then(|text| text.parse::<Version>().ok());
+        let talos = self.talos_version.as_deref().and_then(|text| text.parse::<Version>().ok());
         let talos = talos.unwrap_or_else(|| contract.first());
         let newest = kubernetes_range(&talos)
             .map_or(Version::new(1, 37, 0), |(_, (major, minor))| Version::new(major, minor, 0));
@@ -194,20 +241,19 @@ impl Generate {
             }
             input.persist = Switch::Off;
         }
-        // An empty list, not a list of an empty name.
-        input.extra_sans = self.additional_sans.iter().filter(|name| !name.is_empty()).cloned().collect();
+        input.extra_sans = listed("additional-sans", &self.additional_sans)?;
         input.dns_domain.clone_from(&self.dns_domain);
         let turned = |on: bool| if on { Switch::On } else { Switch::Off };
         input.discovery = turned(self.with_cluster_discovery);
         input.kubespan = turned(self.with_kubespan);
-        for mirror in &self.registry_mirror {
-            input.add_mirror(mirror).map_err(unusable)?;
+        for mirror in listed("registry-mirror", &self.registry_mirror)? {
+            input.add_mirror(&mirror).map_err(unusable)?;
         }
         Ok(input)
     }
 
     fn secrets(&self, contract: Contract, now: Timestamp) -> Result<Secrets, Stop> {
-        match self.with_secrets.as_ref().filter(|path| !path.as_os_str().is_empty()) {
+        match self.with_secrets.as_ref().filter(|path| !path.is_empty()).map(Path::new) {
             Some(path) => Secrets::load(&read(path)?, now).map_err(|error| {
                 let what = format!("the secrets in {} are not valid", path.display());
                 error.hints().into_iter().fold(Stop::because(ExitCode::Invalid, what, &error), Stop::hinted)
@@ -224,41 +270,35 @@ impl Generate {
             talosconfig::Context { name: self.name.clone(), endpoints: Vec::new(), nodes: Vec::new(), certificate };
         talosconfig::merge(None, &context).map_err(failed)
     }
+}
 
-    fn put(&self, outputs: &[(OutputType, SecretString)]) -> Result<Done, Stop> {
-        let existing = Existing::by(self.force);
-        let said = |path: &&PathBuf| !path.as_os_str().is_empty();
-        let folder = self.output_dir.as_ref().filter(said);
-        let output = self.output.as_ref().filter(said).or(folder);
-        // The older flag names a folder, whatever there is to write; but for stdout.
-        if let ([(kind, text)], Some(path)) = (outputs, output)
-            && self.output_types.len() == 1
-            && (folder.is_none() || path == Path::new("-"))
-        {
-            if path == Path::new("-") {
-                return Ok(Done { data: text.expose_secret().to_owned(), told: String::new() });
-            }
-            let path = if path.is_dir() { path.join(kind.file()) } else { path.clone() };
-            write(&path, text, existing)?;
-            return Ok(Done { data: String::new(), told: format!("Created {}\n", path.display()) });
+/// The values of a flag that takes lists.
+fn listed(flag: &str, words: &[String]) -> Result<Vec<String>, Stop> {
+    list::values(words).map_err(|error| Stop::because(ExitCode::Invalid, format!("--{flag} holds no list"), &error))
+}
+
+fn put(outputs: &[(OutputType, SecretString)], destination: &Destination, existing: Existing) -> Result<Done, Stop> {
+    let files: Vec<(PathBuf, &SecretString)> = match destination {
+        Destination::Stdout => {
+            let data = outputs.iter().map(|(_, text)| text.expose_secret()).collect();
+            return Ok(Done { data, told: String::new() });
         }
-        let folder = output.cloned().unwrap_or_else(|| PathBuf::from("."));
-        if folder == Path::new("-") {
-            return Err(Stop::new(ExitCode::Invalid, "stdout takes one output only")
-                .hinted("choose one with --output-types, or name a folder"));
-        }
-        let there: Vec<PathBuf> =
-            outputs.iter().map(|(kind, _)| folder.join(kind.file())).filter(|path| path.exists()).collect();
-        if let (Some(first), Existing::Keep) = (there.first(), existing) {
-            return Err(Stop::new(ExitCode::Invalid, format!("{} is there already", first.display()))
-                .hinted("nothing was written; --force replaces it"));
-        }
-        let mut told = String::new();
-        for (kind, text) in outputs {
-            let path = folder.join(kind.file());
-            write(&path, text, existing)?;
-            let _ = writeln!(told, "Created {}", path.display());
-        }
-        Ok(Done { data: String::new(), told })
+        Destination::File(path) => outputs.iter().map(|(_, text)| (path.clone(), text)).collect(),
+        Destination::Folder(folder) => outputs.iter().map(|(kind, text)| (folder.join(kind.file()), text)).collect(),
+    };
+    let there = files.iter().find(|(path, _)| path.exists()).map(|(path, _)| path);
+    if let (Some(path), Existing::Keep) = (there, existing) {
+        let hint = if path.is_dir() {
+            "nothing was written; it is a folder, and a single output wants a file in it".to_owned()
+        } else {
+            "nothing was written; --force replaces it".to_owned()
+        };
+        return Err(Stop::new(ExitCode::Invalid, format!("{} is there already", path.display())).hinted(hint));
     }
+    let mut told = String::new();
+    for (path, text) in files {
+        write(&path, text, existing, Parents::Make)?;
+        let _ = writeln!(told, "Created {}", path.display());
+    }
+    Ok(Done { data: String::new(), told })
 }

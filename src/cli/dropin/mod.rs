@@ -2,11 +2,26 @@
 //!
 //! Purpose: `talosctl gen config NAME ENDPOINT …` becomes `recast config generate NAME ENDPOINT …` and nothing else in a
 //! script changes. Their short flags are talosctl's (`-o` is a file, `-p` a patch), so they are parsed by themselves,
-//! before the other verbs' flags are known. They write no comments: `--with-docs` and `--with-examples` are accepted and
-//! change nothing.
+//! before the other verbs' flags are known, and by its parser's rules (`flags`, `list`).
 //! Must not know: profiles, sites. Start reading at [`of`].
+//!
+//! # Where they differ from talosctl 1.13.9 on purpose
+//! `generate`, of both groups:
+//! - No comments are written: `--with-docs` and `--with-examples` are accepted and change nothing.
+//! - Files are for their owner only (0600), since keys are in them; a link that leads nowhere is not written through.
+//! - When one of several files is there, none is written; talosctl writes those before it.
+//! - Without `--talos-version` the newest contract known here is written; the default installer and Kubernetes are those of the
+//!   Talos version. Versions before 1.5 and of Talos 2 are refused.
+//! - A cluster without a name is refused: talosctl can't use the talosconfig of one.
+//! - A bundle is refused where Talos or Kubernetes would fail with it: an expired authority, a key of another certificate, a
+//!   certificate under another label, a bootstrap token or a 32-byte secret in another form, a value blanked out or encrypted.
+//!   So is a configuration or PKI folder that doesn't give a whole bundle; talosctl writes one with holes.
+//! - `--output-dir -` with several outputs is refused: talosctl prints them as one text.
+//! - `--persist` is known for Talos up to 1.12, as its own talosctl had it.
 
+mod flags;
 mod generate;
+mod list;
 mod output;
 mod patch;
 pub(super) mod secrets;
@@ -18,6 +33,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use super::stop::Stop;
 use crate::exit::ExitCode;
+use crate::talos::config::Contract;
 
 /// The words that begin a command line of these.
 const VERBS: [(&str, &[&str]); 2] = [("config", &["generate", "patch", "validate"]), ("secrets", &["generate"])];
@@ -70,9 +86,19 @@ pub struct Done {
 /// Does the verb, if the command line is one of these; `args` begins with the program's name.
 pub fn of(args: &[OsString]) -> Option<Result<Done, Stop>> {
     let word = |at: usize| args.get(at).and_then(|arg| arg.to_str());
-    let (group, verb) = (word(1)?, word(2)?);
+    // A switch of talosctl's group may stand before its verb.
+    let before = args.iter().skip(2).take_while(|arg| flags::is_of_group(arg)).count();
+    let (group, verb) = (word(1)?, word(2 + before)?);
     VERBS.iter().find(|(name, verbs)| *name == group && verbs.contains(&verb))?;
-    Some(run(args))
+    if before > 0 && verb != "generate" {
+        return None;
+    }
+    let command = Words::command();
+    let known = command.find_subcommand(group)?.find_subcommand(verb)?;
+    let given: Vec<OsString> = args[2..2 + before].iter().chain(&args[3 + before..]).cloned().collect();
+    let start = [&args[0], &args[1], &args[2 + before]].into_iter().cloned();
+    let words: Vec<OsString> = start.chain(flags::spelled_out(known, &given)).collect();
+    Some(run(words))
 }
 
 /// Why a command line that is none of these was not taken: an unknown verb, or flags before the group.
@@ -85,7 +111,7 @@ pub fn misplaced(group: &str, words: &[String]) -> Stop {
         .hinted(format!("it is `recast {group} {verbs}`; those with talosctl's flags have none before"))
 }
 
-fn run(args: &[OsString]) -> Result<Done, Stop> {
+fn run(args: Vec<OsString>) -> Result<Done, Stop> {
     let matches = match Words::command().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => {
@@ -104,4 +130,24 @@ fn run(args: &[OsString]) -> Result<Done, Stop> {
         Group::Config(Config::Validate(asked)) => asked.run(),
         Group::Secrets(Secrets::Generate(asked)) => asked.run(),
     }
+}
+
+/// A switch in any spelling that talosctl takes.
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
+        "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
+        _ => Err("it is true or false".to_owned()),
+    }
+}
+
+/// The contract for what `--talos-version` says, and what to tell when that is newer than any known here.
+fn contract(given: Option<&str>) -> Result<(Contract, Option<String>), Stop> {
+    let Some(given) = given.filter(|version| !version.is_empty()) else { return Ok((Contract::NEWEST, None)) };
+    let contract = Contract::nearest(given).map_err(|error| {
+        Stop::because(ExitCode::Invalid, "--talos-version is none that can be generated for", &error)
+    })?;
+    let known = given.parse::<Contract>().is_ok();
+    let told = format!("Talos {given} is newer than what is known here: written as for {contract}, which it reads\n");
+    Ok((contract, (!known).then_some(told)))
 }

@@ -24,9 +24,17 @@ impl Existing {
     }
 }
 
+/// Whether folders that are missing are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parents {
+    Make,
+    Expect,
+}
+
 /// Writes a secret text, for its owner only. talosctl's own files may be read by everybody.
-pub(super) fn write(path: &Path, text: &SecretString, existing: Existing) -> Result<(), Stop> {
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+pub(super) fn write(path: &Path, text: &SecretString, existing: Existing, parents: Parents) -> Result<(), Stop> {
+    let parent = path.parent().filter(|parent| parents == Parents::Make && !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
         fs::create_dir_all(parent).map_err(|error| failed(path, &error))?;
     }
     let mut options = OpenOptions::new();

@@ -6,7 +6,7 @@ use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Done;
-use super::output::{Existing, apply, patch, read, write};
+use super::output::{Existing, Parents, apply, patch, read, write};
 use crate::cli::stop::Stop;
 use crate::exit::ExitCode;
 use crate::talos::config::Config;
@@ -47,7 +47,7 @@ impl Patch {
         };
         match &self.output {
             Some(path) if path != Path::new("-") => {
-                write(path, &text, Existing::Replace)?;
+                write(path, &text, Existing::Replace, Parents::Make)?;
                 Ok(Done { data: String::new(), told: format!("Created {}\n", path.display()) })
             }
             _ => Ok(Done { data: text.expose_secret().to_owned(), told: String::new() }),

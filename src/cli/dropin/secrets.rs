@@ -1,16 +1,17 @@
 //! `recast secrets generate`, in the place of `talosctl gen secrets`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::Done;
-use super::output::{Existing, read, write};
+use super::output::{Existing, Parents, read, write};
+use super::{Done, contract, switch};
 use crate::cli::stop::Stop;
 use crate::exit::ExitCode;
-use crate::talos::config::Contract;
+use crate::talos::config::{Config, Contract};
 use crate::talos::secrets::{PKI_FILES, Secrets, SecretsError};
 
 /// Flags of `recast secrets generate`.
@@ -18,46 +19,58 @@ use crate::talos::secrets::{PKI_FILES, Secrets, SecretsError};
 pub struct Generate {
     /// Take them from a control plane's machine configuration
     #[arg(long, value_name = "FILE")]
-    from_controlplane_config: Option<PathBuf>,
+    from_controlplane_config: Option<OsString>,
     /// Take the authorities from a Kubernetes PKI folder such as /etc/kubernetes/pki
     #[arg(short = 'p', long, value_name = "DIR")]
-    from_kubernetes_pki: Option<PathBuf>,
+    from_kubernetes_pki: Option<OsString>,
     /// The bootstrap token to go on with, beside --from-kubernetes-pki
     #[arg(short = 't', long, value_name = "TOKEN")]
     kubernetes_bootstrap_token: Option<SecretString>,
     /// Where they go, or - for stdout
     #[arg(short, long, value_name = "FILE", default_value = "secrets.yaml")]
-    output_file: PathBuf,
+    output_file: OsString,
     /// Talos version that they are for [default: the newest known]
     #[arg(long)]
     talos_version: Option<String>,
     /// Replace a file that is there
-    #[arg(short, long)]
+    #[arg(short, long, action = ArgAction::Set, value_parser = switch, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     force: bool,
 }
 
 impl Generate {
     pub(super) fn run(self) -> Result<Done, Stop> {
         let now = Timestamp::now();
-        let contract = self.talos_version.as_deref().map_or(Ok(Contract::NEWEST), str::parse).map_err(
-            |error: crate::types::Malformed| Stop::because(ExitCode::Invalid, "--talos-version is no version", &error),
-        )?;
-        let secrets = match (&self.from_kubernetes_pki, &self.from_controlplane_config) {
-            (Some(dir), _) => from_pki(dir, self.kubernetes_bootstrap_token.as_ref(), contract, now)?,
-            (None, Some(path)) => Secrets::from_machine_config(&read(path)?, now).map_err(|error| {
-                let what = format!("no secrets can be taken from {}", path.display());
-                error.hints().into_iter().fold(Stop::because(ExitCode::Invalid, what, &error), Stop::hinted)
-            })?,
+        let (contract, newer) = contract(self.talos_version.as_deref())?;
+        let said = |path: Option<&OsString>| path.filter(|path| !path.is_empty()).map(PathBuf::from);
+        let token = self.kubernetes_bootstrap_token.as_ref().filter(|token| !token.expose_secret().is_empty());
+        let secrets = match (said(self.from_kubernetes_pki.as_ref()), said(self.from_controlplane_config.as_ref())) {
+            (Some(dir), _) => from_pki(&dir, token, contract, now)?,
+            (None, Some(path)) => from_config(&path, now)?,
             (None, None) => Secrets::generate(contract, now)
                 .map_err(|error| Stop::because(ExitCode::Failed, "no secrets can be made", &error))?,
         };
         let text = secrets.to_yaml();
-        if self.output_file == Path::new("-") {
-            return Ok(Done { data: text.expose_secret().to_owned(), told: String::new() });
+        if self.output_file == "-" {
+            return Ok(Done { data: text.expose_secret().to_owned(), told: newer.unwrap_or_default() });
         }
-        write(&self.output_file, &text, Existing::by(self.force))?;
-        Ok(Done { data: String::new(), told: format!("Created {}\n", self.output_file.display()) })
+        let path = Path::new(&self.output_file);
+        write(path, &text, Existing::by(self.force), Parents::Expect)?;
+        Ok(Done { data: String::new(), told: format!("{}Created {}\n", newer.unwrap_or_default(), path.display()) })
     }
+}
+
+/// The bundle in a control plane's configuration, which must be one that a machine reads.
+fn from_config(path: &Path, now: Timestamp) -> Result<Secrets, Stop> {
+    let text = read(path)?;
+    Config::read(&text).map_err(|error| {
+        Stop::because(ExitCode::Invalid, format!("{} is no configuration", path.display()), &error)
+            .hinted("recast secrets import takes the secrets even so, where they can be told")
+    })?;
+    Secrets::from_machine_config(&text, now).map_err(|error| {
+        let what = format!("no secrets can be taken from {}", path.display());
+        let stop = error.hints().into_iter().fold(Stop::because(ExitCode::Invalid, what, &error), Stop::hinted);
+        stop.hinted("only a control plane's configuration has them all, and only when it is not redacted")
+    })
 }
 
 /// A bundle around the authorities in a folder such as `/etc/kubernetes/pki`.

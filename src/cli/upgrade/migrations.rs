@@ -12,7 +12,7 @@ use crate::observe::components;
 use crate::plan::observed::Finding;
 use crate::plan::upgrade::{Asked, SeenCluster, SeenMember};
 use crate::steps::config;
-use crate::talos::config::migrate::{Finding as Touched, Subjects, Weight, findings};
+use crate::talos::config::migrate::{Finding as Touched, Image, Subjects, Weight, findings};
 use crate::talos::config::{Config, Patch};
 use crate::talos::secrets::Secrets;
 use crate::types::Version;
@@ -54,8 +54,8 @@ pub(super) async fn migrations(
     }
     let patches: Vec<&Patch> = patches.iter().collect();
     let other = |seen: &SeenMember| seen.schematic.as_ref() != asked.schematic_of(seen.member.role);
-    let extensions_change = running.members.iter().any(other);
-    let subjects = Subjects { patches: &patches, nocloud: true, extensions_change, ..Subjects::default() };
+    let image = if running.members.iter().any(other) { Image::Other } else { Image::Same };
+    let subjects = Subjects { patches: &patches, nocloud: true, image, ..Subjects::default() };
     let mut touched = heavy(now, to, &subjects);
     let configs: Vec<(&str, &Config)> = live.iter().map(|(name, config)| (name.as_str(), config)).collect();
     let subjects = Subjects { configs: &configs, nocloud: true, ..Subjects::default() };

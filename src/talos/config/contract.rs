@@ -87,6 +87,26 @@ impl Contract {
         version.tag().parse()
     }
 
+    /// The contract to generate for a release that may be newer than those known here: the newest, which it still reads.
+    ///
+    /// # Errors
+    /// When the release is older than what can be generated, or of another major version.
+    pub fn nearest(text: &str) -> Result<Self, Malformed> {
+        match Self::spelled(text) {
+            Some(wanted) if wanted > Self::NEWEST && wanted.major == Self::NEWEST.major => Ok(Self::NEWEST),
+            _ => text.parse(),
+        }
+    }
+
+    fn spelled(text: &str) -> Option<Self> {
+        let mut parts = text.strip_prefix('v').unwrap_or(text).splitn(3, '.');
+        let mut number = || {
+            let digits = parts.next().filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
+            digits.and_then(|digits| digits.parse::<u32>().ok())
+        };
+        Some(Self { major: number()?, minor: number()? })
+    }
+
     /// The contract of a minor version of Talos 1.
     pub const fn minor(minor: u32) -> Self {
         Self { major: 1, minor }
@@ -112,17 +132,10 @@ impl fmt::Display for Contract {
 impl FromStr for Contract {
     type Err = Malformed;
 
-    /// Reads `1.13`, `v1.13`, `v1.13.9` and pre-releases of it.
+    /// Reads `1.13`, `v1.13`, `v1.13.9` and pre-releases of it. Nothing after the second dot matters, as for talosctl.
     fn from_str(text: &str) -> Result<Self, Malformed> {
-        let malformed = || Malformed::new(text, "a Talos version from 1.5 to 1.14");
-        let mut parts = text.strip_prefix('v').unwrap_or(text).splitn(3, '.');
-        let mut number = || parts.next()?.parse::<u32>().ok();
-        let (Some(major), Some(minor)) = (number(), number()) else { return Err(malformed()) };
-        if parts.next().is_some_and(|patch| !patch.starts_with(|c: char| c.is_ascii_digit())) {
-            return Err(malformed());
-        }
-        let contract = Self { major, minor };
-        if (Self::OLDEST..=Self::NEWEST).contains(&contract) { Ok(contract) } else { Err(malformed()) }
+        let known = Self::spelled(text).filter(|contract| (Self::OLDEST..=Self::NEWEST).contains(contract));
+        known.ok_or_else(|| Malformed::new(text, "a Talos version from 1.5 to 1.14"))
     }
 }
 
@@ -132,12 +145,19 @@ mod tests {
 
     #[test]
     fn contracts_come_from_any_spelling_of_a_version() {
-        for text in ["1.13", "v1.13", "v1.13.9", "1.13.0-rc.1"] {
+        for text in ["1.13", "v1.13", "v1.13.9", "1.13.0-rc.1", "v1.13.x", "1.13.", "01.013"] {
             assert_eq!(text.parse::<Contract>().unwrap().to_string(), "1.13", "{text}");
         }
-        for text in ["1.4", "1.15", "one.two", "1", "1.13.x", ""] {
+        for text in ["1.4", "1.15", "one.two", "1", "1.13-alpha", "vv1.13", " 1.13", "1.+13", "V1.13", ""] {
             assert!(text.parse::<Contract>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_release_that_is_not_known_yet_gets_the_newest_contract() {
+        assert_eq!(Contract::nearest("v1.99.3"), Ok(Contract::NEWEST));
+        assert_eq!(Contract::nearest("1.13.9"), Ok(Contract::minor(13)));
+        assert!(Contract::nearest("v2.0").is_err() && Contract::nearest("1.4").is_err());
     }
 
     #[test]

@@ -3,9 +3,9 @@
 //!
 //! Must not know: documents or profiles.
 
-use http::Uri;
+use std::net::IpAddr;
 
-use super::Contract;
+use super::{Contract, Feature, Url, UrlError};
 
 /// An option that is on or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,18 +103,28 @@ pub struct Input {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InputError {
     /// The endpoint is no https URL.
-    #[error("the endpoint '{given}' must be a URL such as https://{suggested}")]
+    #[error("the endpoint '{given}' must be a URL such as https://{suggested}: {why}")]
     Endpoint {
         /// As given.
         given: String,
         /// What was probably meant, without the scheme.
         suggested: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// A mirror without its registry or its URL.
     #[error("the registry mirror '{given}' must be HOST=URL, such as docker.io=https://mirror.example.org")]
     Mirror {
         /// As given.
         given: String,
+    },
+    /// A mirror whose URL is none, where the contract has documents for mirrors.
+    #[error("the registry mirror '{given}' has no URL such as https://mirror.example.org")]
+    MirrorUrl {
+        /// As given.
+        given: String,
+        /// What is wrong with it.
+        source: UrlError,
     },
     /// The cluster has no name.
     #[error("the cluster needs a name")]
@@ -160,6 +170,10 @@ impl Input {
     pub fn add_mirror(&mut self, spelled: &str) -> Result<(), InputError> {
         let malformed = || InputError::Mirror { given: spelled.to_owned() };
         let (host, url) = spelled.split_once('=').ok_or_else(malformed)?;
+        if self.contract.has(Feature::RegistryDocuments) {
+            let unread = |source| InputError::MirrorUrl { given: spelled.to_owned(), source };
+            Url::parse(url).map_err(unread)?;
+        }
         match self.mirrors.iter_mut().find(|mirror| mirror.host == host) {
             Some(mirror) => mirror.endpoints.push(url.to_owned()),
             None => self.mirrors.push(Mirror { host: host.to_owned(), endpoints: vec![url.to_owned()] }),
@@ -173,24 +187,33 @@ impl Input {
     }
 }
 
+/// The host of an endpoint that the real generator takes.
 fn host(endpoint: &str) -> Result<String, InputError> {
-    let refused = || {
-        let bare = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest).trim_end_matches('/');
+    let refused = |why: String| {
+        let bare = endpoint.trim().split_once("://").map_or(endpoint.trim(), |(_, rest)| rest).trim_end_matches('/');
         let has_port = bare.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let suggested = if has_port { bare.to_owned() } else { format!("{bare}:6443") };
-        InputError::Endpoint { given: endpoint.to_owned(), suggested }
+        let suggested = match bare.parse::<IpAddr>() {
+            Ok(IpAddr::V6(address)) => format!("[{address}]:6443"),
+            _ if bare.is_empty() => "10.0.0.10:6443".to_owned(),
+            _ if has_port => bare.to_owned(),
+            _ => format!("{bare}:6443"),
+        };
+        InputError::Endpoint { given: endpoint.to_owned(), suggested, why }
     };
-    let uri: Uri = endpoint.parse().map_err(|_| refused())?;
-    let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(refused)?;
-    let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
-    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
-    // An empty port is none.
-    let port = place.strip_prefix(host).and_then(|rest| rest.strip_prefix(':')).filter(|port| !port.is_empty());
-    let reachable = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
-    if uri.scheme_str() != Some("https") || !reachable {
-        return Err(refused());
+    let url = Url::parse(endpoint).map_err(|error| refused(error.to_string()))?;
+    match url.scheme() {
+        "https" => {}
+        "" => return Err(refused("it has no scheme".to_owned())),
+        _ => return Err(refused("its scheme must be https".to_owned())),
     }
-    Ok(host.trim_start_matches('[').trim_end_matches(']').to_owned())
+    let host = url.hostname();
+    if host.is_empty() {
+        return Err(refused("it has no host".to_owned()));
+    }
+    if url.port().is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) {
+        return Err(refused("its port must be from 1 to 65535".to_owned()));
+    }
+    Ok(host)
 }
 
 #[cfg(test)]
@@ -204,6 +227,9 @@ mod tests {
             ("https://10.0.0.1:6443", "10.0.0.1"),
             ("https://k8s.example.org", "k8s.example.org"),
             ("https://[fd00::1]:6443", "fd00::1"),
+            ("https://[fe80::1%25eth0]:6443", "fe80::1%eth0"),
+            ("HTTPS://user:pw@ü.example.org:/path?x#y", "ü.example.org"),
+            ("https://a<b>c", "a<b>c"),
         ];
         for (endpoint, host) in hosts {
             assert_eq!(Input::new("c", endpoint, contract, "1.35.0").unwrap().endpoint_host(), host);
@@ -212,7 +238,27 @@ mod tests {
         for endpoint in ["http://10.0.0.1:6443", "10.0.0.1", "https://", "https://a b", ""].into_iter().chain(ports) {
             assert!(Input::new("c", endpoint, contract, "1.35.0").is_err(), "{endpoint}");
         }
-        let error = Input::new("c", "10.0.0.1", contract, "1.35.0").unwrap_err();
-        assert!(error.to_string().ends_with("https://10.0.0.1:6443"), "{error}");
+        for (given, told) in [
+            ("10.0.0.1", "https://10.0.0.1:6443: it has no scheme"),
+            ("http://h:6443", "https://h:6443: its scheme must be https"),
+            ("https://fd00::1", "https://[fd00::1]:6443: its port is no number; "),
+            ("https://:6443", "it has no host"),
+        ] {
+            let error = Input::new("c", given, contract, "1.35.0").unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn mirrors_are_gathered_by_host_and_their_urls_read_where_they_are_documents() {
+        let mut input = Input::new("c", "https://h", Contract::minor(13), "1.35.0").unwrap();
+        for mirror in ["b=https://1", "a=https://2", "b=https://3=4"] {
+            input.add_mirror(mirror).unwrap();
+        }
+        let hosts: Vec<_> = input.mirrors.iter().map(|mirror| (mirror.host.as_str(), mirror.endpoints.len())).collect();
+        assert_eq!(hosts, [("b", 2), ("a", 1)]);
+        assert!(input.add_mirror("docker.io").is_err() && input.add_mirror("docker.io=127.0.0.1:5000").is_err());
+        let mut older = Input::new("c", "https://h", Contract::minor(11), "1.35.0").unwrap();
+        older.add_mirror("docker.io=127.0.0.1:5000").unwrap();
     }
 }

@@ -18,6 +18,7 @@ mod network;
 mod patch;
 mod render;
 mod schema;
+mod url;
 pub mod validate;
 pub mod yaml;
 
@@ -35,6 +36,7 @@ pub use merge::MergeError;
 pub use network::Network;
 pub use patch::{Patch, PatchError};
 pub use render::{Machine, Rendered, render};
+pub use url::{Url, UrlError};
 use yaml::{Map, Value};
 
 /// The documents of one machine, in order. Secret: `Debug` shows their kinds only.

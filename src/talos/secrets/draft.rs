@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use super::certificate::Facts;
 use super::key::PrivateKey;
 use super::{Encryption, Flaw, KeyPair, Problem, Secrets, SecretsError};
-use crate::talos::config::yaml::{Document, Value, one, read};
+use crate::talos::config::yaml::{Document, Value, read};
 
 /// Values as they were found, by their place in the bundle.
 #[derive(Default)]
@@ -75,10 +75,16 @@ impl Secrets {
     /// # Errors
     /// Every problem of the text at once; none of them holds a value.
     pub fn load(text: &str, now: Timestamp) -> Result<Self, SecretsError> {
-        let document = one(text).map_err(SecretsError::Yaml)?;
+        let documents = read(text).map_err(SecretsError::Yaml)?;
+        // The real tool reads the first document and no more.
+        let bundle =
+            documents.first().filter(|document| has_any(document, &["cluster", "secrets", "trustdinfo", "certs"]));
+        let document = bundle
+            .filter(|document| !has_any(document, &["machine"]))
+            .ok_or(SecretsError::Foreign { wanted: "secrets bundle", keys: "cluster, secrets, trustdinfo, certs" })?;
         let mut draft = Draft::default();
         for place in PLACES {
-            draft.take(place, &document, place);
+            draft.take(place, document, place);
         }
         draft.check(now)
     }
@@ -89,6 +95,9 @@ impl Secrets {
     /// As [`load`](Self::load); a worker's or a redacted configuration lacks most of it.
     pub fn from_machine_config(text: &str, now: Timestamp) -> Result<Self, SecretsError> {
         let documents = read(text).map_err(SecretsError::Yaml)?;
+        if !documents.iter().any(|document| has_any(document, &["machine"])) {
+            return Err(SecretsError::Foreign { wanted: "machine configuration", keys: "machine, cluster" });
+        }
         let mut draft = Draft::default();
         let legacy = documents.iter().find(|document| document.root.at(&["kind"]).is_none());
         for (place, path) in PLACES.into_iter().zip(IN_MACHINE_CONFIG) {
@@ -109,6 +118,10 @@ impl Secrets {
         }
         draft.check(now)
     }
+}
+
+fn has_any(document: &Document, keys: &[&str]) -> bool {
+    keys.iter().any(|key| document.root.at(&[*key]).is_some())
 }
 
 /// A bundle of these values by their place, if they are sound.
@@ -208,7 +221,8 @@ impl Draft {
     }
 
     fn pem(&mut self, place: &'static str) -> (String, Option<String>) {
-        let text = self.text(place);
+        // Line breaks mean nothing in base64.
+        let text = self.text(place).replace(['\r', '\n'], "");
         if text.is_empty() {
             return (text, None);
         }
@@ -266,7 +280,8 @@ impl Draft {
             cluster_secret: self.key_of_32("cluster.secret"),
             bootstrap_token: self.token("secrets.bootstraptoken"),
             encryption: self.encryption(),
-            trustd_token: self.token("trustdinfo.token"),
+            // Machines compare it and nothing else.
+            trustd_token: self.text("trustdinfo.token").into(),
             etcd: self.pair("certs.etcd.crt", "certs.etcd.key", now),
             kubernetes: self.pair("certs.k8s.crt", "certs.k8s.key", now),
             aggregator: self.pair("certs.k8saggregator.crt", "certs.k8saggregator.key", now),

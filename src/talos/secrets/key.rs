@@ -82,10 +82,11 @@ impl PrivateKey {
         let block = pem::decode(text)?;
         let found = match block.label.as_str() {
             "ED25519 PRIVATE KEY" => Self::ed25519(&block.der),
-            "EC PRIVATE KEY" => Self::ecdsa(&block.der),
+            // Talos takes this label for SEC 1 alone, and the general one for PKCS#8 alone.
+            "EC PRIVATE KEY" => unwrap_pkcs8(&block.der).is_none().then(|| Self::ecdsa(&block.der)).flatten(),
             "RSA PRIVATE KEY" => RsaKeyPair::from_der(&block.der).ok().map(|pair| Self::Rsa(Box::new(pair))),
             "PRIVATE KEY" => Self::ed25519(&block.der)
-                .or_else(|| Self::ecdsa(&block.der))
+                .or_else(|| unwrap_pkcs8(&block.der).and_then(|_| Self::ecdsa(&block.der)))
                 .or_else(|| RsaKeyPair::from_pkcs8(&block.der).ok().map(|pair| Self::Rsa(Box::new(pair)))),
             _ => return Err(Flaw::WrongLabel { found: block.label, expected: "a private key" }),
         };

@@ -35,6 +35,14 @@ pub enum SecretsError {
     /// The text is no YAML.
     #[error("the secrets are not readable as YAML")]
     Yaml(#[source] YamlError),
+    /// The text is something else, or empty.
+    #[error("it holds no {wanted}: none of its keys is there ({keys})")]
+    Foreign {
+        /// What was looked for.
+        wanted: &'static str,
+        /// The keys that it begins with.
+        keys: &'static str,
+    },
     /// Values are missing or wrong: all of them, not only the first.
     #[error("{} in the secrets:{}", count(.0), list(.0))]
     Invalid(Vec<Problem>),
@@ -65,7 +73,16 @@ pub struct Problem {
 impl SecretsError {
     /// What to do about it, each thing once.
     pub fn hints(&self) -> Vec<&'static str> {
-        let Self::Invalid(problems) = self else { return Vec::new() };
+        let problems = match self {
+            Self::Invalid(problems) => problems,
+            Self::Foreign { .. } => {
+                return vec![
+                    "name the file that `talosctl gen secrets` or talhelper wrote, a control plane's configuration, or a \
+                     folder such as /etc/kubernetes/pki",
+                ];
+            }
+            Self::Yaml(_) | Self::Crypto => return Vec::new(),
+        };
         let mut hints: Vec<&'static str> = Vec::new();
         for problem in problems {
             let remedy = problem.flaw.remedy();

@@ -14,13 +14,24 @@ pub(super) struct Block {
     pub(super) der: Vec<u8>,
 }
 
-/// The first PEM block of `text`.
+/// The first PEM block of `text`. Its BEGIN and END begin a line, else Talos does not see them.
 pub(super) fn decode(text: &str) -> Result<Block, Flaw> {
-    let start = text.find("-----BEGIN ").ok_or(Flaw::NoPem)?;
-    let rest = &text[start + "-----BEGIN ".len()..];
-    let (label, rest) = rest.split_once("-----").ok_or(Flaw::Truncated)?;
-    let (body, _) = rest.split_once(&format!("-----END {label}-----")).ok_or(Flaw::Truncated)?;
-    let body: String = body.split_ascii_whitespace().collect();
+    const BEGIN: &str = "-----BEGIN ";
+    let mut lines = text.lines();
+    let Some(first) = lines.find_map(|line| line.strip_prefix(BEGIN)) else {
+        return Err(if text.contains(BEGIN) { Flaw::Truncated } else { Flaw::NoPem });
+    };
+    let label =
+        first.trim_end().strip_suffix("-----").filter(|label| !label.contains("-----")).ok_or(Flaw::Truncated)?;
+    let end = format!("-----END {label}-----");
+    let mut body = String::new();
+    loop {
+        match lines.next() {
+            Some(line) if line.starts_with(&end) => break,
+            Some(line) => body.extend(line.split_ascii_whitespace()),
+            None => return Err(Flaw::Truncated),
+        }
+    }
     let der = STANDARD.decode(body).map_err(|_| Flaw::Truncated)?;
     if der.is_empty() { Err(Flaw::Truncated) } else { Ok(Block { label: label.to_owned(), der }) }
 }

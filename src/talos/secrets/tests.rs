@@ -40,7 +40,7 @@ fn real_bundles_survive_byte_for_byte() {
 
 #[test]
 fn all_problems_are_told_at_once_with_their_lines() {
-    let text = replaced(RSA, "token:", 1, "short");
+    let text = replaced(RSA, "bootstraptoken:", 1, "short");
     let text = replaced(&text, "key:", 1, &STANDARD.encode("-----BEGIN EC PRIVATE KEY-----\nMHc"));
     let text = replaced(&text, "id:", 1, "\"\"");
     let found = problems(&text);
@@ -48,7 +48,7 @@ fn all_problems_are_told_at_once_with_their_lines() {
         found,
         [
             "cluster.id is required",
-            "line 8: trustdinfo.token must look like abcdef.0123456789abcdef (lower-case letters and digits)",
+            "line 5: secrets.bootstraptoken must look like abcdef.0123456789abcdef (lower-case letters and digits)",
             "line 12: certs.etcd.key holds a PEM block that is cut off or damaged",
         ]
     );
@@ -71,6 +71,45 @@ fn each_flaw_is_recognised() {
     for (text, expected) in cases {
         let found = problems(&text);
         assert!(found.iter().any(|problem| problem.contains(expected)), "{expected}: {found:?}");
+    }
+}
+
+#[test]
+fn what_the_real_tool_reads_is_read_and_what_it_does_not_is_not() {
+    let loaded = Secrets::load(RSA, then()).unwrap();
+    let (crt, key) = (loaded.etcd().certificate_pem(), loaded.etcd().key_pem());
+    let key = key.expose_secret();
+    let with = |prefix: &str, pem: &str| replaced(RSA, prefix, 1, &STANDARD.encode(pem));
+    let in_lines =
+        replaced(RSA, "crt:", 1, &format!("\"{}\\n{}\"", &loaded.etcd().crt[..40], &loaded.etcd().crt[40..]));
+    for text in [
+        with("crt:", &format!("junk\n{crt}junk")),
+        with("crt:", &crt.replace('\n', "\r\n")),
+        with("crt:", crt.trim_end()),
+        replaced(RSA, "token:", 1, "any-word"),
+        format!("{RSA}---\nanother: document\n"),
+        in_lines,
+    ] {
+        assert!(Secrets::load(&text, then()).is_ok(), "{:?}", problems(&text));
+    }
+    for text in [
+        with("crt:", &format!(" {crt}")),
+        with("crt:", &crt.replace('\n', "")),
+        with("key:", &key.replace("EC PRIVATE KEY", "PRIVATE KEY")),
+    ] {
+        assert_eq!(problems(&text).len(), 1);
+    }
+}
+
+#[test]
+fn a_file_of_another_kind_is_not_told_value_by_value() {
+    for text in ["", "# nothing\n", "null\n", "text\n", "apiVersion: v1\nkind: Config\n", "machine: {type: worker}\n"] {
+        let error = Secrets::load(text, then()).unwrap_err();
+        assert!(matches!(error, SecretsError::Foreign { .. }) && error.hints().len() == 1, "{text}: {error}");
+    }
+    for text in ["", "text\n", "cluster: {id: x}\nsecrets: {}\n"] {
+        let error = Secrets::from_machine_config(text, then()).unwrap_err();
+        assert!(matches!(error, SecretsError::Foreign { .. }), "{text}: {error}");
     }
 }
 

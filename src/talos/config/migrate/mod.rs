@@ -88,8 +88,20 @@ pub struct Subjects<'a> {
     pub configs: &'a [(&'a str, &'a Config)],
     /// Whether the machines boot the nocloud image, as those on Proxmox VE do.
     pub nocloud: bool,
-    /// Whether the extensions change with the version.
-    pub extensions_change: bool,
+    /// The image that the machines boot next beside the one they run.
+    pub image: Image,
+}
+
+/// A machine's next image beside its last one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Image {
+    /// Nothing tells what the machines were made from.
+    #[default]
+    Unknown,
+    /// It has the same extensions and kernel arguments.
+    Same,
+    /// It has others.
+    Other,
 }
 
 /// Everything that a change from `running` to `target` means for `subjects`, the gravest first. Without a running version
@@ -298,7 +310,7 @@ fn renamed_links(subjects: &Subjects<'_>) -> Option<Finding> {
         part.kind.link || !Place::of_part("", part).find("machine.network.interfaces[].interface").is_empty()
     };
     let named = subjects.patches.iter().any(|patch| patch.parts().iter().any(by_name));
-    (subjects.extensions_change && named).then(|| Finding {
+    (subjects.image == Image::Other && named).then(|| Finding {
         weight: Weight::Changes,
         ..cluster_finding(
             "nic-rename",

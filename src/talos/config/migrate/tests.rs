@@ -176,7 +176,7 @@ fn a_metal_installer_on_nocloud_and_links_by_name_are_found() {
     assert_eq!(of_patch("1.12.0", "1.13.0", by_name)[0].rule, "interface-by-name");
     assert_eq!(of_patch("1.13.0", "1.13.9", by_name), []);
     let patch = Patch::parse("machine: {network: {interfaces: [{interface: eth0}]}}\n", "p.yaml").unwrap();
-    let subjects = Subjects { patches: &[&patch], extensions_change: true, ..Subjects::default() };
+    let subjects = Subjects { patches: &[&patch], image: Image::Other, ..Subjects::default() };
     let found = findings(Some(&version("1.12.0")), &version("1.13.0"), &subjects);
     assert!(found.iter().any(|finding| finding.rule == "nic-rename"), "{found:?}");
     let same = findings(Some(&version("1.13.0")), &version("1.13.0"), &subjects);

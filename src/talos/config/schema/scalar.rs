@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::shapes::Scalar;
+use crate::talos::config::Url;
 use crate::talos::config::yaml::{Number, Value};
 
 impl Scalar {
@@ -120,7 +121,9 @@ impl Scalar {
                 Value::from(text)
             }
             Self::DiskSize => disk_size(bytes(&text).ok_or_else(|| wanted("a size such as 100 GB"))?),
-            Self::Url => Value::Text(url(text).ok_or_else(|| wanted("a URL"))?),
+            Self::Url => {
+                Value::Text(Url::parse(&text).map_err(|error| wanted(&format!("a URL: {error}")))?.to_string())
+            }
             Self::Base64 => {
                 let text = text.replace(['\r', '\n'], "");
                 STANDARD.decode(&text).map_err(|_| wanted("base64"))?;
@@ -276,30 +279,6 @@ fn disk_size(bytes_wanted: u64) -> Value {
         format!("{} {unit}", (bytes_wanted + scale / 2) / scale)
     };
     if bytes(&shown) == Some(bytes_wanted) { Value::Text(shown) } else { number() }
-}
-
-/// A URL as Go takes and writes it: nearly anything without control characters and spaces in its host.
-fn url(text: String) -> Option<String> {
-    if text.chars().any(char::is_control) {
-        return None;
-    }
-    let Some((scheme, rest)) = text.split_once("://") else {
-        let first = text.split('/').next().unwrap_or_default();
-        let odd = text.starts_with(':') || (first.contains(':') && !first.starts_with(|c: char| c.is_alphabetic()));
-        return (!odd).then_some(text);
-    };
-    if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) {
-        return None;
-    }
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-    let port = host.rsplit_once(']').map_or(host, |(_, port)| port).rsplit_once(':').map(|(_, port)| port);
-    if host.contains([' ', '<', '>', '^', '`', '{', '}', '|', '\\', '"'])
-        || port.is_some_and(|port| !port.bytes().all(|byte| byte.is_ascii_digit()))
-    {
-        return None;
-    }
-    Some(format!("{}://{}", scheme.to_lowercase(), rest.replace(' ', "%20")))
 }
 
 fn ports(text: &str) -> Option<Value> {
