@@ -8,7 +8,7 @@ use super::call::{Call, Result};
 use super::handlers::sections::{controllers, dir, dns, ipams, pci, rules, usb, vnets, zones};
 use super::handlers::{
     access, addresses, agent, backup, cloudinit, cluster, config, content, download, firewall, ha, host, network,
-    nodes, pools, power, storage, tasks, vms,
+    nodes, pools, power, sdn, storage, tasks, vms,
 };
 
 /// What answers a method.
@@ -111,6 +111,14 @@ pub(super) const TABLE: &[(&str, &str, Handler)] = &[
     ("GET", "/cluster/firewall/rules/{pos}", Now(firewall::rule)),
     ("PUT", "/cluster/firewall/rules/{pos}", Now(firewall::update_rule)),
     ("DELETE", "/cluster/firewall/rules/{pos}", Now(firewall::delete_rule)),
+    ("GET", "/cluster/sdn/vnets/{vnet}/firewall", Now(firewall::index)),
+    ("GET", "/cluster/sdn/vnets/{vnet}/firewall/options", Now(firewall::options)),
+    ("PUT", "/cluster/sdn/vnets/{vnet}/firewall/options", Now(firewall::set_options)),
+    ("GET", "/cluster/sdn/vnets/{vnet}/firewall/rules", Now(firewall::rules)),
+    ("POST", "/cluster/sdn/vnets/{vnet}/firewall/rules", Now(firewall::create_rule)),
+    ("GET", "/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}", Now(firewall::rule)),
+    ("PUT", "/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}", Now(firewall::update_rule)),
+    ("DELETE", "/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}", Now(firewall::delete_rule)),
     ("GET", "/nodes/{node}/firewall", Now(firewall::index)),
     ("GET", "/nodes/{node}/firewall/options", Now(firewall::options)),
     ("PUT", "/nodes/{node}/firewall/options", Now(firewall::set_options)),
@@ -191,6 +199,11 @@ pub(super) const TABLE: &[(&str, &str, Handler)] = &[
     ("GET", "/cluster/sdn/vnets/{vnet}", Now(vnets::read)),
     ("PUT", "/cluster/sdn/vnets/{vnet}", Now(vnets::update)),
     ("DELETE", "/cluster/sdn/vnets/{vnet}", Now(vnets::delete)),
+    ("GET", "/cluster/sdn/vnets/{vnet}/subnets", Now(sdn::list)),
+    ("POST", "/cluster/sdn/vnets/{vnet}/subnets", Now(sdn::create)),
+    ("GET", "/cluster/sdn/vnets/{vnet}/subnets/{subnet}", Now(sdn::read)),
+    ("PUT", "/cluster/sdn/vnets/{vnet}/subnets/{subnet}", Now(sdn::update)),
+    ("DELETE", "/cluster/sdn/vnets/{vnet}/subnets/{subnet}", Now(sdn::delete)),
     ("GET", "/cluster/sdn/controllers", Now(controllers::list)),
     ("POST", "/cluster/sdn/controllers", Now(controllers::create)),
     ("GET", "/cluster/sdn/controllers/{controller}", Now(controllers::read)),
@@ -228,7 +241,7 @@ pub(super) const TABLE: &[(&str, &str, Handler)] = &[
     ("GET", "/cluster/ha", Now(ha::index)),
     ("GET", "/cluster/ha/status", Now(ha::status_index)),
     ("PUT", "/cluster/replication/{id}", Now(ha::update_job)),
-    ("PUT", "/cluster/sdn", Now(cluster::apply_sdn)),
+    ("PUT", "/cluster/sdn", Now(sdn::apply)),
     ("GET", "/nodes/{node}/sdn", Now(cluster::node_sdn)),
     ("GET", "/nodes/{node}/sdn/zones", Now(cluster::node_zones)),
     ("GET", "/nodes/{node}/sdn/zones/{zone}/content", Now(cluster::zone_content)),

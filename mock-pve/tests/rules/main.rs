@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says what broke by panicking")]
 
 mod configs;
+mod firewall;
 mod kept;
 mod nine;
 mod requests;

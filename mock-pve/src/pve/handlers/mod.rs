@@ -20,6 +20,7 @@ pub(super) mod network;
 pub(super) mod nodes;
 pub(super) mod pools;
 pub(super) mod power;
+pub(super) mod sdn;
 pub(super) mod sections;
 pub(super) mod storage;
 pub(super) mod tasks;
