@@ -8,7 +8,7 @@ use super::call::{Call, Result};
 use super::handlers::sections::{controllers, dir, dns, ipams, pci, rules, usb, vnets, zones};
 use super::handlers::{
     access, addresses, agent, backup, cloudinit, cluster, config, content, download, firewall, ha, host, network,
-    nodes, pools, power, sdn, storage, tasks, vms,
+    nodes, pools, power, sdn, storage, tasks, vms, vzdump,
 };
 
 /// What answers a method.
@@ -295,13 +295,16 @@ pub(super) const TABLE: &[(&str, &str, Handler)] = &[
     ("GET", "/nodes/{node}/scan", Now(host::scan)),
     ("GET", "/nodes/{node}/scan/lvm", Now(host::scanned)),
     ("GET", "/nodes/{node}/scan/zfs", Now(host::scanned)),
-    ("GET", "/nodes/{node}/vzdump/defaults", Now(host::backup_defaults)),
+    ("POST", "/nodes/{node}/vzdump", Later(vzdump::create)),
+    ("GET", "/nodes/{node}/vzdump/defaults", Now(vzdump::defaults)),
+    ("GET", "/nodes/{node}/vzdump/extractconfig", Now(vzdump::extract)),
     ("POST", "/nodes/{node}/wakeonlan", Now(host::wake)),
     ("GET", "/nodes/{node}/journal", Now(host::journal)),
     ("GET", "/nodes/{node}/query-url-metadata", Later(download::query)),
     ("POST", "/nodes/{node}/storage/{storage}/download-url", Now(download::download)),
     ("GET", "/nodes/{node}/storage/{storage}/import-metadata", Now(download::metadata)),
-    ("GET", "/nodes/{node}/storage/{storage}/prunebackups", Now(download::prunable)),
+    ("GET", "/nodes/{node}/storage/{storage}/prunebackups", Now(vzdump::prunable)),
+    ("DELETE", "/nodes/{node}/storage/{storage}/prunebackups", Now(vzdump::prune)),
     ("GET", "/nodes/{node}/network", Now(network::list)),
     ("POST", "/nodes/{node}/network", Now(network::create)),
     ("PUT", "/nodes/{node}/network", Now(network::reload)),

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what broke by panicking")]
 
+mod backups;
 mod configs;
 mod firewall;
 mod kept;
