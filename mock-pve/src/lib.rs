@@ -3,9 +3,9 @@
 //! Rooms, each knowing only those to its left: `world` (nodes, storages, volumes, VMs, tasks, users, machines, clusters
 //! and their rules; no I/O but its state folder) ← `pve`, `ssh`, `factory`, `talos`, `kube` (one protocol each, no rule
 //! of its own; `ssh` has `pve`'s methods on its command line) ← `serve` (listeners, TLS, ready file). `disk` knows what a
-//! Talos disk image looks like, `etcd` how members agree and what their files look like; both lie under `world`. `audit`
-//! watches the world and knows no protocol; `scenario` makes things happen to it. Nothing here shares code with recast's
-//! clients: a shared misunderstanding would hide.
+//! Talos disk image looks like, `etcd` how members agree and what their files look like, `vma` what a backup of a VM looks
+//! like; they lie under `world`. `audit` watches the world and knows no protocol; `scenario` makes things happen to it.
+//! Nothing here shares code with recast's clients: a shared misunderstanding would hide.
 
 pub mod audit;
 pub mod disk;
@@ -17,4 +17,5 @@ pub mod scenario;
 pub mod serve;
 pub mod ssh;
 pub mod talos;
+pub mod vma;
 pub mod world;

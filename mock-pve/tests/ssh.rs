@@ -234,6 +234,29 @@ async fn errors_have_the_texts_and_codes_of_the_originals_tools() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_made_and_brought_back_on_the_command_line() {
+    if !available("ssh") {
+        return;
+    }
+    let mock = begin(Vec::new()).await;
+    mock.fine("qm create 100 --name kept --scsi0 local-lvm:0.0625").await;
+    mock.fine("echo -n precious | dd of=/dev/pve/vm-100-disk-0 conv=notrunc").await;
+    let said = mock.fine("vzdump 100 --compress zstd --notes-template {{guestname}}").await;
+    let archive = said.lines().find_map(|line| line.split_once("creating vzdump archive '")).unwrap().1;
+    let archive = archive.trim_end_matches('\'');
+    assert!(said.ends_with("INFO: Backup job finished successfully\n"), "{said}");
+    assert_eq!(mock.fine(&format!("cat {archive}.notes")).await, "kept");
+    let log = mock.fine(&format!("cat {}.log", archive.trim_end_matches(".vma.zst"))).await;
+    assert!(log.contains(" INFO: Finished Backup of VM 100 ("), "{log}");
+    let done = mock.on(0, &format!("qmrestore {archive} 100"), Vec::new()).await;
+    assert!(done.code == 255 && done.err.contains("VM 100 already exists on node 'pve1'"), "{}", done.err);
+    assert_eq!(mock.on(0, "qmrestore", Vec::new()).await.code, 255);
+    mock.fine(&format!("qmrestore {archive} 101 --unique")).await;
+    assert_eq!(mock.fine("dd if=/dev/pve/vm-101-disk-0 bs=8 count=1").await, "precious");
+    mock.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pvesh_speaks_json_and_each_node_is_itself() {
     if !real_parts::is_here("ssh", "-V") {
         return;

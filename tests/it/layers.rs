@@ -44,7 +44,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const ROOMS: &[(&str, &[&str])] = &[
     ("disk", &[]),
     ("etcd", &["disk"]),
-    ("world", &["disk", "etcd"]),
+    ("vma", &[]),
+    ("world", &["disk", "etcd", "vma"]),
     ("scenario", &["world", "etcd"]),
     ("audit", &["world"]),
     ("pve", &["world", "scenario"]),

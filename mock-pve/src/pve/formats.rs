@@ -459,6 +459,12 @@ pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
         "pve-replication-job-id" => replication_id(text),
         "pve-sdn-zone-id" => sdn_id("zone", text),
         "pve-sdn-vnet-id" => sdn_id("vnet", text),
+        "pve-sdn-subnet-id" => {
+            let cidr = text.split_once('-').map_or_else(|| text.to_owned(), |(_, cidr)| cidr.replacen('-', "/", 1));
+            let cidr = if text.contains('/') { text } else { &cidr };
+            let fits = cidr.contains('/') && cidr.parse::<ipnet::IpNet>().is_ok();
+            refuse(fits, "value does not look like a valid CIDR network\n")
+        }
         "pve-cpuset" => refuse(
             !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || "-,".contains(c)),
             "unable to parse cpuset\n",

@@ -57,6 +57,7 @@ impl World {
             guests: Mutex::new(BTreeMap::new()),
             power: Mutex::new(Vec::new()),
             flocks: Mutex::new(HashMap::new()),
+            dumps: Mutex::new(HashMap::new()),
             stops: Mutex::new(HashMap::new()),
             ended: tokio::sync::Notify::new(),
             deeds: Mutex::new(Vec::new()),

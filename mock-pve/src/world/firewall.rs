@@ -3,6 +3,7 @@
 //! Purpose: what can be written down and what is refused (Proxmox VE 8.4, PVE/Firewall.pm). No packet is ever
 //! filtered. Must not know: requests. Start at [`Firewall`] and [`verify`].
 
+mod file;
 mod names;
 
 use std::collections::BTreeMap;
@@ -11,8 +12,9 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+pub use self::file::{parse, text};
 pub use self::names::MACROS;
-use self::names::{ICMP, PROTOCOLS, SERVICES};
+use self::names::{ICMP, ICMP6, PROTOCOLS, SERVICES};
 use super::refusal::{Refusal, Rule};
 
 /// A JSON object.
@@ -63,6 +65,8 @@ pub enum Level {
     Host,
     /// In a VM's file.
     Vm,
+    /// In the file of a virtual network.
+    Vnet,
 }
 
 impl Level {
@@ -72,6 +76,7 @@ impl Level {
             Self::Group => "group",
             Self::Host => "host",
             Self::Vm => "vm",
+            Self::Vnet => "vnet",
         }
     }
 }
@@ -106,7 +111,7 @@ pub fn check_ports(text: &str, icmp_too: bool) -> Result<(), String> {
                 count += 1;
                 port(item)?;
             }
-            _ if icmp_too && ICMP.contains(&item) => icmp = true,
+            _ if icmp_too && (ICMP.contains(&item) || ICMP6.contains(&item)) => icmp = true,
             _ if SERVICES.contains(&item) => {}
             _ => return Err(format!("invalid port '{item}'\n")),
         }
@@ -224,6 +229,7 @@ fn verify_type(rule: &Object, level: Level) -> Rule<()> {
         Level::Cluster | Level::Host => &["in", "out", "forward", "group"],
         Level::Group => &["in", "out", "forward"],
         Level::Vm => &["in", "out", "group"],
+        Level::Vnet => &["forward", "group"],
     };
     if kind.is_empty() {
         return Err(wrong("type", "missing property"));
@@ -273,7 +279,8 @@ fn verify_ports(rule: &Object) -> Rule<()> {
         if !text("dport").is_empty() {
             return Err(wrong("icmp-type", "'icmp-type' cannot be specified together with 'dport'"));
         }
-        if !ICMP.contains(&kind) && kind.parse::<u8>().is_err() {
+        let known = if proto == "icmp" { ICMP } else { ICMP6 };
+        if !known.contains(&kind) {
             return Err(wrong("icmp-type", format!("invalid icmp-type '{kind}' for proto '{proto}'")));
         }
     }
@@ -285,7 +292,7 @@ pub fn verify(rule: &mut Object, level: Level, known: Known<'_>) -> Rule<()> {
     verify_type(rule, level)?;
     let text = |rule: &Object, key: &str| rule.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let iface = text(rule, "iface");
-    if !iface.is_empty() && level == Level::Group {
+    if !iface.is_empty() && matches!(level, Level::Group | Level::Vnet) {
         return Err(wrong("type", "parameter -i not allowed for this rule type"));
     }
     let number = iface.strip_prefix("net").is_some_and(|rest| rest.parse::<u8>().is_ok());
@@ -368,6 +375,12 @@ mod tests {
             (json!({"iface": "eth0"}), Level::Vm, "iface: value does not match the regex pattern 'net\\d+'"),
             (json!({"macro": "nope"}), Level::Vm, "macro: unknown macro 'nope'"),
             (json!({"iface": "net0"}), Level::Group, "type: parameter -i not allowed for this rule type"),
+            (json!({}), Level::Vnet, "type: invalid rule type 'in' for rule_env 'vnet'"),
+            (
+                json!({"proto": "icmp", "icmp-type": "packet-too-big"}),
+                Level::Vm,
+                "icmp-type: invalid icmp-type 'packet-too-big' for proto 'icmp'",
+            ),
         ] {
             assert_eq!(refused(&rule(more), level), text);
         }

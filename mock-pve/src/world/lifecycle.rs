@@ -259,7 +259,7 @@ impl World {
     }
 
     /// Presses the power button and waits. Whether the VM went off.
-    async fn ask_and_wait(&self, vmid: u32, seconds: f64) -> bool {
+    pub(super) async fn ask_and_wait(&self, vmid: u32, seconds: f64) -> bool {
         let Some(pid) = self.pid_of(vmid) else { return true };
         self.ask_to_shut_down(vmid);
         let deadline = tokio::time::Instant::now() + self.clock().scaled(seconds);

@@ -206,7 +206,7 @@ impl World {
         }
     }
 
-    fn log_made(&self, work: Option<&Work>, key: &VolumeKey, format: &str, size: u64) {
+    pub(super) fn log_made(&self, work: Option<&Work>, key: &VolumeKey, format: &str, size: u64) {
         let Some(work) = work else { return };
         let (shown, family) = {
             let state = self.state();

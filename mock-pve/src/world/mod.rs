@@ -4,6 +4,7 @@
 //! waiting through one [`clock::Clock`]. Must not know: HTTP, gRPC or any other protocol. Start at [`World`].
 
 pub mod access;
+pub mod backups;
 mod begin;
 pub mod clock;
 pub mod clone;
@@ -166,6 +167,8 @@ struct Inner {
     guests: Mutex<BTreeMap<u32, GuestInfo>>,
     power: Mutex<Vec<mpsc::UnboundedSender<Power>>>,
     flocks: Mutex<HashMap<u32, Arc<RwLock<()>>>>,
+    /// One backup at a time on every node.
+    dumps: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     stops: Mutex<HashMap<String, Arc<Notify>>>,
     ended: Notify,
     deeds: Mutex<Vec<mpsc::UnboundedSender<Deed>>>,

@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::World;
 use super::config;
+use super::firewall;
 use super::state::{State, Storage, Volume, VolumeKey};
 use super::volume::{Family, parse_name};
 
@@ -123,6 +124,26 @@ impl State {
         dir.join(place).join(id)
     }
 
+    /// A file of the firewall, where anything is said in it.
+    fn firewall_file(&self, node: &str, path: &str) -> Option<String> {
+        let rest = below(path, "/etc/pve")?;
+        let key = if let Some(file) = rest.strip_prefix("firewall/") {
+            match file.strip_suffix(".fw")? {
+                "cluster" => String::new(),
+                vmid => format!("vms/{}", vmid.parse::<u32>().ok()?),
+            }
+        } else if let Some(vnet) = rest.strip_prefix("sdn/firewall/") {
+            format!("vnets/{}", vnet.strip_suffix(".fw")?)
+        } else if rest == "local/host.fw" {
+            format!("nodes/{node}")
+        } else {
+            rest.strip_suffix("/host.fw").filter(|at| at.starts_with("nodes/"))?.to_owned()
+        };
+        let firewall = self.firewalls.get(&key).cloned().unwrap_or_default();
+        let options = if key.is_empty() { &self.firewall } else { &firewall.options };
+        Some(firewall::text(options, &firewall)).filter(|text| !text.is_empty())
+    }
+
     fn vm_config(&self, node: &str, path: &str) -> Option<String> {
         let rest = below(path, "/etc/pve")?;
         let (at, file) = match rest.strip_prefix("nodes/") {
@@ -157,7 +178,8 @@ impl World {
             return Some(NodeFile::Device { real: state.file_of(self.dir(), &key), size });
         }
         if path.starts_with("/etc/pve/") {
-            return state.vm_config(node, &path).map(NodeFile::Text);
+            let text = state.vm_config(node, &path).or_else(|| state.firewall_file(node, &path));
+            return text.map(NodeFile::Text);
         }
         if let Some((id, rest)) = state.storage_below(node, &path) {
             let folder = state.storage_folder(self.dir(), node, &id);

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::backups::names;
 use super::state::{State, Storage, Volume, VolumeKey};
 use super::storage_types::StorageType;
 
@@ -164,6 +165,7 @@ pub fn parse_name(storage: &Storage, name: &str) -> Result<Named, String> {
                     "iso" => lower == "iso" || lower == "img",
                     "import" => matches!(extension.as_str(), "ova" | "ovf" | "qcow2" | "raw" | "vmdk"),
                     "vztmpl" => matches!(lower.as_str(), "gz" | "xz" | "zst" | "bz2"),
+                    "backup" => names::extension(rest).is_some(),
                     _ => true,
                 };
                 if rest.is_empty() || rest.contains('/') || !fits {
@@ -173,12 +175,13 @@ pub fn parse_name(storage: &Storage, name: &str) -> Result<Named, String> {
                     "iso" => "iso".to_owned(),
                     "vztmpl" => format!("t{}", if lower == "zst" { "zst" } else { &lower }),
                     "snippets" => "snippet".to_owned(),
+                    "backup" => names::extension(rest).unwrap_or_default().to_owned(),
                     _ => extension.clone(),
                 };
                 return Ok(Named {
                     content,
                     relative: format!("{folder}/{rest}"),
-                    vmid: None,
+                    vmid: names::owner(rest).filter(|_| content == "backup"),
                     format,
                     base: false,
                     parent: None,

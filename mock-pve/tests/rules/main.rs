@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what broke by panicking")]
 
+mod backups;
 mod configs;
+mod firewall;
 mod kept;
 mod nine;
 mod requests;

@@ -78,7 +78,7 @@ pub(in crate::pve) fn read(call: &Call) -> Result {
 }
 
 /// What only root may set, and what else is asked of others.
-fn may_set(call: &Call, state: &State) -> Rule<()> {
+pub(super) fn may_set(call: &Call, state: &State) -> Rule<()> {
     if call.caller.is_root() {
         return Ok(());
     }
@@ -130,7 +130,7 @@ fn schedule(call: &Call, needed: bool) -> Rule<Option<String>> {
     match (schedule, start) {
         (Some(_), Some(_)) => Err(Refusal::param("starttime", "'starttime' and 'schedule' cannot both be set")),
         (Some(schedule), None) => Ok(Some(schedule)),
-        (None, None) if needed => Err(Refusal::param("starttime", "neither 'starttime' nor 'schedule' were set")),
+        (None, None) if needed => Err(Refusal::param("schedule", "neither 'starttime' nor 'schedule' were set")),
         (None, None) => Ok(None),
         (None, Some(start)) => {
             let days = call.params.list("dow").join(",");
@@ -260,7 +260,7 @@ pub(in crate::pve) fn included(call: &Call) -> Result {
             children.push(json!({"id": vmid, "type": "unknown", "children": []}));
             continue;
         };
-        if !state.may(&call.caller, &format!("/vms/{vmid}"), &["VM.Backup"]) {
+        if !state.may(&call.caller, &format!("/vms/{vmid}"), &["VM.Audit"]) {
             continue;
         }
         let disks = crate::world::disks::drive_keys(&vm.config);
@@ -268,10 +268,14 @@ pub(in crate::pve) fn included(call: &Call) -> Result {
             .iter()
             .filter_map(|key| {
                 let options = Properties::parse(vm.config.get(key)?, "file");
+                let bios = vm.config.get("bios").is_some_and(|bios| bios == "ovmf");
+                // The original says `no` wherever the option is given at all.
                 let (reason, in_it) = match options.get("backup") {
                     _ if drive::is_cdrom(&options) => return None,
-                    Some("0" | "no" | "off") => ("disabled", 0),
-                    None | Some(_) => ("enabled", 1),
+                    _ if key == "efidisk0" && !bios => ("efidisk but no OMVF BIOS", 0),
+                    Some("0" | "no" | "off") => ("backup=no", 0),
+                    Some(_) => ("backup=no", 1),
+                    None => ("backup=yes", 1),
                 };
                 Some(json!({"id": key, "name": options.get("file"), "included": in_it, "reason": reason}))
             })

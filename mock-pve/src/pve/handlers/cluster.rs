@@ -389,16 +389,6 @@ pub(in crate::pve) fn sdn(_: &Call) -> Result {
     Ok(index("id", &["vnets", "zones", "controllers", "ipams", "dns"]).into())
 }
 
-/// `PUT /cluster/sdn`: what was written down holds.
-pub(in crate::pve) fn apply_sdn(call: &Call) -> Result {
-    let node = call.local.clone();
-    let upid = call.world.start_task(&call.caller, &node, "reloadnetworkall", "", |work| async move {
-        work.log("reloading network configuration");
-        Ok(())
-    });
-    Ok(upid.into())
-}
-
 /// `GET N/sdn`
 pub(in crate::pve) fn node_sdn(_: &Call) -> Result {
     Ok(index("id", &["zones"]).into())
@@ -407,8 +397,9 @@ pub(in crate::pve) fn node_sdn(_: &Call) -> Result {
 /// `GET N/sdn/zones`
 pub(in crate::pve) fn node_zones(call: &Call) -> Result {
     let state = call.world.state();
-    let zones = state.sections.get("sdn/zones").into_iter().flatten();
+    let zones = super::sdn::running(&state, "sdn/zones");
     let list = zones
+        .iter()
         .filter(|(zone, _)| state.may_any(&call.caller, &format!("/sdn/zones/{zone}"), &["SDN.Audit", "SDN.Allocate"]))
         .map(|(zone, _)| json!({"zone": zone, "status": "available"}));
     Ok(list.collect::<Vec<_>>().into())
@@ -418,8 +409,9 @@ pub(in crate::pve) fn node_zones(call: &Call) -> Result {
 pub(in crate::pve) fn zone_content(call: &Call) -> Result {
     let zone = call.text("zone");
     let state = call.world.state();
-    let vnets = state.sections.get("sdn/vnets").into_iter().flatten();
+    let vnets = super::sdn::running(&state, "sdn/vnets");
     let list = vnets
+        .iter()
         .filter(|(_, vnet)| vnet.get("zone").and_then(Value::as_str) == Some(zone))
         .filter(|(vnet, _)| {
             state.may_any(&call.caller, &format!("/sdn/zones/{zone}/{vnet}"), &["SDN.Audit", "SDN.Use", "SDN.Allocate"])

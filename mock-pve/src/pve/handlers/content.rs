@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::pve::call::{Call, Result};
 use crate::pve::formats::check_format;
+use crate::world::backups::names::archive;
 use crate::world::disks::Place;
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::state::{Volume, VolumeKey};
@@ -31,7 +32,9 @@ pub(in crate::pve) fn list(call: &Call) -> Result {
         let skip = !here
             || wanted.is_some_and(|wanted| wanted != volume.content)
             || !content.contains(&volume.content.as_str())
-            || (of_images && vmid.is_some() && volume.vmid != vmid);
+            || (of_images && vmid.is_some() && volume.vmid != vmid)
+            || (volume.content == "backup" && vmid.is_some() && volume.vmid != vmid)
+            || (matches!(volume.content.as_str(), "iso" | "vztmpl") && vmid.is_some());
         if skip {
             continue;
         }
@@ -58,7 +61,15 @@ fn entry(call: &Call, state: &State, key: &VolumeKey, volume: &Volume) -> Value 
             entry["parent"] = json!(format!("{parent}@__base__"));
         }
     }
-    if let Some(notes) = &volume.notes {
+    if volume.content == "backup" {
+        let kind = archive(key.file_name()).map_or_else(|| "unknown".to_owned(), |named| named.kind);
+        entry["subtype"] = json!(kind);
+        if let Some(vmid) = volume.vmid {
+            entry["vmid"] = json!(vmid);
+        }
+    }
+    // A list shows the first line.
+    if let Some(notes) = volume.notes.as_deref().and_then(|notes| notes.lines().next()) {
         entry["notes"] = json!(notes);
     }
     if volume.protected {
@@ -104,7 +115,7 @@ pub(in crate::pve) fn read(call: &Call) -> Result {
     };
     let mut entry = json!({
         "path": state.path_of(&key), "size": size, "used": state.occupied(call.world.dir(), &key, volume),
-        "format": if volume.content == "iso" { "raw" } else { volume.format.as_str() },
+        "format": if matches!(volume.content.as_str(), "iso" | "backup") { "raw" } else { volume.format.as_str() },
     });
     if let Some(notes) = &volume.notes {
         entry["notes"] = json!(notes);
@@ -117,7 +128,7 @@ pub(in crate::pve) fn read(call: &Call) -> Result {
 
 /// `PUT N/storage/{storage}/content/{volume}`
 pub(in crate::pve) fn update(call: &Call) -> Result {
-    let mut state = call.world.state();
+    let state = call.world.state();
     let (key, parsed) = named(call, &state)?;
     state.check_volume(&call.caller, 0, &key.volid())?;
     let files = state.storages.get(&key.storage).is_some_and(|storage| storage.family() == Family::Files);
@@ -135,15 +146,8 @@ pub(in crate::pve) fn update(call: &Call) -> Result {
             (None, None) => {}
         }
     }
-    let Some(volume) = state.volumes.get_mut(&key) else {
-        return Err(Refusal::failed(format!("volume '{}' does not exist\n", key.volid())));
-    };
-    if let Some(notes) = notes {
-        volume.notes = Some(notes).filter(|text| !text.is_empty());
-    }
-    if let Some(protected) = protected {
-        volume.protected = protected;
-    }
+    drop(state);
+    call.world.describe_backup(&key, notes.as_deref(), protected)?;
     Ok(().into())
 }
 
@@ -197,9 +201,13 @@ pub(in crate::pve) fn free(call: Call) -> Later {
         let (key, parsed) = {
             let state = call.world.state();
             let (key, parsed) = named(&call, &state)?;
-            state.check(&call.caller, &format!("/storage/{}", key.storage), &["Datastore.Allocate"])?;
-            if state.volumes.get(&key).is_some_and(|volume| volume.protected) {
-                return Err(Refusal::failed(format!("volume '{}' is protected\n", key.volid())));
+            let path = format!("/storage/{}", key.storage);
+            match parsed.vmid.filter(|_| parsed.content == "backup") {
+                Some(owner) => {
+                    state.check(&call.caller, &path, &["Datastore.AllocateSpace"])?;
+                    state.check(&call.caller, &format!("/vms/{owner}"), &["VM.Backup"])?;
+                }
+                None => state.check(&call.caller, &path, &["Datastore.Allocate"])?,
             }
             (key, parsed)
         };
@@ -227,7 +235,16 @@ fn free_work(work: &Work, node: &str, key: &VolumeKey) -> Rule<()> {
         let files = state.storages.get(&key.storage).is_some_and(|storage| storage.family() == Family::Files);
         (state.volumes.contains_key(key), state.path_of(key), files)
     };
-    work.world().free(key)?;
+    let volume = work.world().state().volumes.get(key).cloned();
+    if volume.as_ref().is_some_and(|volume| volume.protected) {
+        let text = format!("cannot remove protected volume '{}' on '{}'\n", key.name, key.storage);
+        return Err(Refusal::failed(text));
+    }
+    if volume.is_some_and(|volume| volume.content == "backup") {
+        work.world().remove_backup(key)?;
+    } else {
+        work.world().free(key)?;
+    }
     if !there && files {
         work.log(format!("disk image '{shown}' does not exist"));
     }

@@ -1,9 +1,9 @@
-//! `N/query-url-metadata`, `N/storage/{storage}/download-url`, `…/import-metadata`, `…/prunebackups`.
+//! `N/query-url-metadata`, `N/storage/{storage}/download-url`, `…/import-metadata`.
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::content::{blocking, check_image, check_name, checksum, register};
 use crate::pve::call::{Call, Result};
@@ -205,25 +205,4 @@ pub(in crate::pve) fn metadata(call: &Call) -> Result {
         _ => format!("volume '{id}:{name}' does not have type 'import'\n"),
     };
     Err(Refusal::failed(text))
-}
-
-/// `GET N/storage/{storage}/prunebackups`: what would go, of the backups that there are.
-pub(in crate::pve) fn prunable(call: &Call) -> Result {
-    let (node, id) = (call.node(), call.text("storage"));
-    let state = call.world.state();
-    state.storage_on(id, &node)?;
-    let wanted = call.params.number::<u32>("vmid");
-    let list: Vec<Value> = state
-        .volumes
-        .iter()
-        .filter(|(key, volume)| key.storage == id && volume.content == "backup")
-        .filter(|(_, volume)| wanted.is_none() || volume.vmid == wanted)
-        .map(|(key, volume)| {
-            let mark = if volume.protected { "protected" } else { "keep" };
-            json!({
-                "volid": key.volid(), "ctime": volume.ctime, "mark": mark, "type": "qemu", "vmid": volume.vmid,
-            })
-        })
-        .collect();
-    Ok(list.into())
 }

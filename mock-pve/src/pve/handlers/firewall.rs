@@ -1,4 +1,4 @@
-//! `…/firewall`: options, rules and security groups of the cluster, a node, a VM.
+//! `…/firewall`: options, rules and security groups of the cluster, a node, a VM, a virtual network.
 //!
 //! One set of methods for all levels: which one is meant is told by the parameters of the path (Proxmox VE 8.4,
 //! PVE/API2/Firewall). A VM need not exist.
@@ -15,6 +15,8 @@ use crate::world::refusal::{Refusal, Rule};
 pub(super) fn level(call: &Call) -> Level {
     if call.params.text("vmid").is_some() {
         Level::Vm
+    } else if call.params.text("vnet").is_some() {
+        Level::Vnet
     } else if call.params.text("node").is_some() {
         Level::Host
     } else if call.params.text("group").is_some() {
@@ -29,6 +31,7 @@ pub(super) fn file(call: &Call) -> String {
     match level(call) {
         Level::Vm => format!("vms/{}", call.vmid()),
         Level::Host => format!("nodes/{}", call.node()),
+        Level::Vnet => format!("vnets/{}", call.text("vnet")),
         Level::Cluster | Level::Group => String::new(),
     }
 }
@@ -38,11 +41,28 @@ pub(super) fn load(state: &State, file: &str) -> Firewall {
     state.firewalls.get(file).cloned().unwrap_or_default()
 }
 
+/// Whether the caller may see, or change, what belongs to a virtual network; other levels are checked by their methods.
+fn check_vnet(state: &State, call: &Call, rights: &[&str]) -> Rule<()> {
+    if level(call) != Level::Vnet {
+        return Ok(());
+    }
+    let vnet = call.text("vnet");
+    let known = state.sections.get("sdn/vnets").and_then(|vnets| vnets.get(vnet));
+    let known = known.ok_or_else(|| {
+        Refusal::failed("invalid vnet specified at /usr/share/perl5/PVE/API2/Firewall/Helpers.pm line 50.\n")
+    })?;
+    let zone = known.get("zone").and_then(Value::as_str).unwrap_or_default();
+    state.check_any(&call.caller, &format!("/sdn/zones/{zone}/{vnet}"), rights)
+}
+
+const SEE_VNET: &[&str] = &["SDN.Audit", "SDN.Allocate"];
+const CHANGE_VNET: &[&str] = &["SDN.Allocate"];
+
 /// Rules are verified against the cluster's file and their own.
 pub(super) fn verified(state: &State, call: &Call, rule: &mut Object) -> Rule<()> {
     let cluster = load(state, "");
     let local = load(state, &file(call));
-    let local = matches!(level(call), Level::Vm | Level::Host).then_some(&local);
+    let local = matches!(level(call), Level::Vm | Level::Host | Level::Vnet).then_some(&local);
     verify(rule, level(call), Known { cluster: &cluster, local })
 }
 
@@ -96,6 +116,7 @@ pub(in crate::pve) fn index(call: &Call) -> Result {
     match level(call) {
         Level::Vm => names(&["rules", "aliases", "ipset", "refs", "options"]),
         Level::Host => names(&["rules", "options", "log"]),
+        Level::Vnet => names(&["rules", "options"]),
         _ => names(&["aliases", "rules", "options", "groups", "ipset", "macros", "refs"]),
     }
 }
@@ -145,6 +166,7 @@ fn option_names(level: Level) -> &'static [&'static str] {
             "protection_synflood_rate",
             "protection_synflood_burst",
         ],
+        Level::Vnet => &["enable", "policy_forward", "log_level_forward"],
         _ => &["enable", "ebtables", "policy_in", "policy_out", "policy_forward", "log_ratelimit"],
     }
 }
@@ -152,13 +174,15 @@ fn option_names(level: Level) -> &'static [&'static str] {
 fn options_of(state: &State, call: &Call) -> Object {
     match level(call) {
         Level::Cluster | Level::Group => state.firewall.clone(),
-        Level::Vm | Level::Host => load(state, &file(call)).options,
+        Level::Vm | Level::Host | Level::Vnet => load(state, &file(call)).options,
     }
 }
 
 /// `GET …/firewall/options`
 pub(in crate::pve) fn options(call: &Call) -> Result {
-    let mut shown = options_of(&call.world.state(), call);
+    let state = call.world.state();
+    check_vnet(&state, call, SEE_VNET)?;
+    let mut shown = options_of(&state, call);
     let digest = list_digest(std::slice::from_ref(&shown));
     shown.insert("digest".to_owned(), json!(digest));
     Ok(shown.into())
@@ -167,6 +191,7 @@ pub(in crate::pve) fn options(call: &Call) -> Result {
 /// `PUT …/firewall/options`
 pub(in crate::pve) fn set_options(call: &Call) -> Result {
     let mut state = call.world.state();
+    check_vnet(&state, call, CHANGE_VNET)?;
     let mut options = options_of(&state, call);
     assert_unchanged(call, &list_digest(std::slice::from_ref(&options)))?;
     let known = option_names(level(call));
@@ -188,7 +213,7 @@ pub(in crate::pve) fn set_options(call: &Call) -> Result {
     }
     match level(call) {
         Level::Cluster | Level::Group => state.firewall = options,
-        Level::Vm | Level::Host => state.firewalls.entry(file(call)).or_default().options = options,
+        Level::Vm | Level::Host | Level::Vnet => state.firewalls.entry(file(call)).or_default().options = options,
     }
     Ok(().into())
 }
@@ -217,6 +242,7 @@ fn position(call: &Call, rules: &[Object]) -> Rule<usize> {
 /// `GET …/firewall/rules`, `GET /cluster/firewall/groups/{group}`
 pub(in crate::pve) fn rules(call: &Call) -> Result {
     let mut state = call.world.state();
+    check_vnet(&state, call, SEE_VNET)?;
     let mut list = rules_of(&mut state, call, |rules| Ok(with_digest(rules)))?;
     for (at, rule) in list.iter_mut().enumerate() {
         rule["pos"] = json!(at);
@@ -227,6 +253,7 @@ pub(in crate::pve) fn rules(call: &Call) -> Result {
 /// `GET …/firewall/rules/{pos}`
 pub(in crate::pve) fn rule(call: &Call) -> Result {
     let mut state = call.world.state();
+    check_vnet(&state, call, SEE_VNET)?;
     let mut rule = rules_of(&mut state, call, |rules| {
         let at = position(call, rules)?;
         Ok(with_digest(rules).swap_remove(at))
@@ -271,6 +298,7 @@ fn take_over(call: &Call, rule: &mut Object) {
 /// `POST …/firewall/rules`, `POST /cluster/firewall/groups/{group}`: a new rule comes first, and is off unless told.
 pub(in crate::pve) fn create_rule(call: &Call) -> Result {
     let mut state = call.world.state();
+    check_vnet(&state, call, CHANGE_VNET)?;
     rules_of(&mut state, call, |_| Ok(()))?;
     let mut rule = Object::new();
     take_over(call, &mut rule);
@@ -286,6 +314,7 @@ pub(in crate::pve) fn create_rule(call: &Call) -> Result {
 /// `PUT …/firewall/rules/{pos}`
 pub(in crate::pve) fn update_rule(call: &Call) -> Result {
     let mut state = call.world.state();
+    check_vnet(&state, call, CHANGE_VNET)?;
     let (at, mut rule) = rules_of(&mut state, call, |rules| {
         assert_unchanged(call, &list_digest(rules))?;
         let at = position(call, rules)?;
@@ -323,6 +352,7 @@ pub(in crate::pve) fn update_rule(call: &Call) -> Result {
 /// `DELETE …/firewall/rules/{pos}`
 pub(in crate::pve) fn delete_rule(call: &Call) -> Result {
     let mut state = call.world.state();
+    check_vnet(&state, call, CHANGE_VNET)?;
     rules_of(&mut state, call, |rules| {
         assert_unchanged(call, &list_digest(rules))?;
         let at = position(call, rules)?;

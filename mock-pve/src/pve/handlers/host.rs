@@ -348,17 +348,6 @@ pub(in crate::pve) fn scanned(_: &Call) -> Result {
     nothing()
 }
 
-/// `GET N/vzdump/defaults`
-pub(in crate::pve) fn backup_defaults(_: &Call) -> Result {
-    Ok(json!({
-        "storage": "local", "mode": "snapshot", "compress": "0", "remove": 1, "stdexcludes": 1, "lockwait": 180,
-        "stopwait": 10, "ionice": 7, "pigz": 0, "zstd": 1, "bwlimit": 0, "mailnotification": "always", "stop": 0,
-        "prune-backups": {"keep-all": "1"}, "quiet": 0, "performance": {"max-workers": "16"},
-        "notes-template": "{{guestname}}",
-    })
-    .into())
-}
-
 /// `POST N/wakeonlan`
 pub(in crate::pve) fn wake(call: &Call) -> Result {
     Err(Refusal::failed(format!("No wake on LAN MAC address defined for '{}'!\n", call.node())))

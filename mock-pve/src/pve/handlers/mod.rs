@@ -20,11 +20,13 @@ pub(super) mod network;
 pub(super) mod nodes;
 pub(super) mod pools;
 pub(super) mod power;
+pub(super) mod sdn;
 pub(super) mod sections;
 pub(super) mod storage;
 pub(super) mod tasks;
 pub(super) mod views;
 pub(super) mod vms;
+pub(super) mod vzdump;
 
 /// The reason of a refused login; the one 401 that comes from a method.
 pub(super) const WRONG_PASSWORD: &str = "authentication failure";

@@ -168,7 +168,8 @@ impl Kind {
     /// Where rights over an entry are given.
     fn right(&self, entry: &Object, id: &str) -> Option<String> {
         if self.file == "sdn/vnets" {
-            let zone = entry.get("zone").and_then(Value::as_str).unwrap_or_default();
+            let zone = entry.get("zone").or_else(|| entry.get("pending")?.get("zone"));
+            let zone = zone.and_then(Value::as_str).unwrap_or_default();
             return Some(format!("/sdn/zones/{zone}/{id}"));
         }
         (!self.path.is_empty()).then(|| format!("{}{id}", self.path))
@@ -209,8 +210,9 @@ impl Kind {
     fn list(&self, call: &Call) -> Result {
         let state = call.world.state();
         let wanted = call.params.text("type");
-        let list = self
-            .entries(&state)
+        let all = super::sdn::view(&state, call, self.file);
+        let list = all
+            .iter()
             .filter(|(id, entry)| self.right(entry, id).is_none_or(|path| state.may_any(&call.caller, &path, self.see)))
             .filter(|(_, entry)| wanted.is_none() || entry.get("type").and_then(Value::as_str) == wanted)
             .map(|(id, entry)| self.shown(&state, id, entry));
@@ -220,7 +222,8 @@ impl Kind {
     fn read(&self, call: &Call) -> Result {
         let state = call.world.state();
         let id = call.text(self.id);
-        let entry = state.sections.get(self.file).and_then(|file| file.get(id)).ok_or_else(|| self.missing(id))?;
+        let all = super::sdn::view(&state, call, self.file);
+        let entry = all.get(id).ok_or_else(|| self.missing(id))?;
         if self.file == "sdn/vnets"
             && let Some(path) = self.right(entry, id)
         {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::PATH_KEYS;
 use super::views::{self, Detail};
 use crate::pve::call::{Call, Result};
+use crate::world::backups::restore::{Identity, NewRestore};
 use crate::world::clone::NewClone;
 use crate::world::config::digest;
 use crate::world::create::NewVm;
@@ -77,9 +78,6 @@ pub(in crate::pve) fn create(call: &Call) -> Result {
         "ha-managed",
         "skiplock",
     ];
-    if call.params.text("archive").is_some() {
-        return Err(Refusal::failed("restoring archives is not played here\n"));
-    }
     if let Some(keys) = call.params.text("sshkeys") {
         super::config::check_ssh_keys(keys)?;
     }
@@ -93,6 +91,21 @@ pub(in crate::pve) fn create(call: &Call) -> Result {
             _ => (key.clone(), call.text(key).to_owned()),
         })
         .collect();
+    if let Some(archive) = call.params.owned("archive").filter(|text| !text.is_empty()) {
+        let new = NewRestore {
+            node: call.node(),
+            vmid: call.vmid(),
+            archive,
+            set,
+            storage: call.params.owned("storage"),
+            pool: call.params.owned("pool"),
+            force: call.params.is_on("force"),
+            identity: if call.params.is_on("unique") { Identity::Unique } else { Identity::Same },
+            live: call.params.is_on("live-restore"),
+            start: call.params.is_on("start"),
+        };
+        return Ok(call.world.restore_vm(&call.caller, new)?.into());
+    }
     let new = NewVm {
         node: call.node(),
         vmid: call.vmid(),

@@ -11,6 +11,7 @@ mod pvesm;
 mod qm;
 mod remote;
 mod test;
+mod vzdump;
 mod xz;
 
 use std::io::{self, Write as _};
@@ -58,6 +59,8 @@ pub(super) fn run(host: &Host, name: &str, arguments: &[String], streams: &Strea
         "qm" => qm::run(&mut job),
         "pvesm" => pvesm::run(&mut job),
         "pvesh" => pvesh::run(&mut job),
+        "vzdump" => vzdump::back_up(&mut job),
+        "qmrestore" => vzdump::restore(&mut job),
         "pveversion" => {
             let line = format!("{} (running kernel: 6.8.12-1-pve)", host.api.manager_version());
             let said = job.streams.say(&line);

@@ -1,0 +1,60 @@
+//! A VM in the hands of its backup.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::world::World;
+
+/// What a VM is to be when its backup is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// As it is.
+    Same,
+    /// Going on.
+    Resume,
+    /// Started again.
+    Start,
+}
+
+/// Gives a VM back, however its backup ends: unlocked, running if it ran, and without a half-made archive.
+pub(super) struct Grip {
+    pub(super) world: World,
+    pub(super) vmid: u32,
+    pub(super) after: After,
+    pub(super) partial: PathBuf,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+impl Grip {
+    /// Lets the VM go on.
+    pub(super) fn go_on(&mut self) {
+        match std::mem::replace(&mut self.after, After::Same) {
+            After::Same => {}
+            After::Resume => {
+                if let Some(running) = self.world.state().vms.get_mut(&self.vmid).and_then(|vm| vm.running.as_mut()) {
+                    running.paused = false;
+                }
+            }
+            After::Start => {
+                if self.world.pid_of(self.vmid).is_none() {
+                    self.world.switch_on(self.vmid);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Grip {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(vm) = self.world.state().vms.get_mut(&self.vmid)
+            && vm.config.get("lock").is_some_and(|lock| lock == "backup")
+        {
+            vm.config.remove("lock");
+        }
+        self.go_on();
+        // A whole archive was renamed.
+        let _ = std::fs::remove_file(&self.partial);
+    }
+}
