@@ -60,6 +60,7 @@ impl Perform for World {
                 None => Ok(Seen::Missing),
             },
             Step::LockSchematics { schematics } => self.probe_schematics(schematics),
+            Step::ForgetSchematics { schematics } => self.probe_forgotten(schematics),
             Step::CordonNode { machine } => self.probe_cordoned(machine, cx).await,
             Step::DrainNode { machine, .. } => self.probe_drained(machine).await,
             Step::UncordonNode { machine } => self.probe_uncordoned(machine).await,
@@ -195,6 +196,7 @@ impl Perform for World {
                 self.await_upgraded(machine, upgraded, control, *steady, cx).await
             }
             Step::LockSchematics { schematics } => self.lock_schematics(schematics),
+            Step::ForgetSchematics { schematics } => self.forget_schematics(schematics),
             Step::CordonNode { machine } => self.cordon(machine, cx).await,
             Step::DrainNode { machine, within, leftover } => self.drain(machine, *within, *leftover, cx).await,
             Step::UncordonNode { machine } => self.uncordon(machine, cx).await,

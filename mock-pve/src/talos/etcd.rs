@@ -43,9 +43,6 @@ pub(super) fn bootstrap(machine: &Machine, request: api::BootstrapRequest) -> Re
     if taken || on_disk(machine)?.is_some() {
         return Err(Status::already_exists("etcd data directory is not empty"));
     }
-    if request.recover_etcd {
-        may_recover(machine)?;
-    }
     let check = if request.recover_skip_hash_check { Check::Skip } else { Check::Hash };
     let how = if request.recover_etcd { Bootstrap::Recover(check) } else { Bootstrap::Fresh };
     machine.update(|state| state.bootstrapping = Some(how));

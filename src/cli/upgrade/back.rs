@@ -3,7 +3,7 @@
 //! By name each goes back by one release; of a run, all that it moved goes back to where it found them, hop by hop, from where
 //! each machine stands. Kubernetes never goes back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::edits;
 use super::installers::{Server, look_for_all};
@@ -27,6 +27,7 @@ use crate::plan::upgrade::back::{self, Return, Wrote};
 use crate::plan::upgrade::descent::{self, Way};
 use crate::plan::upgrade::{Asked, Bound, KernelLog, Only, Parallel, Reboot, SeenCluster, Stage, gates};
 use crate::plan::{Output, Plan, Step, Versions, show};
+use crate::steps::files::{KEPT_LOCK, read_lock};
 use crate::talos::secrets::Secrets;
 use crate::types::{Role, SchematicId, StepId, Version};
 
@@ -81,7 +82,7 @@ pub struct Prepared {
 
 /// Looks and decides how a run is taken back. Reads only.
 pub async fn prepare_run(session: &Session, dir: &RunDir, plan: &Plan) -> Result<Prepared, Stop> {
-    let moved = Moved { plan, state: state_of(dir, plan)? };
+    let moved = Moved { dir, plan, state: state_of(dir, plan)? };
     if !moved.machines() {
         return Err(moved.nothing());
     }
@@ -90,6 +91,7 @@ pub async fn prepare_run(session: &Session, dir: &RunDir, plan: &Plan) -> Result
 
 /// What an upgrade's run moved, as its journal tells.
 struct Moved<'a> {
+    dir: &'a RunDir,
     plan: &'a Plan,
     state: RunState,
 }
@@ -128,6 +130,29 @@ impl Moved<'_> {
         back::newest_kubernetes(running).filter(|newest| Some(newest) != before)
     }
 
+    /// What it put into the lock that was not there before, and that nothing needs any more.
+    fn forgets(&self, session: &Session, running: &SeenCluster, way: &Way) -> BTreeSet<SchematicId> {
+        let put =
+            self.plan.steps().filter(|planned| self.begun(&planned.id)).filter_map(|planned| match &planned.step {
+                Step::LockSchematics { schematics } => Some(schematics.keys().cloned()),
+                _ => None,
+            });
+        let mut put: BTreeSet<SchematicId> = put.flatten().collect();
+        // A lock that can't be read says nothing: it is left as it is.
+        let kept = read_lock(&self.dir.path().join("before").join(KEPT_LOCK));
+        let (Ok(kept), Ok(now)) = (kept, read_lock(&session.lock_path())) else { return BTreeSet::new() };
+        let runs = running.members.iter().filter_map(|seen| match way.end(&seen.member.name) {
+            Some(fall) => fall.to.as_ref().map(|to| &to.schematic),
+            None => seen.schematic.as_ref(),
+        });
+        let templates = now.templates.values().flatten().map(|template| &template.schematic);
+        let images = now.images.iter().map(|image| &image.schematic);
+        for needed in runs.chain(templates).chain(images).chain(kept.schematics.keys()) {
+            put.remove(needed);
+        }
+        put
+    }
+
     /// Whether it told the profile which Talos it brought.
     fn wrote(&self) -> Wrote {
         let says = |step: &Step| matches!(step, Step::EditProfile { set } if set.contains_key("talos.version"));
@@ -162,8 +187,12 @@ impl Moved<'_> {
                 None => stop,
             };
         }
-        Stop::new(ExitCode::Refused, format!("run {run} rebooted no machine: nothing is to be taken back"))
-            .hinted("`recast status` shows what runs")
+        let what = if self.machines() {
+            format!("no machine runs what run {run} brought: nothing is to be taken back")
+        } else {
+            format!("run {run} rebooted no machine: nothing is to be taken back")
+        };
+        Stop::new(ExitCode::Refused, what).hinted("`recast status` shows what runs")
     }
 
     /// What stays as the run made it.
@@ -250,7 +279,7 @@ async fn prepare(session: &Session, whom: &Whom<'_>) -> Result<Prepared, Stop> {
     };
     let absent = look_for_all(&servers, &way).await;
     let unwell = back::unwell(&asked, &seen, &running);
-    let goes = goes(whom, &way, &unwell, &running);
+    let goes = goes(session, whom, &way, &unwell, &running);
     let mut findings: Vec<Finding> = gates::findings(&asked, &seen, &running, &here);
     let against = back::findings(&asked, &running, &way);
     let blocked = refuses(&against);
@@ -294,12 +323,20 @@ async fn go_back(
     Box::pin(carry_out(session, plan, secrets, Begin::New(&seen), surroundings)).await
 }
 
-fn goes<'a>(whom: &Whom<'_>, way: &'a Way, unwell: &'a back::Unwell, running: &SeenCluster) -> Return<'a> {
-    let (wrote, stays) = match whom {
-        Whom::Nodes(_) => (Wrote::Nothing, None),
-        Whom::Run(moved) => (moved.wrote(), moved.kept(running)),
-    };
-    Return { way, unwell, wrote, stays }
+fn goes<'a>(
+    session: &Session,
+    whom: &Whom<'_>,
+    way: &'a Way,
+    unwell: &'a back::Unwell,
+    running: &SeenCluster,
+) -> Return<'a> {
+    match whom {
+        Whom::Nodes(_) => Return { way, unwell, wrote: Wrote::Nothing, forgets: BTreeSet::new(), stays: None },
+        Whom::Run(moved) => {
+            let forgets = moved.forgets(session, running, way);
+            Return { way, unwell, wrote: moved.wrote(), forgets, stays: moved.kept(running) }
+        }
+    }
 }
 
 /// What the profile is to say of the schematic of the machines that have none of their own, and what is left to its owner.

@@ -177,7 +177,7 @@ fn fall(
     steps
 }
 
-/// The profile says what runs now: the Talos of before, and a Kubernetes that stayed.
+/// The profile says what runs now: the Talos of before, and a Kubernetes that stayed; the lock is as before the run.
 fn finish(asked: &Asked, seen: &SeenCluster, goes: &Return<'_>, after: &Versions) -> Phase {
     let mut set = BTreeMap::new();
     if goes.is_told(seen) {
@@ -187,6 +187,15 @@ fn finish(asked: &Asked, seen: &SeenCluster, goes: &Return<'_>, after: &Versions
     if let Some(stays) = &goes.stays {
         set.insert("talos.kubernetes_version".to_owned(), stays.to_string());
     }
-    let step = (!set.is_empty()).then(|| planned("finish/profile", Step::EditProfile { set }, &[]));
-    Phase { name: "finish".to_owned(), steps: step.into_iter().collect(), width: 1 }
+    let mut steps = Vec::new();
+    if !set.is_empty() {
+        steps.push(planned("finish/profile", Step::EditProfile { set }, &[]));
+    }
+    if !goes.forgets.is_empty() {
+        let step = Step::ForgetSchematics { schematics: goes.forgets.clone() };
+        let last: Vec<&StepId> = steps.last().map(|planned: &Planned| &planned.id).into_iter().collect();
+        let forget = planned("finish/lock", step, &last);
+        steps.push(forget);
+    }
+    Phase { name: "finish".to_owned(), steps, width: 1 }
 }

@@ -12,7 +12,7 @@ mod output;
 mod title;
 mod vm;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -529,6 +529,11 @@ pub enum Step {
     LockSchematics {
         /// Their YAML by ID.
         schematics: BTreeMap<SchematicId, String>,
+    },
+    /// Takes schematics out of the lock file that an earlier run put there.
+    ForgetSchematics {
+        /// Their IDs.
+        schematics: BTreeSet<SchematicId>,
     },
     /// Puts profile and lock back as they were before an earlier run.
     RestoreFiles {

@@ -147,6 +147,7 @@ impl Step {
                 format!("wait until {} is Ready for {steady} s and etcd is sound", machine.name)
             }
             Self::LockSchematics { .. } => "write the schematics into the lock file".to_owned(),
+            Self::ForgetSchematics { .. } => "take the run's schematics out of the lock file".to_owned(),
             Self::CordonNode { machine } => format!("cordon {}", machine.name),
             Self::DrainNode { machine, leftover: Leftover::Stay, .. } => format!("drain {}", machine.name),
             Self::DrainNode { machine, leftover: Leftover::Delete, within } => {

@@ -15,7 +15,7 @@ use crate::plan::observed::{Finding, Observed};
 use crate::plan::path::{Hop, What};
 use crate::plan::phases::back as phases;
 use crate::plan::{Plan, Verb, Versions};
-use crate::types::{MachineName, Role, Version};
+use crate::types::{MachineName, Role, SchematicId, Version};
 
 /// The machines that go back and are not well.
 pub type Unwell = BTreeSet<MachineName>;
@@ -39,6 +39,8 @@ pub struct Return<'a> {
     pub unwell: &'a Unwell,
     /// What the profile says of the run that is taken back.
     pub wrote: Wrote,
+    /// Schematics that it put into the lock, and that nothing there needs afterwards.
+    pub forgets: BTreeSet<SchematicId>,
     /// The Kubernetes that stays, where that run moved it: the profile is to say so.
     pub stays: Option<Version>,
 }

@@ -1,6 +1,6 @@
 //! What comes before a machine goes down: credentials, a look at it, the installer, and the release beside the one that runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::judge::Cause;
@@ -131,6 +131,23 @@ impl World {
         let path = &self.files.lock;
         let mut lock = read_lock(path)?;
         lock.schematics.extend(schematics.clone());
+        replace(path, &lock.to_text())
+            .map_err(|error| StepError::new(Class::Permanent, format!("write {}", path.display()), error))?;
+        Ok(Output::Nothing)
+    }
+
+    /// Whether the lock holds none of these any more.
+    pub(in crate::steps) fn probe_forgotten(&self, schematics: &BTreeSet<SchematicId>) -> Result<Seen, StepError> {
+        let lock = read_lock(&self.files.lock)?;
+        let held = schematics.iter().any(|id| lock.schematics.contains_key(id));
+        Ok(if held { Seen::Missing } else { Seen::Done(Output::Nothing) })
+    }
+
+    /// Takes them out.
+    pub(in crate::steps) fn forget_schematics(&self, schematics: &BTreeSet<SchematicId>) -> Result<Output, StepError> {
+        let path = &self.files.lock;
+        let mut lock = read_lock(path)?;
+        lock.schematics.retain(|id, _| !schematics.contains(id));
         replace(path, &lock.to_text())
             .map_err(|error| StepError::new(Class::Permanent, format!("write {}", path.display()), error))?;
         Ok(Output::Nothing)

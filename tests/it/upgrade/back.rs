@@ -34,7 +34,7 @@ async fn an_upgrades_run_is_taken_back_machine_by_machine() {
     // What was taken back is not gone on with, and taking it back twice is nothing.
     assert_eq!(scene.run(&["resume"]).await.status.code(), Some(3));
     scene.refused(BACK, &["is itself a way back"]).await;
-    scene.refused(&["rollback", &run], &["rebooted no machine: nothing is to be taken back"]).await;
+    scene.refused(&["rollback", &run], &["no machine runs what run", "nothing is to be taken back"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

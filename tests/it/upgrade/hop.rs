@@ -63,6 +63,8 @@ async fn extensions_of_the_command_line_stand_in_the_profile_afterwards_and_go_b
     let list = "[siderolabs/qemu-guest-agent]";
     let both = "[siderolabs/qemu-guest-agent, siderolabs/iscsi-tools]";
     assert_eq!(profile(), before.replace(SCHEMATIC, &schematic).replace(list, both), "{story}");
+    let lock = || fs::read_to_string(scene.folder.profile().with_extension("lock")).unwrap();
+    assert!(lock().contains(&schematic), "{story}");
 
     // The next run takes nothing back.
     let (code, document, story) = scene.asked(&["upgrade", "--dry-run"]).await;
@@ -71,6 +73,7 @@ async fn extensions_of_the_command_line_stand_in_the_profile_afterwards_and_go_b
     assert_eq!(code, 0, "{document:#}\n{story}");
     scene.assert_runs("1.12.4", "1.34.1", &story).await;
     assert_eq!(profile(), before.replace(list, both), "{story}");
+    assert!(!lock().contains(&schematic), "{story}");
     assert!(story.contains("talos.factory.extensions in the profile may not list"), "{story}");
 }
 

@@ -39,7 +39,7 @@ fn hop(running: &SeenCluster, nodes: Option<&[String]>, talos: &str) -> Descents
 }
 
 fn made(asked: &Asked, running: &SeenCluster, way: &Descents, unwell: &Unwell) -> Plan {
-    let goes = Return { way, unwell, wrote: Wrote::Nothing, stays: None };
+    let goes = Return { way, unwell, wrote: Wrote::Nothing, forgets: BTreeSet::new(), stays: None };
     let plan = back::make(asked, running, &goes).unwrap();
     assert_eq!(lint(&plan), []);
     plan
@@ -385,7 +385,8 @@ fn a_kubernetes_that_stays_is_told_to_the_profile() {
     let asked = asked("1.13.9", "1.34.1");
     let (way, unwell) = (hop(&running, Some(&["cp-01".to_owned()]), "1.12.11"), Unwell::new());
     let stays = Some(version("1.35.4"));
-    let part = Return { way: &way, unwell: &unwell, wrote: Wrote::Nothing, stays };
+    let (wrote, forgets) = (Wrote::Nothing, BTreeSet::new());
+    let part = Return { way: &way, unwell: &unwell, wrote, forgets, stays };
     let plan = back::make(&asked, &running, &part).unwrap();
     assert_eq!(set(&plan), ["talos.kubernetes_version: 1.35.4"]);
     let told = Return { wrote: Wrote::Talos, ..part };
