@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
 
 mod certificates;
+mod config_edges;
 mod config_options;
 mod config_rules;
 mod config_verbs;

@@ -20,7 +20,11 @@ pub struct Patch {
     /// Where the result goes [default: stdout]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// A patch: @FILE, or the patch itself; several are applied in their order
+    /// A patch: @FILE, or the patch itself; several are applied in their order.
+    ///
+    /// As with talosctl, a patch with nothing in it is a JSON patch without operations: it sorts a configuration of one
+    /// document, and can't be applied to others. Unlike with talosctl, a document that is to be deleted has to be there,
+    /// and dates in kubelet's configuration and the like are quoted.
     #[arg(short = 'p', long = "patch", value_name = "PATCH", allow_hyphen_values = true)]
     given: Vec<String>,
 }

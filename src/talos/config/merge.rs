@@ -192,6 +192,9 @@ fn merge_url(old: &str, new: &str) -> String {
     if !host.is_empty() || !user.is_empty() || (!scheme.is_empty() && path.starts_with('/')) {
         text.extend(["//", user.as_str(), if user.is_empty() { "" } else { "@" }, host.as_str()]);
     }
+    if !host.is_empty() && !path.is_empty() && !path.starts_with('/') {
+        text.push('/');
+    }
     for (mark, part) in [("", path), ("?", query), ("#", fragment)] {
         if !part.is_empty() {
             text.extend([mark, part.as_str()]);

@@ -83,6 +83,7 @@ impl Config {
 enum Keys {
     /// All, as texts.
     Any,
+    /// Texts only: a patch with others is refused.
     Texts,
 }
 
@@ -99,6 +100,11 @@ fn as_json(value: &mut Value, keys: Keys) -> bool {
             map.iter_mut().all(|(_, value)| as_json(value, keys))
         }
         Value::List(list) => list.iter_mut().all(|value| as_json(value, keys)),
+        // In a configuration a date is the text that stands there.
+        Value::Number(number) if keys == Keys::Any && number.sort() == yaml::Sort::Date => {
+            *value = number.raw().into();
+            true
+        }
         Value::Number(number) => match number.in_json() {
             Some(form) => {
                 *value = form;

@@ -2,6 +2,24 @@
 //!
 //! Also lists of JSON patch operations, for configurations of one document. Must not know: files; the caller reads them
 //! and says where the text came from.
+//!
+//! What talosctl 1.13.9 takes is taken, what it refuses is refused, and the result is the same to the byte
+//! (`tests/it/config_edges.rs` asks it). These are all the differences, and all are on purpose:
+//!
+//! - A document to delete, or one with a key to delete, has to be there (up to contract 1.13): talosctl appends an empty
+//!   document instead, which nobody can read. `$patch` takes `delete` only, also where any key may stand.
+//! - In free content, dates and keys that are no texts are refused: the next program that copies the configuration, and
+//!   that is the node, dies of them. Nowhere is a key null: talosctl drops it with its value.
+//! - A multi-line text whose first line begins with a tab or, after empty lines, with a space, is written in quotes, and
+//!   the indent that is told for a block in a list is counted from the list: what talosctl writes there is read otherwise,
+//!   or not at all. So are texts with Unicode's line separators.
+//! - A JSON patch: its paths begin with `/` (talosctl drops what stands before the first one), nothing follows its list,
+//!   no operation says a key twice, a whole configuration is replaced by a mapping only, a test compares what is meant and
+//!   not how it is escaped. The configuration that it changes is read as all others are: `yes` and `on` without quotes are
+//!   texts, keys that are there twice are refused, keys and anchors may be as long and as odd as elsewhere.
+//! - The text is UTF-8 (talosctl takes UTF-16 as well), has one byte order mark at most, and is nested 200 levels deep at
+//!   most; `!!binary` stands for a text, `!!null` for nothing. A document that has a kind has an `apiVersion`.
+//! - Kinds and keys of Talos 1.14 are known.
 
 use super::decode::{self, Unfit, Wrong};
 use super::delete::{self, Delete};

@@ -54,7 +54,8 @@ fn read(value: Value, of: &'static Type, path: &str, flaws: &mut Vec<Flaw>) -> O
             Ok(value) => Some(value),
             Err(what) => wrong(flaws, what),
         },
-        (Type::Free, Value::Map(map)) => Some(free(Value::Map(map), path, flaws)),
+        // Its own keys are texts to a node, whatever they look like.
+        (Type::Free, Value::Map(map)) => Some(free_map(map, path, flaws)),
         (Type::Argument, Value::List(list)) => {
             let texts: Result<Vec<String>, String> =
                 list.iter().filter(|value| **value != Value::Null).map(raw).collect();
@@ -129,15 +130,7 @@ fn free(value: Value, path: &str, flaws: &mut Vec<Flaw>) -> Value {
             if map.has(Odd::Foreign) {
                 flaws.push(flaw(path, "must have texts for its keys: quote them"));
             }
-            let mut map: Map = map
-                .into_iter()
-                .map(|(key, value)| {
-                    let value = free(value, &format!("{path}.{key}"), flaws);
-                    (key, value)
-                })
-                .collect();
-            map.sort();
-            Value::Map(map)
+            free_map(map, path, flaws)
         }
         Value::List(list) => {
             let inner = |(at, value)| free(value, &format!("{path}[{at}]"), flaws);
@@ -149,6 +142,16 @@ fn free(value: Value, path: &str, flaws: &mut Vec<Flaw>) -> Value {
         }
         other => other,
     }
+}
+
+fn free_map(map: Map, path: &str, flaws: &mut Vec<Flaw>) -> Value {
+    let mut read = Map::new();
+    for (key, value) in map {
+        let value = free(value, &format!("{path}.{key}"), flaws);
+        read.set(&key, value);
+    }
+    read.sort();
+    Value::Map(read)
 }
 
 /// What a null among elements or entries becomes.

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::shapes::Scalar;
 use crate::talos::config::Url;
-use crate::talos::config::yaml::{Number, Value};
+use crate::talos::config::yaml::{Number, Sort, Value};
 
 impl Scalar {
     /// What an absent scalar of this kind is, where the real tool writes it nevertheless.
@@ -57,15 +57,16 @@ impl Scalar {
                 Value::Text(_) => Err("must be a file mode such as 0o644, without quotes".to_owned()),
                 other => Err(format!("must be a file mode such as 0o644, this is {}", other.kind())),
             },
-            Self::Duration if matches!(value, Value::Number(_)) => {
-                Err("must be a duration with a unit, such as 30s".to_owned())
-            }
+            Self::Duration if matches!(value, Value::Number(_)) => match &value {
+                Value::Number(number) if number.sort() == Sort::Whole && number.whole() == Some(0) => Ok(self.empty()),
+                _ => Err("must be a duration with a unit, such as 30s".to_owned()),
+            },
             _ => self.read_text(raw(&value)?),
         }
     }
 
     fn read_text(self, text: String) -> Result<Value, String> {
-        if text.is_empty() && !matches!(self, Self::Duration) {
+        if text.is_empty() && !matches!(self, Self::Duration | Self::DiskSize) {
             return Ok(Value::Text(text));
         }
         let wanted = |what: &str| format!("must be {what}");
@@ -251,15 +252,13 @@ fn bytes(text: &str) -> Option<u64> {
         "eib" | "ei" => 1_152_921_504_606_846_976.0,
         _ => return None,
     };
-    let number = number.replace(',', "");
-    if let (Ok(whole), true) = (number.parse::<u64>(), scale < 1e18) {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the scales are whole numbers")]
-        return whole.checked_mul(scale as u64);
-    }
-    let value = number.parse::<f64>().ok()? * scale;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "what is too large is refused above")]
-    (value < 1.8e19).then_some(value as u64)
+    let value = number.replace(',', "").parse::<f64>().ok()? * scale;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "what is too large is refused before")]
+    (value < LARGEST).then_some(value as u64)
 }
+
+/// 2^64: no number of bytes is as large.
+const LARGEST: f64 = 18_446_744_073_709_551_616.0;
 
 /// Bytes in a unit of thousands where that says exactly the same, else their number.
 fn disk_size(bytes_wanted: u64) -> Value {

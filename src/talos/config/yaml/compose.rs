@@ -357,6 +357,8 @@ impl Composer {
         if let Some(anchor) = anchor {
             self.anchors.insert(anchor, Anchor::Done(value.clone()));
         }
+        // A tag may say that another text is meant.
+        let text = value.as_text().map_or(text, str::to_owned);
         let odd = match value {
             _ if is_merge => Some(Odd::Merge),
             Value::Text(_) => None,

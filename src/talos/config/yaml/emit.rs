@@ -195,8 +195,12 @@ fn write_lines(out: &mut String, text: &str, block: Block) {
         Layout::Talos | Layout::EarlierTalos => !text.chars().all(char::is_whitespace),
         Layout::Kubectl => !text.contains('\t'),
     };
-    let ends = text.ends_with(['\u{2028}', '\u{2029}']);
-    if allowed && !ends && text.contains('\n') && Shape::of(text).block_allowed {
+    // What readers would take otherwise is written in quotes; the real writer does not know better.
+    let first = text.trim_start_matches(is_break);
+    let misread = first.starts_with('\t')
+        || (block.layout != Layout::Kubectl && text.starts_with(is_break) && first.starts_with(' '))
+        || text.contains(['\u{2028}', '\u{2029}']);
+    if allowed && !misread && text.contains('\n') && Shape::of(text).block_allowed {
         write_literal(out, text, block);
     } else {
         write_quoted(out, text, Some(block));

@@ -1,7 +1,12 @@
 //! A small ordered YAML value, read and written the way the real generator's library does.
 //!
 //! Purpose: keep the order of keys and the exact text of scalars, so that documents can be compared and diffed byte for
-//! byte. Must not know: what a machine configuration is. Start with [`Value`], then [`read`] and [`emit`].
+//! byte. Must not know: what a machine configuration is. Start with [`Value`], then [`read()`], whose steps are [`scan`],
+//! [`compose`] and [`plain`], and [`emit`].
+//!
+//! The reader keeps the limits of go.yaml.in/yaml v4.0.0-rc.4, because a node has them: YAML 1.1 only, keys on one line, no
+//! tab in an indent or a block's margin, no merges and aliases for keys where keys are known (that is for the shapes to
+//! say). It has limits of its own in depth and size.
 
 mod characters;
 mod compose;
