@@ -233,6 +233,24 @@ async fn errors_have_the_texts_and_codes_of_the_originals_tools() {
     mock.running.stop().await;
 }
 
+/// Debian's client sends its language by itself, and asks for the command without waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_send_its_language_and_offer_its_agent() {
+    if !available("ssh") {
+        return;
+    }
+    let mock = begin(Vec::new()).await;
+    let mut client = mock.client(0, "pveversion");
+    // Options come before the host.
+    let arguments: Vec<std::ffi::OsString> = client.get_args().map(Into::into).collect();
+    client = Command::new("ssh");
+    client.args(["-o", "SendEnv=LANG LC_*", "-A"]).args(arguments).env("LANG", "C.UTF-8").env("LC_ALL", "C.UTF-8");
+    let output = tokio::task::spawn_blocking(move || client.stdin(Stdio::null()).output().unwrap()).await.unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out.starts_with("pve-manager/"), "{out}{err}");
+    mock.running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_is_made_and_brought_back_on_the_command_line() {
     if !available("ssh") {

@@ -9,7 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use russh::keys::PublicKey;
 use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, Session, VerifiedPublicKey};
-use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, MethodKind, MethodSet, Preferred, cipher};
+use russh::{
+    Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, MethodKind, MethodSet, Preferred, cipher,
+};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -164,6 +166,18 @@ impl Handler for Visitor {
         });
         Ok(())
     }
+
+    /// Variables are taken, as the original's configuration says (`LANG`, `LC_*`), and mean nothing here. It is answered at
+    /// once: clients ask for the command without waiting, and would take a late answer for that to the command.
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        _name: &str,
+        _value: &str,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        session.channel_success(channel)
+    }
 }
 
 /// One channel: waits for the command, runs it, says how it ended.
@@ -181,9 +195,7 @@ async fn attend(
             Some(
                 ChannelMsg::RequestShell { want_reply: true }
                 | ChannelMsg::RequestPty { want_reply: true, .. }
-                | ChannelMsg::RequestSubsystem { want_reply: true, .. }
-                | ChannelMsg::SetEnv { want_reply: true, .. }
-                | ChannelMsg::AgentForward { want_reply: true },
+                | ChannelMsg::RequestSubsystem { want_reply: true, .. },
             ) => {
                 // The session is gone when nobody takes the answer.
                 let _ = handle.channel_failure(id).await;

@@ -28,31 +28,35 @@ pub(super) fn kubeconfig(machine: &Machine) -> Result<Vec<u8>, Status> {
         crt = encode(&identity.certificate_pem),
         key = encode(&identity.key_pem),
     );
-    let mut tar = header("kubeconfig", text.len());
+    let mut tar = header("kubeconfig", Some(text.len()));
     tar.extend(text.as_bytes());
     Ok(gzip(&tar))
 }
 
-/// A file as `Copy` sends it: gzip around a tar, this one closed.
-pub(super) fn packed(name: &str, content: &[u8]) -> Vec<u8> {
-    let mut tar = header(name, content.len());
-    tar.extend(content);
-    tar.resize(tar.len().div_ceil(512) * 512 + 1024, 0);
+/// Files and folders (without content) as `Copy` sends them: gzip around a tar, this one closed.
+pub(super) fn packed(files: &[(String, Option<Vec<u8>>)]) -> Vec<u8> {
+    let mut tar: Vec<u8> = Vec::new();
+    for (name, content) in files {
+        tar.extend(header(name, content.as_ref().map(Vec::len)));
+        tar.extend(content.iter().flatten());
+        tar.resize(tar.len().div_ceil(512) * 512, 0);
+    }
+    tar.resize(tar.len() + 1024, 0);
     gzip(&tar)
 }
 
-/// A tar header (POSIX ustar) for a private file.
-fn header(name: &str, length: usize) -> Vec<u8> {
+/// A tar header (POSIX ustar) for a private file of that length, or for a folder.
+fn header(name: &str, length: Option<usize>) -> Vec<u8> {
     let mut header = vec![0; 512];
     let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
     put(0, name);
-    put(100, "0000600\0");
+    put(100, if length.is_some() { "0000600\0" } else { "0000700\0" });
     put(108, "0000000\0");
     put(116, "0000000\0");
-    put(124, &format!("{length:011o}\0"));
+    put(124, &format!("{:011o}\0", length.unwrap_or(0)));
     put(136, &format!("{:011o}\0", 0));
     put(148, "        ");
-    put(156, "0");
+    put(156, if length.is_some() { "0" } else { "5" });
     put(257, "ustar\x0000");
     let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());

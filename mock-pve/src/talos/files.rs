@@ -8,7 +8,7 @@ use tonic::Status;
 use tonic::codegen::BoxStream;
 
 use super::proto::machine as api;
-use super::{etcd, resources};
+use super::{etcd, resources, stats};
 use crate::world::machine::{COMPONENTS, Machine, MachineType, State};
 
 const DIRECTORY: u32 = 0x8000_0000 | 0o755;
@@ -23,8 +23,52 @@ pub(super) fn read(machine: &Machine, path: &str) -> Result<Vec<u8>, Status> {
     if directories(machine).contains_key(&path) {
         return Err(Status::invalid_argument("path must be a regular file"));
     }
+    if path == MEMINFO {
+        return Ok(meminfo(machine).into_bytes());
+    }
     let absent = || Status::not_found(format!("stat {path}: no such file or directory"));
     machine.see(|state| content(state, &path)).map(String::into_bytes).ok_or_else(absent)
+}
+
+/// A file, or a folder with all that lies in it: names from there on, and contents of files.
+pub(super) fn copied(machine: &Machine, path: &str) -> Result<Vec<(String, Option<Vec<u8>>)>, Status> {
+    let root = clean(path);
+    let folders = directories(machine);
+    if !folders.contains_key(&root) {
+        let name = root.rsplit('/').next().unwrap_or_default().to_owned();
+        return Ok(vec![(name, Some(read(machine, &root)?))]);
+    }
+    let below = if root == "/" { "/".to_owned() } else { format!("{root}/") };
+    let inside = folders.into_keys().filter_map(|path| Some((path.strip_prefix(&below)?.to_owned(), None)));
+    let mut all: Vec<(String, Option<Vec<u8>>)> = inside.filter(|(name, _)| !name.is_empty()).collect();
+    for path in files(machine).into_keys() {
+        if let Some(name) = path.strip_prefix(&below) {
+            all.push((name.to_owned(), Some(read(machine, &path)?)));
+        }
+    }
+    // A folder before what is in it.
+    all.sort();
+    Ok(all)
+}
+
+/// What `/proc/meminfo` says of the memory that the machine has.
+fn meminfo(machine: &Machine) -> String {
+    let all = stats::memory(machine).meminfo.unwrap_or_default();
+    let lines = [
+        ("MemTotal", all.memtotal),
+        ("MemFree", all.memfree),
+        ("MemAvailable", all.memavailable),
+        ("Buffers", all.buffers),
+        ("Cached", all.cached),
+        ("SwapTotal", all.swaptotal),
+        ("SwapFree", all.swapfree),
+    ];
+    lines
+        .map(|(name, size)| {
+            let label = format!("{name}:");
+            format!("{label:<16}{size:>8} kB\n")
+        })
+        .concat()
 }
 
 fn clean(path: &str) -> String {
@@ -41,13 +85,14 @@ fn clean(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
+const MEMINFO: &str = "/proc/meminfo";
+
 const FILES: &[&str] = &[
     "/etc/hostname",
     "/etc/machine-id",
     "/etc/os-release",
     "/etc/resolv.conf",
     "/proc/cmdline",
-    "/proc/meminfo",
     "/proc/sys/kernel/random/boot_id",
     "/proc/uptime",
     "/proc/version",
@@ -70,7 +115,6 @@ fn content(state: &State, path: &str) -> Option<String> {
         "/proc/cmdline" => format!("{}\n", resources::command_line(state)),
         "/proc/uptime" => format!("{up:.2} {:.2}\n", up * 0.9),
         "/proc/version" => format!("{}\n", state.dmesg.first().map_or("", |(_, line)| line)),
-        "/proc/meminfo" => "MemTotal: 1 kB\n".to_owned(),
         "/etc/os-release" | "/usr/lib/os-release" => {
             format!("NAME=\"Talos\"\nID=talos\nVERSION_ID={0}\nPRETTY_NAME=\"Talos ({0})\"\n", state.tag())
         }
@@ -104,6 +148,7 @@ fn files(machine: &Machine) -> BTreeMap<String, u64> {
         let manifests = COMPONENTS.iter().map(|name| format!("/etc/kubernetes/manifests/talos-{name}.yaml"));
         FILES.iter().map(|path| (*path).to_owned()).chain(manifests).filter_map(|path| sized(&path)).collect()
     });
+    all.insert(MEMINFO.to_owned(), meminfo(machine).len() as u64);
     if machine.see(|state| state.machine_type() == Some(MachineType::ControlPlane) && state.membership.is_some()) {
         let status = machine.see(|state| state.membership.as_ref().and_then(crate::etcd::Client::status));
         all.insert(etcd::DATABASE.to_owned(), status.map_or(0, |status| status.bytes));

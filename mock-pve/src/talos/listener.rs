@@ -11,7 +11,7 @@ use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
@@ -163,9 +163,12 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, machine: Machine, 
     if Met::with(machine.world(), &ask(&machine, Step::Connect, "", "")).await.breaks_before() {
         return cut.now();
     }
-    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(wire)).await {
+    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(wire).into_fallible()).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake with a machine failed"),
+        Ok(Err((error, wire))) => {
+            tracing::debug!(%error, "a TLS handshake with a machine failed");
+            return hang_up(wire).await;
+        }
         Err(_) => return tracing::debug!("a TLS handshake with a machine took too long"),
     };
     let peer = match api {
@@ -179,6 +182,17 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, machine: Machine, 
         _ => Peer::maintenance(),
     };
     answer(stream, &machine, peer, cut, closing).await;
+}
+
+/// Ends a connection so that the caller hears why: what he has sent meanwhile is read, else the kernel would break it off.
+async fn hang_up(mut wire: impl AsyncRead + AsyncWrite + Unpin) {
+    let mut rest = [0; 4096];
+    let said = async {
+        wire.shutdown().await?;
+        while wire.read(&mut rest).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(LAST_WORDS, said).await;
 }
 
 fn ask<'a>(machine: &'a Machine, step: Step, verb: &'a str, who: &'a str) -> Ask<'a> {
@@ -242,7 +256,16 @@ async fn scripted(
     let mut meeting = Meeting::new(Answered::now(Service::Talos, machine.vmid().to_string()));
     let (room, verb) = request.uri().path().trim_start_matches('/').split_once('/').unwrap_or_default();
     let (room, verb) = (room.to_owned(), verb.to_owned());
-    let mut met = Met::with(world, &ask(&machine, Step::Request, &verb, &who)).await;
+    let named: Vec<String> = ["node", "nodes"]
+        .iter()
+        .flat_map(|key| request.headers().get_all(*key))
+        .filter_map(|name| name.to_str().ok().map(str::to_owned))
+        .collect();
+    // A call that is only passed on is one to the machine that gets it.
+    let other = if let [name] = named.as_slice() { machine.room().find(name) } else { None };
+    let meant = other.as_ref().unwrap_or(&machine);
+    (meeting.record.method, meeting.record.path, meeting.record.who) = (room, verb.clone(), who.clone());
+    let mut met = Met::with(world, &ask(meant, Step::Request, &verb, &who)).await;
     if met.breaks_before() {
         return cut.instead_of_an_answer().await;
     }
@@ -250,11 +273,6 @@ async fn scripted(
         meeting.ends(world, code, 0);
         return Ok(tonic::Status::new(i32::from(code).into(), reason).into_http());
     }
-    let named: Vec<String> = ["node", "nodes"]
-        .iter()
-        .flat_map(|key| request.headers().get_all(*key))
-        .filter_map(|name| name.to_str().ok().map(str::to_owned))
-        .collect();
     let response = routes.oneshot(request).await?;
     // A refusal that is known before the first message is in the headers.
     let code = response.headers().get("grpc-status").and_then(|code| code.to_str().ok()?.parse().ok()).unwrap_or(0);
@@ -266,7 +284,6 @@ async fn scripted(
             world.tell(&Caller { identity: who.clone() }, deed, Some(vmid), None);
         }
     }
-    (meeting.record.method, meeting.record.path, meeting.record.who) = (room, verb, who);
     meeting.ends(world, code, 0);
     if met.breaks_after() {
         return cut.instead_of_an_answer().await;
@@ -291,8 +308,10 @@ fn tls(machine: &Machine, api: Api) -> Result<rustls::ServerConfig, PkiError> {
         Some(config) => {
             let authority = config.os_ca();
             let mut roots = RootCertStore::empty();
-            for certificate in CertificateDer::pem_slice_iter(authority.certificate.as_bytes()).flatten() {
-                roots.add(certificate).map_err(|error| invalid(&error))?;
+            for trusted in std::iter::once(authority.certificate).chain(config.accepted_authorities()) {
+                for certificate in CertificateDer::pem_slice_iter(trusted.as_bytes()).flatten() {
+                    roots.add(certificate).map_err(|error| invalid(&error))?;
+                }
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .build()

@@ -7,9 +7,10 @@ use futures_util::stream::{self, StreamExt as _};
 use tonic::Status;
 use tonic::codegen::BoxStream;
 
+use super::containers;
 use super::node::chunks;
 use super::proto::{common, machine as api};
-use crate::world::machine::{COMPONENTS, Machine};
+use crate::world::machine::Machine;
 
 type Said = (SystemTime, String);
 
@@ -48,7 +49,8 @@ pub(super) fn dmesg(machine: &Machine, request: api::DmesgRequest) -> BoxStream<
     begin.chain(follow.flatten()).boxed()
 }
 
-fn at_nanoseconds(at: SystemTime) -> String {
+/// A time as Talos and containerd write it into logs.
+pub(super) fn at_nanoseconds(at: SystemTime) -> String {
     let at = jiff::Timestamp::try_from(at).unwrap_or_default();
     at.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string()
 }
@@ -72,7 +74,7 @@ pub(super) fn logs(machine: &Machine, request: &api::LogsRequest) -> Result<BoxS
     let tail = usize::try_from(request.tail_lines).unwrap_or(usize::MAX);
     let id = request.id.clone();
     if request.namespace != "system" && id != "kubelet" {
-        let lines = container(machine, &id)?;
+        let lines = containers::log(machine, &id)?;
         let from = lines.len().saturating_sub(tail);
         return Ok(chunks(format!("{}\n", lines[from..].join("\n")).as_bytes()));
     }
@@ -116,20 +118,4 @@ fn service(machine: &Machine, id: &str) -> Vec<String> {
             events.map(|(state, said, at)| stamped(at, &format!("{}: {said}", state.as_str()))).collect()
         }),
     })
-}
-
-/// A container's log, by the id that `containers -k` shows: `kube-system/kube-apiserver-cp-1:kube-apiserver:0123…`.
-fn container(machine: &Machine, id: &str) -> Result<Vec<String>, Status> {
-    let named = COMPONENTS.into_iter().find(|component| id.contains(*component));
-    let found = named.and_then(|component| machine.see(|state| state.static_pods.get(component).cloned()));
-    let (Some(component), Some(pod)) = (named, found) else {
-        return Err(Status::unknown(format!("container \"{id}\" not found")));
-    };
-    let stamp = at_nanoseconds(machine.see(|state| state.booted));
-    let (image, answer) = (pod.image, if pod.ready { "Serving securely" } else { "Starting" });
-    Ok(vec![
-        format!("{stamp} stderr F I0101 00:00:00.000000       1 options.go:1] external host was not specified"),
-        format!("{stamp} stderr F I0101 00:00:00.000000       1 server.go:1] Version {component} {image}"),
-        format!("{stamp} stderr F I0101 00:00:00.000000       1 secure_serving.go:1] {answer}"),
-    ])
 }

@@ -9,6 +9,7 @@ mod access;
 mod apply;
 mod archive;
 mod body;
+mod containers;
 mod etcd;
 mod files;
 mod gate;

@@ -11,7 +11,7 @@ use super::gate::{self, Need};
 use super::node::{Node, chunks, tag};
 use super::proto::machine::machine_service_server::MachineService;
 use super::proto::{common, machine as api};
-use super::{access, apply, archive, etcd, files, images, life, logs, stats, turn};
+use super::{access, apply, archive, containers, etcd, files, images, life, logs, stats, turn};
 use crate::world::machine::{Machine, Service, State};
 
 #[tonic::async_trait]
@@ -229,8 +229,7 @@ impl MachineService for Node {
             if !path.starts_with('/') {
                 return Err(Status::unknown(format!("path is not absolute {path}")));
             }
-            let name = path.rsplit('/').next().unwrap_or_default();
-            Ok(chunks(&archive::packed(name, &files::read(machine, path)?)))
+            Ok(chunks(&archive::packed(&files::copied(machine, path)?)))
         })
     }
 
@@ -331,12 +330,12 @@ impl MachineService for Node {
         &self,
         request: Request<api::ContainersRequest>,
     ) -> Result<Response<api::ContainersResponse>, Status> {
-        let messages = self.each(&request, Need::Read, |machine| stats::containers(machine, request.get_ref()))?;
+        let messages = self.each(&request, Need::Read, |machine| containers::listed(machine, request.get_ref()))?;
         Ok(Response::new(api::ContainersResponse { messages }))
     }
 
     async fn stats(&self, request: Request<api::StatsRequest>) -> Result<Response<api::StatsResponse>, Status> {
-        let messages = self.each(&request, Need::Read, |machine| stats::usage(machine, request.get_ref()))?;
+        let messages = self.each(&request, Need::Read, |machine| containers::usage(machine, request.get_ref()))?;
         Ok(Response::new(api::StatsResponse { messages }))
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use futures_util::stream::{self, StreamExt as _};
 use sha2::{Digest as _, Sha256};
@@ -21,11 +20,11 @@ fn kind(machine: &Machine, peer: &Peer, namespace: &str, name: &str) -> Result<&
     let Some(kind) = resources::kind_of(machine, name) else {
         return Err(Status::permission_denied(format!("resource type \"{name}\" is not supported")));
     };
-    if !resources::is_namespace(namespace) {
-        return Err(Status::permission_denied(format!("namespace \"{namespace}\" is not supported")));
-    }
     if kind.is_sensitive(machine.see(|state| state.version().minor)) && !peer.is_admin() {
         return Err(Status::permission_denied("not authorized"));
+    }
+    if !resources::is_namespace(machine, namespace) {
+        return Err(Status::permission_denied(format!("namespace \"{namespace}\" is not supported")));
     }
     Ok(kind)
 }
@@ -70,10 +69,9 @@ fn all(machine: &Machine, kind: &'static Type, namespace: &str) -> Vec<Item> {
 
 fn wire(machine: &Machine, item: &Item) -> api::Resource {
     let booted = machine.see(|state| state.booted);
-    // A version only has to change with the content, where it counts nothing.
-    let digest = Sha256::digest(&item.yaml);
-    let made_up = u64::from(u32::from_be_bytes([0, digest[0], digest[1], digest[2]])) + 1;
-    let version = item.version.unwrap_or(made_up);
+    let what = format!("{} {}/{}", item.kind, item.namespace, item.id);
+    let revision = machine.revision(&what, Sha256::digest(&item.yaml).into());
+    let version = item.version.unwrap_or(revision.count);
     api::Resource {
         metadata: Some(api::Metadata {
             namespace: item.namespace.to_owned(),
@@ -83,7 +81,7 @@ fn wire(machine: &Machine, item: &Item) -> api::Resource {
             owner: "runtime.Controller".to_owned(),
             phase: "running".to_owned(),
             created: Some(booted.into()),
-            updated: Some(SystemTime::now().into()),
+            updated: Some(revision.at.into()),
             finalizers: Vec::new(),
             labels: HashMap::default(),
             annotations: item

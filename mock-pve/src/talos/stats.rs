@@ -1,13 +1,11 @@
-//! Figures of a machine: processors, memory, disks, network cards, processes, containers. They follow from its hardware and
+//! Figures of a machine: processors, memory, disks, network cards, processes. They follow from its hardware and
 //! from how long it has been up.
 
 use std::time::SystemTime;
 
-use tonic::Status;
-
-use super::proto::common::ContainerDriver;
+use super::containers;
 use super::proto::machine as api;
-use crate::world::machine::{Machine, ServiceState, State};
+use crate::world::machine::Machine;
 
 fn up(machine: &Machine) -> f64 {
     machine.see(|state| SystemTime::now().duration_since(state.booted).unwrap_or_default().as_secs_f64())
@@ -140,31 +138,6 @@ pub(super) fn mounts(machine: &Machine) -> api::Mounts {
     api::Mounts { metadata: None, stats }
 }
 
-/// What runs as a process or container: name, image, whether it is one of Kubernetes'.
-fn running(machine: &Machine) -> Vec<(String, String, Option<String>)> {
-    let own = ["apid", "trustd", "etcd", "kubelet"];
-    machine.see(|state| {
-        let host = state.hostname();
-        let runs = |id: &&&str| state.services.get(**id).is_some_and(|one| one.state == ServiceState::Running);
-        let mut all: Vec<(String, String, Option<String>)> =
-            own.iter().filter(runs).map(|id| ((*id).to_owned(), image(state, id), None)).collect();
-        if state.kubernetes {
-            all.extend(state.static_pods.iter().map(|(name, pod)| {
-                ((*name).to_owned(), pod.image.clone(), Some(format!("kube-system/{name}-{host}")))
-            }));
-        }
-        all
-    })
-}
-
-fn image(state: &State, id: &str) -> String {
-    match id {
-        "kubelet" => state.kubelet.clone().unwrap_or_default(),
-        "etcd" => format!("registry.k8s.io/etcd:v{}", crate::world::machine::etcd_version(state.version())),
-        _ => String::new(),
-    }
-}
-
 pub(super) fn processes(machine: &Machine) -> api::Process {
     let up = up(machine);
     let one = |pid: i32, ppid: i32, command: &str| api::ProcessInfo {
@@ -180,51 +153,8 @@ pub(super) fn processes(machine: &Machine) -> api::Process {
         args: format!("/usr/bin/{command}"),
     };
     let mut processes = vec![one(1, 0, "init"), one(900, 1, "containerd"), one(950, 1, "udevd")];
-    let started = (1000..).step_by(7).zip(running(machine));
-    processes.extend(started.map(|(pid, (name, ..))| one(pid, 900, &name)));
+    let started = (1000..).step_by(7).zip(containers::running(machine));
+    let named = started.map(|(pid, found)| (pid, if found.is_sandbox() { "pause".to_owned() } else { found.name }));
+    processes.extend(named.map(|(pid, name)| one(pid, 900, &name)));
     api::Process { metadata: None, processes }
-}
-
-/// Whether the caller asks for the containers of Kubernetes.
-fn kubernetes(namespace: &str, driver: i32) -> Result<bool, Status> {
-    let driver = ContainerDriver::try_from(driver)
-        .map_err(|_| Status::invalid_argument(format!("unsupported driver \"{driver}\"")))?;
-    match (namespace, driver) {
-        ("", _) => Err(Status::invalid_argument("namespace can't be empty")),
-        ("k8s.io", _) => Ok(true),
-        (_, ContainerDriver::Cri) => Err(Status::unknown("CRI inspector is supported only for K8s namespace")),
-        _ => Ok(false),
-    }
-}
-
-pub(super) fn containers(machine: &Machine, request: &api::ContainersRequest) -> Result<api::Container, Status> {
-    let wanted = kubernetes(&request.namespace, request.driver)?;
-    let mut containers = Vec::new();
-    for (pid, (name, image, pod)) in (1000..).step_by(7).zip(running(machine)) {
-        if pod.is_some() != wanted {
-            continue;
-        }
-        let pod_id = pod.unwrap_or_default();
-        let id =
-            if pod_id.is_empty() { name.clone() } else { format!("{pod_id}:{name}:{:012x}", u64::from(pid) * 7919) };
-        let namespace = request.namespace.clone();
-        let status = if wanted { "CONTAINER_RUNNING" } else { "RUNNING" }.to_owned();
-        containers.push(api::ContainerInfo { namespace, id, image, pid, status, pod_id, name });
-    }
-    Ok(api::Container { metadata: None, containers })
-}
-
-pub(super) fn usage(machine: &Machine, request: &api::StatsRequest) -> Result<api::Stats, Status> {
-    let asked = api::ContainersRequest { namespace: request.namespace.clone(), driver: request.driver };
-    let seconds = up(machine);
-    let one = |container: api::ContainerInfo| api::Stat {
-        namespace: container.namespace,
-        id: container.id,
-        memory_usage: 50_000_000,
-        cpu_usage: count(seconds, 20_000_000.0),
-        pod_id: container.pod_id,
-        name: container.name,
-    };
-    let stats = containers(machine, &asked)?.containers.into_iter().map(one).collect();
-    Ok(api::Stats { metadata: None, stats })
 }

@@ -43,7 +43,7 @@ pub(super) fn restart(machine: &Machine, id: &str) -> Result<api::ServiceRestart
 /// A container of Kubernetes; the kubelet brings it back.
 pub(super) fn restart_container(machine: &Machine, request: &api::RestartRequest) -> Result<api::Restart, Status> {
     let asked = api::ContainersRequest { namespace: request.namespace.clone(), driver: request.driver };
-    let all = super::stats::containers(machine, &asked)?.containers;
+    let all = super::containers::listed(machine, &asked)?.containers;
     if all.iter().any(|container| container.id == request.id) {
         return Ok(api::Restart::default());
     }

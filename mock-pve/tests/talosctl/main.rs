@@ -61,11 +61,24 @@ async fn what_looks() {
         ("discoveredvolumes", "EPHEMERAL"),
         ("volumestatus", "ready"),
         ("etcdmembers", "local"),
-        ("kubernetesendpoints", "kubernetes"),
+        ("endpoints", "kubernetes"),
         ("hostname", "cp-01"),
         ("services", "kubelet"),
         ("rd", "members"),
         ("manifests", "10-kube-proxy"),
+        ("dv", "EPHEMERAL"),
+        ("mc", "persistent"),
+        ("addressspecs", "eth0/"),
+        ("linkspecs", "eth0"),
+        ("routespecs", "inet4/"),
+        ("resolverspecs", "resolvers"),
+        ("kubeprismconfigs", "7445"),
+        ("nodelabelspecs", "node-role.kubernetes.io/control-plane"),
+        ("discoveryconfigs", "cluster"),
+        ("osrootsecrets", "os"),
+        ("certsans", "k8s"),
+        ("kubespanpeerstatuses", "LABEL"),
+        ("swaps", "DEVICE"),
     ] {
         let out = lab.on(11, &["get", kind]).await;
         assert!(out.contains(there), "get {kind}: {out}");
@@ -73,6 +86,9 @@ async fn what_looks() {
     let json = lab.data(11, &["get", "machinestatus", "-o", "json"]).await;
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["spec"]["status"]["ready"], true, "{json}");
+    // A version counts the changes.
+    let version = lab.data(11, &["get", "nodename", "-o", "jsonpath={.metadata.version}"]).await;
+    assert_eq!(version.trim(), "1");
     let said = lab.refused(11, &["get", "toasters"]).await;
     assert!(said.contains("not registered"), "{said}");
 
@@ -94,7 +110,10 @@ async fn what_looks() {
     for (args, there) in [
         (vec!["containers"], "kubelet"),
         (vec!["containers", "-k"], "kube-apiserver"),
+        (vec!["containers", "-k"], "SANDBOX_READY"),
+        (vec!["containers", "-k"], "kube-proxy"),
         (vec!["stats"], "kubelet"),
+        (vec!["read", "/proc/meminfo"], "MemAvailable:"),
         (vec!["memory"], "cp-01"),
         (vec!["mounts"], "/var"),
         (vec!["processes"], "containerd"),
@@ -117,6 +136,12 @@ async fn what_looks() {
         let there = if there == "cp-01" { address.as_str() } else { there };
         assert!(said.ok && said.out.contains(there), "{args:?}: {said:?}");
     }
+    let worker = lab.on(21, &["containers", "-k"]).await;
+    let id = worker.split_whitespace().find(|word| word.contains(":kube-proxy:")).expect(&worker).to_owned();
+    assert!(lab.on(21, &["logs", "-k", &id]).await.contains("kube-proxy is ready"));
+    let there = lab.path("etc");
+    lab.on(11, &["copy", "/etc", &there]).await;
+    assert!(Path::new(&there).join("kubernetes/manifests/talos-kube-apiserver.yaml").is_file());
     let said = lab.refused(11, &["pcap", "-i", "eth7"]).await;
     assert!(said.contains("interface \"eth7\" not found"), "{said}");
 

@@ -30,6 +30,17 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             let proto = Proto::default().text(1, disk).text(2, &device);
             vec![maker.typed("system-disk", &json!({ "diskID": disk, "devPath": device }), proto)]
         }
+        "UserDiskConfigStatuses.block.talos.dev" if configured => {
+            vec![maker.item("user-disks", &json!({ "ready": true, "tornDown": false }))]
+        }
+        "VolumeMountStatuses.block.talos.dev" if configured => {
+            let one = |volume: &str, requester: &str, target: &str| {
+                let value = json!({ "volumeID": volume, "requester": requester, "target": target, "readOnly": false,
+                    "detached": false, "disableAccessTime": false, "secure": false });
+                maker.item(&format!("{requester}/{volume}"), &value)
+            };
+            vec![one("EPHEMERAL", "sequencer", "/var"), one("STATE", "sequencer", "/system/state")]
+        }
         "VolumeStatuses.block.talos.dev" => {
             let size = bytes.saturating_sub(300 << 20);
             let each = [("EPHEMERAL", size, 6), ("META", 1 << 20, 4), ("STATE", 100 << 20, 5)];

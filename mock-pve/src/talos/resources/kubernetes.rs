@@ -60,6 +60,13 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
                 servers.iter().filter_map(|one| one.see(State::address)).map(|one| one.to_string()).collect();
             vec![maker.item("kubernetes", &json!({ "addresses": addresses, "hosts": [] }))]
         }
+        "NodeIPConfigs.kubernetes.talos.dev"
+        | "NodeLabelSpecs.k8s.talos.dev"
+        | "NodeAnnotationSpecs.k8s.talos.dev"
+        | "NodeTaintSpecs.k8s.talos.dev"
+        | "KubeletLifecycles.kubernetes.talos.dev"
+        | "KubePrismConfigs.kubernetes.talos.dev"
+        | "KubePrismEndpoints.kubernetes.talos.dev" => node_list(machine, &config, &maker),
         _ if !control_plane => Vec::new(),
         "EtcdMembers.etcd.talos.dev" => {
             let id = machine.see(|state| state.membership.as_ref().map(|membership| membership.id));
@@ -67,6 +74,7 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             let one = |id: String| maker.typed("local", &json!({ "memberID": id }), Proto::default().text(1, &id));
             id.map(one).into_iter().collect()
         }
+        "PKIStatuses.etcd.talos.dev" => vec![maker.item("etcd", &json!({ "ready": true, "version": "1" }))],
         "EtcdConfigs.etcd.talos.dev" => vec![maker.item("etcd", &json!({ "image": etcd_image(version) }))],
         "EtcdSpecs.etcd.talos.dev" => {
             let address: Vec<String> = machine.see(State::address).iter().map(ToString::to_string).collect();
@@ -76,6 +84,68 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
         }
         _ => control_plane_list(machine, &config, &name, &maker),
     }
+}
+
+/// What the machine wants its node to be like, and how it reaches the API servers.
+fn node_list(machine: &Machine, config: &NodeConfig, maker: &Maker) -> Vec<Item> {
+    let control_plane = config.machine_type() == MachineType::ControlPlane;
+    match maker.0.name {
+        "NodeIPConfigs.kubernetes.talos.dev" => {
+            let mut excluded = config.strings("/cluster/network/podSubnets");
+            excluded.extend(config.strings("/cluster/network/serviceSubnets"));
+            let mut value = json!({ "excludeSubnets": excluded });
+            let valid = config.strings("/machine/kubelet/nodeIP/validSubnets");
+            if !valid.is_empty() {
+                value["validSubnets"] = json!(valid);
+            }
+            vec![maker.item("kubelet", &value)]
+        }
+        "NodeLabelSpecs.k8s.talos.dev" => {
+            let own = match config.machine_type() {
+                MachineType::ControlPlane => vec![("node-role.kubernetes.io/control-plane", "")],
+                MachineType::Worker => Vec::new(),
+            };
+            let own = own.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+            let all = own.chain(pairs(config, "/machine/nodeLabels"));
+            all.map(|(key, value)| maker.item(&key, &json!({ "key": key, "value": value }))).collect()
+        }
+        "NodeAnnotationSpecs.k8s.talos.dev" => pairs(config, "/machine/nodeAnnotations")
+            .map(|(key, value)| maker.item(&key, &json!({ "key": key, "value": value })))
+            .collect(),
+        "NodeTaintSpecs.k8s.talos.dev" => {
+            let closed = control_plane && !config.schedules_on_control_planes();
+            let own = closed.then(|| ("node-role.kubernetes.io/control-plane".to_owned(), ":NoSchedule".to_owned()));
+            let all = own.into_iter().chain(pairs(config, "/machine/nodeTaints"));
+            all.map(|(key, taint)| {
+                let (value, effect) = taint.rsplit_once(':').unwrap_or(("", &taint));
+                maker.item(&key, &json!({ "key": key, "effect": effect, "value": value }))
+            })
+            .collect()
+        }
+        "KubeletLifecycles.kubernetes.talos.dev" => vec![maker.item("kubelet", &json!({}))],
+        "KubePrismConfigs.kubernetes.talos.dev" | "KubePrismEndpoints.kubernetes.talos.dev" => {
+            let servers = machine.room().api_servers(&config.cluster_mark());
+            let mut endpoints: Vec<Value> = vec![json!({ "host": config.endpoint_host(), "port": 6443 })];
+            if control_plane {
+                endpoints.push(json!({ "host": "localhost", "port": 6443 }));
+            }
+            let others = servers.iter().filter_map(|one| one.see(State::address));
+            endpoints.extend(others.map(|address| json!({ "host": address.to_string(), "port": 6443 })));
+            let (id, value) = if maker.0.name.starts_with("KubePrismConfigs") {
+                ("k8s-loadbalancer-config", json!({ "host": "127.0.0.1", "port": 7445, "endpoints": endpoints }))
+            } else {
+                ("k8s-cluster", json!({ "endpoints": endpoints }))
+            };
+            vec![maker.item(id, &value)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The texts of a map in the configuration.
+fn pairs<'a>(config: &'a NodeConfig, pointer: &str) -> impl Iterator<Item = (String, String)> + use<'a> {
+    let map = config.main().pointer(pointer).and_then(Value::as_object).into_iter().flatten();
+    map.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
 }
 
 fn etcd_image(version: Version) -> String {

@@ -6,6 +6,8 @@ mod block;
 mod kubernetes;
 mod network;
 mod runtime;
+mod secrets;
+mod specs;
 mod types;
 mod wire;
 
@@ -25,7 +27,7 @@ pub(super) struct Item {
     pub(super) kind: &'static str,
     pub(super) namespace: &'static str,
     pub(super) id: String,
-    /// Its version, where that counts something; else it follows from the content.
+    /// Its version, where that counts something else than changes of the content.
     pub(super) version: Option<u64>,
     pub(super) annotations: &'static [(&'static str, &'static str)],
     pub(super) yaml: String,
@@ -62,12 +64,13 @@ impl Maker {
 /// The type with that name, if this Talos has it.
 pub(super) fn kind_of(machine: &Machine, name: &str) -> Option<&'static Type> {
     let minor = machine.see(|state| state.version().minor);
-    types::TYPES.iter().find(|kind| kind.name == name && kind.since <= minor)
+    types::TYPES.iter().find(|kind| kind.name == name && kind.is_in(minor))
 }
 
 /// Whether there is such a namespace.
-pub(super) fn is_namespace(name: &str) -> bool {
-    NAMESPACES.contains(&name)
+pub(super) fn is_namespace(machine: &Machine, name: &str) -> bool {
+    let minor = machine.see(|state| state.version().minor);
+    NAMESPACES.iter().any(|(one, _, since)| *one == name && *since <= minor)
 }
 
 /// All resources of a type.
@@ -75,15 +78,16 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
     match kind.name {
         "ResourceDefinitions.meta.cosi.dev" => {
             let minor = machine.see(|state| state.version().minor);
-            types::TYPES.iter().filter(|one| one.since <= minor).map(|one| definition(one, minor)).collect()
+            types::TYPES.iter().filter(|one| one.is_in(minor)).map(|one| definition(one, minor)).collect()
         }
         "Namespaces.meta.cosi.dev" => {
-            let maker = Maker(kind);
-            let describe = |name: &&str| {
-                let text = format!("{name} resources");
-                maker.typed(name, &json!({ "description": text }), Proto::default().text(1, &text))
-            };
-            NAMESPACES.iter().map(describe).collect()
+            let (maker, minor) = (Maker(kind), machine.see(|state| state.version().minor));
+            let known = NAMESPACES.iter().filter(|(.., since)| *since <= minor);
+            known
+                .map(|(name, text, _)| {
+                    maker.typed(name, &json!({ "description": text }), Proto::default().text(1, text))
+                })
+                .collect()
         }
         "MachineConfigs.config.talos.dev" => {
             let (active, staged, minor) =
@@ -96,6 +100,10 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             all.push(("v1alpha1", active.text()));
             all.into_iter().map(|(id, text)| machine_config(kind, id, text, minor)).collect()
         }
+        "CertSANs.secrets.talos.dev" => secrets::list(machine, kind),
+        name if name.ends_with("RootSecrets.secrets.talos.dev") => secrets::list(machine, kind),
+        name if name.ends_with("Specs.net.talos.dev") => specs::list(machine, kind),
+        name if name.ends_with(".k8s.talos.dev") => kubernetes::list(machine, kind),
         name if name.ends_with(".net.talos.dev") => network::list(machine, kind),
         name if name.ends_with(".block.talos.dev") => block::list(machine, kind),
         name if name.ends_with(".kubernetes.talos.dev") || name.ends_with(".etcd.talos.dev") => {
@@ -124,24 +132,7 @@ fn machine_config(kind: &'static Type, id: &str, text: &str, minor: u32) -> Item
 }
 
 fn definition(kind: &'static Type, minor: u32) -> Item {
-    let lower = kind.name.to_lowercase();
-    let plural = lower.split('.').next().unwrap_or_default().to_owned();
-    let mut aliases: Vec<String> = kind.aliases.iter().map(|alias| (*alias).to_owned()).collect();
-    aliases.push(kind.display.to_lowercase());
-    aliases.push(plural);
-    let mut all = aliases.clone();
-    // `members.cluster`, `members.cluster.talos`: every shorter form of the id.
-    let mut rest = lower.as_str();
-    while let Some((shorter, _)) = rest.rsplit_once('.') {
-        if shorter.contains('.') {
-            all.push(shorter.to_owned());
-        }
-        rest = shorter;
-    }
-    for list in [&mut aliases, &mut all] {
-        list.sort();
-        list.dedup();
-    }
+    let (display, aliases, all) = (kind.display(), kind.aliases(), kind.all_aliases());
     let print_columns = kind.columns.iter().map(|(name, path)| api::resource_definition_spec::PrintColumn {
         name: (*name).to_owned(),
         json_path: (*path).to_owned(),
@@ -153,7 +144,7 @@ fn definition(kind: &'static Type, minor: u32) -> Item {
     };
     let spec = api::ResourceDefinitionSpec {
         resource_type: kind.name.to_owned(),
-        display_type: kind.display.to_owned(),
+        display_type: display.clone(),
         default_namespace: kind.namespace.to_owned(),
         aliases: aliases.clone(),
         all_aliases: all.clone(),
@@ -162,13 +153,13 @@ fn definition(kind: &'static Type, minor: u32) -> Item {
     };
     let columns: Vec<Value> =
         kind.columns.iter().map(|(name, path)| json!({ "name": name, "jsonPath": path })).collect();
-    let yaml = json!({ "type": kind.name, "displayType": kind.display, "defaultNamespace": kind.namespace,
+    let yaml = json!({ "type": kind.name, "displayType": display, "defaultNamespace": kind.namespace,
         "aliases": aliases, "allAliases": all, "printColumns": columns,
         "sensitivity": if kind.is_sensitive(minor) { "sensitive" } else { "" } });
     Item {
         kind: "ResourceDefinitions.meta.cosi.dev",
         namespace: "meta",
-        id: lower,
+        id: kind.name.to_lowercase(),
         version: Some(1),
         annotations: &[],
         yaml: serde_saphyr::to_string(&yaml).unwrap_or_default(),
@@ -193,14 +184,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_types_share_a_name() {
+    fn no_two_types_share_more_than_an_abbreviation() {
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
-        for kind in types::TYPES {
+        for kind in types::TYPES.iter() {
             let item = definition(kind, 14);
             let spec = api::ResourceDefinitionSpec::decode(item.proto.as_slice()).unwrap();
-            for alias in spec.all_aliases.into_iter().chain([item.id]) {
+            let is_word = |alias: &String| alias.len() > 4;
+            for alias in spec.all_aliases.into_iter().filter(is_word).chain([item.id]) {
                 let other = seen.insert(alias.clone(), kind.name);
-                assert_eq!(other, None, "{alias} is a name of {} too", kind.name);
+                assert!(other.is_none_or(|one| one == kind.name), "{alias} is a name of {other:?} and {}", kind.name);
             }
         }
     }

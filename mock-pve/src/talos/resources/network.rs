@@ -31,9 +31,11 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             let first = links.first().map(|link| link.name.clone()).unwrap_or_default();
             let own = links.iter().flat_map(|link| link.addresses.iter().map(|address| (link.name.clone(), *address)));
             own.chain(shared.map(|address| (first.clone(), address)))
-                .map(|(link, address)| {
-                    let value = json!({ "address": address.to_string(), "linkName": link, "family": "inet4",
-                        "scope": "global", "flags": "permanent" });
+                .map(|(link, address)| (link, address.to_string(), "global"))
+                .chain(std::iter::once(("lo".to_owned(), "127.0.0.1/8".to_owned(), "host")))
+                .map(|(link, address, scope)| {
+                    let value = json!({ "address": address, "linkName": link, "family": "inet4", "scope": scope,
+                        "flags": "permanent" });
                     maker.item(&format!("{link}/{address}"), &value)
                 })
                 .collect()
@@ -45,27 +47,34 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
                     let value = json!({ "family": "inet4", "dst": "", "src": "", "gateway": gateway.to_string(),
                         "outLinkName": link.name, "table": "main", "priority": 1024, "scope": "global",
                         "type": "unicast", "protocol": "static" });
-                    all.push(maker.item(&format!("{}/inet4/{gateway}//1024", link.name), &value));
+                    all.push(maker.item(&format!("inet4/{gateway}//1024"), &value));
                 }
                 for address in &link.addresses {
                     let network = address.trunc();
                     let value = json!({ "family": "inet4", "dst": network.to_string(), "src": address.addr().to_string(),
                         "gateway": "", "outLinkName": link.name, "table": "main", "priority": 0, "scope": "link",
                         "type": "unicast", "protocol": "kernel" });
-                    all.push(maker.item(&format!("{}/inet4//{network}/0", link.name), &value));
+                    all.push(maker.item(&format!("inet4//{network}/0"), &value));
                 }
             }
             all
         }
         "NodeAddresses.net.talos.dev" => {
-            let addresses: Vec<String> =
+            let routed: Vec<String> =
                 links.iter().flat_map(|link| link.addresses.iter().map(ToString::to_string)).collect();
-            let each = ["accumulative", "current", "default", "routed"].into_iter();
-            each.map(|id| {
-                let some = if id == "default" { addresses.get(..1).unwrap_or_default() } else { addresses.as_slice() };
-                maker.item(id, &json!({ "addresses": some, "sortAlgorithm": "v1" }))
-            })
-            .collect()
+            let shared =
+                machine.room().shared(machine.vmid()).into_iter().map(|one| ipnet::IpNet::from(one).to_string());
+            let current: Vec<String> = routed.iter().cloned().chain(shared).collect();
+            let one = |id: &str, some: &[String]| maker.item(id, &json!({ "addresses": some, "sortAlgorithm": "v1" }));
+            let mut all = vec![one("default", routed.get(..1).unwrap_or_default())];
+            for (id, some) in [("accumulative", &current), ("current", &current), ("routed", &routed)] {
+                all.push(one(id, some));
+                // No address of a machine is one of a pod or a service.
+                if machine.see(|state| state.config.is_some()) {
+                    all.extend([one(&format!("{id}-no-k8s"), some), one(&format!("{id}-only-k8s"), &[])]);
+                }
+            }
+            all
         }
         "HostnameStatuses.net.talos.dev" => {
             let name = machine.see(State::hostname);
@@ -82,18 +91,61 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             let proto = Proto::default().flag(1, ready).flag(2, ready).flag(3, true).flag(4, true);
             vec![maker.typed("status", &value, proto)]
         }
+        _ => settings(machine, &maker),
+    }
+}
+
+/// What follows from the configuration alone.
+fn settings(machine: &Machine, maker: &Maker) -> Vec<Item> {
+    match maker.0.name {
         "ResolverStatuses.net.talos.dev" => {
-            let config = machine.see(|state| state.config.clone());
-            let servers = config.map(|config| config.strings("/machine/network/nameservers")).unwrap_or_default();
-            let servers = if servers.is_empty() { vec!["1.1.1.1".to_owned(), "8.8.8.8".to_owned()] } else { servers };
+            let servers = resolvers(configured(machine, "/machine/network/nameservers"));
             vec![maker.item("resolvers", &json!({ "dnsServers": servers, "searchDomains": [] }))]
         }
         "TimeServerStatuses.net.talos.dev" => {
-            let config = machine.see(|state| state.config.clone());
-            let servers = config.map(|config| config.strings("/machine/time/servers")).unwrap_or_default();
-            let servers = if servers.is_empty() { vec!["time.cloudflare.com".to_owned()] } else { servers };
+            let servers = time_servers(configured(machine, "/machine/time/servers"));
             vec![maker.item("timeservers", &json!({ "timeServers": servers }))]
+        }
+        "NodeAddressSortAlgorithms.net.talos.dev" => vec![maker.item("default", &json!({ "algorithm": "v1" }))],
+        "NodeAddressFilters.net.talos.dev" => {
+            let mut inside = configured(machine, "/cluster/network/podSubnets");
+            inside.extend(configured(machine, "/cluster/network/serviceSubnets"));
+            if inside.is_empty() {
+                return Vec::new();
+            }
+            vec![
+                maker.item("no-k8s", &json!({ "includeSubnets": [], "excludeSubnets": inside })),
+                maker.item("only-k8s", &json!({ "includeSubnets": inside, "excludeSubnets": [] })),
+            ]
+        }
+        "HostDNSConfigs.net.talos.dev" => {
+            let config = machine.see(|state| state.config.clone());
+            let on = |name: &str| {
+                let found =
+                    config.as_ref().and_then(|one| one.main().pointer(&format!("/machine/features/hostDNS/{name}")));
+                found.and_then(serde_json::Value::as_bool) == Some(true)
+            };
+            let enabled = on("enabled");
+            let listen = if enabled { vec!["127.0.0.53:53"] } else { Vec::new() };
+            let value = json!({ "enabled": enabled, "listenAddresses": listen,
+                "resolveMemberNames": on("resolveMemberNames") });
+            vec![maker.item("config", &value)]
         }
         _ => Vec::new(),
     }
+}
+
+fn configured(machine: &Machine, pointer: &str) -> Vec<String> {
+    let config = machine.see(|state| state.config.clone());
+    config.map(|config| config.strings(pointer)).unwrap_or_default()
+}
+
+/// The name servers, or those that Talos takes by itself.
+pub(super) fn resolvers(configured: Vec<String>) -> Vec<String> {
+    if configured.is_empty() { vec!["1.1.1.1".to_owned(), "8.8.8.8".to_owned()] } else { configured }
+}
+
+/// The same for time.
+pub(super) fn time_servers(configured: Vec<String>) -> Vec<String> {
+    if configured.is_empty() { vec!["time.cloudflare.com".to_owned()] } else { configured }
 }

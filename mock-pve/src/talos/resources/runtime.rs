@@ -77,6 +77,14 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
                 .map(|(key, value)| maker.item(&format!("0x{key:02x}"), &json!({ "value": text(value) })))
                 .collect()
         }
+        "MetaLoads.runtime.talos.dev" => vec![maker.item("meta-loaded", &json!({ "done": true }))],
+        "DevicesStatuses.runtime.talos.dev" => vec![maker.item("devices", &json!({ "ready": true }))],
+        "ImageCacheConfigs.cri.talos.dev" => {
+            let value = json!({ "status": "disabled", "copyStatus": "skipped", "roots": [] });
+            vec![maker.item("image-cache", &value)]
+        }
+        "KernelModuleSpecs.runtime.talos.dev" | "KernelParamSpecs.runtime.talos.dev" => kernel(machine, &maker),
+        "DiscoveryConfigs.cluster.talos.dev" | "KubeSpanConfigs.kubespan.talos.dev" => cluster_config(machine, &maker),
         "MountStatuses.runtime.talos.dev" if machine.see(|state| state.config.is_some()) => {
             let device = disk_name(machine);
             [("EPHEMERAL", "/var", 6), ("STATE", "/system/state", 5)]
@@ -243,4 +251,51 @@ fn extensions(machine: &Machine, maker: &Maker) -> Vec<Item> {
             maker.typed(&at.to_string(), value, Proto::default().text(1, text("/image")).message(2, &metadata))
         })
         .collect()
+}
+
+/// What the configuration asks of the kernel.
+fn kernel(machine: &Machine, maker: &Maker) -> Vec<Item> {
+    let Some(config) = machine.see(|state| state.config.clone()) else { return Vec::new() };
+    if maker.0.name.starts_with("KernelModuleSpecs") {
+        let modules = config.main().pointer("/machine/kernel/modules").and_then(Value::as_array);
+        let one = |module: &Value| {
+            let name = module.get("name")?.as_str()?;
+            let parameters = module.get("parameters").cloned().unwrap_or_else(|| json!([]));
+            Some(maker.item(name, &json!({ "string": name, "parameters": parameters })))
+        };
+        return modules.into_iter().flatten().filter_map(one).collect();
+    }
+    let of = |pointer: &str, prefix: &'static str| {
+        let map = config.main().pointer(pointer).and_then(Value::as_object).cloned().unwrap_or_default();
+        map.into_iter().map(move |(name, value)| (format!("{prefix}.{name}"), value))
+    };
+    of("/machine/sysctls", "proc.sys")
+        .chain(of("/machine/sysfs", "sys"))
+        .map(|(name, value)| maker.item(&name, &json!({ "value": value, "ignoreErrors": false })))
+        .collect()
+}
+
+/// How the machines of the cluster find each other, and whether KubeSpan joins them.
+fn cluster_config(machine: &Machine, maker: &Maker) -> Vec<Item> {
+    let Some(config) = machine.see(|state| state.config.clone()) else { return Vec::new() };
+    let text = |pointer: &str| config.str(pointer).unwrap_or_default().to_owned();
+    let on = |pointer: &str| config.main().pointer(pointer).and_then(Value::as_bool) == Some(true);
+    let (id, value) = if maker.0.name.starts_with("DiscoveryConfigs") {
+        let registry =
+            |name: &str| config.discovery() && !on(&format!("/cluster/discovery/registries/{name}/disabled"));
+        let endpoint = config.str("/cluster/discovery/registries/service/endpoint");
+        let endpoint = endpoint.unwrap_or("https://discovery.talos.dev/").trim_start_matches("https://");
+        let endpoint = endpoint.trim_end_matches('/');
+        let endpoint = if endpoint.contains(':') { endpoint.to_owned() } else { format!("{endpoint}:443") };
+        let value = json!({ "discoveryEnabled": config.discovery(), "registryKubernetesEnabled": registry("kubernetes"),
+            "registryServiceEnabled": registry("service"), "serviceEndpoint": endpoint,
+            "serviceEncryptionKey": text("/cluster/secret"), "serviceClusterID": text("/cluster/id") });
+        ("cluster", value)
+    } else {
+        let value = json!({ "enabled": on("/machine/network/kubespan/enabled"), "clusterId": text("/cluster/id"),
+            "sharedSecret": text("/cluster/secret"), "forceRouting": false, "advertiseKubernetesNetworks": false,
+            "harvestExtraEndpoints": false });
+        ("kubespan", value)
+    };
+    vec![maker.item(id, &value)]
 }

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::config_keys;
 use super::versions::{self, Version};
 use crate::world::cluster::manifests::Ingredients;
 
@@ -96,16 +97,10 @@ impl NodeConfig {
     }
 
     fn refuse_unknown_keys(&self) -> Result<(), ConfigError> {
-        for (section, known) in [("", TOP_KEYS), ("/machine", MACHINE_KEYS), ("/cluster", CLUSTER_KEYS)] {
-            let Some(Value::Object(map)) = self.main.pointer(section) else { continue };
-            if let Some((key, value)) = map.iter().find(|(key, _)| !known.contains(&key.as_str())) {
-                let path = section.trim_start_matches('/');
-                let prefix = if path.is_empty() { String::new() } else { format!("{path}:\n    ") };
-                let what = format!("unknown keys found during decoding:\n{prefix}{key}: {value}\n");
-                return Err(ConfigError::Parse(what));
-            }
+        match config_keys::unknown(&self.main) {
+            None => Ok(()),
+            Some(keys) => Err(ConfigError::Parse(format!("unknown keys found during decoding:\n{keys}"))),
         }
-        Ok(())
     }
 
     fn validate(&self, version: Version) -> Result<(), ConfigError> {
@@ -192,6 +187,12 @@ impl NodeConfig {
     /// The CA behind the Kubernetes API.
     pub fn kubernetes_ca(&self) -> Authority {
         self.authority("/cluster/ca")
+    }
+
+    /// Certificates of more authorities whose callers the Talos API takes.
+    pub fn accepted_authorities(&self) -> Vec<String> {
+        let list = self.main.pointer("/machine/acceptedCAs").and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(|one| Some(decode(one.get("crt")?.as_str()?))).collect()
     }
 
     fn authority(&self, pointer: &str) -> Authority {
@@ -433,62 +434,3 @@ fn decode(text: &str) -> String {
 fn first_line(error: &impl ToString) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }
-
-const TOP_KEYS: &[&str] = &["version", "debug", "persist", "machine", "cluster"];
-const MACHINE_KEYS: &[&str] = &[
-    "acceptedCAs",
-    "baseRuntimeSpecOverrides",
-    "ca",
-    "certSANs",
-    "controlPlane",
-    "disks",
-    "env",
-    "features",
-    "files",
-    "install",
-    "kernel",
-    "kubelet",
-    "logging",
-    "network",
-    "nodeAnnotations",
-    "nodeLabels",
-    "nodeTaints",
-    "pods",
-    "registries",
-    "seccompProfiles",
-    "sysctls",
-    "sysfs",
-    "systemDiskEncryption",
-    "time",
-    "token",
-    "type",
-    "udev",
-];
-const CLUSTER_KEYS: &[&str] = &[
-    "acceptedCAs",
-    "adminKubeconfig",
-    "aescbcEncryptionSecret",
-    "aggregatorCA",
-    "allowSchedulingOnControlPlanes",
-    "allowSchedulingOnMasters",
-    "apiServer",
-    "ca",
-    "clusterName",
-    "controlPlane",
-    "controllerManager",
-    "coreDNS",
-    "discovery",
-    "etcd",
-    "externalCloudProvider",
-    "extraManifestHeaders",
-    "extraManifests",
-    "id",
-    "inlineManifests",
-    "network",
-    "proxy",
-    "scheduler",
-    "secret",
-    "secretboxEncryptionSecret",
-    "serviceAccount",
-    "token",
-];

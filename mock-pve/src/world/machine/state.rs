@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use super::command::{Bootstrap, Command};
 use super::config::{MachineType, NodeConfig};
 use super::event::{Happened, What, push};
+use super::revisions::{Revision, Revisions};
 use super::room::Room;
 use super::versions::Version;
 use crate::disk::{Recipe, Slot};
@@ -232,6 +233,7 @@ struct Inner {
     state: Mutex<State>,
     commands: mpsc::UnboundedSender<Command>,
     changed: watch::Sender<u64>,
+    revisions: Mutex<Revisions>,
 }
 
 impl Machine {
@@ -265,7 +267,14 @@ impl Machine {
             listens: false,
             unproven: false,
         };
-        let inner = Inner { boot, room, state: Mutex::new(state), commands, changed: watch::channel(0).0 };
+        let inner = Inner {
+            boot,
+            room,
+            state: Mutex::new(state),
+            commands,
+            changed: watch::channel(0).0,
+            revisions: Mutex::default(),
+        };
         (Self(Arc::new(inner)), receiver)
     }
 
@@ -313,6 +322,12 @@ impl Machine {
         self.0.changed.send_modify(|count| *count += 1);
         self.0.room.touch();
         result
+    }
+
+    /// Which revision of `what` this content is, counted from look to look since it booted.
+    pub fn revision(&self, what: &str, digest: [u8; 32]) -> Revision {
+        let boot = self.see(|state| (state.boot_id.clone(), state.booted));
+        self.0.revisions.lock().unwrap_or_else(PoisonError::into_inner).of(what, digest, boot)
     }
 
     /// Tells of every change of the state.
