@@ -30,6 +30,13 @@ enum Place {
     Flow,
 }
 
+/// How a node is written.
+#[derive(Clone, Copy, PartialEq)]
+enum Written {
+    Here,
+    AsAlias,
+}
+
 /// What a node's tag and anchor are.
 #[derive(Default)]
 struct Properties {
@@ -141,19 +148,19 @@ impl Composer {
             self.tokens.next();
             return self.alias(&name, spot);
         }
-        let Properties { anchor, tag } = self.properties()?;
+        let properties = self.properties()?;
         // An anchor is known from its beginning on, so that an inner one of its name takes its place.
         let id = self.nodes;
-        if let Some(anchor) = &anchor {
+        if let Some(anchor) = &properties.anchor {
             self.anchors.insert(anchor.clone(), Anchor::Open(id));
         }
         self.depth += 1;
         if self.depth > DEEPEST {
             return wrong(spot, TOO_DEEP);
         }
-        let value = self.content(place, path, tag.as_deref(), anchor.is_some(), spot)?;
+        let value = self.content(place, path, &properties, spot)?;
         self.depth -= 1;
-        if let Some(place) = anchor.and_then(|anchor| self.anchors.get_mut(&anchor))
+        if let Some(place) = properties.anchor.and_then(|anchor| self.anchors.get_mut(&anchor))
             && matches!(place, Anchor::Open(open) if *open == id)
         {
             *place = Anchor::Done(value.clone());
@@ -165,10 +172,10 @@ impl Composer {
         &mut self,
         place: Place,
         path: &str,
-        tag: Option<&str>,
-        anchored: bool,
+        Properties { anchor, tag }: &Properties,
         spot: Spot,
     ) -> Result<Value, YamlError> {
+        let tag = tag.as_deref();
         let is_block = place != Place::Flow;
         match self.peek() {
             Piece::Entry if place == Place::Member => self.dashes(path),
@@ -184,7 +191,7 @@ impl Composer {
                 if self.passes(&Piece::BlockEnd) { Ok(list) } else { wrong(self.spot(), "a list goes on with '- '") }
             }
             Piece::BlockMap if is_block => self.block_map(path),
-            _ if tag.is_some() || anchored => scalar(String::new(), Style::Plain, tag, spot),
+            _ if tag.is_some() || anchor.is_some() => scalar(String::new(), Style::Plain, tag, spot),
             _ => wrong(spot, "a value is missing"),
         }
     }
@@ -250,11 +257,11 @@ impl Composer {
             }
             let ends = |piece: &Piece| matches!(piece, Piece::Key | Piece::Value | Piece::BlockEnd);
             let key = if ends(self.peek()) { Key::null(spot) } else { self.key(Place::Member)? };
-            let path = members.path(&key, path, &mut self.marks);
+            let path = self.member(&key, path);
             let has_value = self.passes(&Piece::Value) && !ends(self.peek());
-            let is_alias = matches!(self.peek(), Piece::Alias(_));
+            let written = self.written();
             let value = if has_value { self.node(Place::Member, &path)? } else { Value::Null };
-            members.put(key, value, is_alias)?;
+            members.put(key, value, written)?;
         }
     }
 
@@ -278,11 +285,11 @@ impl Composer {
             let is_pair = self.passes(&Piece::Key);
             let is_bare = is_pair && (ends(self.peek()) || *self.peek() == Piece::Value);
             let key = if is_bare { Key::null(spot) } else { self.key(Place::Flow)? };
-            let path = members.path(&key, path, &mut self.marks);
+            let path = self.member(&key, path);
             let has_value = is_pair && self.passes(&Piece::Value) && !ends(self.peek());
-            let is_alias = matches!(self.peek(), Piece::Alias(_));
+            let written = self.written();
             let value = if has_value { self.node(Place::Flow, &path)? } else { Value::Null };
-            members.put(key, value, is_alias)?;
+            members.put(key, value, written)?;
         }
     }
 
@@ -316,12 +323,24 @@ impl Composer {
             return wrong(spot, "a key is missing");
         }
         let key = self.key(Place::Flow)?;
-        let path = members.path(&key, path, &mut self.marks);
+        let path = self.member(&key, path);
         let has_value = self.passes(&Piece::Value) && !ends(self.peek());
-        let is_alias = matches!(self.peek(), Piece::Alias(_));
+        let written = self.written();
         let value = if has_value { self.node(Place::Flow, &path)? } else { Value::Null };
-        members.put(key, value, is_alias)?;
+        members.put(key, value, written)?;
         members.map(spot)
+    }
+
+    /// The path of a mapping's member, whose key's place is noted.
+    fn member(&mut self, key: &Key, path: &str) -> String {
+        let path = if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
+        self.marks.note(&path, key.spot);
+        path
+    }
+
+    /// How the next node is written.
+    fn written(&self) -> Written {
+        if matches!(self.peek(), Piece::Alias(_)) { Written::AsAlias } else { Written::Here }
     }
 
     fn key(&mut self, place: Place) -> Result<Key, YamlError> {
@@ -394,13 +413,7 @@ struct Members {
 }
 
 impl Members {
-    fn path(&self, key: &Key, path: &str, marks: &mut Marks) -> String {
-        let path = if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
-        marks.note(&path, key.spot);
-        path
-    }
-
-    fn put(&mut self, key: Key, value: Value, is_alias: bool) -> Result<(), YamlError> {
+    fn put(&mut self, key: Key, value: Value, written: Written) -> Result<(), YamlError> {
         let Key { text, alias, odd, spot } = key;
         if odd == Some(Odd::Missing) {
             return Err(YamlError::NullKey { line: spot.line });
@@ -408,8 +421,10 @@ impl Members {
         if !self.entries.insert((alias, text.clone())) {
             return Err(YamlError::Twice { line: spot.line, key: text });
         }
-        odd.iter().for_each(|odd| self.map.note(*odd));
-        if odd == Some(Odd::Merge) && !is_alias {
+        if let Some(odd) = odd {
+            self.map.note(odd);
+        }
+        if odd == Some(Odd::Merge) && written == Written::Here {
             self.map.note(Odd::MergeHere);
         }
         if odd == Some(Odd::Merge) {
