@@ -16,6 +16,7 @@ mod merge;
 pub mod migrate;
 mod network;
 mod patch;
+mod patch_error;
 mod render;
 mod schema;
 pub mod validate;
@@ -33,7 +34,8 @@ pub use input::{Cni, Input, InputError, LegacyEncryption, Mirror, Switch};
 pub use json_patch::OperationError;
 pub use merge::MergeError;
 pub use network::Network;
-pub use patch::{Patch, PatchError};
+pub use patch::Patch;
+pub use patch_error::PatchError;
 pub use render::{Machine, Rendered, render};
 use yaml::{Map, Value};
 

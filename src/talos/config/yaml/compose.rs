@@ -2,16 +2,15 @@
 //!
 //! Must not know: what the documents mean.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
+use super::members::{Key, Members, Written};
 use super::scan::{DEEPEST, Piece, Style, TOO_DEEP, Token};
-use super::{Document, Map, Marks, Odd, Spot, Value, YamlError, plain};
+use super::tagged::{OWN, scalar, wrong};
+use super::{Document, Marks, Odd, Spot, Value, YamlError};
 
 /// How many nodes a text may unfold to: aliases of aliases must not eat the memory.
 const MOST_NODES: usize = 200_000;
-
-/// What the tags that begin with `!!` stand for.
-const OWN: &str = "tag:yaml.org,2002:";
 
 /// What an anchor leads to.
 #[derive(Clone)]
@@ -30,13 +29,6 @@ enum Place {
     Flow,
 }
 
-/// How a node is written.
-#[derive(Clone, Copy, PartialEq)]
-enum Written {
-    Here,
-    AsAlias,
-}
-
 /// What a node's tag and anchor are.
 #[derive(Default)]
 struct Properties {
@@ -51,10 +43,6 @@ pub(super) struct Composer {
     marks: Marks,
     nodes: usize,
     depth: usize,
-}
-
-fn wrong<T>(spot: Spot, what: &str) -> Result<T, YamlError> {
-    Err(YamlError::Syntax { line: spot.line, column: spot.column, what: what.to_owned() })
 }
 
 impl Composer {
@@ -388,70 +376,6 @@ impl Composer {
     }
 }
 
-/// A mapping's key as it was written.
-struct Key {
-    text: String,
-    alias: Option<String>,
-    odd: Option<Odd>,
-    spot: Spot,
-}
-
-impl Key {
-    /// The one that is missing.
-    fn null(spot: Spot) -> Self {
-        Self { text: String::new(), alias: None, odd: Some(Odd::Missing), spot }
-    }
-}
-
-/// A mapping's members as they are read.
-#[derive(Default)]
-struct Members {
-    /// The names of aliases, or else the keys: none may be there twice.
-    entries: HashSet<(Option<String>, String)>,
-    map: Map,
-    merged: Vec<Value>,
-}
-
-impl Members {
-    fn put(&mut self, key: Key, value: Value, written: Written) -> Result<(), YamlError> {
-        let Key { text, alias, odd, spot } = key;
-        if odd == Some(Odd::Missing) {
-            return Err(YamlError::NullKey { line: spot.line });
-        }
-        if !self.entries.insert((alias, text.clone())) {
-            return Err(YamlError::Twice { line: spot.line, key: text });
-        }
-        if let Some(odd) = odd {
-            self.map.note(odd);
-        }
-        if odd == Some(Odd::Merge) && written == Written::Here {
-            self.map.note(Odd::MergeHere);
-        }
-        if odd == Some(Odd::Merge) {
-            self.merged.push(value);
-        } else {
-            self.map.set(&text, value);
-        }
-        Ok(())
-    }
-
-    fn map(self, spot: Spot) -> Result<Value, YamlError> {
-        let Self { mut map, merged, .. } = self;
-        for value in merged {
-            let sources = if let Value::List(list) = value { list } else { vec![value] };
-            for source in sources {
-                let Value::Map(source) = source else { return wrong(spot, "<< takes a mapping, or a list of them") };
-                for (key, value) in source {
-                    if map.get(&key).is_none() {
-                        map.set(&key, value);
-                    }
-                }
-            }
-        }
-        Ok(Value::Map(map))
-    }
-}
-
 fn size(value: &Value) -> usize {
     match value {
         Value::List(list) => 1 + list.iter().map(size).sum::<usize>(),
@@ -465,22 +389,5 @@ fn depth(value: &Value) -> usize {
         Value::List(list) => 1 + list.iter().map(depth).max().unwrap_or_default(),
         Value::Map(map) => 1 + map.iter().map(|(_, value)| depth(value)).max().unwrap_or_default(),
         _ => 1,
-    }
-}
-
-/// What a scalar is by its tag, or else by its text.
-fn scalar(text: String, style: Style, tag: Option<&str>, spot: Spot) -> Result<Value, YamlError> {
-    let resolved = |text: &str| if style == Style::Plain { plain::resolve(text) } else { Value::from(text) };
-    let Some(tag) = tag.filter(|tag| *tag != "!") else { return Ok(resolved(&text)) };
-    let unfit = "the text is not what its tag says";
-    match tag.strip_prefix(OWN) {
-        Some("binary") => match plain::binary(&text) {
-            Some(text) => Ok(Value::Text(text)),
-            None => wrong(spot, "!!binary takes base64 of a text"),
-        },
-        Some(kind @ ("null" | "bool" | "int" | "float" | "timestamp")) => {
-            plain::resolve_as(kind, &text).map_or_else(|| wrong(spot, unfit), Ok)
-        }
-        _ => Ok(Value::Text(text)),
     }
 }
