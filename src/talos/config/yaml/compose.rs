@@ -2,16 +2,15 @@
 //!
 //! Must not know: what the documents mean.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
+use super::members::{Key, Members, Written};
 use super::scan::{DEEPEST, Piece, Style, TOO_DEEP, Token};
-use super::{Document, Map, Marks, Odd, Spot, Value, YamlError, plain};
+use super::tagged::{OWN, scalar, wrong};
+use super::{Document, Marks, Odd, Spot, Value, YamlError};
 
 /// How many nodes a text may unfold to: aliases of aliases must not eat the memory.
 const MOST_NODES: usize = 200_000;
-
-/// What the tags that begin with `!!` stand for.
-const OWN: &str = "tag:yaml.org,2002:";
 
 /// What an anchor leads to.
 #[derive(Clone)]
@@ -44,10 +43,6 @@ pub(super) struct Composer {
     marks: Marks,
     nodes: usize,
     depth: usize,
-}
-
-fn wrong<T>(spot: Spot, what: &str) -> Result<T, YamlError> {
-    Err(YamlError::Syntax { line: spot.line, column: spot.column, what: what.to_owned() })
 }
 
 impl Composer {
@@ -141,19 +136,19 @@ impl Composer {
             self.tokens.next();
             return self.alias(&name, spot);
         }
-        let Properties { anchor, tag } = self.properties()?;
+        let properties = self.properties()?;
         // An anchor is known from its beginning on, so that an inner one of its name takes its place.
         let id = self.nodes;
-        if let Some(anchor) = &anchor {
+        if let Some(anchor) = &properties.anchor {
             self.anchors.insert(anchor.clone(), Anchor::Open(id));
         }
         self.depth += 1;
         if self.depth > DEEPEST {
             return wrong(spot, TOO_DEEP);
         }
-        let value = self.content(place, path, tag.as_deref(), anchor.is_some(), spot)?;
+        let value = self.content(place, path, &properties, spot)?;
         self.depth -= 1;
-        if let Some(place) = anchor.and_then(|anchor| self.anchors.get_mut(&anchor))
+        if let Some(place) = properties.anchor.and_then(|anchor| self.anchors.get_mut(&anchor))
             && matches!(place, Anchor::Open(open) if *open == id)
         {
             *place = Anchor::Done(value.clone());
@@ -165,10 +160,10 @@ impl Composer {
         &mut self,
         place: Place,
         path: &str,
-        tag: Option<&str>,
-        anchored: bool,
+        Properties { anchor, tag }: &Properties,
         spot: Spot,
     ) -> Result<Value, YamlError> {
+        let tag = tag.as_deref();
         let is_block = place != Place::Flow;
         match self.peek() {
             Piece::Entry if place == Place::Member => self.dashes(path),
@@ -184,7 +179,7 @@ impl Composer {
                 if self.passes(&Piece::BlockEnd) { Ok(list) } else { wrong(self.spot(), "a list goes on with '- '") }
             }
             Piece::BlockMap if is_block => self.block_map(path),
-            _ if tag.is_some() || anchored => scalar(String::new(), Style::Plain, tag, spot),
+            _ if tag.is_some() || anchor.is_some() => scalar(String::new(), Style::Plain, tag, spot),
             _ => wrong(spot, "a value is missing"),
         }
     }
@@ -250,11 +245,11 @@ impl Composer {
             }
             let ends = |piece: &Piece| matches!(piece, Piece::Key | Piece::Value | Piece::BlockEnd);
             let key = if ends(self.peek()) { Key::null(spot) } else { self.key(Place::Member)? };
-            let path = members.path(&key, path, &mut self.marks);
+            let path = self.member(&key, path);
             let has_value = self.passes(&Piece::Value) && !ends(self.peek());
-            let is_alias = matches!(self.peek(), Piece::Alias(_));
+            let written = self.written();
             let value = if has_value { self.node(Place::Member, &path)? } else { Value::Null };
-            members.put(key, value, is_alias)?;
+            members.put(key, value, written)?;
         }
     }
 
@@ -278,11 +273,11 @@ impl Composer {
             let is_pair = self.passes(&Piece::Key);
             let is_bare = is_pair && (ends(self.peek()) || *self.peek() == Piece::Value);
             let key = if is_bare { Key::null(spot) } else { self.key(Place::Flow)? };
-            let path = members.path(&key, path, &mut self.marks);
+            let path = self.member(&key, path);
             let has_value = is_pair && self.passes(&Piece::Value) && !ends(self.peek());
-            let is_alias = matches!(self.peek(), Piece::Alias(_));
+            let written = self.written();
             let value = if has_value { self.node(Place::Flow, &path)? } else { Value::Null };
-            members.put(key, value, is_alias)?;
+            members.put(key, value, written)?;
         }
     }
 
@@ -316,12 +311,24 @@ impl Composer {
             return wrong(spot, "a key is missing");
         }
         let key = self.key(Place::Flow)?;
-        let path = members.path(&key, path, &mut self.marks);
+        let path = self.member(&key, path);
         let has_value = self.passes(&Piece::Value) && !ends(self.peek());
-        let is_alias = matches!(self.peek(), Piece::Alias(_));
+        let written = self.written();
         let value = if has_value { self.node(Place::Flow, &path)? } else { Value::Null };
-        members.put(key, value, is_alias)?;
+        members.put(key, value, written)?;
         members.map(spot)
+    }
+
+    /// The path of a mapping's member, whose key's place is noted.
+    fn member(&mut self, key: &Key, path: &str) -> String {
+        let path = if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
+        self.marks.note(&path, key.spot);
+        path
+    }
+
+    /// How the next node is written.
+    fn written(&self) -> Written {
+        if matches!(self.peek(), Piece::Alias(_)) { Written::AsAlias } else { Written::Here }
     }
 
     fn key(&mut self, place: Place) -> Result<Key, YamlError> {
@@ -369,74 +376,6 @@ impl Composer {
     }
 }
 
-/// A mapping's key as it was written.
-struct Key {
-    text: String,
-    alias: Option<String>,
-    odd: Option<Odd>,
-    spot: Spot,
-}
-
-impl Key {
-    /// The one that is missing.
-    fn null(spot: Spot) -> Self {
-        Self { text: String::new(), alias: None, odd: Some(Odd::Missing), spot }
-    }
-}
-
-/// A mapping's members as they are read.
-#[derive(Default)]
-struct Members {
-    /// The names of aliases, or else the keys: none may be there twice.
-    entries: HashSet<(Option<String>, String)>,
-    map: Map,
-    merged: Vec<Value>,
-}
-
-impl Members {
-    fn path(&self, key: &Key, path: &str, marks: &mut Marks) -> String {
-        let path = if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
-        marks.note(&path, key.spot);
-        path
-    }
-
-    fn put(&mut self, key: Key, value: Value, is_alias: bool) -> Result<(), YamlError> {
-        let Key { text, alias, odd, spot } = key;
-        if odd == Some(Odd::Missing) {
-            return Err(YamlError::NullKey { line: spot.line });
-        }
-        if !self.entries.insert((alias, text.clone())) {
-            return Err(YamlError::Twice { line: spot.line, key: text });
-        }
-        odd.iter().for_each(|odd| self.map.note(*odd));
-        if odd == Some(Odd::Merge) && !is_alias {
-            self.map.note(Odd::MergeHere);
-        }
-        if odd == Some(Odd::Merge) {
-            self.merged.push(value);
-        } else {
-            self.map.set(&text, value);
-        }
-        Ok(())
-    }
-
-    fn map(self, spot: Spot) -> Result<Value, YamlError> {
-        let Self { mut map, merged, .. } = self;
-        for value in merged {
-            let sources = if let Value::List(list) = value { list } else { vec![value] };
-            for source in sources {
-                let Value::Map(source) = source else { return wrong(spot, "<< takes a mapping, or a list of them") };
-                for (key, value) in source {
-                    if map.get(&key).is_none() {
-                        map.set(&key, value);
-                    }
-                }
-            }
-        }
-        Ok(Value::Map(map))
-    }
-}
-
 fn size(value: &Value) -> usize {
     match value {
         Value::List(list) => 1 + list.iter().map(size).sum::<usize>(),
@@ -450,22 +389,5 @@ fn depth(value: &Value) -> usize {
         Value::List(list) => 1 + list.iter().map(depth).max().unwrap_or_default(),
         Value::Map(map) => 1 + map.iter().map(|(_, value)| depth(value)).max().unwrap_or_default(),
         _ => 1,
-    }
-}
-
-/// What a scalar is by its tag, or else by its text.
-fn scalar(text: String, style: Style, tag: Option<&str>, spot: Spot) -> Result<Value, YamlError> {
-    let resolved = |text: &str| if style == Style::Plain { plain::resolve(text) } else { Value::from(text) };
-    let Some(tag) = tag.filter(|tag| *tag != "!") else { return Ok(resolved(&text)) };
-    let unfit = "the text is not what its tag says";
-    match tag.strip_prefix(OWN) {
-        Some("binary") => match plain::binary(&text) {
-            Some(text) => Ok(Value::Text(text)),
-            None => wrong(spot, "!!binary takes base64 of a text"),
-        },
-        Some(kind @ ("null" | "bool" | "int" | "float" | "timestamp")) => {
-            plain::resolve_as(kind, &text).map_or_else(|| wrong(spot, unfit), Ok)
-        }
-        _ => Ok(Value::Text(text)),
     }
 }

@@ -12,11 +12,13 @@ mod characters;
 mod compose;
 mod emit;
 mod fold;
+mod members;
 mod order;
 mod plain;
 mod properties;
 mod read;
 mod scan;
+mod tagged;
 mod texts;
 
 use std::fmt;

@@ -188,7 +188,7 @@ impl Scanner {
 
     /// Scans the next token; nothing is left when there is none.
     fn next(&mut self) -> Result<bool, YamlError> {
-        self.to_next();
+        self.pass_blanks();
         self.dedent(isize::try_from(self.column).unwrap_or(isize::MAX));
         if self.is_end() {
             self.dedent(-1);
@@ -242,7 +242,7 @@ impl Scanner {
             '|' | '>' if !self.is_flow() => {
                 self.forget_key()?;
                 self.key_allowed = true;
-                self.scalar(|scanner| super::texts::block(scanner, c == '|'), Style::Quoted)
+                self.scalar(super::texts::block, Style::Quoted)
             }
             '\'' | '"' => {
                 self.may_be_key()?;
@@ -281,7 +281,7 @@ impl Scanner {
     }
 
     /// Goes over blanks, comments and breaks.
-    fn to_next(&mut self) {
+    fn pass_blanks(&mut self) {
         loop {
             let tabs = self.is_flow() || !self.key_allowed;
             while self.peek(0) == ' ' || (tabs && self.peek(0) == '\t') {
@@ -409,24 +409,22 @@ impl Scanner {
     }
 
     fn value(&mut self) -> Result<(), YamlError> {
-        match self.candidate.filter(|candidate| candidate.line == self.line) {
-            Some(Candidate { token, line, column, .. }) => {
-                let spot = Spot { line: line + 1, column: column + 1 };
-                self.tokens.insert(token, Token { piece: Piece::Key, spot });
-                self.deepen(column, token, Piece::BlockMap, spot)?;
-                self.candidate = None;
-                self.required = false;
-                self.key_allowed = false;
-            }
-            None => {
-                if !self.is_flow() {
-                    if !self.key_allowed {
-                        return self.wrong("a value with a ':' can't stand here: quote the text, or begin a new line");
-                    }
-                    self.deepen(self.column, self.tokens.len(), Piece::BlockMap, self.spot())?;
+        let candidate = self.candidate.filter(|candidate| candidate.line == self.line);
+        if let Some(Candidate { token, line, column, .. }) = candidate {
+            let spot = Spot { line: line + 1, column: column + 1 };
+            self.tokens.insert(token, Token { piece: Piece::Key, spot });
+            self.deepen(column, token, Piece::BlockMap, spot)?;
+            self.candidate = None;
+            self.required = false;
+            self.key_allowed = false;
+        } else {
+            if !self.is_flow() {
+                if !self.key_allowed {
+                    return self.wrong("a value with a ':' can't stand here: quote the text, or begin a new line");
                 }
-                self.key_allowed = !self.is_flow();
+                self.deepen(self.column, self.tokens.len(), Piece::BlockMap, self.spot())?;
             }
+            self.key_allowed = !self.is_flow();
         }
         self.mark(Piece::Value, 1);
         Ok(())

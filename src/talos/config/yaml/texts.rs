@@ -192,8 +192,8 @@ enum Tail {
 }
 
 /// A block; the scanner stands before its `|` or `>`.
-pub(super) fn block(scanner: &mut Scanner, literal: bool) -> Result<String, YamlError> {
-    scanner.skip();
+pub(super) fn block(scanner: &mut Scanner) -> Result<String, YamlError> {
+    let folds = scanner.take() == '>';
     let (mut tail, mut wanted) = (Tail::One, None);
     for _ in 0..2 {
         let c = scanner.peek(0);
@@ -230,7 +230,7 @@ pub(super) fn block(scanner: &mut Scanner, literal: bool) -> Result<String, Yaml
     let mut was_indented = false;
     while scanner.column() == indent && !scanner.is_end() {
         let is_indented = is_blank(scanner.peek(0));
-        if !literal && !was_indented && !is_indented && held.starts_with('\n') {
+        if folds && !was_indented && !is_indented && held.starts_with('\n') {
             if breaks.is_empty() {
                 text.push(' ');
             }
