@@ -129,9 +129,7 @@ fn stored(path: &Path, surroundings: &Surroundings, now: Timestamp) -> Result<Se
 }
 
 fn load(path: &Path, surroundings: &Surroundings, now: Timestamp) -> Result<Secrets, Stop> {
-    let text = fs::read_to_string(path)
-        .map(SecretString::from)
-        .map_err(|error| Stop::because(ExitCode::Invalid, format!("{} can't be read", path.display()), &error))?;
+    let text = SecretString::from(dropin::output::read(path)?);
     let text = sops::opened(path, text, surroundings.place.commands)?;
     let is_config = text.expose_secret().lines().any(|line| line.starts_with("machine:"));
     let secrets = if is_config {

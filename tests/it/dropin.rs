@@ -117,7 +117,7 @@ fn endpoints_and_names_are_taken_and_written_alike() {
     let endpoints = endpoints.split_whitespace().chain(spaced);
     let given = |endpoint| [&["lab", endpoint][..], &FIXED[..], &["-t", "controlplane", "-o", "out.yaml"]].concat();
     let older = |endpoint| [given(endpoint), vec!["--talos-version", "1.11"]].concat();
-    let names = ["A b", "läb", "1", "true", "~", "a: b", "'", " x", "-", "\u{1f600}"];
+    let names = ["A b", "läb", "1", "true", "~", "a: b", "o'n", " x", "-", "\u{1f600}"];
     let named = names.map(|name| [&[name, ENDPOINT][..], &FIXED[..], &["-o", "out"]].concat());
     all_alike(endpoints.flat_map(|endpoint| [given(endpoint), older(endpoint)]).chain(named));
 }
@@ -189,10 +189,10 @@ fn flags_and_versions_are_read_alike() {
                  --force=false|--force=2|-f=true|-f=|-ff|-ft worker|-tf|-tworker|-t=worker|-t=|--install-disk --force|\
                  --install-disk=|--install-disk==x|--dns-domain|--dns-domain a --dns-domain b|--nope|--talos 1.13|-x|---x|--=x|extra|\
                  -- extra|--|-h|-h --nope|--nope -h|-fh|--help=false|--version v1beta1|--version=|--talos-version v1.13.x|\
-                 --talos-version 1.13-alpha|--talos-version=|--talos-version 1|--talos-version vv1.13|--talos-version junk|\
+                 --talos-version 1.13-alpha|--talos-version 1|--talos-version vv1.13|--talos-version junk|\
                  --kubernetes-version v1.31.0|--kubernetes-version=|--kubernetes-version junk|--install-image=|--with-secrets nofile|\
                  --config-patch p.yaml|--config-patch @p.yaml|--config-patch @nofile|--config-patch=|--config-patch {\"debug\":true}|\
-                 --config-patch-worker p.yaml --config-patch-control-plane {}|--config-patch-worker nofile";
+                 --config-patch-worker p.yaml|--config-patch-worker nofile";
     let flags = lines.split('|').map(|line| with(&[line.split(' ').collect(), vec!["-o", "out"]].concat()));
     let bare = [vec![], vec!["lab"], vec!["-h"], vec!["--nope", "-h"]];
     let first =

@@ -238,6 +238,66 @@ fn a_kubernetes_pki_folder_becomes_a_bundle_and_its_flaws_are_told_by_file() {
 }
 
 #[test]
+fn whatever_is_imported_its_flaw_is_told_with_file_key_and_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &[u8]| fs::write(dir.path().join(name), text).unwrap();
+    write("good.yaml", secrets().as_bytes());
+    for (contract, out) in [("1.12", "old"), ("1.14", "new")] {
+        let flags = ["--with-secrets", "good.yaml", "--talos-version", contract, "-o", out];
+        let made = recast(dir.path(), &[&["config", "generate", "lab", "https://h"][..], &flags[..]].concat());
+        assert!(made.status.success(), "{}", told(&made));
+    }
+    let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    let plane = read("old/controlplane.yaml");
+    write("cut.yaml", &plane.as_bytes()[..plane.find("certSANs").unwrap()]);
+    write("token.yaml", plane.replacen("    token: ", "    tokem: ", 1).as_bytes());
+    write("number.yaml", changed(&plane, "key", 1, |_| "[1]".to_owned()).0.as_bytes());
+    write("blanked.yaml", changed(&plane, "key", 1, |_| "'******'".to_owned()).0.as_bytes());
+    let new = read("new/controlplane.yaml");
+    write("pem.yaml", new.replacen("-----BEGIN RSA PRIVATE KEY-----", "-----BEGIN PRIVATE KEYS-----", 1).as_bytes());
+    write("empty.yaml", b"");
+    write("other.yaml", b"apiVersion: v1\nkind: Config\nclusters: []\n");
+    write("half.yaml", &secrets().as_bytes()[..secrets().find("certs:").unwrap()]);
+    write("open.yaml", b"cluster: {id: x\n");
+    write("binary.yaml", &[0x30, 0x82, 0xff, 0xfe]);
+    for folder in ["pki/etcd", "hollow/etcd", "bare"] {
+        fs::create_dir_all(dir.path().join(folder)).unwrap();
+    }
+    for (file, _) in PKI_FILES {
+        write(&format!("hollow/{file}"), b"");
+        write(&format!("pki/{file}"), if file == "ca.crt" { &[0x30, 0x82, 0xff][..] } else { b"" });
+    }
+    let again = "copy it again";
+    let cases: [(&str, &[&str]); 16] = [
+        ("old/worker.yaml", &["cluster.etcd.ca.key is required", "only a control plane's configuration"]),
+        ("new/worker.yaml", &["KubeAPIServerCAConfig: issuingCA.key is required", "only a control plane's"]),
+        ("cut.yaml", &["cluster.serviceAccount.key is required", "secrets import --node"]),
+        ("token.yaml", &["machine.token is required", "secrets import --node"]),
+        ("number.yaml", &["machine.ca.key must be a string", again]),
+        ("blanked.yaml", &["machine.ca.key is blanked out", "take the original"]),
+        ("pem.yaml", &["KubeServiceAccountConfig: issuer.privateKey", again]),
+        ("empty.yaml", &["it holds no secrets bundle", "talosctl gen secrets"]),
+        ("other.yaml", &["it holds no secrets bundle", "talosctl gen secrets"]),
+        ("half.yaml", &["certs.etcd.crt is required", "certs.os.key is required", "secrets import --node"]),
+        ("open.yaml", &["not readable as YAML", "take the original"]),
+        ("binary.yaml", &["can't be read", "it must be text"]),
+        ("nowhere.yaml", &["can't be read", "No such file"]),
+        ("pki", &["pki/ca.crt can't be read", "it must be text", "/etc/kubernetes/pki"]),
+        ("hollow", &["hollow/ca.crt holds no PEM block", "hollow/sa.key holds no PEM block", again]),
+        ("bare", &["bare/etcd/ca.crt can't be read", "bare/sa.key can't be read", "/etc/kubernetes/pki"]),
+    ];
+    for (file, parts) in cases {
+        let output = recast(dir.path(), &["secrets", "import", file, "--out", "out.yaml"]);
+        let told = told(&output);
+        assert_eq!(output.status.code(), Some(3), "{file}: {told}");
+        for part in parts.iter().chain([&file]) {
+            assert!(told.contains(part), "{file}, {part}: {told}");
+        }
+        assert!(!told.contains("LS0t") && !dir.path().join("out.yaml").exists(), "{file}: {told}");
+    }
+}
+
+#[test]
 fn a_running_control_plane_gives_its_secrets_and_signs_certificates() {
     let lab = Lab::new(|_| ());
     let (plane, worker) = (lab.address("lab-cp-02"), lab.address("lab-worker-01"));

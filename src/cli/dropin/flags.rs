@@ -6,54 +6,61 @@
 //! belongs to the group may stand before the verb. What is not understood is left for clap to tell.
 //! Must not know: what flags mean.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use clap::{Arg, Command};
 
-/// What one flag's word came to.
-enum Read {
+use super::switch;
+
+/// What one flag came to.
+enum Read<'a> {
     /// A flag in its long form, with the value if it has one.
     Flag(OsString),
-    /// `--help`, or that it is not wanted after all.
-    Help(bool),
-    /// Not understood: the word for clap to complain about.
+    /// A switch for which clap takes no value, or `help`.
+    Switch(&'a str, bool),
+    /// Not understood: the word is left for clap to complain about.
     Unknown,
 }
 
 /// The words after the verb, spelled out for `verb`.
 pub(super) fn spelled_out(verb: &Command, words: &[OsString]) -> Vec<OsString> {
     let mut flags = Vec::new();
+    let mut switches: BTreeMap<&str, bool> = BTreeMap::new();
     let mut arguments = Vec::new();
-    let mut help = false;
     let mut words = words.iter();
     while let Some(word) = words.next() {
-        let bytes = word.as_bytes();
-        if bytes == b"--" {
-            arguments.extend(words.by_ref().cloned());
-        } else if bytes.len() < 2 || bytes[0] != b'-' {
-            arguments.push(word.clone());
-        } else {
-            let read = if bytes[1] == b'-' {
-                long(verb, &bytes[2..], &mut words)
-            } else {
-                short(verb, &bytes[1..], &mut words)
-            };
-            for read in read {
-                match read {
-                    Read::Flag(flag) => flags.push(flag),
-                    Read::Help(wanted) => help = wanted,
-                    Read::Unknown => {
-                        flags.push(word.clone());
-                        return flags;
-                    }
+        let read = match word.as_bytes() {
+            b"--" => {
+                arguments.extend(words.by_ref().cloned());
+                continue;
+            }
+            [b'-', b'-', name @ ..] => vec![long(verb, name, &mut words)],
+            [b'-', letters @ ..] if !letters.is_empty() => short(verb, letters, &mut words),
+            _ => {
+                arguments.push(word.clone());
+                continue;
+            }
+        };
+        for read in read {
+            match read {
+                Read::Flag(flag) => flags.push(flag),
+                Read::Switch(name, on) => {
+                    switches.insert(name, on);
+                }
+                Read::Unknown => {
+                    flags.push(word.clone());
+                    return flags;
                 }
             }
         }
     }
-    if help {
-        return vec![OsString::from("--help")];
+    let on = |name: &str| OsString::from(format!("--{name}"));
+    if switches.remove("help") == Some(true) {
+        return vec![on("help")];
     }
+    flags.extend(switches.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| on(name)));
     flags.push(OsString::from("--"));
     flags.extend(arguments);
     flags
@@ -65,18 +72,34 @@ pub(super) fn is_of_group(word: &OsStr) -> bool {
     matches!(word, b"-f" | b"--force") || word.starts_with(b"-f=") || word.starts_with(b"--force=")
 }
 
-/// Whether a flag may stand without a value.
-fn is_switch(flag: &Arg) -> bool {
-    !flag.get_action().takes_values() || flag.get_num_args().is_some_and(|number| number.min_values() == 0)
+/// How a flag takes its value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// Behind `=`, or as the next word.
+    Any,
+    /// Behind `=`, or none.
+    Joined,
+    /// As the one before, for a flag that clap gives no value.
+    Hidden,
 }
 
-fn written(name: &str, value: Option<&[u8]>) -> Read {
-    if name == "help" {
-        return match value {
-            None | Some(b"1" | b"t" | b"T" | b"true" | b"True" | b"TRUE") => Read::Help(true),
-            Some(b"0" | b"f" | b"F" | b"false" | b"False" | b"FALSE") => Read::Help(false),
-            Some(_) => Read::Unknown,
-        };
+fn known<'a>(verb: &'a Command, is: impl Fn(&Arg) -> bool) -> Option<(&'a str, Takes)> {
+    let flag = verb.get_arguments().find(|flag| is(flag))?;
+    let optional = flag.get_num_args().is_some_and(|number| number.min_values() == 0);
+    let takes = if !flag.get_action().takes_values() {
+        Takes::Hidden
+    } else if optional {
+        Takes::Joined
+    } else {
+        Takes::Any
+    };
+    Some((flag.get_long()?, takes))
+}
+
+fn written<'a>((name, takes): (&'a str, Takes), value: Option<&[u8]>) -> Read<'a> {
+    if takes == Takes::Hidden {
+        let text = value.map_or(Some("true"), |value| std::str::from_utf8(value).ok());
+        return text.and_then(|text| switch(text).ok()).map_or(Read::Unknown, |on| Read::Switch(name, on));
     }
     let mut flag = format!("--{name}").into_bytes();
     if let Some(value) = value {
@@ -86,48 +109,40 @@ fn written(name: &str, value: Option<&[u8]>) -> Read {
     Read::Flag(OsString::from_vec(flag))
 }
 
-fn long<'a>(verb: &Command, word: &[u8], next: &mut impl Iterator<Item = &'a OsString>) -> Vec<Read> {
+fn long<'a, 'b>(verb: &'a Command, word: &[u8], next: &mut impl Iterator<Item = &'b OsString>) -> Read<'a> {
     let (name, value) = match word.iter().position(|byte| *byte == b'=') {
         Some(at) => (&word[..at], Some(&word[at + 1..])),
         None => (word, None),
     };
-    let Ok(name) = std::str::from_utf8(name) else { return vec![Read::Unknown] };
-    if name == "help" {
-        return vec![written(name, value)];
-    }
-    let Some(flag) = verb.get_arguments().find(|flag| flag.get_long() == Some(name)) else {
-        return vec![Read::Unknown];
-    };
-    match value {
-        Some(value) => vec![written(name, Some(value))],
-        None if is_switch(flag) => vec![written(name, None)],
-        None => vec![next.next().map_or(Read::Unknown, |value| written(name, Some(value.as_bytes())))],
+    let help = (name == b"help").then_some(("help", Takes::Hidden));
+    let of_name = |flag: &Arg| flag.get_long().is_some_and(|long| long.as_bytes() == name);
+    let Some(flag) = help.or_else(|| known(verb, of_name)) else { return Read::Unknown };
+    match (value, flag.1) {
+        (None, Takes::Any) => next.next().map_or(Read::Unknown, |value| written(flag, Some(value.as_bytes()))),
+        (value, _) => written(flag, value),
     }
 }
 
 /// One word of short flags: switches in a row, of which the last may be a flag with its value.
-fn short<'a>(verb: &Command, word: &[u8], next: &mut impl Iterator<Item = &'a OsString>) -> Vec<Read> {
+fn short<'a, 'b>(verb: &'a Command, word: &[u8], next: &mut impl Iterator<Item = &'b OsString>) -> Vec<Read<'a>> {
     let mut read = Vec::new();
     let mut rest = word;
     while let [letter, after @ ..] = rest {
-        let flag = verb.get_arguments().find(|flag| flag.get_short() == Some(char::from(*letter)));
-        let (name, switch) = match flag.and_then(|flag| Some((flag.get_long()?, is_switch(flag)))) {
-            Some(known) => known,
-            None if *letter == b'h' => ("help", true),
-            None => return vec![Read::Unknown],
-        };
+        let help = (*letter == b'h').then_some(("help", Takes::Hidden));
+        let of_letter = |flag: &Arg| flag.get_short() == Some(char::from(*letter));
+        let Some(flag) = known(verb, of_letter).or(help) else { return vec![Read::Unknown] };
         let value = match after {
             // An equals sign alone is not followed by a value.
             [b'=', value @ ..] if !value.is_empty() => Some(value),
-            _ if switch => {
-                read.push(written(name, None));
+            _ if flag.1 != Takes::Any => {
+                read.push(written(flag, None));
                 rest = after;
                 continue;
             }
             [] => next.next().map(|value| value.as_bytes()),
             value => Some(value),
         };
-        read.push(value.map_or(Read::Unknown, |value| written(name, Some(value))));
+        read.push(value.map_or(Read::Unknown, |value| written(flag, Some(value))));
         return read;
     }
     read
@@ -144,6 +159,7 @@ mod tests {
         Command::new("verb")
             .arg(Arg::new("place").required(true))
             .arg(switch.action(ArgAction::Set).default_missing_value("true"))
+            .arg(Arg::new("strict").long("strict").short('s').action(ArgAction::SetTrue))
             .arg(Arg::new("types").long("types").short('t').action(ArgAction::Append))
             .arg(Arg::new("disk").long("disk"))
     }
@@ -177,6 +193,8 @@ mod tests {
             ("a -h -f", "--help"),
             ("a -fh", "--help"),
             ("a --help=false", "-- a"),
+            ("a --strict=0 -s", "--strict -- a"),
+            ("a -fs -s=F", "--force -- a"),
         ] {
             assert_eq!(spelled(given), wanted, "{given}");
         }
@@ -196,6 +214,7 @@ mod tests {
             ("a --disk", "--disk"),
             ("a -t", "-t"),
             ("--help=x", "--help=x"),
+            ("--strict=x", "--strict=x"),
         ] {
             assert_eq!(spelled(given), wanted, "{given}");
         }

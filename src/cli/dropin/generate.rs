@@ -127,7 +127,7 @@ pub struct Generate {
     #[arg(long, hide = true, value_name = "PATH")]
     output_dir: Option<OsString>,
     /// Replace files that are there
-    #[arg(short, long, action = ArgAction::Set, value_parser = switch, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(short, long)]
     force: bool,
 }
 

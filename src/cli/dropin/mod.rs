@@ -22,7 +22,7 @@
 mod flags;
 mod generate;
 mod list;
-mod output;
+pub(super) mod output;
 mod patch;
 pub(super) mod secrets;
 mod validate;

@@ -58,9 +58,15 @@ fn failed(path: &Path, error: &std::io::Error) -> Stop {
 }
 
 /// Reads a file that a flag names.
-pub(super) fn read(path: &Path) -> Result<String, Stop> {
-    fs::read_to_string(path)
-        .map_err(|error| Stop::because(ExitCode::Invalid, format!("{} can't be read", path.display()), &error))
+pub(in crate::cli) fn read(path: &Path) -> Result<String, Stop> {
+    fs::read_to_string(path).map_err(|error| {
+        let stop = Stop::because(ExitCode::Invalid, format!("{} can't be read", path.display()), &error);
+        match error.kind() {
+            ErrorKind::InvalidData => stop.hinted("it must be text: YAML, or PEM, into which openssl turns DER"),
+            ErrorKind::IsADirectory => stop.hinted("name a file in it"),
+            _ => stop,
+        }
+    })
 }
 
 /// Reads a patch as talosctl does: `@FILE`; a word that can't be a patch is a file as well; all else is the patch itself.

@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{ArgAction, Args};
+use clap::Args;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::output::{Existing, Parents, read, write};
-use super::{Done, contract, switch};
+use super::{Done, contract};
 use crate::cli::stop::Stop;
 use crate::exit::ExitCode;
 use crate::talos::config::{Config, Contract};
@@ -33,7 +33,7 @@ pub struct Generate {
     #[arg(long)]
     talos_version: Option<String>,
     /// Replace a file that is there
-    #[arg(short, long, action = ArgAction::Set, value_parser = switch, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(short, long)]
     force: bool,
 }
 
@@ -80,6 +80,11 @@ pub(in crate::cli) fn from_pki(
     contract: Contract,
     now: Timestamp,
 ) -> Result<Secrets, Stop> {
+    const KEPT: &str = "they are what kubeadm keeps in /etc/kubernetes/pki of a control plane";
+    if !dir.is_dir() {
+        return Err(Stop::new(ExitCode::Invalid, format!("{} is no folder", dir.display()))
+            .hinted(format!("name one with {}: {KEPT}", PKI_FILES.map(|(file, _)| file).join(", "))));
+    }
     let mut texts = Vec::new();
     let mut unread: Option<Stop> = None;
     for (file, _) in PKI_FILES {
@@ -92,7 +97,7 @@ pub(in crate::cli) fn from_pki(
         }
     }
     if let Some(stop) = unread {
-        return Err(stop.hinted("they are what kubeadm keeps in /etc/kubernetes/pki of a control plane"));
+        return Err(stop.hinted(KEPT));
     }
     Secrets::from_kubernetes_pki(&texts, token, contract, now).map_err(|error| {
         let SecretsError::Invalid(problems) = &error else {
@@ -102,7 +107,8 @@ pub(in crate::cli) fn from_pki(
         let mut stop = Stop { code: ExitCode::Invalid, problems: Vec::new(), files: Vec::new() };
         for problem in problems {
             let file = PKI_FILES.iter().find(|(_, place)| *place == problem.path).map(|(file, _)| dir.join(file));
-            let place = file.map_or_else(|| problem.path.to_owned(), |file| file.display().to_string());
+            let given = if problem.path == "secrets.bootstraptoken" { "the bootstrap token" } else { problem.path };
+            let place = file.map_or_else(|| given.to_owned(), |file| file.display().to_string());
             stop.problems.extend(Stop::new(ExitCode::Invalid, format!("{place} {}", problem.flaw)).problems);
             stop = stop.hinted(problem.flaw.remedy());
         }

@@ -67,9 +67,12 @@ impl Task<'_> {
         Map::new().with("crt", pair.certificate()).with("key", key)
     }
 
-    /// A component's image.
+    /// A component's image; without a version there is none.
     pub(super) fn image(&self, repository: &str) -> String {
-        format!("{repository}:v{}", self.input.kubernetes)
+        match self.input.kubernetes.as_str() {
+            "" => String::new(),
+            version => format!("{repository}:v{version}"),
+        }
     }
 
     pub(super) fn sysctls(&self) -> Option<Map> {

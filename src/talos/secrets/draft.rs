@@ -58,15 +58,15 @@ const IN_MACHINE_CONFIG: [&str; 15] = [
     "machine.ca.key",
 ];
 
-/// Where the documents of contract 1.14 keep some of them: place, kind, path; PEM in the open is told apart.
-const IN_DOCUMENTS: [(&str, &str, &str); 7] = [
-    ("cluster.id", "DiscoveryIdentityConfig", "clusterID"),
-    ("cluster.secret", "DiscoveryIdentityConfig", "clusterSecret"),
-    ("certs.k8s.crt", "KubeAPIServerCAConfig", "issuingCA.cert"),
-    ("certs.k8s.key", "KubeAPIServerCAConfig", "issuingCA.key"),
-    ("certs.k8saggregator.crt", "KubeAggregatorCAConfig", "issuingCA.cert"),
-    ("certs.k8saggregator.key", "KubeAggregatorCAConfig", "issuingCA.key"),
-    ("certs.k8sserviceaccount.key", "KubeServiceAccountConfig", "issuer.privateKey"),
+/// Where the documents of contract 1.14 keep some of them: place, kind and path; PEM in the open is told apart.
+const IN_DOCUMENTS: [(&str, &str); 7] = [
+    ("cluster.id", "DiscoveryIdentityConfig: clusterID"),
+    ("cluster.secret", "DiscoveryIdentityConfig: clusterSecret"),
+    ("certs.k8s.crt", "KubeAPIServerCAConfig: issuingCA.cert"),
+    ("certs.k8s.key", "KubeAPIServerCAConfig: issuingCA.key"),
+    ("certs.k8saggregator.crt", "KubeAggregatorCAConfig: issuingCA.cert"),
+    ("certs.k8saggregator.key", "KubeAggregatorCAConfig: issuingCA.key"),
+    ("certs.k8sserviceaccount.key", "KubeServiceAccountConfig: issuer.privateKey"),
 ];
 
 impl Secrets {
@@ -105,18 +105,30 @@ impl Secrets {
                 draft.take(place, document, path);
             }
         }
-        for (place, kind, path) in IN_DOCUMENTS {
+        let mut places: Vec<(&str, &'static str)> = PLACES.into_iter().zip(IN_MACHINE_CONFIG).collect();
+        for (place, whole) in IN_DOCUMENTS {
+            let (kind, path) = whole.split_once(": ").unwrap_or_default();
             let document =
                 documents.iter().find(|document| document.root.at(&["kind"]).and_then(Value::as_text) == Some(kind));
             if let (Some(document), None) = (document, draft.value(place)) {
                 draft.take(place, document, path);
                 draft.wrap_pem(place);
+                places.iter_mut().filter(|(name, _)| *name == place).for_each(|(_, found)| *found = whole);
             }
         }
         if draft.value(PLACES[3]).is_none() && draft.value(PLACES[4]).is_none() {
             draft.take_encryption(&documents);
         }
-        draft.check(now)
+        draft.check(now).map_err(|error| match error {
+            SecretsError::Invalid(mut problems) => {
+                for problem in &mut problems {
+                    let found = places.iter().find(|(name, _)| *name == problem.path);
+                    problem.path = found.map_or(problem.path, |(_, place)| *place);
+                }
+                SecretsError::Invalid(problems)
+            }
+            other => other,
+        })
     }
 }
 
@@ -183,7 +195,9 @@ impl Draft {
     fn text(&mut self, place: &'static str) -> String {
         let found = match self.value(place) {
             None => Err(Flaw::Missing),
-            Some(Value::Text(text)) if !text.is_empty() && text.bytes().all(|byte| byte == b'*') => Err(Flaw::Redacted),
+            // Only a file of its own can be empty: what is empty in a bundle was not taken.
+            Some(Value::Text(text)) if text.is_empty() => Err(Flaw::NoPem),
+            Some(Value::Text(text)) if text.bytes().all(|byte| byte == b'*') => Err(Flaw::Redacted),
             Some(Value::Text(text)) if text.starts_with("ENC[") => Err(Flaw::Encrypted),
             Some(Value::Text(text)) => Ok(text.clone()),
             Some(Value::Number(number)) => Ok(number.raw().to_owned()),

@@ -62,7 +62,7 @@ fn list(problems: &[Problem]) -> String {
 /// One value of a bundle that is missing or wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The value's place, as `certs.etcd.key`.
+    /// The value's place where it was looked for: `certs.etcd.key` of a bundle, `cluster.etcd.ca.key` of a configuration.
     pub path: &'static str,
     /// Its line in the file, from 1, where it has one.
     pub line: Option<usize>,
@@ -81,7 +81,10 @@ impl SecretsError {
                      folder such as /etc/kubernetes/pki",
                 ];
             }
-            Self::Yaml(_) | Self::Crypto => return Vec::new(),
+            Self::Yaml(_) => {
+                return vec!["the file was changed by hand or cut: correct it there, or take the original"];
+            }
+            Self::Crypto => return Vec::new(),
         };
         let mut hints: Vec<&'static str> = Vec::new();
         for problem in problems {
@@ -165,10 +168,10 @@ pub enum Flaw {
         at: Timestamp,
     },
     /// Neither encryption secret is there.
-    #[error("is required (or secrets.aescbcencryptionsecret)")]
+    #[error("is required (or its aescbc counterpart)")]
     NoEncryption,
     /// Both encryption secrets are there.
-    #[error("and secrets.aescbcencryptionsecret are both there, exactly one may be")]
+    #[error("and its aescbc counterpart are both there, exactly one may be")]
     TwoEncryptions,
 }
 
