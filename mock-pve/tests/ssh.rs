@@ -259,7 +259,7 @@ async fn a_backup_is_made_and_brought_back_on_the_command_line() {
     let mock = begin(Vec::new()).await;
     mock.fine("qm create 100 --name kept --scsi0 local-lvm:0.0625").await;
     mock.fine("echo -n precious | dd of=/dev/pve/vm-100-disk-0 conv=notrunc").await;
-    let said = mock.fine("vzdump 100 --compress zstd --notes-template {{guestname}}").await;
+    let said = mock.fine("vzdump 100 --storage local --compress zstd --notes-template '{{guestname}}'").await;
     let archive = said.lines().find_map(|line| line.split_once("creating vzdump archive '")).unwrap().1;
     let archive = archive.trim_end_matches('\'');
     assert!(said.ends_with("INFO: Backup job finished successfully\n"), "{said}");

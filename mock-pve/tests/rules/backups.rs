@@ -85,7 +85,7 @@ async fn wrong_backups_are_refused_and_leave_nothing() {
         (
             &[("vmid", "100"), ("storage", "local"), ("notes-template", "{{nope}}")][..],
             "notes-template",
-            "found unknown: variable 'nope' at char 2",
+            "found unknown: variable 'nope' at char 4",
         ),
         (
             &[("vmid", "100"), ("maxfiles", "1"), ("prune-backups", "keep-last=1")][..],
