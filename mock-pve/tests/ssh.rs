@@ -236,7 +236,7 @@ async fn errors_have_the_texts_and_codes_of_the_originals_tools() {
 /// Debian's client sends its language by itself, and asks for the command without waiting.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_may_send_its_language_and_offer_its_agent() {
-    if !available("ssh") {
+    if !real_parts::is_here("ssh", "-V") {
         return;
     }
     let mock = begin(Vec::new()).await;
@@ -253,7 +253,7 @@ async fn a_client_may_send_its_language_and_offer_its_agent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_is_made_and_brought_back_on_the_command_line() {
-    if !available("ssh") {
+    if !real_parts::is_here("ssh", "-V") {
         return;
     }
     let mock = begin(Vec::new()).await;
