@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what broke by panicking")]
 
+mod clones;
 mod configs;
 mod kept;
 mod nine;
