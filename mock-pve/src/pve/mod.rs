@@ -7,6 +7,7 @@
 pub mod auth;
 mod body;
 mod call;
+mod coding;
 mod fetch;
 mod formats;
 mod handlers;

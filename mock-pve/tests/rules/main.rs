@@ -8,3 +8,4 @@ mod kept;
 mod nine;
 mod requests;
 mod site;
+mod transport;
