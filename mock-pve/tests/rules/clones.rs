@@ -339,7 +339,8 @@ async fn what_can_not_be_imported_is_named() {
         let like = state.volume_key("pve1", "files:100/vm-100-disk-0.raw").unwrap();
         let fake = state.volume_key("pve1", volume).unwrap();
         let mut entry = state.volumes[&like].clone();
-        ("import".clone_into(&mut entry.content), "qcow2".clone_into(&mut entry.format));
+        "import".clone_into(&mut entry.content);
+        "qcow2".clone_into(&mut entry.format);
         entry.vmid = None;
         let path = state.file_of(world.dir(), &fake);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
