@@ -1,7 +1,7 @@
 //! Packed answers.
 //!
-//! Purpose: which answers are packed for whom (Proxmox VE 8.4, PVE/APIServer/AnyEvent.pm, `response`), and how. Must not
-//! know: what is in them. Start at [`Coding::accepted`].
+//! Purpose: which answers are packed for whom (Proxmox VE 8.4, PVE/APIServer/AnyEvent.pm, `response`), and how. Must
+//! not know: what is in them. Start at [`Coding::accepted`].
 
 use std::io::{self, Write as _};
 

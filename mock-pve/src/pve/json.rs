@@ -1,7 +1,7 @@
 //! JSON bodies.
 //!
-//! Purpose: reads what the original's reader (Perl's `JSON::XS`) reads, and complains in its words about the rest: what is
-//! wrong, the offset, and what stands there. Must not know: parameters. Start at [`read`].
+//! Purpose: reads what the original's reader (Perl's `JSON::XS`) reads, and complains in its words about the rest: what
+//! is wrong, the offset, and what stands there. Must not know: parameters. Start at [`read`].
 
 use std::fmt::Write as _;
 

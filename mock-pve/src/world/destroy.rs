@@ -1,7 +1,7 @@
 //! Destroying VMs.
 //!
-//! Purpose: what stands against it, which volumes and entries go with a VM, and what stays. Must not know: requests. Rules
-//! after Proxmox VE 8.4 (PVE/API2/Qemu.pm, `destroy_vm`; PVE/QemuServer.pm, `destroy_vm`). Start at
+//! Purpose: what stands against it, which volumes and entries go with a VM, and what stays. Must not know: requests.
+//! Rules after Proxmox VE 8.4 (PVE/API2/Qemu.pm, `destroy_vm`; PVE/QemuServer.pm, `destroy_vm`). Start at
 //! [`World::destroy_vm`].
 
 use super::World;
@@ -91,8 +91,8 @@ impl World {
         if self.state().pve == super::PveVersion::V9 { work.warn(&text) } else { work.log(text) }
     }
 
-    /// Frees the volume of a drive's value, if there is one and it belongs to the VM; the log says what the program that
-    /// removes it prints.
+    /// Frees the volume of a drive's value, if there is one and it belongs to the VM; the log says what the program
+    /// that removes it prints.
     pub(super) fn remove_drive(&self, work: &Work, (node, vmid): (&str, u32), value: &str) -> Rule<()> {
         let key = {
             let state = self.state();

@@ -1,8 +1,8 @@
 //! Making, copying and freeing volumes.
 //!
-//! Purpose: an empty volume, a full copy of another, the end of one, and the space that they take. Must not know: drives,
-//! requests. Start at [`World::allocate`]. Rules after Proxmox VE 8.4 (PVE/Storage/Plugin.pm, PVE/QemuServer.pm,
-//! `clone_disk`).
+//! Purpose: an empty volume, a full copy of another, the end of one, and the space that they take. Must not know:
+//! drives, requests. Start at [`World::allocate`]. Rules after Proxmox VE 8.4 (PVE/Storage/Plugin.pm,
+//! PVE/QemuServer.pm, `clone_disk`).
 
 use std::path::{Path, PathBuf};
 

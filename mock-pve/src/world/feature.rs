@@ -1,7 +1,7 @@
 //! What can be done with a volume.
 //!
-//! Purpose: which types of storage can snapshot, clone, copy, rename and make bases, of which state and in which format.
-//! Must not know: requests, how any of it is done. Start at [`State::has_feature`]. Facts after Proxmox VE 8.4
+//! Purpose: which types of storage can snapshot, clone, copy, rename and make bases, of which state and in which
+//! format. Must not know: requests, how any of it is done. Start at [`State::has_feature`]. Facts after Proxmox VE 8.4
 //! (PVE/Storage/*Plugin.pm, `volume_has_feature`).
 
 use super::refusal::{Refusal, Rule};

@@ -1,8 +1,8 @@
 //! From a plan to a drive.
 //!
-//! Purpose: makes the volume that a drive's value asks for (new, imported, cloud-init), and frees one that a drive names.
-//! Must not know: which request it came with. Rules after Proxmox VE 8.4 (PVE/API2/Qemu.pm, `create_disks`). Start at
-//! [`World::make_disk`].
+//! Purpose: makes the volume that a drive's value asks for (new, imported, cloud-init), and frees one that a drive
+//! names. Must not know: which request it came with. Rules after Proxmox VE 8.4 (PVE/API2/Qemu.pm, `create_disks`).
+//! Start at [`World::make_disk`].
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! The rules of clones, templates and moved disks over the API: what each kind of storage can, what becomes of a config,
-//! and what is left of a clone that fails.
+//! The rules of clones, templates and moved disks over the API: what each kind of storage can, what becomes of a
+//! config, and what is left of a clone that fails.
 
 use mock_pve::serve::Options;
 use mock_pve::world::PveVersion;

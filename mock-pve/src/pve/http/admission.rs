@@ -1,7 +1,7 @@
 //! From a path to a method that may run.
 //!
-//! Purpose: finds the method, and checks token, permission, node and parameters in the original's order. Must not know: how
-//! parameters came in. Start at [`Api::admit`].
+//! Purpose: finds the method, and checks token, permission, node and parameters in the original's order. Must not know:
+//! how parameters came in. Start at [`Api::admit`].
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ use crate::world::refusal::Refusal;
 use crate::world::rights::Caller;
 
 impl Api {
-    /// The row that a path means. A method of the original that isn't played is found, too: it is refused only after all
-    /// that the original would refuse first.
+    /// The row that a path means. A method of the original that isn't played is found, too: it is refused only after
+    /// all that the original would refuse first.
     pub(super) fn find(&self, verb: &str, path: &str) -> Option<Found> {
         let played = route::find(verb, path).filter(|found| self.0.schema.method(verb, &found.pattern).is_some());
         played.or_else(|| route::find_among(self.0.schema.patterns(verb), path))
@@ -78,7 +78,8 @@ impl Api {
         Schema::check(method, &mut params)
             .map_err(|errors| Reply::error(400, "Parameter verification failed.", Some(errors)))?;
         if found.pattern != "/nodes/{node}/qemu/{vmid}/config" {
-            // What has no value is as good as not given. A config that is to hold nothing is refused where it is written.
+            // What has no value is as good as not given. A config that is to hold nothing is refused where it is
+            // written.
             params.0.retain(|_, value| *value != Given::Nothing);
         }
         if matches!(found.handler, Handler::Absent) {

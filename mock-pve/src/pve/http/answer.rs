@@ -1,7 +1,7 @@
 //! One request, one answer.
 //!
-//! Purpose: what a scenario does to a request before and after it is answered, the record of it, and the pages beside the
-//! API. Must not know: what may be asked. Start at [`Api::answer`].
+//! Purpose: what a scenario does to a request before and after it is answered, the record of it, and the pages beside
+//! the API. Must not know: what may be asked. Start at [`Api::answer`].
 
 use std::sync::atomic::Ordering;
 

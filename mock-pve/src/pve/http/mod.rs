@@ -1,8 +1,8 @@
 //! The HTTP layer.
 //!
 //! Purpose: what the original's web server does before and after a method runs (Proxmox VE 8.4,
-//! PVE/APIServer/AnyEvent.pm). Must not know: what methods do. Start at [`Api::serve`]; then `answer.rs`, `refusals.rs` and
-//! `admission.rs`, in the order in which a request meets them.
+//! PVE/APIServer/AnyEvent.pm). Must not know: what methods do. Start at [`Api::serve`]; then `answer.rs`, `refusals.rs`
+//! and `admission.rs`, in the order in which a request meets them.
 
 mod admission;
 mod answer;

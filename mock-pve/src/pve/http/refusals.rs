@@ -1,7 +1,7 @@
 //! What is refused before a method is looked for, and in which order.
 //!
-//! Purpose: method, encoding, address, login, length, type and format of a request, and its parameters. Must not know: which
-//! parameters a method takes. Start at [`Api::dispatch`].
+//! Purpose: method, encoding, address, login, length, type and format of a request, and its parameters. Must not know:
+//! which parameters a method takes. Start at [`Api::dispatch`].
 
 use ::http::Method as Verb;
 use hyper::body::Incoming;

@@ -1,7 +1,7 @@
 //! Files that come up.
 //!
-//! Purpose: who may send one, what a request with one has to look like, and where it is kept until the method takes it. Must
-//! not know: storages. Start at [`Api::upload`].
+//! Purpose: who may send one, what a request with one has to look like, and where it is kept until the method takes it.
+//! Must not know: storages. Start at [`Api::upload`].
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -47,7 +47,8 @@ impl Api {
         let is_form = media_type(&content_type) == "multipart/form-data";
         let Some(boundary) = boundary(&content_type).filter(|_| is_form && !params.0.contains_key("tmpfilename"))
         else {
-            // The original gives up on such a request without a word, and the connection ends when nothing happens on it.
+            // The original gives up on such a request without a word, and the connection ends when nothing happens on
+            // it.
             drain(body).await;
             self.0.world.clock().sleep(IDLE.as_secs_f64()).await;
             return Reply::nothing();

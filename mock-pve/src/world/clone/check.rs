@@ -1,7 +1,7 @@
 //! What stands against a clone.
 //!
-//! Purpose: all checks on a clone, in the original's order; they are made when it is asked for and again when it begins.
-//! Must not know: how disks are copied. Start at [`State::check_clone`].
+//! Purpose: all checks on a clone, in the original's order; they are made when it is asked for and again when it
+//! begins. Must not know: how disks are copied. Start at [`State::check_clone`].
 
 use super::super::disks::keys_by_bus;
 use super::super::drive;

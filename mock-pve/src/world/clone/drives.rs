@@ -1,8 +1,8 @@
 //! One drive of another.
 //!
 //! Purpose: a full or linked clone of a drive, for a new VM or another place. Must not know: whose request it serves.
-//! Start at [`World::clone_drive`]. Rules after Proxmox VE 8.4 (PVE/QemuServer.pm, `clone_disk`; PVE/Storage/*Plugin.pm,
-//! `clone_image`).
+//! Start at [`World::clone_drive`]. Rules after Proxmox VE 8.4 (PVE/QemuServer.pm, `clone_disk`;
+//! PVE/Storage/*Plugin.pm, `clone_image`).
 
 use std::collections::BTreeSet;
 

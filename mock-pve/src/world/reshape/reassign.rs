@@ -1,7 +1,7 @@
 //! Disks that change their owner.
 //!
-//! Purpose: gives a disk to another VM on the same node: its volume gets another name, the configs follow. Must not know:
-//! requests. Start at [`World::reassign_disk`].
+//! Purpose: gives a disk to another VM on the same node: its volume gets another name, the configs follow. Must not
+//! know: requests. Start at [`World::reassign_disk`].
 
 use super::super::World;
 use super::super::config::{digest, volid};

@@ -1,6 +1,7 @@
 //! Who may log in, and what for.
 //!
-//! Purpose: realms, users, tokens, groups and access control entries, as a seed has them. Must not know: how any of it is kept.
+//! Purpose: realms, users, tokens, groups and access control entries, as a seed has them. Must not know: how any of it
+//! is kept.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,7 @@
 //! Talos clusters.
 //!
-//! Purpose: clusters that already run, and which VMs are their machines, as a seed has them. Must not know: how any of it is kept.
+//! Purpose: clusters that already run, and which VMs are their machines, as a seed has them. Must not know: how any of
+//! it is kept.
 
 use std::path::PathBuf;
 

@@ -1,6 +1,7 @@
 //! Nodes and networks.
 //!
-//! Purpose: the members of a PVE cluster, and what is behind their bridges, as a seed has them. Must not know: how any of it is kept.
+//! Purpose: the members of a PVE cluster, and what is behind their bridges, as a seed has them. Must not know: how any
+//! of it is kept.
 
 use std::net::IpAddr;
 

@@ -1,6 +1,7 @@
 //! What a world contains when nobody says otherwise.
 //!
-//! Purpose: one node, its storages, and a user for programs that rebuild clusters. Must not know: how any of it is kept.
+//! Purpose: one node, its storages, and a user for programs that rebuild clusters. Must not know: how any of it is
+//! kept.
 
 use std::collections::BTreeMap;
 
