@@ -45,8 +45,34 @@ pub(super) async fn drain(mut body: Incoming) {
     let _ = tokio::time::timeout(Duration::from_secs(5), all).await;
 }
 
-/// The parameters in a body that is said to be so long; `Err` is the answer to one that can't be read.
-pub(super) async fn read_body(mut body: Incoming, length: u64, content_type: &str) -> Result<Params, Reply> {
+/// A body that was read, not yet understood.
+pub(super) struct Given {
+    bytes: Vec<u8>,
+    json: bool,
+}
+
+impl Given {
+    /// The parameters in it; `Err` is the answer to one that can't be understood.
+    pub(super) fn decode(&self) -> Result<Params, Reply> {
+        if self.json {
+            decode_json(&self.bytes).map_err(|text| Reply::text(500, &text))
+        } else {
+            Ok(decode_form(&String::from_utf8_lossy(&self.bytes)))
+        }
+    }
+}
+
+/// The media type of a content type.
+pub(super) fn media_type(content_type: &str) -> &str {
+    content_type.split([';', ',']).next().unwrap_or_default().trim()
+}
+
+/// A body that is said to be so long; `Err` is the answer to one that isn't taken.
+pub(super) async fn read_body(mut body: Incoming, length: u64, content_type: &str) -> Result<Given, Reply> {
+    if length > BODY as u64 {
+        drain(body).await;
+        return Err(Reply::text(501, "for data too large"));
+    }
     let mut bytes = Vec::new();
     loop {
         match piece(&mut body).await {
@@ -58,12 +84,11 @@ pub(super) async fn read_body(mut body: Incoming, length: u64, content_type: &st
             return Err(Reply::text(501, "for data too large"));
         }
     }
-    let kind = content_type.split([';', ',']).next().unwrap_or_default().trim();
-    match kind {
-        // The type of nothing is looked at only where it is said to be JSON.
-        _ if length == 0 && kind != "application/json" => Ok(Params::default()),
-        "" | "application/x-www-form-urlencoded" => Ok(decode_form(&String::from_utf8_lossy(&bytes))),
-        "application/json" => decode_json(&bytes).map_err(|text| Reply::text(500, &text)),
-        _ => Err(Reply::text(506, &format!("upload 'Content-Type '{content_type}' not implemented"))),
+    let kind = media_type(content_type);
+    let known = ["", "application/x-www-form-urlencoded", "application/json"].contains(&kind);
+    // The type of nothing is looked at only where it is said to be JSON.
+    if length > 0 && !known {
+        return Err(Reply::text(506, &format!("upload 'Content-Type '{content_type}' not implemented")));
     }
+    Ok(Given { bytes, json: kind == "application/json" })
 }

@@ -1,9 +1,11 @@
-//! What is wrong with a JSON body.
+//! JSON bodies.
 //!
-//! Purpose: the complaint of the original's reader (Perl's `JSON::XS`) about a text that is no JSON: its words, the
-//! offset, and what stands there. Must not know: parameters. Start at [`complaint`].
+//! Purpose: reads what the original's reader (Perl's `JSON::XS`) reads, and complains in its words about the rest: what
+//! is wrong, the offset, and what stands there. Must not know: parameters. Start at [`read`].
 
 use std::fmt::Write as _;
+
+use serde_json::{Map, Number, Value};
 
 /// How deep the original reads.
 const DEPTH: usize = 512;
@@ -19,7 +21,7 @@ struct Scan<'a> {
     depth: usize,
 }
 
-type Read = Result<(), &'static str>;
+type Read<T> = Result<T, &'static str>;
 
 impl Scan<'_> {
     fn next(&self) -> Option<u8> {
@@ -32,7 +34,7 @@ impl Scan<'_> {
         }
     }
 
-    fn expect(&mut self, byte: u8, complaint: &'static str) -> Read {
+    fn expect(&mut self, byte: u8, complaint: &'static str) -> Read<()> {
         if self.next() != Some(byte) {
             return Err(complaint);
         }
@@ -40,75 +42,78 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn word(&mut self, word: &str, complaint: &'static str) -> Read {
+    fn word(&mut self, word: &str, means: Value, complaint: &'static str) -> Read<Value> {
         if !self.raw[self.at..].starts_with(word.as_bytes()) {
             return Err(complaint);
         }
         self.at += word.len();
-        Ok(())
+        Ok(means)
     }
 
-    fn value(&mut self) -> Read {
+    fn value(&mut self) -> Read<Value> {
         match self.next() {
             Some(b'"') => {
                 self.at += 1;
-                self.string()
+                self.string().map(Value::String)
             }
             Some(b'{') => self.nested(Self::object),
             Some(b'[') => self.nested(Self::array),
             Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(b't') => self.word("true", "'true' expected"),
-            Some(b'f') => self.word("false", "'false' expected"),
-            Some(b'n') => self.word("null", "'null' expected"),
+            Some(b't') => self.word("true", Value::Bool(true), "'true' expected"),
+            Some(b'f') => self.word("false", Value::Bool(false), "'false' expected"),
+            Some(b'n') => self.word("null", Value::Null, "'null' expected"),
             _ => Err(MALFORMED),
         }
     }
 
-    fn nested(&mut self, inner: fn(&mut Self) -> Read) -> Read {
+    fn nested(&mut self, inner: fn(&mut Self) -> Read<Value>) -> Read<Value> {
         self.depth += 1;
         if self.depth > DEPTH {
             return Err("json text or perl structure exceeds maximum nesting level (max_depth set too low?)");
         }
         self.at += 1;
         self.blanks();
-        inner(self)?;
+        let value = inner(self)?;
         self.depth -= 1;
-        Ok(())
+        Ok(value)
     }
 
-    fn object(&mut self) -> Read {
+    fn object(&mut self) -> Read<Value> {
+        let mut object = Map::new();
         if self.next() == Some(b'}') {
             self.at += 1;
-            return Ok(());
+            return Ok(object.into());
         }
         loop {
             self.expect(b'"', "'\"' expected")?;
-            self.string()?;
+            let key = self.string()?;
             self.blanks();
             self.expect(b':', "':' expected")?;
             self.blanks();
-            self.value()?;
+            let value = self.value()?;
+            object.insert(key, value);
             self.blanks();
             if self.next() == Some(b'}') {
                 self.at += 1;
-                return Ok(());
+                return Ok(object.into());
             }
             self.expect(b',', ", or } expected while parsing object/hash")?;
             self.blanks();
         }
     }
 
-    fn array(&mut self) -> Read {
+    fn array(&mut self) -> Read<Value> {
+        let mut array = Vec::new();
         if self.next() == Some(b']') {
             self.at += 1;
-            return Ok(());
+            return Ok(array.into());
         }
         loop {
-            self.value()?;
+            array.push(self.value()?);
             self.blanks();
             if self.next() == Some(b']') {
                 self.at += 1;
-                return Ok(());
+                return Ok(array.into());
             }
             self.expect(b',', ", or ] expected while parsing array")?;
             self.blanks();
@@ -116,15 +121,19 @@ impl Scan<'_> {
     }
 
     /// What follows an opening quote.
-    fn string(&mut self) -> Read {
+    fn string(&mut self) -> Read<String> {
+        let mut text = String::new();
         loop {
             match self.next() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(());
+                    return Ok(text);
                 }
-                Some(b'\\') => self.escape()?,
-                Some(0x20..=0x7f) => self.at += 1,
+                Some(b'\\') => text.push(self.escape()?),
+                Some(byte @ 0x20..=0x7f) => {
+                    text.push(char::from(byte));
+                    self.at += 1;
+                }
                 Some(0x80..) => {
                     let rest = &self.raw[self.at..];
                     let shown = &rest[..rest.len().min(4)];
@@ -133,6 +142,7 @@ impl Scan<'_> {
                         Err(error) => std::str::from_utf8(&shown[..error.valid_up_to()]).unwrap_or_default(),
                     };
                     let character = valid.chars().next().ok_or("malformed UTF-8 character in JSON string")?;
+                    text.push(character);
                     self.at += character.len_utf8();
                 }
                 None | Some(0) => return Err("unexpected end of string while parsing JSON string"),
@@ -141,36 +151,49 @@ impl Scan<'_> {
         }
     }
 
-    fn escape(&mut self) -> Read {
-        match self.raw.get(self.at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b't' | b'n' | b'f' | b'r') => {
-                self.at += 2;
-                Ok(())
-            }
+    fn escape(&mut self) -> Read<char> {
+        let plain = match self.raw.get(self.at + 1) {
+            Some(byte @ (b'"' | b'\\' | b'/')) => char::from(*byte),
+            Some(b'b') => '\u{8}',
+            Some(b't') => '\t',
+            Some(b'n') => '\n',
+            Some(b'f') => '\u{c}',
+            Some(b'r') => '\r',
             Some(b'u') => {
                 self.at += 2;
-                let first = self.hex()?;
-                match first {
-                    0xD800..=0xDBFF => {
-                        if !self.raw[self.at..].starts_with(b"\\u") {
-                            return Err("missing low surrogate character in surrogate pair");
-                        }
-                        self.at += 2;
-                        let second = self.hex()?;
-                        if (0xDC00..=0xDFFF).contains(&second) { Ok(()) } else { Err("surrogate pair expected") }
-                    }
-                    0xDC00..=0xDFFF => Err("missing high surrogate character in surrogate pair"),
-                    _ => Ok(()),
-                }
+                return self.code();
             }
             _ => {
                 self.at += 1;
-                Err("illegal backslash escape sequence in string")
+                return Err("illegal backslash escape sequence in string");
             }
-        }
+        };
+        self.at += 2;
+        Ok(plain)
     }
 
-    fn hex(&mut self) -> Result<u32, &'static str> {
+    /// What follows `\u`: one character, in two halves where one is too small for it.
+    fn code(&mut self) -> Read<char> {
+        let first = self.hex()?;
+        let code = match first {
+            0xD800..=0xDBFF => {
+                if !self.raw[self.at..].starts_with(b"\\u") {
+                    return Err("missing low surrogate character in surrogate pair");
+                }
+                self.at += 2;
+                let second = self.hex()?;
+                if !(0xDC00..=0xDFFF).contains(&second) {
+                    return Err("surrogate pair expected");
+                }
+                0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00)
+            }
+            0xDC00..=0xDFFF => return Err("missing high surrogate character in surrogate pair"),
+            code => code,
+        };
+        char::from_u32(code).ok_or("surrogate pair expected")
+    }
+
+    fn hex(&mut self) -> Read<u32> {
         let digits = self.raw.get(self.at..self.at + 4).and_then(|digits| std::str::from_utf8(digits).ok());
         let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
         let number = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
@@ -179,7 +202,7 @@ impl Scan<'_> {
         Ok(number)
     }
 
-    fn digits(&mut self, complaint: &'static str) -> Read {
+    fn digits(&mut self, complaint: &'static str) -> Read<()> {
         if !self.next().is_some_and(|byte| byte.is_ascii_digit()) {
             return Err(complaint);
         }
@@ -189,7 +212,9 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn number(&mut self) -> Read {
+    fn number(&mut self) -> Read<Value> {
+        let from = self.at;
+        let mut whole = true;
         if self.next() == Some(b'-') {
             self.at += 1;
         }
@@ -202,25 +227,44 @@ impl Scan<'_> {
             self.digits("malformed number (no digits after initial minus)")?;
         }
         if self.next() == Some(b'.') {
+            whole = false;
             self.at += 1;
             self.digits("malformed number (no digits after decimal point)")?;
         }
         if matches!(self.next(), Some(b'e' | b'E')) {
+            whole = false;
             self.at += 1;
             if matches!(self.next(), Some(b'+' | b'-')) {
                 self.at += 1;
             }
             self.digits("malformed number (no digits after exp sign)")?;
         }
-        Ok(())
+        // Only ASCII was let in.
+        let text = std::str::from_utf8(&self.raw[from..self.at]).unwrap_or_default();
+        Ok(if whole { integer(text) } else { fraction(text) })
     }
 
-    fn all(&mut self) -> Read {
+    fn all(&mut self) -> Read<Value> {
         self.blanks();
-        self.value()?;
+        let value = self.value()?;
         self.blanks();
-        if self.next().is_some_and(|byte| byte != 0) { Err("garbage after JSON object") } else { Ok(()) }
+        if self.next().is_some_and(|byte| byte != 0) { Err("garbage after JSON object") } else { Ok(value) }
     }
+}
+
+/// An integer; one that no machine word holds stays the text that it is.
+fn integer(text: &str) -> Value {
+    if let Ok(number) = text.parse::<i64>() {
+        return number.into();
+    }
+    text.parse::<u64>().map_or_else(|_| text.into(), Value::from)
+}
+
+/// A number with a point or an exponent; one without an end is a word.
+fn fraction(text: &str) -> Value {
+    let number = text.parse::<f64>().unwrap_or_default();
+    let endless = if number < 0.0 { "-Inf" } else { "Inf" };
+    Number::from_f64(number).map_or_else(|| endless.into(), Value::Number)
 }
 
 /// What stands at an offset, as far as it is shown.
@@ -250,18 +294,13 @@ fn shown(rest: &[u8]) -> String {
     text
 }
 
-/// What the original's reader says of a text that isn't JSON, without the place in its own code.
-pub(super) fn complaint(raw: &[u8]) -> String {
+/// What a text means as JSON. `Err` is what the original's reader says of it, without the place in its own code.
+pub(super) fn read(raw: &[u8]) -> Result<Value, String> {
     let mut scan = Scan { raw, at: 0, depth: 0 };
-    let complaint = if let Err(complaint) = scan.all() {
-        complaint
-    } else {
-        // It is JSON, but none that can be read here: a number that is too large, or something nested too deeply.
-        scan.at = 0;
-        MALFORMED
-    };
-    let at = scan.at.min(raw.len());
-    format!("{complaint}, at character offset {at} (before \"{}\")", shown(&raw[at..]))
+    scan.all().map_err(|complaint| {
+        let at = scan.at.min(raw.len());
+        format!("{complaint}, at character offset {at} (before \"{}\")", shown(&raw[at..]))
+    })
 }
 
 #[cfg(test)]
@@ -299,10 +338,41 @@ mod tests {
             ),
             ("{\"a\":\"\\x\"}", "illegal backslash escape sequence in string, at character offset 7 (before \"x\"}\")"),
         ] {
-            assert_eq!(complaint(raw.as_bytes()), said, "{raw}");
+            assert_eq!(read(raw.as_bytes()), Err(said.to_owned()), "{raw}");
         }
-        let deep = "[".repeat(600);
-        assert!(complaint(deep.as_bytes()).starts_with("json text or perl structure exceeds maximum nesting level"));
-        assert!(complaint(b"{\"a\":\"\xff\"}").starts_with("malformed UTF-8 character in JSON string"));
+        let bytes = read(b"{\"a\":\"\xff\"}").unwrap_err();
+        assert!(bytes.starts_with("malformed UTF-8 character in JSON string"), "{bytes}");
+    }
+
+    #[test]
+    fn five_hundred_and_twelve_levels_are_read_and_no_more() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let error = read(nested(513).as_bytes()).unwrap_err();
+        assert!(error.starts_with("json text or perl structure exceeds maximum nesting level"), "{error}");
+        let mut value = read(nested(512).as_bytes()).unwrap();
+        let mut levels = 0;
+        while let Value::Array(mut inner) = value {
+            levels += 1;
+            value = inner.pop().unwrap_or_default();
+        }
+        assert_eq!(levels, 512);
+    }
+
+    #[test]
+    fn what_is_json_is_read_as_any_other_reader_does() {
+        for text in [
+            r#"{"a":[1,-2,3.5,1e3,true,false,null],"b":{"c":"d"},"a2":"\u00e4\ud83d\ude00\n\/\"\\"}"#,
+            " [ ] ",
+            "{}",
+            "\"\u{e4}\"",
+            "18446744073709551615",
+            "-9223372036854775808",
+        ] {
+            assert_eq!(read(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(text).unwrap(), "{text}");
+        }
+        // The last of a name counts; what is too large for a number is kept as it stands.
+        assert_eq!(read(br#"{"a":1,"a":2}"#).unwrap()["a"], 2);
+        assert_eq!(read(b"123456789012345678901234567890").unwrap(), "123456789012345678901234567890");
+        assert_eq!((read(b"1e999").unwrap(), read(b"-1e999").unwrap()), ("Inf".into(), "-Inf".into()));
     }
 }

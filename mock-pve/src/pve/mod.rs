@@ -8,6 +8,7 @@ pub mod anybody;
 pub mod auth;
 mod body;
 mod call;
+mod coding;
 mod fetch;
 mod formats;
 mod handlers;

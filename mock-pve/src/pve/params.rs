@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode;
 
-use super::json::complaint;
+use super::json;
 
 /// A parameter's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,9 +119,7 @@ fn scalar(value: &serde_json::Value) -> Option<String> {
 /// A JSON body. `Err` is the original's text.
 pub(super) fn decode_json(raw: &[u8]) -> Result<Params, String> {
     let at = "at /usr/share/perl5/PVE/APIServer/AnyEvent.pm line";
-    let parsed: serde_json::Value =
-        serde_json::from_slice(raw).map_err(|_| format!("{} {at} 917.\n", complaint(raw)))?;
-    let object = match parsed {
+    let object = match json::read(raw).map_err(|complaint| format!("{complaint} {at} 917.\n"))? {
         serde_json::Value::Object(object) => object,
         serde_json::Value::Null => return Ok(Params::default()),
         serde_json::Value::Array(_) | serde_json::Value::Bool(_) => {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use ::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, DATE, EXPIRES, PRAGMA, SERVER};
+use ::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, DATE, EXPIRES, PRAGMA, SERVER};
 use ::http::{HeaderValue, Response, StatusCode};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -14,6 +14,7 @@ use hyper::ext::ReasonPhrase;
 use serde_json::{Value, json};
 
 use super::call::{Answer, Call};
+use super::coding::{Coding, WORTH};
 use super::table::Handler;
 use crate::world::refusal::Refusal;
 
@@ -220,11 +221,23 @@ fn by_lines(reply: Reply) -> Reply {
 
 /// Nothing here draws, so there never is a picture in it.
 fn picture(reply: Reply) -> Reply {
-    Reply { body: Body::Typed("image/png", String::new()), ..reply }
+    Reply { body: Body::Typed(PNG, String::new()), ..reply }
 }
 
-/// The answer as HTTP.
-pub(super) fn respond(reply: Reply) -> Response<Full<Bytes>> {
+/// What there is of an image type is packed already.
+const PNG: &str = "image/png";
+
+/// The bytes of an answer, packed if its client takes that and it is worth it.
+fn packed(bytes: Bytes, kind: Option<&str>, coding: Option<Coding>) -> (Bytes, Option<Coding>) {
+    let coding = coding.filter(|_| bytes.len() > WORTH && kind != Some(PNG));
+    match coding.map(|coding| (coding, coding.pack(&bytes))) {
+        Some((coding, Ok(packed))) => (Bytes::from(packed), Some(coding)),
+        _ => (bytes, None),
+    }
+}
+
+/// The answer as HTTP, for a client that takes it packed or doesn't.
+pub(super) fn respond(reply: Reply, coding: Option<Coding>) -> Response<Full<Bytes>> {
     let Reply { status, reason, body } = reply;
     let (kind, bytes) = match body {
         Body::Empty => (None, Bytes::new()),
@@ -233,12 +246,16 @@ pub(super) fn respond(reply: Reply) -> Response<Full<Bytes>> {
         Body::Typed(kind, text) => (Some(kind), Bytes::from(text)),
         Body::Json(value) => (Some("application/json;charset=UTF-8"), Bytes::from(value.to_string())),
     };
+    let (bytes, coding) = packed(bytes, kind, coding);
     let mut response = Response::new(Full::new(bytes));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let now = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     let headers = response.headers_mut();
     if let Some(kind) = kind {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    if let Some(coding) = coding {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     }
     headers.insert(SERVER, HeaderValue::from_static("pve-api-daemon/3.0"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=0"));

@@ -1,9 +1,8 @@
-//! Making, cloning and turning VMs into templates.
+//! Making VMs.
 //!
-//! Purpose: how VMs come to be. Must not know: requests. Rules after Proxmox VE 8.4 (PVE/API2/Qemu.pm).
+//! Purpose: how VMs come to be out of nothing. Must not know: requests. Rules after Proxmox VE 8.4 (PVE/API2/Qemu.pm).
 
 use super::World;
-use super::disks::drive_keys;
 use super::drive;
 use super::keys::{Change, depends_on_value, normal_nic, stored};
 use super::lifecycle::Lock;
@@ -11,9 +10,8 @@ use super::plan_disk::{Planned, Source, raw_drive};
 use super::property::Properties;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
-use super::state::{Config, State, Vm, VolumeKey};
-use super::update::{check_lock, no_config};
-use super::volume::parse_name;
+use super::state::{Config, State, Vm};
+use super::update::no_config;
 use super::work::{Mode, Work};
 
 /// A VM that is to be made.
@@ -36,14 +34,6 @@ pub struct NewVm {
 }
 
 impl State {
-    pub(super) fn check_pool(&self, caller: &Caller, pool: Option<&str>) -> Rule<()> {
-        let Some(pool) = pool else { return Ok(()) };
-        if !self.pools.contains_key(pool) {
-            return Err(Refusal::forbidden(format!("pool '{pool}' does not exist")));
-        }
-        self.check(caller, &format!("/pool/{pool}"), &["VM.Allocate"])
-    }
-
     /// All checks on a new VM, in the original's order. Says what disks are to be made.
     fn check_new(&self, caller: &Caller, new: &NewVm) -> Rule<Vec<Planned>> {
         let (vmid, pool) = (new.vmid, new.pool.as_deref());
@@ -104,17 +94,10 @@ impl World {
         let id = new.vmid.to_string();
         Ok(self.start_task(caller, &node, "qmcreate", &id, |work| async move {
             let world = work.world().clone();
-            let flock = work.flock(new.vmid, Mode::Exclusive, 10.0).await?;
-            let result = if work.is_doomed() {
-                Err(Refusal::failed("interrupted\n"))
-            } else {
-                world.create_work(&work, &new, &planned).await
-            };
-            if let Err(refusal) = result {
+            if let Err(refusal) = world.create_locked(&work, &new, &planned).await {
                 world.state().vms.remove(&new.vmid);
-                return Err(Refusal::failed(format!("unable to create VM {} - {}", new.vmid, refusal.text())));
+                return Err(refusal);
             }
-            drop(flock);
             if new.ha_managed {
                 work.log("Add as HA resource");
                 let wanted = if new.start { "started" } else { "stopped" };
@@ -129,6 +112,17 @@ impl World {
             }
             Ok(())
         }))
+    }
+
+    /// Takes the lock and does it.
+    async fn create_locked(&self, work: &Work, new: &NewVm, planned: &[Planned]) -> Rule<()> {
+        let _flock = work.flock(new.vmid, Mode::Exclusive, 1.0).await?;
+        let result = if work.is_doomed() {
+            Err(Refusal::failed("interrupted\n"))
+        } else {
+            self.create_work(work, new, planned).await
+        };
+        result.map_err(|refusal| Refusal::failed(format!("unable to create VM {} - {}", new.vmid, refusal.text())))
     }
 
     async fn create_work(&self, work: &Work, new: &NewVm, planned: &[Planned]) -> Rule<()> {
@@ -199,78 +193,6 @@ impl World {
             pool.vms.insert(new.vmid);
         }
         Ok(())
-    }
-
-    /// Turns a VM into a template. Says the UPID.
-    pub fn make_template(&self, caller: &Caller, node: &str, vmid: u32, disk: Option<String>) -> Rule<String> {
-        {
-            let state = self.state();
-            let vm = state.vm(node, vmid)?;
-            check_lock(&vm.config)?;
-            if !vm.snapshots.is_empty() {
-                return Err(Refusal::failed("unable to create template, because VM contains snapshots\n"));
-            }
-            if vm.config.get("template").is_some_and(|flag| flag == "1") && disk.is_none() {
-                return Err(Refusal::failed("you can't convert a template to a template\n"));
-            }
-            if vm.running.is_some() {
-                return Err(Refusal::failed("you can't convert a VM to template if VM is running\n"));
-            }
-        }
-        self.tell(caller, "template", Some(vmid), None);
-        let node_of_task = node.to_owned();
-        Ok(self.start_task(caller, node, "qmtemplate", &vmid.to_string(), |work| async move {
-            let world = work.world().clone();
-            let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
-            world.clock().sleep(0.5).await;
-            {
-                let mut state = world.state();
-                let vm = state.vm_mut(&node_of_task, vmid)?;
-                vm.config.insert("template".to_owned(), "1".to_owned());
-            }
-            let keys = drive_keys(&world.state().vm(&node_of_task, vmid)?.config);
-            for key in keys.into_iter().filter(|key| disk.as_ref().is_none_or(|disk| disk == key)) {
-                world.make_base(&node_of_task, vmid, &key)?;
-            }
-            Ok(())
-        }))
-    }
-
-    /// Renames a disk's volume to a base volume, where the storage knows such.
-    pub(super) fn make_base(&self, node: &str, vmid: u32, key: &str) -> Rule<()> {
-        let value = self.state().vm(node, vmid)?.config.get(key).cloned().unwrap_or_default();
-        let value = self.base_drive(node, &value)?;
-        self.state().vm_mut(node, vmid)?.config.insert(key.to_owned(), value);
-        Ok(())
-    }
-
-    /// The drive with its volume renamed to a base volume, where the storage knows such.
-    pub(super) fn base_drive(&self, node: &str, value: &str) -> Rule<String> {
-        let mut state = self.state();
-        let mut options = Properties::parse(value, "file");
-        let same = || Ok(value.to_owned());
-        if drive::is_cdrom(&options) {
-            return same();
-        }
-        let volid = options.get("file").unwrap_or_default().to_owned();
-        let Some(old) = state.volume_key(node, &volid) else { return same() };
-        let Some(storage) = state.storages.get(&old.storage) else { return same() };
-        let Ok(named) = parse_name(storage, &old.name) else { return same() };
-        if !storage.has_bases() || named.base {
-            return same();
-        }
-        let file = old.file_name().to_owned();
-        let base = file.replacen("vm-", "base-", 1);
-        let name = format!("{}{base}", &old.name[..old.name.len() - file.len()]);
-        let new = VolumeKey { name, ..old.clone() };
-        let (from, to) = (state.file_of(self.dir(), &old), state.file_of(self.dir(), &new));
-        std::fs::rename(&from, &to).map_err(|error| Refusal::failed(format!("rename failed: {error}\n")))?;
-        if let Some(mut volume) = state.volumes.remove(&old) {
-            volume.ctime = self.clock().unix();
-            state.volumes.insert(new.clone(), volume);
-        }
-        options.set("file", new.volid());
-        Ok(options.print("file"))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Making, copying and freeing volumes.
 //!
-//! Purpose: an empty volume, a full copy of another, the end of one, and the space that they take. Must not know: drives,
-//! requests. Start at [`World::allocate`]. Rules after Proxmox VE 8.4 (PVE/Storage/Plugin.pm, PVE/QemuServer.pm,
-//! `clone_disk`).
+//! Purpose: an empty volume, a full copy of another, the end of one, and the space that they take. Must not know:
+//! drives, requests. Start at [`World::allocate`]. Rules after Proxmox VE 8.4 (PVE/Storage/Plugin.pm,
+//! PVE/QemuServer.pm, `clone_disk`).
 
 use std::path::{Path, PathBuf};
 
@@ -84,8 +84,12 @@ pub struct Copy<'a> {
     pub snapshot: Option<&'a str>,
     /// Format wanted; the source's where the target can.
     pub format: Option<&'a str>,
-    /// What the log calls it: `drive scsi0 `, or `drive `.
-    pub label: &'a str,
+    /// What the log calls it: `drive scsi0 `, or `drive `; nothing, where a file is read in that is no volume.
+    pub label: Option<&'a str>,
+    /// What stands before the text of a failure.
+    pub blame: &'a str,
+    /// How big the copy is to be, if that doesn't depend on the source.
+    pub size: Option<u64>,
     /// The drive it is, when a guest writes to it meanwhile.
     pub live: Option<&'a str>,
 }
@@ -96,6 +100,7 @@ impl World {
         let mut state = self.state();
         let storage = state.storage_on(place.storage, place.node)?;
         let (family, capacity) = (storage.family(), storage.capacity);
+        let size = storage.rounded(size);
         let name = name.map_or_else(|| state.free_name(place.node, place.storage, place.vmid, format), str::to_owned);
         let key = state.key_on(place.node, place.storage, &name);
         let storage = state.storage_on(place.storage, place.node)?;
@@ -186,28 +191,28 @@ impl World {
             return Err(Refusal::failed(format!("failed to stat '{shown_from}'\n")));
         };
         let source = copy.snapshot.map_or_else(|| source.clone(), |name| snapshots_of(&source).join(name));
-        let format = copy
-            .format
-            .or((volume.format.as_str() != "iso").then_some(volume.format.as_str()))
-            .filter(|format| formats.iter().any(|known| known == format))
-            .unwrap_or(formats.first().map_or("raw", String::as_str))
-            .to_owned();
-        let info = image_info(&volume, &source).await?;
-        if let Some(work) = work {
-            work.log(format!("create full clone of {}({called})", copy.label));
+        // A file that is no volume gives no hint at a format.
+        let hint = if copy.label.is_some() { volume.format.as_str() } else { "" };
+        let format = copied_format(&formats, hint, copy.format);
+        if let (None, Some(wanted), Some(work)) = (copy.label, copy.format, work)
+            && wanted != format
+        {
+            work.log(format!("format '{wanted}' is not supported by the target storage - using '{format}' instead"));
         }
-        let target = self.allocate(place, &format, info.virtual_size, None)?;
-        let (target_path, shown, family) = {
+        let info = image_info(work, &volume, (&source, &shown_from)).await?;
+        if let (Some(work), Some(label)) = (work, copy.label) {
+            work.log(format!("create full clone of {label}({called})"));
+        }
+        let size = copy.size.unwrap_or(info.virtual_size);
+        let blamed = |refusal: Refusal| Refusal::failed(format!("{}{}\n", copy.blame, refusal.text()));
+        let target = self.allocate(place, &format, size, None).map_err(blamed)?;
+        let (target_path, shown, whole) = {
             let state = self.state();
-            let family = state.storages.get(place.storage).map(super::state::Storage::family);
-            (state.file_of(self.dir(), &target), state.path_of(&target), family)
+            let whole = state.volumes.get(&target).map_or(size, |volume| volume.size);
+            (state.file_of(self.dir(), &target), state.path_of(&target), whole)
         };
+        self.log_made(work, &target, &format, size);
         if let Some(work) = work {
-            if family == Some(Family::Files) {
-                work.log(formatting(&shown, &format, info.virtual_size));
-            } else {
-                work.log(format!("  Logical volume \"{}\" created.", target.file_name()));
-            }
             let total = human(info.virtual_size);
             match copy.live {
                 Some(key) => work.log(format!("drive mirror is starting for drive-{key}")),
@@ -220,13 +225,13 @@ impl World {
         let seconds = self.clock().takes(super::script::Takes::Copy(info.virtual_size), seconds);
         self.clock().sleep(seconds).await;
         let room = self.available(place.node, place.storage);
-        let copied = blocking(move || convert_or_copy(&info, &source, &target_path, room)).await;
+        let copied = blocking(move || convert_or_copy(&info, &source, (&target_path, whole), room)).await;
         if let Err(error) = copied {
             // The half-made copy goes; what failed is the copy.
             let _ = self.free(&target);
             return Err(Refusal::failed(format!(
-                "copy failed: command '/usr/bin/qemu-img convert -p -n -f {} -O {format} {shown_from} {shown}' failed: {error}\n",
-                volume.format
+                "{}copy failed: command '/usr/bin/qemu-img convert -p -n -f {} -O {format} {shown_from} {shown}' failed: {error}\n",
+                copy.blame, volume.format
             )));
         }
         if let Some(work) = work {
@@ -243,7 +248,29 @@ impl World {
     }
 }
 
+/// The format of a copy: the one wanted, else the source's, else the storage's own.
+pub(super) fn copied_format(known: &[String], source: &str, wanted: Option<&str>) -> String {
+    let format = wanted.unwrap_or(source);
+    let supported = known.iter().find(|known| *known == format).or(known.first());
+    supported.map_or_else(|| "raw".to_owned(), String::clone)
+}
+
 impl World {
+    /// What the programs that make a volume print.
+    pub(super) fn log_made(&self, work: Option<&Work>, key: &VolumeKey, format: &str, size: u64) {
+        let Some(work) = work else { return };
+        let (shown, kind) = {
+            let state = self.state();
+            (state.path_of(key), state.storages.get(&key.storage).map(|found| (found.family(), found.kind.clone())))
+        };
+        match kind.as_ref().map(|(family, kind)| (*family, kind.as_str())) {
+            Some((Family::Files, "btrfs")) if format == "raw" => {}
+            Some((Family::Files, _)) => work.log(formatting(&shown, format, size)),
+            Some((_, "lvm" | "lvmthin")) => work.log(format!("  Logical volume \"{}\" created.", key.file_name())),
+            _ => {}
+        }
+    }
+
     /// The guest stands still for the moment in which copies of its disks become another VM's.
     pub(super) fn part_from(&self, work: &Work, vmid: u32, keys: &[String]) {
         let enabled = self.state().vms.get(&vmid).is_some_and(|vm| drive::agent_enabled(&vm.config));
@@ -272,26 +299,39 @@ pub fn snapshots_of(path: &Path) -> PathBuf {
 }
 
 /// What a guest would see of a volume. Uploads hold the image as it came; all other volumes are raw inside.
-async fn image_info(volume: &Volume, path: &Path) -> Rule<qcow2::Info> {
+async fn image_info(work: Option<&Work>, volume: &Volume, (path, shown): (&Path, &str)) -> Rule<qcow2::Info> {
     if volume.content == "import" && volume.format == "qcow2" {
-        let (path, shown) = (path.to_owned(), path.display().to_string());
-        return blocking(move || qcow2::info(&path))
-            .await
-            .map_err(|error| Refusal::failed(format!("failed to query image '{shown}': {error}\n")));
+        let path = path.to_owned();
+        let info = blocking(move || qcow2::info(&path)).await;
+        return match info {
+            Ok(info) if info.backing => {
+                Err(Refusal::failed(format!("backing file not allowed for untrusted image '{shown}'!\n")))
+            }
+            Ok(info) if info.format == "qcow2" => Ok(info),
+            _ => {
+                if let Some(work) = work {
+                    work.log(format!(
+                        "command '/usr/bin/qemu-img info '--output=json' {shown} -f qcow2' failed: exit code 1"
+                    ));
+                }
+                Err(Refusal::failed(format!("qemu-img: Could not open '{shown}': Image is not in qcow2 format\n")))
+            }
+        };
     }
     Ok(qcow2::Info { format: "raw", virtual_size: volume.size, backing: false })
 }
 
-fn convert_or_copy(info: &qcow2::Info, from: &Path, to: &Path, room: u64) -> std::io::Result<()> {
+/// Fills a volume of that size with what a guest sees of an image.
+fn convert_or_copy(info: &qcow2::Info, from: &Path, (to, size): (&Path, u64), room: u64) -> std::io::Result<()> {
     use std::os::unix::fs::MetadataExt as _;
     if std::fs::metadata(from)?.blocks() * 512 > room {
         return Err(std::io::Error::new(std::io::ErrorKind::StorageFull, "exit code 1"));
     }
     if info.format == "qcow2" {
         qcow2::convert(from, to)?;
-        return Ok(());
+        return std::fs::OpenOptions::new().write(true).open(to)?.set_len(size);
     }
-    qcow2::sparse_copy(from, to, info.virtual_size)
+    qcow2::sparse_copy(from, to, size)
 }
 
 /// Runs file work off the async threads.
@@ -299,6 +339,12 @@ pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
+}
+
+/// The keys of a config that name volumes, in the order in which the original goes through buses.
+pub fn keys_by_bus(config: &Config) -> Vec<String> {
+    let others = ["efidisk0", "tpmstate0"].map(str::to_owned);
+    drive::disk_keys().chain(others).filter(|key| config.contains_key(key)).collect()
 }
 
 /// The keys of a config that name volumes, in the order in which they are made.

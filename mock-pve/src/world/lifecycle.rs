@@ -1,7 +1,7 @@
-//! Starting, stopping and destroying VMs.
+//! Starting and stopping VMs.
 //!
-//! Purpose: the power operations and the deletion, as tasks, with the original's refusals. Must not know: requests.
-//! Rules after Proxmox VE 8.4 (PVE/QemuServer.pm, `vm_start`, `vm_stop`, `destroy_vm`).
+//! Purpose: the power operations, as tasks, with the original's refusals. Must not know: requests.
+//! Rules after Proxmox VE 8.4 (PVE/QemuServer.pm, `vm_start`, `vm_stop`).
 
 use super::World;
 use super::disks::drive_keys;
@@ -10,8 +10,7 @@ use super::property::Properties;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
 use super::state::Config;
-use super::update::{check_lock, no_config};
-use super::volume::Family;
+use super::update::check_lock;
 use super::work::{Mode, Work};
 
 /// How a VM is to be stopped.
@@ -49,17 +48,6 @@ pub struct Stop {
     pub overrule: bool,
     /// What becomes of the config's lock.
     pub lock: Lock,
-}
-
-/// What goes with a VM that is destroyed.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Destroy {
-    /// Related configurations too.
-    pub purge: bool,
-    /// Every volume with its number.
-    pub unreferenced: bool,
-    /// Ignore the lock.
-    pub skip_lock: bool,
 }
 
 fn not_found(node: &str, vmid: u32) -> Refusal {
@@ -324,147 +312,5 @@ impl World {
             });
             Ok(())
         }))
-    }
-
-    /// Checks and starts the destruction of a VM. Says the UPID.
-    pub fn destroy_vm(&self, caller: &Caller, node: &str, vmid: u32, how: Destroy) -> Rule<String> {
-        {
-            let state = self.state();
-            let vm = state.vm(node, vmid)?;
-            if vm.config.get("protection").is_some_and(|flag| flag == "1") {
-                return Err(Refusal::failed(format!("can't remove VM {vmid} - protection mode enabled\n")));
-            }
-            if !how.purge && state.ha.contains_key(&format!("vm:{vmid}")) {
-                return Err(Refusal::failed(format!(
-                    "unable to remove VM {vmid} - used in HA resources and purge parameter not set.\n"
-                )));
-            }
-            if !how.purge
-                && let Some(job) = state.replication.iter().find(|job| is_guest(job, vmid))
-            {
-                let id = job.get("id").and_then(|id| id.as_str()).unwrap_or_default();
-                return Err(Refusal::failed(format!(
-                    "There is a replication job '{id}' for guest '{vmid}' - Please remove that first.\n"
-                )));
-            }
-            if vm.running.is_some() {
-                return Err(Refusal::failed(format!("VM {vmid} is running - destroy failed\n")));
-            }
-        }
-        self.tell(caller, "destroy", Some(vmid), None);
-        let at = node.to_owned();
-        Ok(self.start_task(caller, node, "qmdestroy", &vmid.to_string(), |work| async move {
-            let world = work.world().clone();
-            let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
-            world.destroy_work(&work, &at, vmid, how).await
-        }))
-    }
-
-    async fn destroy_work(&self, work: &Work, node: &str, vmid: u32, how: Destroy) -> Rule<()> {
-        let values: Vec<String> = {
-            let state = self.state();
-            let vm = state.vm(node, vmid).map_err(|_| no_config(node, vmid))?;
-            if !how.skip_lock && vm.config.get("lock").is_some_and(|lock| lock != "suspended") {
-                check_lock(&vm.config)?;
-            }
-            if vm.running.is_some() {
-                return Err(Refusal::failed(format!("VM {vmid} is running - destroy failed\n")));
-            }
-            let all = vm.snapshots.values().chain([&vm.config, &vm.pending]).flatten();
-            let values: Vec<String> = all
-                .filter(|(key, _)| drive::is_drive(key) || drive::is_unused(key) || *key == "vmstate")
-                .map(|(_, value)| value.clone())
-                .collect();
-            for value in &values {
-                let volid = super::config::volid(value).unwrap_or_default();
-                if state.volume_key(node, &volid).is_some_and(|key| state.has_clones(&key)) {
-                    return Err(Refusal::failed(format!("base volume '{volid}' is still in use by linked cloned\n")));
-                }
-            }
-            values
-        };
-        self.clock().sleep(0.5).await;
-        for value in values {
-            let volid = super::config::volid(&value).unwrap_or_default();
-            self.log_removed(work, node, &volid);
-            if let Err(refusal) = self.free_drive(node, vmid, &value) {
-                self.cannot_remove(work, &volid, &refusal);
-            }
-        }
-        if how.unreferenced {
-            let left: Vec<_> = {
-                let state = self.state();
-                let here = |key: &super::state::VolumeKey| key.node.is_empty() || key.node == node;
-                let owned = state.volumes.iter().filter(|(_, volume)| volume.content == "images");
-                owned
-                    .filter(|(key, volume)| volume.vmid == Some(vmid) && here(key))
-                    .map(|(key, _)| key.clone())
-                    .collect()
-            };
-            for key in left {
-                if let Err(refusal) = self.free(&key) {
-                    self.cannot_remove(work, &key.volid(), &refusal);
-                }
-            }
-        }
-        let mut state = self.state();
-        if how.purge {
-            state.tasks.log(work.upid(), format!("purging VM {vmid} from related configurations.."));
-            if state.ha.remove(&format!("vm:{vmid}")).is_some() {
-                let line = format!("NOTE: removed VM {vmid} from HA resource configuration.");
-                state.tasks.log(work.upid(), line);
-                state.forget_in_rules(&format!("vm:{vmid}"));
-            }
-            state.replication.retain(|job| !is_guest(job, vmid));
-            state.forget_in_backups(vmid);
-        }
-        state.vms.remove(&vmid);
-        state.firewalls.remove(&format!("vms/{vmid}"));
-        let path = format!("/vms/{vmid}");
-        state.access.acl.retain(|acl| acl.path != path);
-        for pool in state.pools.values_mut() {
-            pool.vms.remove(&vmid);
-        }
-        Ok(())
-    }
-
-    /// What can't be freed stays; release 9 counts that as a warning.
-    fn cannot_remove(&self, work: &Work, volid: &str, refusal: &Refusal) {
-        let text = format!("Could not remove disk '{volid}', check manually: {}", refusal.text());
-        if self.state().pve == super::PveVersion::V9 { work.warn(&text) } else { work.log(text) }
-    }
-
-    fn log_removed(&self, work: &Work, node: &str, volid: &str) {
-        let block = {
-            let state = self.state();
-            state.volume_key(node, volid).filter(|key| state.volumes.contains_key(key)).is_some_and(|key| {
-                state.storages.get(&key.storage).is_some_and(|storage| {
-                    storage.family() != Family::Files && matches!(storage.kind.as_str(), "lvm" | "lvmthin")
-                })
-            })
-        };
-        if block {
-            let name = volid.rsplit(['/', ':']).next().unwrap_or_default();
-            work.log(format!("  Logical volume \"{name}\" successfully removed."));
-        }
-    }
-}
-
-fn is_guest(job: &serde_json::Map<String, serde_json::Value>, vmid: u32) -> bool {
-    job.get("guest")
-        .is_some_and(|guest| guest.as_u64() == Some(u64::from(vmid)) || guest.as_str() == Some(&vmid.to_string()))
-}
-
-impl super::state::State {
-    fn forget_in_backups(&mut self, vmid: u32) {
-        let id = vmid.to_string();
-        for job in &mut self.backup {
-            if let Some(list) = job.get("vmid").and_then(|list| list.as_str()) {
-                let left: Vec<&str> = list.split(',').filter(|one| *one != id).collect();
-                let left = serde_json::Value::String(left.join(","));
-                job.insert("vmid".to_owned(), left);
-            }
-        }
-        self.backup.retain(|job| job.get("vmid").and_then(|list| list.as_str()) != Some(""));
     }
 }

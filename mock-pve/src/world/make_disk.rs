@@ -1,13 +1,13 @@
 //! From a plan to a drive.
 //!
-//! Purpose: makes the volume that a drive's value asks for (new, imported, cloud-init), and frees one that a drive names.
-//! Must not know: which request it came with. Rules after Proxmox VE 8.4 (PVE/API2/Qemu.pm, `create_disks`). Start at
-//! [`World::make_disk`].
+//! Purpose: makes the volume that a drive's value asks for (new, imported, cloud-init), and frees one that a drive
+//! names. Must not know: which request it came with. Rules after Proxmox VE 8.4 (PVE/API2/Qemu.pm, `create_disks`).
+//! Start at [`World::make_disk`].
 
 use std::path::{Path, PathBuf};
 
 use super::World;
-use super::disks::{Copy, CopyOf, Place, formatting};
+use super::disks::{Copy, CopyOf, Place};
 use super::drive;
 use super::node_files::NodeFile;
 use super::plan_disk::{Planned, Source};
@@ -87,22 +87,25 @@ impl World {
                 } else {
                     format!("vm-{vmid}-cloudinit")
                 };
-                let made = self.allocate(&place, &format, 4 << 20, Some(&name))?;
-                self.log_made(work, &made, &format, 4 << 20);
-                let value = format!("{},media=cdrom", made.volid());
+                let made = self.allocate(&place, &format, CLOUD_INIT, Some(&name))?;
+                self.log_made(work, &made, &format, CLOUD_INIT);
+                stored.set("file", made.volid());
+                stored.set("media", "cdrom");
+                stored.remove("format");
+                let value = stored.print("file");
                 created(&value);
                 Ok(value)
             }
             Source::New { storage, size } => {
-                let (default, family, kind) = {
+                let (default, efi) = {
                     let state = self.state();
                     let found = state.storage_on(storage, node)?;
-                    (found.formats()[0].to_owned(), found.family(), found.kind.clone())
+                    (found.formats()[0].to_owned(), found.rounded(efi_size(stored.get("efitype"))))
                 };
                 let format = format.unwrap_or(default);
                 let size = match key.as_str() {
-                    "efidisk0" => efi_size(stored.get("efitype"), family, &kind),
-                    "tpmstate0" => 4 << 20,
+                    "efidisk0" => efi,
+                    "tpmstate0" => TPM_STATE,
                     _ => *size,
                 };
                 if key == "efidisk0" && stored.get("efitype").is_none() && stored.get("pre-enrolled-keys").is_some() {
@@ -130,15 +133,30 @@ impl World {
             Source::Import { storage, from } => {
                 self.check_import_source(node, from)?;
                 let source = self.import_source(node, from)?;
+                let from_text = from.as_str();
                 let from = match &source {
                     Found::Volume(key) => CopyOf::Volume(key),
                     Found::File(real) => CopyOf::File { real, shown: from },
                 };
                 let owner = self.drive_of_volume(node, &source);
+                let managed = VolumeKey::split(from_text).is_some();
                 let label = owner.as_ref().map_or_else(|| "drive ".to_owned(), |(_, key)| format!("drive {key} "));
                 let live = owner.filter(|(vmid, _)| self.pid_of(*vmid).is_some());
-                let of = live.as_ref().map(|(_, key)| key.as_str());
-                let copy = Copy { from, snapshot: None, format: format.as_deref(), label: &label, live: of };
+                let blame = format!("cannot import from '{from_text}' - ");
+                let copy = Copy {
+                    from,
+                    snapshot: None,
+                    format: if key == "tpmstate0" { Some("raw") } else { format.as_deref() },
+                    // What is no volume is not cloned but read in.
+                    label: managed.then_some(label.as_str()),
+                    blame: if managed { &blame } else { "" },
+                    live: live.as_ref().map(|(_, key)| key.as_str()),
+                    size: match key.as_str() {
+                        "efidisk0" if managed => Some(efi_size(stored.get("efitype"))),
+                        "tpmstate0" if managed => Some(TPM_STATE),
+                        _ => None,
+                    },
+                };
                 let made = self.copy_volume(work, &Place { node, storage, vmid }, &copy).await?;
                 if let (Some((vmid, key)), Some(work)) = (live, work) {
                     self.part_from(work, vmid, &[key]);
@@ -206,19 +224,6 @@ impl World {
         }
     }
 
-    pub(super) fn log_made(&self, work: Option<&Work>, key: &VolumeKey, format: &str, size: u64) {
-        let Some(work) = work else { return };
-        let (shown, family) = {
-            let state = self.state();
-            (state.path_of(key), state.storages.get(&key.storage).map(super::state::Storage::family))
-        };
-        if family == Some(Family::Files) {
-            work.log(formatting(&shown, format, size));
-        } else {
-            work.log(format!("  Logical volume \"{}\" created.", key.file_name()));
-        }
-    }
-
     /// Frees the volume of a drive's value, if there is one and it belongs to the VM.
     pub fn free_drive(&self, node: &str, vmid: u32, value: &str) -> Rule<()> {
         let drive = Properties::parse(value, "file");
@@ -237,6 +242,11 @@ impl World {
         self.free(&key)
     }
 }
+
+/// How big a new cloud-init drive is.
+pub(super) const CLOUD_INIT: u64 = 4 << 20;
+/// How big what a TPM keeps is.
+pub(super) const TPM_STATE: u64 = 4 << 20;
 
 /// Where the bytes of an import are.
 enum Found {
@@ -264,11 +274,7 @@ pub(super) fn found_file(real: &Path) -> Option<Volume> {
     })
 }
 
-fn efi_size(efitype: Option<&str>, family: Family, kind: &str) -> u64 {
-    let bytes = if efitype == Some("4m") { 540_672 } else { 131_072 };
-    match (family, kind) {
-        (Family::Files, _) | (_, "rbd") => bytes,
-        (_, "zfspool" | "zfs") => 1 << 20,
-        _ => 4 << 20,
-    }
+/// The size of what a UEFI firmware keeps: the vendor's file, whatever the disk that holds it is rounded to.
+pub(super) fn efi_size(efitype: Option<&str>) -> u64 {
+    if efitype == Some("4m") { 540_672 } else { 131_072 }
 }

@@ -140,7 +140,7 @@ impl Recording<'_> {
         if is_on(self.world.state().vm(node, vmid)?, "template")
             && matches!(plan.source, Source::New { .. } | Source::Import { .. })
         {
-            value = self.world.base_drive(node, &value)?;
+            value = self.world.base_drive(self.work, node, &value)?;
         }
         let mut state = self.world.state();
         let vm = state.vm_mut(node, vmid)?;

@@ -260,9 +260,17 @@ impl State {
         plan: &Planned,
         default_storage: Option<&str>,
     ) -> Rule<()> {
+        if contradicts(&plan.key, &plan.options) {
+            // What can't be read is refused later on, whatever it names.
+            return Ok(());
+        }
         match &plan.source {
             Source::Empty if plan.options.get("file") == Some("cdrom") => self.check(caller, "/", &["Sys.Console"])?,
             Source::Empty | Source::CloudInit { .. } => {}
+            Source::New { .. } | Source::Import { .. } if drive::is_cdrom(&plan.options) => {
+                // No CD-ROM is ever made: the number is looked for as a volume.
+                self.check_volume(caller, vmid, plan.options.get("file").unwrap_or_default())?;
+            }
             Source::New { storage, .. } | Source::Import { storage, .. } => {
                 let storage = Some(storage.as_str()).filter(|name| !name.is_empty()).or(default_storage);
                 let storage = storage.ok_or_else(no_storage)?;

@@ -86,14 +86,19 @@ impl Storage {
         }
     }
 
-    /// Whether templates' disks become base volumes here.
-    pub fn has_bases(&self) -> bool {
-        matches!(self.family(), Family::Files | Family::Blocks)
+    /// The size that a volume really gets when that much is asked for.
+    pub fn rounded(&self, size: u64) -> u64 {
+        let unit: u64 = match self.kind.as_str() {
+            "lvm" | "lvmthin" => 4 << 20,
+            "rbd" | "zfspool" | "zfs" => 1 << 20,
+            _ => 512,
+        };
+        size.div_ceil(unit).saturating_mul(unit)
     }
 
     /// Whether the name of a linked clone says what it was cloned from.
     pub fn names_parents(&self) -> bool {
-        self.has_bases() && !matches!(self.kind.as_str(), "lvmthin" | "btrfs")
+        matches!(self.family(), Family::Files | Family::Blocks) && !matches!(self.kind.as_str(), "lvmthin" | "btrfs")
     }
 }
 

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test says what broke by panicking")]
 
 mod backups;
+mod clones;
 mod configs;
 mod firewall;
 mod kept;
 mod nine;
 mod requests;
 mod site;
+mod transport;

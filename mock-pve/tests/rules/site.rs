@@ -68,8 +68,13 @@ impl Site {
         self.login = format!("Cookie: PVEAuthCookie={}\r\nCSRFPreventionToken: {csrf}\r\n", encoded(ticket));
     }
 
-    /// What comes back for the bytes of a request.
+    /// What comes back for the bytes of a request, as text.
     pub(crate) async fn raw(&self, request: &[u8]) -> String {
+        String::from_utf8_lossy(&self.bytes(request).await).into_owned()
+    }
+
+    /// What comes back for the bytes of a request.
+    pub(crate) async fn bytes(&self, request: &[u8]) -> Vec<u8> {
         let running = &self.running;
         let mut roots = rustls::RootCertStore::empty();
         let ca = std::fs::read(&running.ready.ca_file).unwrap();
@@ -87,7 +92,7 @@ impl Site {
         let mut answer = Vec::new();
         // A server that closes without a last word has still answered.
         let _ = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut answer)).await.unwrap();
-        String::from_utf8_lossy(&answer).into_owned()
+        answer
     }
 
     /// Status, reason and body of a request with such a path, more headers and a body.

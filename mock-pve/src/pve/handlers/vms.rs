@@ -9,14 +9,15 @@ use crate::world::backups::restore::{Identity, NewRestore};
 use crate::world::clone::NewClone;
 use crate::world::config::digest;
 use crate::world::create::NewVm;
+use crate::world::destroy::Destroy;
 use crate::world::disks::drive_keys;
 use crate::world::drive;
-use crate::world::lifecycle::{Destroy, Lock};
+use crate::world::feature::Feature;
+use crate::world::lifecycle::Lock;
 use crate::world::property::Properties;
 use crate::world::refusal::Refusal;
 use crate::world::reshape::{Move, Reassign, Resize};
 use crate::world::snapshot::NewSnapshot;
-use crate::world::volume::parse_name;
 
 /// `GET N/qemu`
 pub(in crate::pve) fn list(call: &Call) -> Result {
@@ -141,7 +142,7 @@ pub(in crate::pve) fn clone(call: &Call) -> Result {
         full: call.params.text("full").map(|full| full == "1"),
         storage: call.params.owned("storage"),
         format: call.params.owned("format"),
-        snapname: call.params.owned("snapname").filter(|name| name != "current"),
+        snapname: call.params.owned("snapname"),
         target: call.params.owned("target"),
     };
     Ok(call.world.clone_vm(&call.caller, new)?.into())
@@ -223,28 +224,17 @@ pub(in crate::pve) fn feature(call: &Call) -> Result {
             .collect();
         (config, nodes)
     };
-    let snapshot = call.params.text("snapname").is_some();
-    let has = drive_keys(&config).iter().all(|key| {
-        let value = &config[key];
-        let options = Properties::parse(value, "file");
-        let volid = options.get("file").unwrap_or_default();
-        if drive::is_cdrom(&options) {
-            return true;
+    let mut has = true;
+    if let Some(feature) = Feature::named(call.text("feature")) {
+        let state = call.world.state();
+        for key in drive_keys(&config) {
+            let options = Properties::parse(&config[&key], "file");
+            if !drive::is_cdrom(&options) {
+                let volid = options.get("file").unwrap_or_default();
+                has &= state.has_feature(feature, volid, call.params.text("snapname"))?;
+            }
         }
-        let base = {
-            let state = call.world.state();
-            state.volume_key(&node, volid).is_some_and(|key| {
-                state.storages.get(&key.storage).is_some_and(|storage| {
-                    storage.has_bases() && parse_name(storage, &key.name).is_ok_and(|named| named.base)
-                })
-            })
-        };
-        match call.text("feature") {
-            "snapshot" => !base && call.world.can_snapshot(&node, value),
-            "clone" => !snapshot && base,
-            _ => true,
-        }
-    });
+    }
     Ok(json!({"hasFeature": u8::from(has), "nodes": nodes}).into())
 }
 
