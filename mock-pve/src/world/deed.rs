@@ -16,7 +16,7 @@ pub struct Deed {
     /// `user@realm` or `user@realm!token`.
     pub who: String,
     /// `destroy`, `stop`, `shutdown`, `reset`, `rollback`, `delete-snapshot`, `template`, `free-volume`,
-    /// `destroy-disk`, `delete-storage`, `delete-pool`; over SSH `overwrite`, `remove-file`; `talos-reset`, `talos-shutdown`,
+    /// `destroy-disk`, `delete-storage`, `delete-pool`, `node-shutdown`, `node-reboot`; over SSH `overwrite`, `remove-file`; `talos-reset`, `talos-shutdown`,
     /// `talos-reboot`, `talos-upgrade`, `talos-rollback`, `etcd-remove-member`, `etcd-leave`, `etcd-recover`;
     /// `kubernetes-delete`, `kubernetes-evict`; and `etcd-quorum-lost`, where a machine's end took a majority away.
     pub what: String,
@@ -24,7 +24,7 @@ pub struct Deed {
     pub vmid: Option<u32>,
     /// Its name at that time.
     pub name: Option<String>,
-    /// The volume, snapshot, storage, pool or Kubernetes object.
+    /// The volume, snapshot, storage, pool, node or Kubernetes object.
     pub object: Option<String>,
     /// Where the VM came from.
     pub origin: Origin,

@@ -88,8 +88,8 @@ pub fn parse_drive(text: &str) -> Properties {
 /// 0 or 1 of the words that property strings accept.
 pub fn switch(value: &str) -> String {
     match value {
-        "on" | "yes" | "true" => "1".to_owned(),
-        "off" | "no" | "false" => "0".to_owned(),
+        _ if ["on", "yes", "true"].iter().any(|word| value.eq_ignore_ascii_case(word)) => "1".to_owned(),
+        _ if ["off", "no", "false"].iter().any(|word| value.eq_ignore_ascii_case(word)) => "0".to_owned(),
         other => other.to_owned(),
     }
 }
@@ -247,6 +247,28 @@ impl State {
         Ok(plan)
     }
 
+    /// Refuses a disk of a VM with replication jobs that can't be replicated.
+    pub fn check_replicable(&self, vmid: u32, plan: &Planned) -> Rule<()> {
+        let is_replicated =
+            self.replication.iter().any(|job| super::lifecycle::is_guest(job, vmid) && job.get("remove_job").is_none());
+        let file = plan.options.get("file").unwrap_or_default();
+        if !is_replicated
+            || file.is_empty()
+            || plan.options.get("replicate") == Some("0")
+            || drive::is_cdrom(&plan.options)
+        {
+            return Ok(());
+        }
+        let Some((storage, name)) = VolumeKey::split(file) else {
+            return Err(Refusal::failed("cannot add non-managed/pass-through volume to a replicated VM\n"));
+        };
+        let found = self.known_storage(storage)?;
+        if name == "cloudinit" || found.kind == "zfspool" || found.shared() {
+            return Ok(());
+        }
+        Err(Refusal::failed("cannot add non-replicatable volume to a replicated VM\n"))
+    }
+
     fn known_storage(&self, storage: &str) -> Rule<&super::state::Storage> {
         let found = self.storages.get(storage);
         found.ok_or_else(|| Refusal::failed(format!("storage '{storage}' does not exist\n")))
@@ -263,6 +285,10 @@ impl State {
         match &plan.source {
             Source::Empty if plan.options.get("file") == Some("cdrom") => self.check(caller, "/", &["Sys.Console"])?,
             Source::Empty | Source::CloudInit { .. } => {}
+            // A new disk is no CD: it is looked for as a volume that exists.
+            Source::New { .. } | Source::Import { .. } if drive::is_cdrom(&plan.options) => {
+                self.check_volume(caller, vmid, plan.options.get("file").unwrap_or_default())?;
+            }
             Source::New { storage, .. } | Source::Import { storage, .. } => {
                 let storage = Some(storage.as_str()).filter(|name| !name.is_empty()).or(default_storage);
                 let storage = storage.ok_or_else(no_storage)?;

@@ -7,3 +7,5 @@ mod kept;
 mod nine;
 mod requests;
 mod site;
+mod switches;
+mod updates;
