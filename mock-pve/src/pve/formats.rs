@@ -3,6 +3,7 @@
 //! Purpose: does a text look like a VMID, a DNS name, a MAC …, with the original's words where it doesn't (Proxmox VE
 //! 8.4, PVE/JSONSchema.pm and friends). Must not know: parameters. Start at [`check_format`].
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::world::PveVersion;
@@ -12,8 +13,8 @@ use crate::world::{firewall, roles};
 /// Formats that need more than their text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
-    /// A CPU model.
-    Cpu,
+    /// A CPU model, and what of it a VM may change in that release.
+    Cpu(PveVersion),
 }
 
 /// CPU models that come with the release.
@@ -100,12 +101,41 @@ pub(super) const CPU_MODELS: &[(&str, &str)] = &[
     ("x86-64-v4", "default"),
 ];
 
-/// Whether a CPU model exists; `Err` is the original's text.
-pub(super) fn check_cpu(model: &str) -> Result<(), String> {
-    if model.starts_with("custom-") || CPU_MODELS.iter().any(|(name, _)| *name == model) {
-        return Ok(());
+/// Flags of a CPU that a VM may switch.
+const CPU_FLAGS: &[&str] = &[
+    "pcid",
+    "spec-ctrl",
+    "ibpb",
+    "ssbd",
+    "virt-ssbd",
+    "amd-ssbd",
+    "amd-no-ssb",
+    "pdpe1gb",
+    "md-clear",
+    "hv-tlbflush",
+    "hv-evmcs",
+    "aes",
+];
+
+/// Whether a VM's CPU exists and has only what a VM's may have; `Err` is the original's text (PVE/QemuServer/CPUConfig.pm,
+/// `validate_vm_cpu_conf`).
+pub(super) fn check_cpu(pve: PveVersion, given: &BTreeMap<String, String>) -> Result<(), String> {
+    let Some(model) = given.get("cputype") else { return Err("CPU is missing cputype\n".to_owned()) };
+    if let Some(custom) = model.strip_prefix("custom-") {
+        return Err(format!("Custom cputype '{custom}' not found\n"));
     }
-    Err(format!("Built-in cputype '{model}' is not defined (missing 'custom-' prefix?)\n"))
+    if !CPU_MODELS.iter().any(|(name, _)| name == model) {
+        return Err(format!("Built-in cputype '{model}' is not defined (missing 'custom-' prefix?)\n"));
+    }
+    let known: Vec<&str> =
+        if pve == PveVersion::V9 { [&["nested-virt"], CPU_FLAGS].concat() } else { CPU_FLAGS.to_vec() };
+    let flags = given.get("flags").map_or("", String::as_str);
+    let mut names = flags.split(';').filter(|flag| !flag.is_empty()).map(|flag| &flag[1..]);
+    refuse(
+        names.all(|name| known.contains(&name)),
+        format!("VM-specific CPU flags must be a subset of: {}\n", known.join(", ")),
+    )?;
+    refuse(!given.contains_key("reported-model"), "Property 'reported-model' not allowed in VM-specific CPU config.\n")
 }
 
 fn only(text: &str, more: &str) -> bool {
@@ -340,11 +370,7 @@ pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
             refuse(text.starts_with('/') || volume_id(text), format!("unable to parse volume ID '{text}'\n"))
         }
         "pve-volume-id-or-qm-path" => refuse(
-            matches!(text, "none" | "cdrom")
-                || text.starts_with('/')
-                || volume_id(text)
-                || text.chars().all(|c| c.is_ascii_digit() || c == '.')
-                || text == "cloudinit",
+            matches!(text, "none" | "cdrom") || text.starts_with('/') || volume_id(text),
             format!("unable to parse volume ID '{text}'\n"),
         ),
         "pve-storage-content" => refuse(
@@ -363,7 +389,14 @@ pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
         "pve-priv-9" => refuse(roles::exists(PveVersion::V9, text), format!("invalid privilege '{text}'\n")),
         "pve-bridge-id" => refuse(only(text, "-_."), format!("invalid bridge ID '{text}'\n")),
         "pve-qm-bootdev" => refuse(boot_device(text), format!("invalid boot device '{text}'\n")),
-        "pve-qm-bootdisk" => refuse(boot_device(text), format!("invalid boot disk '{text}'\n")),
+        "pve-qm-bootdisk" => refuse(crate::world::drive::is_drive(text), format!("invalid boot disk '{text}'\n")),
+        "pve-phys-bits" => refuse(
+            text == "host" || (text.len() <= 2 && text.parse::<u32>().is_ok_and(|bits| (8..=64).contains(&bits))),
+            "value must be an integer between 8 and 64 or 'host'\n",
+        ),
+        "ldap-simple-attr" => {
+            refuse(only(text, ""), format!("value '{text}' does not look like a simple ldap attribute name\n"))
+        }
         "pve-hotplug-features" => refuse(
             text.is_empty()
                 || matches!(text, "0" | "1")
@@ -374,10 +407,12 @@ pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
             format!("invalid hotplug feature '{text}'\n"),
         ),
         "pve-startup-order" => refuse(
-            text.split(',').filter(|part| !part.is_empty()).all(|part| {
-                let (key, value) = part.split_once('=').unwrap_or(("order", part));
-                matches!(key, "order" | "up" | "down") && value.chars().all(|c| c.is_ascii_digit()) && !value.is_empty()
-            }),
+            !matches!(text, "" | "0")
+                && text.split(',').filter(|part| !part.trim().is_empty()).all(|part| {
+                    let (key, value) = part.split_once('=').unwrap_or(("order", part));
+                    let digits = !value.is_empty() && value.chars().all(|c| c.is_ascii_digit());
+                    matches!(key, "order" | "up" | "down") && digits
+                }),
             "unable to parse startup options\n",
         ),
         "IPorCIDR" | "IPorCIDRorAlias" => {
@@ -467,7 +502,7 @@ pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
         }
         "pve-cpuset" => refuse(
             !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || "-,".contains(c)),
-            "unable to parse cpuset\n",
+            "unable to parse cpuset option\n",
         ),
         _ => Ok(()),
     }

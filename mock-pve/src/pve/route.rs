@@ -55,7 +55,11 @@ fn best<'a>(rows: impl Iterator<Item = (&'a str, Handler)>, path: &str) -> Optio
 
 /// Whether a writing method does not touch the cluster's file system before its task does, so that it needs no quorum.
 pub(super) fn without_quorum(pattern: &str) -> bool {
-    pattern.contains("/status/") || pattern.contains("/agent") || pattern.contains("/tasks/")
+    const ENDS: &[&str] = &["}/status", "/startall", "/stopall", "/wakeonlan", "/sendkey", "/monitor"];
+    pattern.contains("/status/")
+        || pattern.contains("/agent")
+        || pattern.contains("/tasks/")
+        || ENDS.iter().any(|end| pattern.ends_with(end))
 }
 
 fn fit(pattern: &str, parts: &[&str]) -> Option<(usize, Vec<(String, String)>)> {

@@ -110,12 +110,12 @@ impl Type {
         self.regex.get_or_init(made).as_ref()
     }
 
-    /// The privileges that exist depend on the release.
+    /// The privileges and CPU flags that exist depend on the release.
     fn of_release(&mut self, pve: PveVersion) {
         if pve == PveVersion::V9
             && let Some(Value::String(name)) = &mut self.format
         {
-            *name = name.replace("pve-priv", "pve-priv-9");
+            *name = name.replace("pve-priv", "pve-priv-9").replace("pve-vm-cpu-conf", "pve-vm-cpu-conf-9");
         }
     }
 
@@ -302,10 +302,10 @@ fn check_text(path: &str, known: &Type, kind: &str, text: &str, errors: &mut Err
         return;
     }
     if let Some(parts) = &known.parts {
-        let special = if matches!(&known.format, Some(Value::String(name)) if name == "pve-vm-cpu-conf") {
-            Some(Format::Cpu)
-        } else {
-            None
+        let special = match &known.format {
+            Some(Value::String(name)) if name == "pve-vm-cpu-conf" => Some(Format::Cpu(PveVersion::V8)),
+            Some(Value::String(name)) if name == "pve-vm-cpu-conf-9" => Some(Format::Cpu(PveVersion::V9)),
+            _ => None,
         };
         if let Err(error) = check_properties(path, parts, text, special) {
             add(errors, path, format!("invalid format - {error}"));
@@ -369,15 +369,23 @@ fn check_properties(
     let default_key = parts.iter().find(|(_, part)| part.default_key.is_some()).map(|(name, _)| name.as_str());
     let mut given: BTreeMap<String, String> = BTreeMap::new();
     for piece in text.split(',').filter(|piece| !piece.trim().is_empty()) {
+        let duplicate = |key: &str| Err(format!("duplicate key in comma-separated list property: {key}\n"));
         let (mut key, mut value) = match piece.split_once('=') {
             Some((key, value)) if !key.is_empty() && !value.is_empty() => (key.to_owned(), value.to_owned()),
             Some(_) => return Err("missing key in comma-separated list property\n".to_owned()),
+            // What has no key is taken as it is: only switches with a name know other words than 0 and 1.
             None => match default_key {
-                Some(key) => (key.to_owned(), piece.to_owned()),
+                Some(key) if given.contains_key(key) => return duplicate(key),
+                Some(key) => {
+                    given.insert(key.to_owned(), piece.to_owned());
+                    continue;
+                }
                 None => return Err("value without key, but schema does not define a default key\n".to_owned()),
             },
         };
-        let duplicate = |key: &str| format!("duplicate key in comma-separated list property: {key}\n");
+        if given.contains_key(&key) {
+            return duplicate(&key);
+        }
         if let Some(Type { alias: Some(alias), key_alias, .. }) = parts.get(&key) {
             if let Some(other) = key_alias
                 && given.insert(other.clone(), key.clone()).is_some()
@@ -393,14 +401,8 @@ fn check_properties(
                 _ => value,
             };
         }
-        if given.insert(key.clone(), value).is_some() {
-            return Err(duplicate(&key));
-        }
-    }
-    if special == Some(Format::Cpu)
-        && let Some(cpu) = given.get("cputype")
-    {
-        super::formats::check_cpu(cpu)?;
+        // The second name of a key has the last word.
+        given.insert(key, value);
     }
     let mut errors = Errors::new();
     for (name, part) in parts.iter().filter(|(_, part)| part.alias.is_none()) {
@@ -425,7 +427,10 @@ fn check_properties(
         errors.insert(format!("{path}.{name}"), UNDEFINED.to_owned());
     }
     if errors.is_empty() {
-        return Ok(());
+        return match special {
+            Some(Format::Cpu(pve)) => super::formats::check_cpu(pve, &given),
+            None => Ok(()),
+        };
     }
     let lines: Vec<String> = errors.iter().map(|(at, text)| format!("{at}: {text}\n")).collect();
     Err(format!("format error\n{}", lines.concat()))

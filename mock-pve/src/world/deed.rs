@@ -16,15 +16,16 @@ pub struct Deed {
     /// `user@realm` or `user@realm!token`.
     pub who: String,
     /// `destroy`, `stop`, `shutdown`, `reset`, `rollback`, `delete-snapshot`, `template`, `free-volume`,
-    /// `destroy-disk`, `delete-storage`, `delete-pool`, `restore` (over a VM that was there), `prune`; over SSH `overwrite`,
-    /// `remove-file`; `talos-reset`, `talos-shutdown`, `talos-reboot`, `talos-upgrade`, `talos-rollback`,
-    /// `etcd-remove-member`, `etcd-leave`, `etcd-recover`; `kubernetes-delete`, `kubernetes-evict`; and `etcd-quorum-lost`, where a machine's end took a majority away.
+    /// `destroy-disk`, `delete-storage`, `delete-pool`, `node-shutdown`, `node-reboot`, `restore` (over a VM that was there),
+    /// `prune`; over SSH `overwrite`, `remove-file`; `talos-reset`, `talos-shutdown`, `talos-reboot`, `talos-upgrade`,
+    /// `talos-rollback`, `etcd-remove-member`, `etcd-leave`, `etcd-recover`; `kubernetes-delete`, `kubernetes-evict`; and
+    /// `etcd-quorum-lost`, where a machine's end took a majority away.
     pub what: String,
     /// The VM.
     pub vmid: Option<u32>,
     /// Its name at that time.
     pub name: Option<String>,
-    /// The volume, snapshot, storage, pool or Kubernetes object.
+    /// The volume, snapshot, storage, pool, node or Kubernetes object.
     pub object: Option<String>,
     /// Where the VM came from.
     pub origin: Origin,

@@ -128,7 +128,7 @@ fn volumes_of(config: &Config) -> Vec<String> {
     keys_by_bus(config).into_iter().chain(unused).filter_map(|key| config.get(&key).cloned()).collect()
 }
 
-fn is_guest(job: &serde_json::Map<String, serde_json::Value>, vmid: u32) -> bool {
+pub(super) fn is_guest(job: &serde_json::Map<String, serde_json::Value>, vmid: u32) -> bool {
     job.get("guest")
         .is_some_and(|guest| guest.as_u64() == Some(u64::from(vmid)) || guest.as_str() == Some(&vmid.to_string()))
 }

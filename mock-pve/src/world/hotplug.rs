@@ -31,6 +31,7 @@ struct Features {
     cpu: bool,
     memory: bool,
     usb: bool,
+    cloudinit: bool,
 }
 
 impl Features {
@@ -41,7 +42,14 @@ impl Features {
             Some(text) => text,
         };
         let has = |name: &str| text.split([',', ';', ' ']).any(|part| part == name);
-        Self { network: has("network"), disk: has("disk"), cpu: has("cpu"), memory: has("memory"), usb: has("usb") }
+        Self {
+            network: has("network"),
+            disk: has("disk"),
+            cpu: has("cpu"),
+            memory: has("memory"),
+            usb: has("usb"),
+            cloudinit: has("cloudinit"),
+        }
     }
 }
 
@@ -97,7 +105,14 @@ fn fate_of_value(config: &Config, key: &str, value: &str, can: Features) -> Fate
             when(keeps("memory") && keeps("cpu"), Fate::Done)
         }
         "tablet" => when(can.usb, Fate::Done),
+        "vcpus" if can.cpu && value.parse::<u64>().is_ok_and(|cpus| cpus > most_cpus(config)) => {
+            Fate::Failed("you can't add more vcpus than maxcpus\n".to_owned())
+        }
         "vcpus" => when(can.cpu, Fate::Done),
+        "memory" if can.memory && asked_memory(value) < STATIC_MEMORY => {
+            let text = "memory can't be lower than 1024 MB at /usr/share/perl5/PVE/QemuServer/Memory.pm line 236.\n";
+            Fate::Failed(text.to_owned())
+        }
         "memory" => when(can.memory, Fate::Done),
         "balloon" => when(old.is_none_or(|old| old != "0") == (value != "0"), Fate::Done),
         "cpuunits" | "cpulimit" => Fate::Done,
@@ -108,6 +123,33 @@ fn fate_of_value(config: &Config, key: &str, value: &str, can: Features) -> Fate
         _ if usb(key) => when(can.usb && usb_guest(config), Fate::Done),
         _ => Fate::Waits,
     }
+}
+
+/// What a VM whose memory is plugged while it runs has at least, in MiB.
+const STATIC_MEMORY: u64 = 1024;
+
+fn asked_memory(value: &str) -> u64 {
+    drive::memory_mib(&Config::from([("memory".to_owned(), value.to_owned())]))
+}
+
+/// All processors that a VM may ever have.
+fn most_cpus(config: &Config) -> u64 {
+    let number = |key: &str| config.get(key).and_then(|text| text.parse::<u64>().ok());
+    number("sockets").or(number("smp")).unwrap_or(1).saturating_mul(number("cores").unwrap_or(1))
+}
+
+/// Refuses to start a VM that couldn't take memory while it runs, though it should (PVE/QemuServer/Memory.pm, `config`).
+pub(super) fn check_memory(config: &Config) -> Rule<()> {
+    if !Features::of(config).memory {
+        return Ok(());
+    }
+    if config.get("numa").is_none_or(|flag| flag != "1") {
+        return Err(Refusal::failed("NUMA needs to be enabled for memory hotplug\n"));
+    }
+    if drive::memory_mib(config) < STATIC_MEMORY {
+        return Err(Refusal::failed(format!("minimum memory must be {STATIC_MEMORY}MB\n")));
+    }
+    Ok(())
 }
 
 fn usb(key: &str) -> bool {
@@ -247,6 +289,13 @@ impl World {
                     errors.insert(key, format!("hotplug problem - {text}"));
                 }
             }
+        }
+        if can.cloudinit
+            && let Ok(vm) = self.state().vm_mut(node, vmid)
+            && super::update::cloudinit_at(&vm.config).is_some()
+        {
+            // The drive is made anew at once.
+            vm.cloudinit.clear();
         }
         errors
     }

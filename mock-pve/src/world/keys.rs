@@ -10,10 +10,22 @@ use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
 use super::state::State;
 
-const CPU: &[&str] = &["cores", "cpu", "cpulimit", "cpuunits", "numa", "smp", "sockets", "vcpus"];
+const CPU: &[&str] = &["cores", "cpu", "cpulimit", "cpuunits", "numa", "runningcpu", "smp", "sockets", "vcpus"];
 const MEMORY: &[&str] = &["memory", "balloon", "shares", "allow-ksm"];
-const HARDWARE: &[&str] =
-    &["acpi", "hotplug", "kvm", "machine", "scsihw", "smbios1", "tablet", "vga", "watchdog", "audio0", "rng0"];
+const HARDWARE: &[&str] = &[
+    "acpi",
+    "hotplug",
+    "kvm",
+    "machine",
+    "runningmachine",
+    "scsihw",
+    "smbios1",
+    "tablet",
+    "vga",
+    "watchdog",
+    "audio0",
+    "rng0",
+];
 const OPTIONS: &[&str] = &[
     "agent",
     "autostart",
@@ -134,9 +146,17 @@ impl State {
                 return self.check(caller, "/mapping/hwrng", &["Mapping.Use"]);
             }
             Ok(())
+        } else if key == "tags" && creating {
+            // What a new VM is called, nobody asks.
+            Ok(())
         } else if OPTIONS.contains(&key) {
             need("VM.Config.Options")?;
             if key == "startup" { self.check(caller, "/", &["Sys.Modify"]) } else { Ok(()) }
+        } else if stem == "virtiofs" {
+            need("VM.Config.Disk")?;
+            let share = Properties::parse(value, "dirid");
+            let path = format!("/mapping/dir/{}", share.get("dirid").unwrap_or_default());
+            self.check(caller, &path, &["Mapping.Use"])
         } else if stem == "serial" {
             let doing = match change {
                 Change::Create(_) => "set",
@@ -169,6 +189,8 @@ impl State {
             Ok(())
         } else if key == "freeze" {
             need("VM.PowerMgmt")
+        } else if key == "vmstate" {
+            self.check_vm(caller, vmid, pool, &["VM.Config.Disk", "VM.PowerMgmt"])
         } else if CLOUD_INIT.contains(&key) || stem == "ipconfig" {
             self.check_vm_any(caller, vmid, pool, &["VM.Config.Cloudinit", "VM.Config.Network"])
         } else if stem == "net" {
@@ -188,7 +210,7 @@ impl State {
                 need("VM.Config.Disk")
             }
         } else if DISK.contains(&key) {
-            if creating { Ok(()) } else { need("VM.Config.Disk") }
+            need("VM.Config.Disk")
         } else {
             Err(Refusal::failed(format!("only root can set '{key}' config\n")))
         }

@@ -50,8 +50,13 @@ pub struct Stop {
     pub lock: Lock,
 }
 
-fn not_found(node: &str, vmid: u32) -> Refusal {
+/// What whoever looks for a VM's process says of one that isn't there.
+pub fn not_found(node: &str, vmid: u32) -> Refusal {
     Refusal::failed(format!("unable to find configuration file for VM {vmid} on node '{node}'\n"))
+}
+
+fn is_paused() -> Refusal {
+    Refusal::failed("VM is paused - cannot shutdown\n")
 }
 
 impl World {
@@ -69,17 +74,53 @@ impl World {
         self.start_task(caller, node, "qmstart", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
             let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
-            world.may_start(&work, (&at, vmid), lock)?;
-            let config = world.state().vm(&at, vmid)?.config.clone();
-            if super::update::cloudinit_at(&config).is_some() {
-                work.log("generating cloud-init ISO");
+            if world.goes_on_in_backup(&at, vmid)? {
+                return Ok(());
             }
-            if config.get("bios").is_some_and(|bios| bios == "ovmf") && !config.contains_key("efidisk0") {
-                work.warn("no efidisk configured! Using temporary efivars disk.");
+            world.start_work(&work, (&at, vmid), lock).await
+        })
+    }
+
+    /// The steps of a start; what was suspended to disk comes back from there.
+    pub(super) async fn start_work(&self, work: &Work, (node, vmid): (&str, u32), lock: Lock) -> Rule<()> {
+        let is = |config: &Config, key: &str, value: &str| config.get(key).is_some_and(|known| known == value);
+        let resumes = self
+            .state()
+            .vm(node, vmid)
+            .is_ok_and(|vm| is(&vm.config, "lock", "suspended") || vm.config.contains_key("vmstate"));
+        self.may_start(work, (node, vmid), lock)?;
+        let config = self.state().vm(node, vmid)?.config.clone();
+        if super::update::cloudinit_at(&config).is_some() {
+            work.log("generating cloud-init ISO");
+        }
+        if resumes {
+            work.log("Resuming suspended VM");
+        }
+        if is(&config, "bios", "ovmf") && !config.contains_key("efidisk0") {
+            work.warn("no efidisk configured! Using temporary efivars disk.");
+        }
+        if let Some(memory) = config.get("vmstate") {
+            work.log(format!("activating and using '{memory}' as vmstate"));
+        }
+        self.clock().sleep(0.8).await;
+        self.switch_on(vmid);
+        if resumes {
+            work.log("Resumed VM, removing state");
+        }
+        Ok(())
+    }
+
+    /// A VM that stands still while it is backed up goes on where it is: it needs no start.
+    fn goes_on_in_backup(&self, node: &str, vmid: u32) -> Rule<bool> {
+        let mut state = self.state();
+        let vm = state.vm_mut(node, vmid)?;
+        let in_backup = vm.config.get("lock").is_some_and(|lock| lock == "backup");
+        Ok(match &mut vm.running {
+            Some(running) if in_backup => {
+                running.paused = false;
+                true
             }
-            world.clock().sleep(0.8).await;
-            world.switch_on(vmid);
-            Ok(())
+            _ => false,
         })
     }
 
@@ -97,6 +138,7 @@ impl World {
         if vm.running.is_some() {
             return Err(Refusal::failed(format!("VM {vmid} already running\n")));
         }
+        super::hotplug::check_memory(&vm.config)?;
         let bridges: Vec<(String, String)> = drive::nics(&vm.config)
             .into_iter()
             .filter_map(|(key, nic)| Some((key, nic.get("bridge")?.to_owned())))
@@ -198,6 +240,9 @@ impl World {
     /// Asks a VM to shut down, or the HA manager to see to it. Says the UPID.
     pub fn shutdown_vm(&self, caller: &Caller, node: &str, vmid: u32, how: Shutdown) -> Rule<String> {
         if self.state().is_ha_managed(vmid) {
+            if self.is_paused(vmid) && !how.force {
+                return Err(is_paused());
+            }
             self.tell(caller, "shutdown", Some(vmid), None);
             return Ok(self.ha_stop(caller, node, vmid, how.timeout.unwrap_or(60.0)));
         }
@@ -206,12 +251,9 @@ impl World {
 
     /// Asks a VM to shut down whoever manages it. Says the UPID.
     pub(super) fn shutdown_now(&self, caller: &Caller, node: &str, vmid: u32, how: Shutdown) -> Rule<String> {
-        let paused = {
-            let state = self.state();
-            state.vms.get(&vmid).and_then(|vm| vm.running.as_ref()).is_some_and(|running| running.paused)
-        };
+        let paused = self.is_paused(vmid);
         if paused && !how.force {
-            return Err(Refusal::failed("VM is paused - cannot shutdown\n"));
+            return Err(is_paused());
         }
         self.tell(caller, "shutdown", Some(vmid), None);
         let at = node.to_owned();
@@ -246,6 +288,10 @@ impl World {
         }))
     }
 
+    fn is_paused(&self, vmid: u32) -> bool {
+        self.state().vms.get(&vmid).and_then(|vm| vm.running.as_ref()).is_some_and(|running| running.paused)
+    }
+
     /// Presses the power button and waits. Whether the VM went off.
     pub(super) async fn ask_and_wait(&self, vmid: u32, seconds: f64) -> bool {
         let Some(pid) = self.pid_of(vmid) else { return true };
@@ -264,11 +310,11 @@ impl World {
 
     pub(super) fn must_run(&self, node: &str, vmid: u32) -> Rule<()> {
         let state = self.state();
-        state.vm(node, vmid)?;
-        if state.vms.get(&vmid).is_none_or(|vm| vm.running.is_none()) {
-            return Err(Refusal::failed(format!("VM {vmid} not running\n")));
+        match state.vm(node, vmid) {
+            Err(_) => Err(not_found(node, vmid)),
+            Ok(vm) if vm.running.is_none() => Err(Refusal::failed(format!("VM {vmid} not running\n"))),
+            Ok(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// Hard reset. Says the UPID.
@@ -287,8 +333,8 @@ impl World {
 
     /// Shutdown and start again. Says the UPID.
     pub fn reboot_vm(&self, caller: &Caller, node: &str, vmid: u32, timeout: Option<f64>) -> Rule<String> {
-        if self.state().vms.get(&vmid).and_then(|vm| vm.running.as_ref()).is_some_and(|running| running.paused) {
-            return Err(Refusal::failed("VM is paused - cannot shutdown\n"));
+        if self.is_paused(vmid) {
+            return Err(is_paused());
         }
         self.must_run(node, vmid)?;
         self.tell(caller, "reboot", Some(vmid), None);

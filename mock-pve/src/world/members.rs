@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::World;
+use super::node_power::Starting;
 use super::power::Power;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
@@ -110,30 +111,11 @@ impl World {
             tokio::spawn(async move {
                 clock.sleep(10.0).await;
                 if let Some(world) = world.upgrade() {
-                    world.start_all(&name);
+                    world.start_all(&Caller::root(), &name, None, Starting::OnBoot);
                 }
             });
         }
         true
-    }
-
-    /// Starts what is to run whenever the node does.
-    fn start_all(&self, node: &str) {
-        let vmids: Vec<u32> = {
-            let state = self.state();
-            let on = |vm: &super::state::Vm, key: &str| vm.config.get(key).is_some_and(|flag| flag == "1");
-            state
-                .vms
-                .iter()
-                .filter(|(vmid, vm)| {
-                    vm.node == node && vm.running.is_none() && on(vm, "onboot") && !state.is_ha_managed(**vmid)
-                })
-                .map(|(vmid, _)| *vmid)
-                .collect()
-        };
-        for vmid in vmids {
-            self.start_now(&Caller::root(), node, vmid, super::lifecycle::Lock::Respect);
-        }
     }
 
     /// Tells of every node that goes down or comes back.

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use super::World;
 use super::config::{keep_as_unused, volid};
+use super::crypt::{encrypted, salt_from};
 use super::drive;
 use super::keys::{Change, normal_nic, normal_tags, stored};
 use super::plan_disk::{Planned, Source, parse_drive};
@@ -65,6 +66,9 @@ impl Recording<'_> {
         if drive::is_unused(key) {
             return self.delete_unused(key, &value, protected);
         }
+        if key == "vmstate" {
+            return self.delete_memory(&value, protected);
+        }
         if drive::is_drive(key) && protected {
             return Err(Refusal::failed(format!("can't remove drive '{key}' - protection mode enabled\n")));
         }
@@ -107,6 +111,15 @@ impl Recording<'_> {
         self.world.state().check(self.caller, &format!("/vms/{}", self.vmid), &["VM.Config.Disk"])?;
         self.world.deallocate(self.caller, self.node, self.vmid, key, value)?;
         self.world.state().vm_mut(self.node, self.vmid)?.config.remove(key);
+        Ok(())
+    }
+
+    fn delete_memory(&self, value: &str, protected: bool) -> Rule<()> {
+        if protected {
+            return Err(Refusal::failed(format!("can't remove vmstate '{value}' - protection mode enabled\n")));
+        }
+        self.world.deallocate(self.caller, self.node, self.vmid, "vmstate", value)?;
+        self.world.state().vm_mut(self.node, self.vmid)?.config.remove("vmstate");
         Ok(())
     }
 
@@ -175,11 +188,16 @@ impl Recording<'_> {
                 state.check_key(self.caller, vmid, None, key, Change::Set(old))?;
             }
             state.check_key(self.caller, vmid, None, key, Change::Set(value))?;
-        } else if let Some(old) = old.as_ref().filter(|_| is_net(key)) {
-            state.check_nic(self.caller, old)?;
+        } else if let Some(old) = &old {
+            if is_net(key) {
+                state.check_nic(self.caller, old)?;
+            } else if key == "rng0" {
+                state.check_key(self.caller, vmid, None, key, Change::Set(old))?;
+            }
         }
         let mut value = state.made_value(key, value)?;
         let windows = key == "ostype" && is_windows(&value);
+        let salt = if key == "cipassword" { salt_from(&state.rng.uuid()) } else { String::new() };
         let vm = state.vm_mut(self.node, vmid)?;
         if key == "boot" {
             value = ordered(vm, value, update)?;
@@ -196,6 +214,8 @@ impl Recording<'_> {
         vm.pending_delete.remove(key);
         match stored(key, &value) {
             Some(value) if key == "cipassword" => {
+                let windows = vm.config.get("ostype").is_some_and(|ostype| is_windows(ostype));
+                let value = if windows { value } else { encrypted(&value, &salt) };
                 vm.config.insert(key.to_owned(), value);
             }
             Some(value) => {

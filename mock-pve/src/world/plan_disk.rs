@@ -88,8 +88,8 @@ pub fn parse_drive(text: &str) -> Properties {
 /// 0 or 1 of the words that property strings accept.
 pub fn switch(value: &str) -> String {
     match value {
-        "on" | "yes" | "true" => "1".to_owned(),
-        "off" | "no" | "false" => "0".to_owned(),
+        _ if ["on", "yes", "true"].iter().any(|word| value.eq_ignore_ascii_case(word)) => "1".to_owned(),
+        _ if ["off", "no", "false"].iter().any(|word| value.eq_ignore_ascii_case(word)) => "0".to_owned(),
         other => other.to_owned(),
     }
 }
@@ -245,6 +245,28 @@ impl State {
             }
         }
         Ok(plan)
+    }
+
+    /// Refuses a disk of a VM with replication jobs that can't be replicated.
+    pub fn check_replicable(&self, vmid: u32, plan: &Planned) -> Rule<()> {
+        let is_replicated =
+            self.replication.iter().any(|job| super::destroy::is_guest(job, vmid) && job.get("remove_job").is_none());
+        let file = plan.options.get("file").unwrap_or_default();
+        if !is_replicated
+            || file.is_empty()
+            || plan.options.get("replicate") == Some("0")
+            || drive::is_cdrom(&plan.options)
+        {
+            return Ok(());
+        }
+        let Some((storage, name)) = VolumeKey::split(file) else {
+            return Err(Refusal::failed("cannot add non-managed/pass-through volume to a replicated VM\n"));
+        };
+        let found = self.known_storage(storage)?;
+        if name == "cloudinit" || found.kind == "zfspool" || found.shared() {
+            return Ok(());
+        }
+        Err(Refusal::failed("cannot add non-replicatable volume to a replicated VM\n"))
     }
 
     fn known_storage(&self, storage: &str) -> Rule<&super::state::Storage> {

@@ -33,7 +33,8 @@ impl Properties {
 
     /// Whether a key is present and true.
     pub fn is_on(&self, key: &str) -> bool {
-        self.get(key).is_some_and(|value| matches!(value, "1" | "on" | "yes" | "true"))
+        self.get(key)
+            .is_some_and(|value| ["1", "on", "yes", "true"].iter().any(|word| value.eq_ignore_ascii_case(word)))
     }
 
     /// Sets or replaces a key.

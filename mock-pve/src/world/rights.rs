@@ -3,7 +3,7 @@
 //! Purpose: the checks that the original makes in code (Proxmox VE 8.4, PVE/RPCEnvironment.pm). Must not know: how the
 //! identity was established. Start at [`State::check`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::access::Privileges;
 use super::refusal::{Refusal, Rule};
@@ -146,6 +146,18 @@ impl State {
         };
         let (old, new) = (split(old), split(new));
         let registered = Self::tag_list(self.options.get("registered-tags"));
+        let (mode, _) = self.tag_access();
+        let allowed = self.allowed_tags(caller);
+        for tag in old.keys().chain(new.keys()).filter(|tag| old.get(*tag) != new.get(*tag)) {
+            if (mode != "free" && !allowed.contains(tag)) || registered.contains(tag) {
+                return Err(Refusal::forbidden(format!("/, Sys.Modify for modifying tag '{tag}'")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Who may use which tags, and those that everybody may.
+    fn tag_access(&self) -> (String, Vec<String>) {
         let access = self.options.get("user-tag-access");
         let part = |key: &str| match access {
             Some(serde_json::Value::String(text)) => super::property::Properties::parse(text, "")
@@ -154,17 +166,30 @@ impl State {
             other => other.and_then(|access| access.get(key).cloned()),
         };
         let mode = part("user-allow").and_then(|mode| mode.as_str().map(str::to_owned)).unwrap_or("free".to_owned());
-        let mut allowed = if mode == "none" { Vec::new() } else { Self::tag_list(part("user-allow-list").as_ref()) };
-        if mode == "existing" {
-            let seen = self.vms.iter().filter(|(id, _)| self.may(caller, &format!("/vms/{id}"), &["VM.Audit"]));
-            allowed.extend(seen.filter_map(|(_, vm)| vm.config.get("tags")).flat_map(|tags| split(tags).into_keys()));
+        (mode, Self::tag_list(part("user-allow-list").as_ref()))
+    }
+
+    /// The tags that exist for a caller (PVE/GuestHelpers.pm, `get_allowed_tags`).
+    pub fn allowed_tags(&self, caller: &Caller) -> BTreeSet<String> {
+        let privileged = caller.is_root() || self.may(caller, "/", &["Sys.Modify"]);
+        let (mode, list) = self.tag_access();
+        let registered = Self::tag_list(self.options.get("registered-tags"));
+        let mut allowed = BTreeSet::new();
+        if mode != "none" || privileged {
+            allowed.extend(list);
         }
-        for tag in old.keys().chain(new.keys()).filter(|tag| old.get(*tag) != new.get(*tag)) {
-            if (mode != "free" && !allowed.contains(tag)) || registered.contains(tag) {
-                return Err(Refusal::forbidden(format!("/, Sys.Modify for modifying tag '{tag}'")));
-            }
+        if mode == "free" || mode == "existing" || privileged {
+            let sees = |vmid: &u32| privileged || self.may(caller, &format!("/vms/{vmid}"), &["VM.Audit"]);
+            let tags = self.vms.iter().filter(|(vmid, _)| sees(vmid)).filter_map(|(_, vm)| vm.config.get("tags"));
+            let each = tags.flat_map(|tags| tags.split([';', ',', ' '])).filter(|tag| !tag.is_empty());
+            allowed.extend(each.map(str::to_owned));
         }
-        Ok(())
+        if privileged {
+            allowed.extend(registered);
+        } else {
+            allowed.retain(|tag| !registered.contains(tag));
+        }
+        allowed
     }
 
     fn tag_list(value: Option<&serde_json::Value>) -> Vec<String> {

@@ -17,7 +17,7 @@ use super::volume::Family;
 use super::work::{Mode, Work};
 
 /// What a VM that was kept with its memory ran as.
-const RUNNING: [(&str, &str); 2] = [
+pub(super) const RUNNING: [(&str, &str); 2] = [
     ("runningmachine", "pc-i440fx-10.0+pve0"),
     ("runningcpu", "kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep"),
 ];
@@ -56,8 +56,9 @@ impl World {
     /// Takes a snapshot. Says the UPID.
     pub fn snapshot(&self, caller: &Caller, node: &str, vmid: u32, new: NewSnapshot) -> Rule<String> {
         let NewSnapshot { name, description, memory } = new;
-        if name == "current" || name == "pending" {
-            return Err(Refusal::failed(format!("unable to use snapshot name '{name}' (reserved name)\n")));
+        let reserved = if name.eq_ignore_ascii_case("pending") { "pending" } else { "current" };
+        if name == "current" || reserved == "pending" {
+            return Err(Refusal::failed(format!("unable to use snapshot name '{reserved}' (reserved name)\n")));
         }
         self.state().vm(node, vmid)?;
         let at = node.to_owned();

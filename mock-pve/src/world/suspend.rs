@@ -101,6 +101,7 @@ impl World {
                 let config = &mut state.vm_mut(&at, vmid)?.config;
                 config.insert("lock".to_owned(), "suspending".to_owned());
                 config.insert("vmstate".to_owned(), key.volid());
+                config.extend(super::snapshot::RUNNING.map(|(key, value)| (key.to_owned(), value.to_owned())));
             }
             world.clock().sleep(2.0).await;
             work.log("State saved, quitting");
@@ -133,10 +134,7 @@ impl World {
             let world = work.world().clone();
             let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
             if suspended {
-                world.may_start(&work, (&at, vmid), lock)?;
-                world.clock().sleep(0.8).await;
-                world.switch_on(vmid);
-                return Ok(());
+                return world.start_work(&work, (&at, vmid), lock).await;
             }
             let mut state = world.state();
             let vm = state.vm_mut(&at, vmid)?;
@@ -158,6 +156,9 @@ impl World {
         let (node, value) = {
             let mut state = self.state();
             let Some(vm) = state.vms.get_mut(&vmid) else { return };
+            for (key, _) in super::snapshot::RUNNING {
+                vm.config.remove(key);
+            }
             match vm.config.remove("vmstate") {
                 Some(value) => (vm.node.clone(), value),
                 None => return,

@@ -83,7 +83,12 @@ fn check_state(vm: &Vm, update: &Update) -> Rule<()> {
     {
         return Err(Refusal::failed("checksum mismatch (file change by other user?)\n"));
     }
-    if update.skip_lock { Ok(()) } else { check_lock(&vm.config) }
+    if update.skip_lock || forgets_memory(vm, update) { Ok(()) } else { check_lock(&vm.config) }
+}
+
+/// Whether a suspended VM is to start from nothing: with its memory goes the lock.
+fn forgets_memory(vm: &Vm, update: &Update) -> bool {
+    update.delete.iter().any(|key| key == "vmstate") && vm.config.get("lock").is_some_and(|lock| lock == "suspended")
 }
 
 impl World {
@@ -94,7 +99,9 @@ impl World {
         let drives = || update.set.iter().filter(|(key, _)| drive::is_drive(key));
         let mut planned = Vec::new();
         for (key, value) in drives() {
-            planned.push(state.clean_drive(node, key, value)?);
+            let plan = state.clean_drive(node, key, value)?;
+            state.check_replicable(vmid, &plan)?;
+            planned.push(plan);
         }
         for key in update.delete.iter().filter(|key| !depends_on_value(key)) {
             let present = config.get(key).map_or("", String::as_str);
@@ -135,6 +142,13 @@ impl World {
             let state = self.state();
             let vm = state.vm(node, vmid)?;
             check_state(vm, &update)?;
+            if update.delete.iter().any(|key| key == "vmstate") {
+                if forgets_memory(vm, &update) {
+                    update.delete.push("lock".to_owned());
+                }
+                let kept = ["runningmachine", "runningcpu"].into_iter().filter(|key| vm.config.contains_key(*key));
+                update.delete.extend(kept.map(str::to_owned));
+            }
             for key in std::mem::take(&mut update.revert) {
                 // The present value comes back in place of the pending one; what was only pending goes.
                 match vm.config.get(&key) {

@@ -10,4 +10,6 @@ mod kept;
 mod nine;
 mod requests;
 mod site;
+mod switches;
+mod updates;
 mod transport;

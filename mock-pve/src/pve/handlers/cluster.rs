@@ -74,15 +74,25 @@ pub(in crate::pve) fn resources(call: &Call) -> Result {
     if kind.is_none() {
         for id in state.pools.keys() {
             if state.may(&call.caller, &format!("/pool/{id}"), &["Pool.Audit"]) {
-                list.push(json!({"id": format!("/pool/{id}"), "type": "pool", "pool": id}));
+                list.push(pool(&state, id));
             }
         }
     }
     if wants("vm") {
         for (vmid, vm) in &state.vms {
-            if state.may(&call.caller, &format!("/vms/{vmid}"), &["VM.Audit"]) {
-                list.push(Value::Object(views::resource(&state, *vmid, vm)));
+            if !state.may(&call.caller, &format!("/vms/{vmid}"), &["VM.Audit"]) {
+                continue;
             }
+            let mut entry = views::resource(&state, *vmid, vm);
+            // Whoever may not see a pool doesn't hear what is in it.
+            let pool = entry.get("pool").and_then(Value::as_str).map(|pool| format!("/pool/{pool}"));
+            if pool.is_some_and(|path| !state.may(&call.caller, &path, &["Pool.Audit"])) {
+                entry.remove("pool");
+            }
+            if entry.contains_key("hastate") {
+                entry.insert("hastate".to_owned(), json!(call.world.ha_state(&state, *vmid)));
+            }
+            list.push(Value::Object(entry));
         }
     }
     if wants("node") {
@@ -100,12 +110,15 @@ pub(in crate::pve) fn resources(call: &Call) -> Result {
                 entry["disk"] = json!(8_u64 << 30);
                 entry["uptime"] = json!(views::node_uptime(&call.world));
             }
+            if !state.ha.is_empty() {
+                entry["hastate"] = json!(if state.is_online(name) { "online" } else { "unknown" });
+            }
             list.push(entry);
         }
     }
     if wants("storage") {
         for (id, storage) in &state.storages {
-            if !views::sees_storage(&state, &call.caller, id) {
+            if storage.flag("disable") || !state.may(&call.caller, &format!("/storage/{id}"), &["Datastore.Audit"]) {
                 continue;
             }
             for node in state.nodes.keys().filter(|node| storage.on_node(node)) {
@@ -122,6 +135,25 @@ pub(in crate::pve) fn resources(call: &Call) -> Result {
         list.extend(zones(call, &state));
     }
     Ok(list.into())
+}
+
+/// A pool, with what its running members take.
+fn pool(state: &State, id: &str) -> Value {
+    let mut entry = json!({"id": format!("/pool/{id}"), "type": "pool", "pool": id});
+    let members = state.pools.get(id).into_iter().flat_map(|pool| &pool.vms);
+    let seen = members.filter_map(|vmid| Some(views::resource(state, *vmid, state.vms.get(vmid)?)));
+    let sum = |list: &[Map<String, Value>], key: &str| {
+        list.iter().filter_map(|vm| vm.get(key).and_then(Value::as_u64)).sum::<u64>()
+    };
+    let running: Vec<Map<String, Value>> =
+        seen.filter(|vm| vm.get("uptime").and_then(Value::as_u64).is_some_and(|uptime| uptime > 0)).collect();
+    if !running.is_empty() {
+        for key in ["mem", "maxmem", "cpu", "maxcpu"] {
+            entry[key] = json!(sum(&running, key));
+        }
+        entry["uptime"] = json!(running.iter().filter_map(|vm| vm.get("uptime")?.as_u64()).max());
+    }
+    entry
 }
 
 /// The zones as each node has them.
@@ -194,14 +226,6 @@ pub(in crate::pve) fn next_id(call: &Call) -> Result {
 /// `GET /cluster/options`
 pub(in crate::pve) fn options(call: &Call) -> Result {
     let state = call.world.state();
-    let tags: BTreeSet<&str> = state
-        .vms
-        .iter()
-        .filter(|(vmid, _)| state.may(&call.caller, &format!("/vms/{vmid}"), &["VM.Audit"]))
-        .filter_map(|(_, vm)| vm.config.get("tags"))
-        .flat_map(|tags| tags.split([';', ',', ' ']))
-        .filter(|tag| !tag.is_empty())
-        .collect();
     let mut shown = Map::new();
     if state.may(&call.caller, "/", &["Sys.Audit"]) {
         shown.clone_from(&state.options);
@@ -213,7 +237,7 @@ pub(in crate::pve) fn options(call: &Call) -> Result {
             }
         }
     }
-    shown.insert("allowed-tags".to_owned(), json!(tags));
+    shown.insert("allowed-tags".to_owned(), json!(state.allowed_tags(&call.caller)));
     Ok(shown.into())
 }
 

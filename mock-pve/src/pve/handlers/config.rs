@@ -70,8 +70,6 @@ pub(in crate::pve) fn pending(call: &Call) -> Result {
     Ok(list.into())
 }
 
-const KNOWN_INTERNAL: &[&str] = &["digest", "meta", "parent", "snaptime", "vmstate", "runningmachine", "runningcpu"];
-
 /// Whether a key can be deleted or reverted: any that a config can hold.
 fn is_option(key: &str) -> bool {
     const SINGLE: &[&str] = &[
@@ -109,6 +107,7 @@ fn is_option(key: &str) -> bool {
         "lock",
         "machine",
         "memory",
+        "meta",
         "migrate_downtime",
         "migrate_speed",
         "name",
@@ -116,12 +115,16 @@ fn is_option(key: &str) -> bool {
         "numa",
         "onboot",
         "ostype",
+        "parent",
         "protection",
         "reboot",
+        "runningcpu",
+        "runningmachine",
         "scsihw",
         "searchdomain",
         "shares",
         "smp",
+        "snaptime",
         "sockets",
         "spice_enhancements",
         "sshkeys",
@@ -134,15 +137,27 @@ fn is_option(key: &str) -> bool {
         "vcpus",
         "vga",
         "vmgenid",
+        "vmstate",
         "vmstatestorage",
         "watchdog",
     ];
-    let stems = [
-        "ide", "sata", "scsi", "virtio", "unused", "net", "ipconfig", "serial", "parallel", "hostpci", "usb", "numa",
-        "virtiofs", "efidisk", "tpmstate", "audio", "rng", "smbios",
-    ];
-    !KNOWN_INTERNAL.contains(&key)
-        && (SINGLE.contains(&key) || drive::numbered(key).is_some_and(|(stem, _)| stems.contains(&stem)))
+    let numbered = |(stem, number): (&str, u32)| {
+        let known = match stem {
+            "unused" => number <= 255,
+            "net" | "ipconfig" => number <= 31,
+            "hostpci" => number <= 15,
+            "usb" => number <= 13,
+            "virtiofs" => number <= 9,
+            "numa" => number <= 7,
+            "serial" => number <= 3,
+            "parallel" => number <= 2,
+            "audio" | "rng" => number == 0,
+            "smbios" => number == 1,
+            _ => drive::is_drive(key),
+        };
+        known && key == format!("{stem}{number}")
+    };
+    SINGLE.contains(&key) || drive::numbered(key).is_some_and(numbered)
 }
 
 /// Every line is a public key: a type that is known, and a blob that begins with it.
@@ -207,16 +222,16 @@ fn asked(call: &Call, delete_key: &str) -> Rule<Update> {
         .map(|key| if key == "cdrom" { "ide2".to_owned() } else { key })
         .collect();
     for key in &delete {
-        if revert.contains(key) {
-            return Err(Refusal::param(
-                "revert",
-                format!("you can't use '-delete {key}' and -revert {key}' at the same time"),
-            ));
-        }
         if set.contains_key(key) {
             return Err(Refusal::param(
                 "delete",
                 format!("you can't use '-{key}' and -delete {key}' at the same time"),
+            ));
+        }
+        if revert.contains(key) {
+            return Err(Refusal::param(
+                "revert",
+                format!("you can't use '-delete {key}' and -revert {key}' at the same time"),
             ));
         }
         if !is_option(key) {

@@ -28,12 +28,11 @@ pub(in crate::pve) fn list(call: &Call) -> Result {
     let mut list = Vec::new();
     for (key, volume) in &state.volumes {
         let here = key.storage == id && (key.node.is_empty() || key.node == node);
-        let of_images = volume.content == "images" || volume.content == "rootdir";
+        let of_guests = ["images", "rootdir", "backup"].contains(&volume.content.as_str());
         let skip = !here
             || wanted.is_some_and(|wanted| wanted != volume.content)
             || !content.contains(&volume.content.as_str())
-            || (of_images && vmid.is_some() && volume.vmid != vmid)
-            || (volume.content == "backup" && vmid.is_some() && volume.vmid != vmid)
+            || (of_guests && vmid.is_some() && volume.vmid != vmid)
             || (matches!(volume.content.as_str(), "iso" | "vztmpl") && vmid.is_some());
         if skip {
             continue;
@@ -113,6 +112,9 @@ pub(in crate::pve) fn read(call: &Call) -> Result {
     } else {
         volume.size
     };
+    if size == 0 && volume.format != "subvol" {
+        return Err(Refusal::failed(format!("volume '{}' has size zero\n", key.volid())));
+    }
     let mut entry = json!({
         "path": state.path_of(&key), "size": size, "used": state.occupied(call.world.dir(), &key, volume),
         "format": if matches!(volume.content.as_str(), "iso" | "backup") { "raw" } else { volume.format.as_str() },
@@ -162,11 +164,6 @@ pub(in crate::pve) fn allocate(call: &Call) -> Result {
         crate::world::property::parse_size(size)
     };
     let bytes = bytes.ok_or_else(|| Refusal::param("size", "value does not match the regex pattern"))?;
-    let (files, default) = {
-        let state = call.world.state();
-        let storage = state.storage_on(id, &node)?;
-        (storage.family() == Family::Files, storage.formats()[0].to_owned())
-    };
     let extension = filename.rsplit_once('.').map(|(_, extension)| extension);
     let by_name = extension.filter(|extension| ["raw", "qcow2", "vmdk"].contains(extension));
     if let (Some(by_name), Some(given)) = (by_name, call.params.text("format"))
@@ -174,6 +171,11 @@ pub(in crate::pve) fn allocate(call: &Call) -> Result {
     {
         return Err(Refusal::param("format", format!("different storage formats ({given} != {by_name})")));
     }
+    let (files, default) = {
+        let state = call.world.state();
+        let storage = state.storage_on(id, &node)?;
+        (storage.family() == Family::Files, storage.formats()[0].to_owned())
+    };
     let format = by_name.or(call.params.text("format")).unwrap_or(&default).to_owned();
     let known = extension.filter(|extension| ["raw", "qcow2", "vmdk", "subvol"].contains(extension));
     let wrong = match known {
@@ -232,14 +234,14 @@ fn free_work(work: &Work, node: &str, key: &VolumeKey) -> Rule<()> {
     let (there, shown, files) = {
         let state = work.world().state();
         state.storage_on(&key.storage, node)?;
+        if state.volumes.get(key).is_some_and(|volume| volume.protected) {
+            let text = format!("cannot remove protected volume '{}' on '{}'\n", key.name, key.storage);
+            return Err(Refusal::failed(text));
+        }
         let files = state.storages.get(&key.storage).is_some_and(|storage| storage.family() == Family::Files);
         (state.volumes.contains_key(key), state.path_of(key), files)
     };
     let volume = work.world().state().volumes.get(key).cloned();
-    if volume.as_ref().is_some_and(|volume| volume.protected) {
-        let text = format!("cannot remove protected volume '{}' on '{}'\n", key.name, key.storage);
-        return Err(Refusal::failed(text));
-    }
     if volume.is_some_and(|volume| volume.content == "backup") {
         work.world().remove_backup(key)?;
     } else {

@@ -8,6 +8,7 @@ use crate::pve::call::{Answer, Call, Result};
 use crate::world::State;
 use crate::world::cloudinit::Resolver;
 use crate::world::config::digest_of;
+use crate::world::property::Properties;
 use crate::world::refusal::Refusal;
 
 type Object = Map<String, Value>;
@@ -350,5 +351,16 @@ pub(in crate::pve) fn scanned(_: &Call) -> Result {
 
 /// `POST N/wakeonlan`
 pub(in crate::pve) fn wake(call: &Call) -> Result {
-    Err(Refusal::failed(format!("No wake on LAN MAC address defined for '{}'!\n", call.node())))
+    let node = call.node();
+    if node == call.local {
+        let named = call.text("node");
+        return Err(Refusal::failed(format!("'{named}' is local node, cannot wake my self!\n")));
+    }
+    let config = section(&call.world.state(), call, "config").cloned().unwrap_or_default();
+    let given = Properties::parse(config.get("wakeonlan").and_then(Value::as_str).unwrap_or_default(), "mac");
+    let Some(mac) = given.get("mac") else {
+        return Err(Refusal::failed(format!("No wake on LAN MAC address defined for '{node}'!\n")));
+    };
+    call.world.wake_node(&node);
+    Ok(mac.to_owned().into())
 }

@@ -1,11 +1,15 @@
 //! `/nodes/…`, but for storages, tasks and VMs.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::views;
 use crate::pve::call::{Call, Result};
 use crate::pve::formats::CPU_MODELS;
 use crate::world::PveVersion;
+use crate::world::node_power::{NodeCommand, Starting, Stopping};
+use crate::world::refusal::{Refusal, Rule};
 
 /// `GET /nodes`
 pub(in crate::pve) fn list(call: &Call) -> Result {
@@ -108,6 +112,41 @@ pub(in crate::pve) fn status(call: &Call) -> Result {
     Ok(shown.into())
 }
 
+/// `POST N/status`
+pub(in crate::pve) fn command(call: &Call) -> Result {
+    let command = if call.text("command") == "reboot" { NodeCommand::Reboot } else { NodeCommand::Shutdown };
+    call.world.power_node(&call.caller, &call.node(), command);
+    Ok(().into())
+}
+
+/// The guests that are named, if the caller may switch them; whoever names none needs the right over all.
+fn guests(call: &Call) -> Rule<Option<BTreeSet<u32>>> {
+    let named = call.params.list("vms");
+    let state = call.world.state();
+    if !state.may(&call.caller, "/", &["VM.PowerMgmt"]) {
+        if named.is_empty() {
+            return Err(Refusal::forbidden("/, VM.PowerMgmt"));
+        }
+        for vmid in &named {
+            state.check(&call.caller, &format!("/vms/{vmid}"), &["VM.PowerMgmt"])?;
+        }
+    }
+    let given = call.params.text("vms").is_some();
+    Ok(given.then(|| named.iter().filter_map(|vmid| vmid.parse().ok()).collect()))
+}
+
+/// `POST N/startall`
+pub(in crate::pve) fn start_all(call: &Call) -> Result {
+    let which = if call.params.is_on("force") { Starting::Everything } else { Starting::OnBoot };
+    Ok(call.world.start_all(&call.caller, &call.node(), guests(call)?, which).into())
+}
+
+/// `POST N/stopall`
+pub(in crate::pve) fn stop_all(call: &Call) -> Result {
+    let how = Stopping { timeout: call.params.number("timeout"), gently: call.params.text("force-stop") == Some("0") };
+    Ok(call.world.stop_all(&call.caller, &call.node(), guests(call)?, how).into())
+}
+
 /// `GET N/capabilities/qemu/cpu`
 pub(in crate::pve) fn cpu_models(_: &Call) -> Result {
     let models = CPU_MODELS.iter().map(|(name, vendor)| json!({"name": name, "vendor": vendor, "custom": 0}));
@@ -132,7 +171,7 @@ pub(in crate::pve) fn containers(_: &Call) -> Result {
 
 /// Anything about one container: there are none.
 pub(in crate::pve) fn no_container(call: &Call) -> Result {
-    Err(crate::world::refusal::Refusal::failed(format!(
+    Err(Refusal::failed(format!(
         "Configuration file 'nodes/{}/lxc/{}.conf' does not exist\n",
         call.node(),
         call.vmid()

@@ -48,7 +48,7 @@ fn shown(call: &Call, state: &State, id: &str) -> Rule<Value> {
 pub(in crate::pve) fn list(call: &Call) -> Result {
     let state = call.world.state();
     if let Some(id) = call.params.text("poolid") {
-        state.check(&call.caller, &format!("/pool/{id}"), &["Pool.Audit"])?;
+        // The original asks for the right on the pool, but not for the answer.
         return Ok(vec![shown(call, &state, id)?].into());
     }
     let list: Vec<Value> = state

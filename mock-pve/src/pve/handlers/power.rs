@@ -1,11 +1,16 @@
-//! `Q/status/…`, `Q/migrate`.
+//! `Q/status/…`, `Q/sendkey`, `Q/monitor`, `Q/migrate`.
+
+use std::pin::Pin;
 
 use serde_json::{Map, Value, json};
 
 use super::views::{self, Detail};
 use crate::pve::call::{Call, Result};
+use crate::world::PveVersion;
 use crate::world::lifecycle::{Lock, Shutdown, Stop};
 use crate::world::migrate::Migrate;
+use crate::world::refusal::Refusal;
+use crate::world::work::Mode;
 
 const ROOT_ONLY: &[&str] = &[
     "skiplock",
@@ -40,6 +45,12 @@ pub(in crate::pve) fn current(call: &Call) -> Result {
 /// `POST Q/status/start`
 pub(in crate::pve) fn start(call: &Call) -> Result {
     call.root_only(ROOT_ONLY)?;
+    if call.params.text("targetstorage").is_some_and(|pairs| !pairs.is_empty())
+        && call.params.text("migratedfrom").is_none()
+    {
+        return Err(Refusal::param("targetstorage", "targetstorage can only by used with migratedfrom."));
+    }
+    call.world.state().check_quorum()?;
     Ok(call.world.start_vm(&call.caller, &call.node(), call.vmid(), lock(call)).into())
 }
 
@@ -84,6 +95,43 @@ pub(in crate::pve) fn suspend(call: &Call) -> Result {
 pub(in crate::pve) fn resume(call: &Call) -> Result {
     call.root_only(ROOT_ONLY)?;
     Ok(call.world.resume_vm(&call.caller, &call.node(), call.vmid(), lock(call))?.into())
+}
+
+/// `PUT Q/sendkey`
+pub(in crate::pve) fn send_key(call: Call) -> Pin<Box<dyn Future<Output = Result> + Send>> {
+    Box::pin(async move {
+        call.root_only(&["skiplock"])?;
+        let (node, vmid) = (call.node(), call.vmid());
+        let _flock = call.world.flock(vmid, Mode::Exclusive, 10.0).await?;
+        call.world.send_key(&node, vmid, call.text("key"))?;
+        Ok(().into())
+    })
+}
+
+/// `POST Q/monitor`. Whoever only looks needs no more rights; release 9 asks by command, and for root where it doesn't
+/// know.
+pub(in crate::pve) fn monitor(call: &Call) -> Result {
+    const SAFE: &[&str] = &["cont", "c", "stop", "sendkey", "system_powerdown", "system_reset", "quit", "q"];
+    let (node, vmid, line) = (call.node(), call.vmid(), call.text("command"));
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let looks = words.first() == Some(&"info") || words == ["help"];
+    {
+        let state = call.world.state();
+        let nine = state.pve == PveVersion::V9;
+        match words.first() {
+            None if nine => return Err(Refusal::failed(format!("unexpected command '{line}'\n"))),
+            Some(name) if nine && !looks && !SAFE.contains(name) && !call.caller.is_root() => {
+                let text = format!(
+                    "command '{name}' non-existent or not assigned a required permission yet, limiting to root user\n"
+                );
+                return Err(Refusal::failed(text));
+            }
+            _ if !looks => state.check(&call.caller, "/", &["Sys.Modify"])?,
+            _ => {}
+        }
+        state.vm(&node, vmid)?;
+    }
+    Ok(call.world.monitor(&node, vmid, line).unwrap_or_else(|refusal| format!("ERROR: {refusal}")).into())
 }
 
 /// `GET Q/migrate`

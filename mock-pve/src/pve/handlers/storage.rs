@@ -179,7 +179,7 @@ pub(in crate::pve) fn delete(call: &Call) -> Result {
 }
 
 fn status_of(call: &Call, state: &State, node: &str, id: &str, storage: &Storage) -> Map<String, Value> {
-    let enabled = !storage.flag("disable");
+    let enabled = !storage.flag("disable") && storage.on_node(node);
     let (total, used) =
         if enabled { (storage.capacity, state.used(call.world.dir(), node, id).min(storage.capacity)) } else { (0, 0) };
     json!({
@@ -197,20 +197,28 @@ pub(in crate::pve) fn on_node(call: &Call) -> Result {
     let state = call.world.state();
     let node = call.node();
     let wanted = call.params.list("content");
+    // Whoever asks for contents gets only what can be used here.
+    let fits = |storage: &Storage| {
+        let content = storage.content();
+        call.params.text("content").is_none()
+            || (wanted.iter().any(|want| content.contains(&want.as_str()))
+                && storage.on_node(&node)
+                && !storage.flag("disable"))
+    };
     if let Some(id) = call.params.text("storage")
-        && !state.storages.contains_key(id)
+        && !state.storages.get(id).is_some_and(fits)
     {
         return Err(Refusal::param("storage", "No such storage."));
     }
+    let target = call.params.text("target").filter(|target| *target != node && *target != "localhost");
     let mut list = Vec::new();
     for (id, storage) in &state.storages {
-        let content = storage.content();
-        let skip = call.params.text("storage").is_some_and(|only| only != id)
+        let reaches = |target: &str| storage.shared() && storage.on_node(&node) && storage.on_node(target);
+        let skip = !fits(storage)
+            || call.params.text("storage").is_some_and(|only| only != id)
             || !sees_storage(&state, &call.caller, id)
-            || !storage.on_node(&node)
-            || call.params.text("target").is_some_and(|target| target != node && !storage.shared())
-            || (!wanted.is_empty() && !wanted.iter().any(|want| content.contains(&want.as_str())))
-            || ((call.params.is_on("enabled") || !wanted.is_empty()) && storage.flag("disable"));
+            || (call.params.is_on("enabled") && storage.flag("disable"))
+            || target.is_some_and(|target| !reaches(target));
         if skip {
             continue;
         }
@@ -223,7 +231,7 @@ pub(in crate::pve) fn on_node(call: &Call) -> Result {
             let fraction = used as f64 / total as f64;
             entry.insert("used_fraction".to_owned(), json!(fraction));
         }
-        if call.params.is_on("format") {
+        if call.params.is_on("format") && storage.on_node(&node) && !storage.flag("disable") {
             let formats = storage.formats();
             let mut map: Map<String, Value> = formats.iter().map(|name| ((*name).to_owned(), json!(1))).collect();
             if storage.kind == "dir" || storage.kind == "zfspool" || storage.kind == "btrfs" {
@@ -260,13 +268,6 @@ pub(in crate::pve) fn index(_: &Call) -> Result {
 pub(in crate::pve) fn status(call: &Call) -> Result {
     let state = call.world.state();
     let (node, id) = (call.node(), call.text("storage").to_owned());
-    let find = || -> Rule<&Storage> {
-        let storage = state.storages.get(&id).ok_or_else(|| Refusal::param("storage", "No such storage."))?;
-        if !storage.on_node(&node) {
-            return Err(Refusal::failed(format!("storage '{id}' is not available on node '{node}'\n")));
-        }
-        Ok(storage)
-    };
-    let storage = find()?;
+    let storage = state.storages.get(&id).ok_or_else(|| Refusal::param("storage", "No such storage."))?;
     Ok(status_of(call, &state, &node, &id, storage).into())
 }

@@ -13,7 +13,7 @@ use crate::world::destroy::Destroy;
 use crate::world::disks::drive_keys;
 use crate::world::drive;
 use crate::world::feature::Feature;
-use crate::world::lifecycle::Lock;
+use crate::world::lifecycle::{Lock, not_found};
 use crate::world::property::Properties;
 use crate::world::refusal::Refusal;
 use crate::world::reshape::{Move, Reassign, Resize};
@@ -202,7 +202,7 @@ pub(in crate::pve) fn feature(call: &Call) -> Result {
     let node = call.node();
     let (config, nodes) = {
         let state = call.world.state();
-        let vm = state.vm(&node, call.vmid())?;
+        let vm = state.vm(&node, call.vmid()).map_err(|_| not_found(&node, call.vmid()))?;
         let config = match call.params.text("snapname") {
             Some(name) => vm
                 .snapshots
@@ -302,16 +302,16 @@ pub(in crate::pve) fn snapshot_config(call: &Call) -> Result {
 
 /// `PUT Q/snapshot/{snapname}/config`
 pub(in crate::pve) fn describe_snapshot(call: &Call) -> Result {
+    // Whoever says nothing isn't listened to.
+    let Some(text) = call.params.text("description") else { return Ok(().into()) };
     let mut state = call.world.state();
     let name = call.text("snapname");
     let vm = state.vm_mut(&call.node(), call.vmid())?;
     crate::world::update::check_lock(&vm.config)?;
     let config = vm.snapshots.get_mut(name).ok_or_else(|| no_snapshot(name))?;
-    if let Some(text) = call.params.text("description") {
-        config.remove("description");
-        if let Some(text) = crate::world::keys::stored("description", text) {
-            config.insert("description".to_owned(), text);
-        }
+    config.remove("description");
+    if let Some(text) = crate::world::keys::stored("description", text) {
+        config.insert("description".to_owned(), text);
     }
     Ok(().into())
 }

@@ -71,7 +71,8 @@ impl Api {
                 );
                 return Err(Reply::error(500, &text, None));
             }
-            if method.knows("node") {
+            // What wakes a node can't run there.
+            if method.knows("node") && !found.pattern.ends_with("/wakeonlan") {
                 self.forward(&state, found.handler, params.text("node").unwrap_or_default())?;
             }
         }
