@@ -1,4 +1,4 @@
-//! Schedules of CronJobs, as far as it is noticed that they can't be right (robfig/cron, `ParseStandard`).
+//! Schedules of `CronJobs`, as far as it is noticed that they can't be right (robfig/cron, `ParseStandard`).
 
 /// The fields of a schedule: least, most, and names for numbers.
 const FIELDS: [(u32, u32, &[&str]); 5] = [

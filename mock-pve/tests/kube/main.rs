@@ -169,16 +169,6 @@ async fn kubectl_changes_what_runs() {
         &["(server dry run)"],
     );
     assert_eq!(lab.says(&["get", "cm", "settings", "-o", "jsonpath={.data.colour}"]), "green");
-    // What the client applied becomes what the server applied: nobody is in the way.
-    lab.file("owned.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: owned}\ndata: {colour: red}\n");
-    lab.says(&["apply", "-f", "owned.yaml"]);
-    let said = lab.run(&["apply", "--server-side", "-f", "owned.yaml"]);
-    assert!(said.code == 0 && !said.err.contains("Warning"), "{}", said.err);
-    let step = r#"[{"op":"test","path":"/data/colour","value":"green"}]"#;
-    assert_has(
-        &lab.refuses(&["patch", "cm", "owned", "--type=json", "-p", step]),
-        &["The request is invalid: the server rejected our request due to an error in our request"],
-    );
     // What can't be right is refused with the reasons.
     lab.file("bad.yaml", &APP.replace("image: registry.example/shop:1", "imag: x"));
     assert_has(
@@ -191,15 +181,6 @@ async fn kubectl_changes_what_runs() {
     );
     assert_has(&lab.refuses(&["apply", "-f", "bad.yaml"]), &["`selector` does not match template `labels`"]);
     assert_has(&lab.refuses(&["create", "cm", "Not_A_Name"]), &["a lowercase RFC 1123 subdomain must consist of"]);
-    let cron = ["create", "cronjob", "often", "--image=registry.example/job:1"];
-    assert_has(
-        &lab.refuses(&[&cron[..], &["--schedule=often"]].concat()),
-        &["spec.schedule: Invalid value: \"often\": expected exactly 5 fields, found 1: [often]"],
-    );
-    lab.says(&[&cron[..], &["--schedule=*/5 * * * *"]].concat());
-    assert_has(&lab.says(&["get", "cronjobs"]), &["SCHEDULE", "LAST SCHEDULE", "*/5 * * * *", "False"]);
-    lab.says(&["create", "ingress", "front", "--class=web", "--rule=shop.example/=shop:80"]);
-    assert_has(&lab.says(&["get", "ingress"]), &["CLASS", "HOSTS", "shop.example"]);
     // A kind of its own, and its instances.
     lab.file("kind.yaml", "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: boats.sea.example}\n\
         spec:\n  group: sea.example\n  scope: Namespaced\n  names: {plural: boats, singular: boat, kind: Boat, shortNames: [bt]}\n  \
@@ -217,12 +198,40 @@ async fn kubectl_changes_what_runs() {
     lab.says(&["wait", "-n", "side", "--for=condition=complete", "job/once", "--timeout=30s"]);
     lab.says(&["delete", "namespace", "side", "--timeout=30s"]);
     assert_has(&lab.refuses(&["get", "ns", "side"]), &["namespaces \"side\" not found"]);
-    // Who waits for what he owns waits for what that owns.
-    lab.says(&["delete", "deployment", "shop", "--cascade=foreground", "--timeout=60s"]);
-    assert_eq!(lab.says(&["get", "rs,pods", "-l", "app=shop", "-o", "name"]), "");
-    lab.says(&["apply", "-f", "app.yaml"]);
     assert_has(&lab.says(&["delete", "-f", "app.yaml", "--timeout=30s"]), &["deployment.apps \"shop\" deleted"]);
     lab.says(&["wait", "--for=delete", "pods", "-l", "app=shop", "--timeout=30s"]);
+    lab.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_takes_over_plans_and_waits() {
+    let Some(program) = kubectl() else { return };
+    let lab = Lab::begin(program).await;
+    // What the client applied becomes what the server applied: nobody is in the way.
+    lab.file("owned.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: owned}\ndata: {colour: red}\n");
+    lab.says(&["apply", "-f", "owned.yaml"]);
+    let said = lab.run(&["apply", "--server-side", "-f", "owned.yaml"]);
+    assert!(said.code == 0 && !said.err.contains("Warning"), "{}", said.err);
+    let step = r#"[{"op":"test","path":"/data/colour","value":"green"}]"#;
+    assert_has(
+        &lab.refuses(&["patch", "cm", "owned", "--type=json", "-p", step]),
+        &["The request is invalid: the server rejected our request due to an error in our request"],
+    );
+    let cron = ["create", "cronjob", "often", "--image=registry.example/job:1"];
+    assert_has(
+        &lab.refuses(&[&cron[..], &["--schedule=often"]].concat()),
+        &["spec.schedule: Invalid value: \"often\": expected exactly 5 fields, found 1: [often]"],
+    );
+    lab.says(&[&cron[..], &["--schedule=*/5 * * * *"]].concat());
+    assert_has(&lab.says(&["get", "cronjobs"]), &["SCHEDULE", "LAST SCHEDULE", "*/5 * * * *", "False"]);
+    lab.says(&["create", "ingress", "front", "--class=web", "--rule=shop.example/=shop:80"]);
+    assert_has(&lab.says(&["get", "ingress"]), &["CLASS", "HOSTS", "shop.example"]);
+    // Who waits for what he owns waits for what that owns.
+    lab.file("app.yaml", APP);
+    lab.says(&["apply", "-f", "app.yaml"]);
+    lab.says(&["rollout", "status", "deployment/shop", "--timeout=30s"]);
+    lab.says(&["delete", "deployment", "shop", "--cascade=foreground", "--timeout=60s"]);
+    assert_eq!(lab.says(&["get", "rs,pods", "-l", "app=shop", "-o", "name"]), "");
     lab.end().await;
 }
 

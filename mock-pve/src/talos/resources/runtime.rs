@@ -275,7 +275,7 @@ fn kernel(machine: &Machine, maker: &Maker) -> Vec<Item> {
         .collect()
 }
 
-/// How the machines of the cluster find each other, and whether KubeSpan joins them.
+/// How the machines of the cluster find each other, and whether `KubeSpan` joins them.
 fn cluster_config(machine: &Machine, maker: &Maker) -> Vec<Item> {
     let Some(config) = machine.see(|state| state.config.clone()) else { return Vec::new() };
     let text = |pointer: &str| config.str(pointer).unwrap_or_default().to_owned();
