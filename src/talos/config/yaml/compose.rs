@@ -255,8 +255,10 @@ impl Composer {
 
     fn flow_map(&mut self, path: &str) -> Result<Value, YamlError> {
         let mut members = Members::default();
+        let opened = self.spot();
         self.tokens.next();
         loop {
+            self.goes_on(opened)?;
             let spot = self.spot();
             if self.passes(&Piece::FlowMapEnd) {
                 return members.map(spot);
@@ -283,8 +285,10 @@ impl Composer {
 
     fn flow_list(&mut self, path: &str) -> Result<Value, YamlError> {
         let mut list = Vec::new();
+        let opened = self.spot();
         self.tokens.next();
         loop {
+            self.goes_on(opened)?;
             let spot = self.spot();
             if self.passes(&Piece::FlowListEnd) {
                 return Ok(Value::List(list));
@@ -300,6 +304,14 @@ impl Composer {
             let path = format!("{path}[{}]", list.len());
             let value = if self.passes(&Piece::Key) { self.pair(&path, spot)? } else { self.node(Place::Flow, &path)? };
             list.push(value);
+        }
+    }
+
+    /// Refuses a bracket that the text, or its document, ends in.
+    fn goes_on(&self, opened: Spot) -> Result<(), YamlError> {
+        match self.peek() {
+            Piece::End | Piece::DocumentStart | Piece::DocumentEnd => wrong(opened, "unclosed bracket"),
+            _ => Ok(()),
         }
     }
 
