@@ -96,7 +96,7 @@ impl World {
                 (None, true) => Some(format!("{vmid}/vm-{vmid}-cloudinit.{format}")),
                 (None, false) => Some(format!("vm-{vmid}-cloudinit")),
             };
-            let size = disk.size.next_multiple_of(1024);
+            let size = disk.size.checked_next_multiple_of(1024).unwrap_or(disk.size);
             let place = Place { node, storage: &disk.storage, vmid };
             let key = self.allocate(&place, format, size, name.as_deref())?;
             self.log_made(Some(work), &key, format, size);
@@ -133,7 +133,8 @@ impl World {
             work.log(format!("map '{}' to '{shown}' (write zeros = {})", disk.name, u8::from(thick)));
             targets.insert(device, real);
         }
-        let total: u64 = coming.iter().filter(|disk| disk.device.is_some()).map(|disk| disk.size).sum();
+        let sizes = coming.iter().filter(|disk| disk.device.is_some()).map(|disk| disk.size);
+        let total = sizes.fold(0, u64::saturating_add);
         #[expect(clippy::cast_precision_loss, reason = "a duration")]
         let seconds = (total as f64 / 268_435_456.0).min(20.0);
         let seconds = self.clock().takes(Takes::Copy(total), seconds);
