@@ -3,13 +3,18 @@
 //! Purpose: one place where the command line, the environment, the profile and the site come together. Nothing is
 //! contacted here.
 
+mod clients;
+mod credentials;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
+
+pub use clients::connector;
+use clients::{authorities, introduced, node_clients, proxy, pve};
+use credentials::from_command;
 
 use super::args::Global;
 use super::env::Env;
@@ -19,12 +24,11 @@ use crate::command::Mode;
 use crate::exit::ExitCode;
 use crate::image::{Cache, Factory};
 use crate::net::http::Client;
-use crate::net::tls::{self, Fingerprint, Trust, Versions};
-use crate::net::{Connector, DialMap, Options, Proxy, Reach};
+use crate::net::tls::{self, Trust, Versions};
+use crate::net::{Connector, Options, Reach};
 use crate::profile::load::{self, Loaded};
-use crate::profile::{Auth, Credential, SecretSource, SecretsFile};
-use crate::profile::{Profile, Site, SiteNode, Talos};
-use crate::pve::{Endpoint, Pve};
+use crate::profile::{Profile, SecretsFile, Site, SiteNode, Talos};
+use crate::pve::Pve;
 use crate::steps::files::{file_of, read_lock};
 use crate::talos::secrets::Secrets;
 use crate::types::{NodeName, SchematicId, Sha256, Version};
@@ -284,202 +288,4 @@ pub fn talos(profile: &Profile) -> Result<&Talos, Stop> {
 /// A path's folder.
 pub fn parent(path: &Path) -> PathBuf {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_path_buf)
-}
-
-/// The one way out of a place.
-pub fn connector(place: &Place, site: &Site) -> Result<Connector, Stop> {
-    let mut dial = DialMap::default();
-    for map in &site.dial {
-        dial.push(map.from, map.to)
-            .map_err(|error| Stop::because(ExitCode::Invalid, "the site's dial map is wrong", &error))?;
-    }
-    let options = Options { dial, reach: place.reach, proxy: proxy(place), ..Options::default() };
-    Connector::new(options).map_err(|error| Stop::because(ExitCode::Invalid, "connections can't be set up", &error))
-}
-
-fn proxy(place: &Place) -> Option<Proxy> {
-    place.env.get("HTTPS_PROXY").or_else(|| place.env.get("https_proxy")).map(|https| Proxy {
-        https: https.to_owned(),
-        no: place.env.get("NO_PROXY").or_else(|| place.env.get("no_proxy")).unwrap_or_default().to_owned(),
-    })
-}
-
-fn authorities(path: &Path) -> Result<Trust, Stop> {
-    let pem = fs::read(path).map_err(|error| {
-        Stop::because(ExitCode::Invalid, format!("the CA file {} can't be read", path.display()), &error)
-    })?;
-    Trust::authorities(&pem).map_err(|error| {
-        Stop::because(ExitCode::Invalid, format!("the CA file {} is not valid", path.display()), &error)
-    })
-}
-
-/// Whom to believe at an endpoint: its node's pin, the site's pin, the site's CA, or the system's roots.
-fn trust(site: &Site, folder: &Path, address: &str) -> Result<Trust, Stop> {
-    let pinned = site.nodes.iter().find(|node| node.api.as_deref() == Some(address)).and_then(|node| node.fingerprint);
-    if let Some(fingerprint) = pinned.or(site.tls.fingerprint) {
-        return Ok(Trust::Fingerprint(Fingerprint(fingerprint)));
-    }
-    match &site.tls.ca {
-        _ if site.tls.insecure => Ok(Trust::Insecure),
-        Some(ca) => authorities(&folder.join(ca)),
-        None => Ok(Trust::SystemRoots),
-    }
-}
-
-fn pve(place: &Place, site: &Site, folder: &Path, connector: &Connector) -> Result<Pve, Stop> {
-    let mut endpoints = Vec::new();
-    for endpoint in &site.endpoints {
-        let address = host_and_port(endpoint);
-        endpoints.push(Endpoint { trust: trust(site, folder, &address)?, address });
-    }
-    let auth = match &site.auth {
-        Some(Auth::Token(credential)) => {
-            let (id, secret) = credential_of(place, folder, credential, "the PVE credentials")?;
-            crate::pve::Auth::Token { id, secret }
-        }
-        Some(Auth::User(credential)) => {
-            let (user, password) = credential_of(place, folder, credential, "the PVE credentials")?;
-            crate::pve::Auth::Password { user, password }
-        }
-        None => from_environment(place)?,
-    };
-    Pve::new(connector, crate::pve::Options::new(endpoints, auth))
-        .map_err(|error| Stop::because(ExitCode::Invalid, "the PVE client can't be set up", &error))
-}
-
-/// `https://192.168.178.11:8006` as `192.168.178.11:8006`; PVE's own port where none is given.
-fn host_and_port(endpoint: &str) -> String {
-    let bare = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
-    let bare = bare.split('/').next().unwrap_or(bare);
-    let after_bracket = bare.rsplit(']').next().unwrap_or(bare);
-    if after_bracket.contains(':') { bare.to_owned() } else { format!("{bare}:8006") }
-}
-
-/// The ecosystem's variables, where the site names no credentials.
-fn from_environment(place: &Place) -> Result<crate::pve::Auth, Stop> {
-    let secret = |name: &str| place.env.get(name).map(SecretString::from);
-    if let Some(token) = place.env.get("PROXMOX_VE_API_TOKEN")
-        && let Some((id, secret)) = token.split_once('=')
-    {
-        return Ok(crate::pve::Auth::Token { id: id.to_owned(), secret: SecretString::from(secret) });
-    }
-    if let (Some(user), Some(password)) = (place.env.get("PROXMOX_VE_USERNAME"), secret("PROXMOX_VE_PASSWORD")) {
-        return Ok(crate::pve::Auth::Password { user: user.to_owned(), password });
-    }
-    Err(Stop::new(ExitCode::Invalid, "the site names no credentials for PVE")
-        .hinted("give it auth.token or auth.user, or set PROXMOX_VE_API_TOKEN"))
-}
-
-fn node_clients(site: &Site, folder: &Path, pve: &Pve) -> Result<BTreeMap<NodeName, Pve>, Stop> {
-    let mut clients = BTreeMap::new();
-    for node in &site.nodes {
-        let Some(address) = &node.api else { continue };
-        let address = host_and_port(address);
-        let trust = match node.fingerprint {
-            Some(fingerprint) => Trust::Fingerprint(Fingerprint(fingerprint)),
-            None => trust(site, folder, &address)?,
-        };
-        let client = pve.at(Endpoint { address, trust }).map_err(|error| {
-            Stop::because(ExitCode::Invalid, format!("the PVE client for {} can't be set up", node.name), &error)
-        })?;
-        clients.insert(node.name.clone(), client);
-    }
-    Ok(clients)
-}
-
-/// The client with what the site's factory wants to be told.
-fn introduced(place: &Place, site: &Site, folder: &Path, http: Client) -> Result<Client, Stop> {
-    let Some(auth) = &site.factory.auth else { return Ok(http) };
-    let what = "the Image Factory's credentials";
-    let told = match auth {
-        Auth::User(credential) => {
-            let (user, password) = credential_of(place, folder, credential, what)?;
-            let pair = format!("{user}:{}", password.expose_secret());
-            format!("Basic {}", base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pair))
-        }
-        Auth::Token(credential) => {
-            format!("Bearer {}", kept(place, folder, &credential.secret, what)?.expose_secret().trim())
-        }
-    };
-    let bare = site.factory.url.split_once("://").map_or(site.factory.url.as_str(), |(_, rest)| rest);
-    let authority = bare.split('/').next().unwrap_or(bare);
-    let header = http::HeaderValue::from_str(&told);
-    let header =
-        header.map_err(|_| Stop::new(ExitCode::Invalid, format!("{what} have characters that can't be sent")))?;
-    Ok(http.introduced(authority, header))
-}
-
-fn credential_of(
-    place: &Place,
-    folder: &Path,
-    credential: &Credential,
-    what: &str,
-) -> Result<(String, SecretString), Stop> {
-    let kept = kept(place, folder, &credential.secret, what)?;
-    credential.parse(&kept).map_err(|error| Stop::because(ExitCode::Invalid, format!("{what} can't be read"), &error))
-}
-
-/// A secret from where it is kept.
-fn kept(place: &Place, folder: &Path, source: &SecretSource, what: &str) -> Result<SecretString, Stop> {
-    Ok(match source {
-        SecretSource::Env(name) => SecretString::from(place.env.get(name).ok_or_else(|| {
-            Stop::new(ExitCode::Invalid, format!("the variable {name}, which the site takes {what} from, is not set"))
-                .hinted("set it to the token as id=secret, or to the secret alone where the site names the id")
-        })?),
-        SecretSource::File(path) => {
-            let path = folder.join(path);
-            SecretString::from(fs::read_to_string(&path).map_err(|error| {
-                Stop::because(
-                    ExitCode::Invalid,
-                    format!("the file {} with {what} can't be read", path.display()),
-                    &error,
-                )
-            })?)
-        }
-        SecretSource::Command(command) => from_command(command, folder, what)?,
-        SecretSource::Inline(secret) => secret.clone(),
-    })
-}
-
-/// How long a password manager may take; it may have to ask a person.
-const COMMAND_MAY_TAKE: Duration = Duration::from_mins(2);
-
-/// `what` names what it should print.
-fn from_command(command: &str, folder: &Path, what: &str) -> Result<SecretString, Stop> {
-    let failed = |why: String| {
-        Stop::new(ExitCode::Invalid, format!("the command for {what} failed: {why}"))
-            .hinted(format!("it is `{command}`, run in {}", folder.display()))
-    };
-    let mut child = Command::new("sh")
-        .args(["-c", command])
-        .current_dir(folder)
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| failed(error.to_string()))?;
-    let since = std::time::Instant::now();
-    while child.try_wait().map_err(|error| failed(error.to_string()))?.is_none() {
-        if since.elapsed() > COMMAND_MAY_TAKE {
-            // Nothing else can be done about a child that won't be killed.
-            let _gone = child.kill();
-            return Err(failed(format!("no answer within {} s", COMMAND_MAY_TAKE.as_secs())));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
-    if !output.status.success() {
-        return Err(failed(output.status.to_string()));
-    }
-    String::from_utf8(output.stdout).map(SecretString::from).map_err(|_| failed("its output is not text".to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_are_given_with_and_without_scheme_and_port() {
-        assert_eq!(host_and_port("https://192.168.178.11:8006/"), "192.168.178.11:8006");
-        assert_eq!(host_and_port("pve1.example.org"), "pve1.example.org:8006");
-        assert_eq!(host_and_port("https://[fd00::1]"), "[fd00::1]:8006");
-    }
 }

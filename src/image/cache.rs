@@ -6,17 +6,22 @@
 //! Must not know: what is asked of the factory beforehand, locks of profiles, retry policies. A cut download goes on at
 //! once as long as every attempt brings something; waiting between attempts is the caller's business.
 
+mod checking;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sha2::Digest as _;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 
-use super::input::{Growth, Input};
+use checking::Checking;
+
+use super::input::Input;
 use super::inspect::{Inspected, read_input};
 use super::part::{self, Known, Part, failed};
 use super::source::{self, FetchError, Opened, Resume, Wanted};
@@ -27,9 +32,6 @@ use crate::types::Sha256;
 
 /// Chunks that may wait for the disk.
 const AHEAD: usize = 32;
-
-/// How often it is told how far the decoder is.
-const TELL: Duration = Duration::from_millis(100);
 
 /// A file in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -356,69 +358,6 @@ pub struct Meters<'a> {
     pub decode: &'a dyn Meter,
 }
 
-/// A file that is read through on a thread of its own, while it grows.
-struct Checking<T> {
-    growth: Arc<Growth>,
-    task: JoinHandle<Result<T, WalkError>>,
-    told: u64,
-}
-
-impl<T: Send + 'static> Checking<T> {
-    fn start(part: &Part, check: impl FnOnce(Input) -> Result<T, WalkError> + Send + 'static) -> Self {
-        let (path, growth) = (part.path().to_owned(), part.growth());
-        let opened = growth.clone();
-        let task = spawn_blocking(move || {
-            let input = Input::follow(&path, opened);
-            check(input.map_err(|source| WalkError::Read { path, source })?)
-        });
-        Self { growth, task, told: 0 }
-    }
-
-    /// Of a file that is whole already.
-    fn of(path: PathBuf, bytes: u64, check: impl FnOnce(Input) -> Result<T, WalkError> + Send + 'static) -> Self {
-        let growth = Arc::new(Growth::whole(bytes));
-        let opened = growth.clone();
-        let task = spawn_blocking(move || {
-            let input = Input::follow(&path, opened);
-            check(input.map_err(|source| WalkError::Read { path, source })?)
-        });
-        Self { growth, task, told: 0 }
-    }
-
-    /// Waits for something else, and tells meanwhile how far the reader is.
-    async fn told<O>(&mut self, other: impl Future<Output = O>, meter: &dyn Meter) -> O {
-        let mut other = std::pin::pin!(other);
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut other => return done,
-                () = tokio::time::sleep(TELL) => self.tell(meter),
-            }
-        }
-    }
-
-    fn tell(&mut self, meter: &dyn Meter) {
-        let read = self.growth.read();
-        if read > self.told {
-            meter.add(read - self.told);
-            self.told = read;
-        }
-    }
-
-    async fn verdict(mut self, meter: &dyn Meter) -> Result<T, WalkError> {
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut self.task => {
-                    self.tell(meter);
-                    return done.unwrap_or(Err(WalkError::GivenUp));
-                }
-                () = tokio::time::sleep(TELL) => self.tell(meter),
-            }
-        }
-    }
-}
-
 /// A cache hit: counted as moved at once, and read through like a fresh file.
 async fn found<T: Send + 'static>(
     cached: Cached,
@@ -506,6 +445,3 @@ async fn blocking<T: Send + 'static>(
 fn joined<T>(done: Result<Result<T, FetchError>, tokio::task::JoinError>) -> Result<T, FetchError> {
     done.unwrap_or(Err(FetchError::GivenUp))
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,33 +1,29 @@
-//! Steps that save the old cluster's state, its etcd, and copies of that.
+//! Steps that save the old cluster's etcd and its state (`before`), copy what was saved (`copy`), and bring etcd back from
+//! it (`recover`).
 //!
 //! What a snapshot must hold to be the last word is decided in `freeze::decide`; that it is sound at all is `backup`'s.
 
-use std::collections::BTreeMap;
+mod before;
+mod copy;
+mod recover;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use secrecy::SecretString;
-use serde::Serialize;
 
 use super::World;
 use super::classify::{by_talos, refused, wrong};
 use super::freeze::decide::{Evidence, Way, Worth, judge};
 use super::freeze::{Kept, PHASE, kept};
-use crate::backup::copy::{self, CopyError, Counts, Local};
-use crate::backup::{self, Proof, SnapshotName, Store, StoreError, Target};
-use crate::command::{Command, Program};
+use crate::backup::{self, Proof, SnapshotName, Store, StoreError};
 use crate::engine::{Class, Counter, StepCx, StepError};
-use crate::k8s;
 use crate::net::Meter;
-use crate::plan::data::{CopyTo, OldMachine, Purpose, SnapshotFrom, SnapshotSource};
-use crate::plan::{Data, Output};
-use crate::pve::vm::VmRef;
-use crate::talos::access;
-use crate::talos::client::etcd::Recovery;
-use crate::talos::client::{Attempt, Download, Machine, TalosError};
-use crate::types::{MachineName, Role, Sha256, StepId};
+use crate::plan::Output;
+use crate::plan::data::{OldMachine, Purpose, SnapshotFrom};
+use crate::talos::client::{Download, Machine, TalosError};
+use crate::types::{MachineName, StepId};
 
 /// Etcd's database on a control plane (Talos, `pkg/machinery/constants`, and etcd's own layout).
 const DATABASE: &str = "/var/lib/etcd/member/snap/db";
@@ -240,246 +236,4 @@ impl World {
         cx.sleep(PAUSE).await;
         self.take(doing, machine, (dir, purpose, Way::File), cx).await
     }
-
-    pub(super) async fn copy_snapshot(
-        &self,
-        snapshot: &StepId,
-        to: &CopyTo,
-        cx: &StepCx<'_>,
-    ) -> Result<Output, StepError> {
-        let doing = format!("copy the snapshot to {to}");
-        let Some(Output::Snapshot { file, .. }) = cx.output_of(snapshot) else {
-            return Err(wrong(doing, format!("{snapshot} has saved nothing")));
-        };
-        if self.commands.are_recorded() && !matches!(to, CopyTo::Path(_)) {
-            return self.record_copy(&doing, to, cx).await;
-        }
-        let target = match to.clone() {
-            CopyTo::Path(path) => Target::Path(path),
-            CopyTo::Ssh { host, path } => Target::Ssh { host, path },
-            CopyTo::Command { save, read } => Target::Command { save, read },
-        };
-        let folder = self.files.profile.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let local = Local::new(folder.unwrap_or(Path::new("."))).of(file);
-        let remote = match &target {
-            Target::Ssh { host, .. } => {
-                let opened = self.shells.host(&self.connector, host).await;
-                Some(opened.map_err(|error| super::classify::by_ssh(&doing, error))?)
-            }
-            _ => None,
-        };
-        let way = copy::Way { devices: self.devices, local: &local, remote: remote.as_ref() };
-        let copied = copy::copy(file, &target, way).await.map_err(|error| by_copy(&doing, error))?;
-        let required = matches!(&self.plan.data, Data::Keep(keep) if keep.require_copy);
-        match copied.counts {
-            Counts::Yes => {}
-            Counts::SameDevice => {
-                return Err(refused(doing, format!("{} lies on the same device as the snapshot", copied.place))
-                    .hinted("one disk fails once: name a folder on another disk in backup.copies"));
-            }
-            Counts::NotReadBack if required => {
-                return Err(refused(doing, "it can't be read back, and guards.require_copy wants a copy that was")
-                    .hinted("give the copy a `read` command"));
-            }
-            Counts::NotReadBack => cx.notice(format!("{to} can't be read back: it doesn't count as a second copy")),
-        }
-        Ok(Output::Copy { place: copied.place })
-    }
-
-    /// A rehearsal reaches nobody's shell: what would be run is written down.
-    async fn record_copy(&self, doing: &str, to: &CopyTo, cx: &StepCx<'_>) -> Result<Output, StepError> {
-        let command = Command {
-            what: doing.to_owned(),
-            program: Program::Shell(to.to_string()),
-            folder: None,
-            env: Vec::new(),
-            stdin: None,
-            within: Duration::from_secs(1),
-        };
-        let recorded = self.commands.run(&command, cx.cancelled()).await;
-        recorded.map_err(|error| StepError::new(Class::Permanent, doing, error))?;
-        Ok(Output::Copy { place: format!("{to} (recorded, not made)") })
-    }
-
-    /// Versions, members, nodes, configurations, readiness: 0600, for whoever has to repair something later.
-    pub(super) async fn save_before(&self, machines: &[OldMachine], cx: &StepCx<'_>) -> Result<Output, StepError> {
-        let doing = "save the state of the old cluster";
-        let dir = self.files.run.join("before");
-        let control: Vec<OldMachine> = machines.iter().filter(|old| old.role == Role::ControlPlane).cloned().collect();
-        let members = self.sound(doing, &control, None, cx).await?;
-        let listed: BTreeMap<&str, String> =
-            members.iter().map(|member| (member.name.as_str(), format!("{:016x}", member.id))).collect();
-        keep_json(&dir.join("members.json"), &listed)?;
-        let mut versions = BTreeMap::new();
-        for old in machines {
-            let name = &old.vm.name;
-            let at = VmRef::new(old.vm.node.clone(), old.vm.vmid);
-            let config = self.pve.vm_config(&at).await.map_err(|error| super::classify::by_pve(doing, error))?;
-            keep_json(&dir.join("vms").join(format!("{}.json", old.vm.vmid)), &config.keys)?;
-            let Some(address) = old.address else { continue };
-            let machine = self.machine(doing, address)?;
-            let release = machine.release().await.map_err(|error| by_talos(doing, error))?;
-            versions.insert(name.clone(), release.version.to_string());
-            if let Some(config) = machine.config().await.map_err(|error| by_talos(doing, error))? {
-                keep(&dir.join("machines").join(format!("{name}.yaml")), &config)?;
-            }
-        }
-        self.save_kubernetes(doing, &control, &dir, &mut versions).await?;
-        keep_json(&dir.join("versions.json"), &versions)?;
-        let members = members.iter().map(|member| format!("{:016x}", member.id)).collect();
-        Ok(Output::Before { dir, members })
-    }
-
-    async fn save_kubernetes(
-        &self,
-        doing: &str,
-        control: &[OldMachine],
-        dir: &Path,
-        versions: &mut BTreeMap<String, String>,
-    ) -> Result<(), StepError> {
-        let by_api = |error: k8s::K8sError| {
-            let class = if error.is_transient() { Class::Transient } else { Class::Permanent };
-            StepError::new(class, doing, error)
-        };
-        let Some(address) = control.iter().find_map(|old| old.address) else { return Ok(()) };
-        let kubeconfig = self.machine(doing, address)?.kubeconfig().await.map_err(|error| by_talos(doing, error))?;
-        let client = k8s::Client::new(&self.connector, &kubeconfig).map_err(by_api)?;
-        versions.insert("kubernetes".to_owned(), client.version().await.map_err(by_api)?.to_string());
-        let nodes = client.nodes().await.map_err(by_api)?;
-        let nodes: Vec<_> = nodes
-            .into_iter()
-            .map(|node| {
-                serde_json::json!({
-                    "name": node.name,
-                    "ready": node.ready.is_ok(),
-                    "kubelet": node.kubelet,
-                    "boot_id": node.boot_id,
-                    "unschedulable": node.unschedulable,
-                })
-            })
-            .collect();
-        keep_json(&dir.join("nodes.json"), &nodes)?;
-        keep_json(&dir.join("workloads.json"), &client.workloads().await.map_err(by_api)?)
-    }
-
-    /// On exactly one machine, once, from a snapshot that is proven right before. As with a fresh bootstrap, data that are
-    /// there already are those of an attempt of this run whose answer was lost.
-    pub(super) async fn recover_etcd(
-        &self,
-        name: &MachineName,
-        at: &StepId,
-        source: &SnapshotSource,
-        cx: &StepCx<'_>,
-    ) -> Result<Output, StepError> {
-        let doing = format!("recover etcd on {name}");
-        let (file, sha256) = snapshot_of(&doing, source, cx)?;
-        let path = file.clone();
-        let proof = tokio::task::spawn_blocking(move || backup::prove(&path)).await;
-        let proof = proof.map_err(|error| StepError::new(Class::Transient, &doing, error))?.map_err(|error| {
-            let hints = error.hints();
-            let refusal = StepError::new(Class::Refused, &doing, error);
-            hints.into_iter().fold(refusal, StepError::hinted).hinted("put a sound copy of it there, then resume")
-        })?;
-        if proof.sha256 != sha256 {
-            return Err(refused(
-                &doing,
-                format!(
-                    "{} is not the snapshot that was saved: its digest is {}, and was {sha256}",
-                    file.display(),
-                    proof.sha256
-                ),
-            )
-            .hinted("put the right one back, then resume"));
-        }
-        let machine = self.machine_at(&doing, at, cx)?;
-        let bytes = tokio::fs::File::open(&file).await;
-        let bytes = bytes.map_err(|error| StepError::new(Class::Permanent, &doing, error))?;
-        let meter = Counted(cx.counter("upload"));
-        meter.total(proof.bytes);
-        let limit = Duration::from_secs(self.plan.limits.boot);
-        match machine.etcd_recover(bytes, &meter).await {
-            // In the second case it has data already: an attempt of this run got through, and its answer was lost.
-            Ok(()) | Err(TalosError::AlreadyExists { .. }) => {}
-            Err(error) => return Err(by_talos(&doing, error)),
-        }
-        machine
-            .bootstrap(Recovery::Snapshot, Attempt::Repeated, limit)
-            .await
-            .map_err(|error| by_talos(&doing, error))?;
-        self.await_etcd(&doing, &machine, limit, cx).await?;
-        Ok(restored(&proof))
-    }
-
-    /// What the machine was recovered from, when its etcd runs.
-    pub(super) async fn probe_recovered(
-        &self,
-        at: &StepId,
-        source: &SnapshotSource,
-        cx: &StepCx<'_>,
-    ) -> Result<crate::engine::Seen, StepError> {
-        use crate::engine::Seen;
-        let doing = "look whether etcd runs";
-        match self.probe_bootstrapped(at, cx).await? {
-            Seen::Done(_) => {}
-            other => return Ok(other),
-        }
-        let found = match source {
-            SnapshotSource::Step(step) => match cx.output_of(step) {
-                Some(Output::Snapshot { revision, keys, namespace_uid, .. }) => {
-                    Output::Restored { revision: *revision, keys: *keys, namespace_uid: namespace_uid.clone() }
-                }
-                _ => return Err(wrong(doing, format!("{step} has saved nothing"))),
-            },
-            SnapshotSource::File { .. } => match &self.plan.data {
-                Data::Restore { proof, .. } => Output::Restored {
-                    revision: proof.revision,
-                    keys: proof.keys,
-                    namespace_uid: proof.namespace_uid.clone(),
-                },
-                _ => return Err(wrong(doing, "the plan restores no file")),
-            },
-        };
-        Ok(Seen::Done(found))
-    }
-}
-
-fn restored(proof: &Proof) -> Output {
-    Output::Restored {
-        revision: u64::try_from(proof.revision).unwrap_or_default(),
-        keys: proof.keys,
-        namespace_uid: proof.namespace_uid.clone(),
-    }
-}
-
-/// The file to recover from, and the digest it must have.
-fn snapshot_of(doing: &str, source: &SnapshotSource, cx: &StepCx<'_>) -> Result<(PathBuf, Sha256), StepError> {
-    match source {
-        SnapshotSource::File { path, sha256 } => Ok((path.clone(), *sha256)),
-        SnapshotSource::Step(step) => match cx.output_of(step) {
-            Some(Output::Snapshot { file, sha256, .. }) => Ok((file.clone(), *sha256)),
-            _ => Err(wrong(doing, format!("{step} has saved nothing"))),
-        },
-    }
-}
-
-fn by_copy(doing: &str, error: CopyError) -> StepError {
-    let class = match &error {
-        // The proof of backup includes its second copy: without it nothing goes on.
-        CopyError::Differs { .. } | CopyError::Failed { .. } => Class::Refused,
-        CopyError::Shell { .. } => Class::Transient,
-        _ => Class::Permanent,
-    };
-    let hints = error.hints();
-    hints.into_iter().fold(StepError::new(class, doing, error), StepError::hinted)
-}
-
-fn keep(path: &Path, text: &SecretString) -> Result<(), StepError> {
-    let failed = |error| StepError::new(Class::Permanent, format!("write {}", path.display()), error);
-    access::write_private(path, text).map(drop).map_err(failed)
-}
-
-fn keep_json(path: &Path, content: &impl Serialize) -> Result<(), StepError> {
-    let text = serde_json::to_string_pretty(content)
-        .map_err(|error| StepError::new(Class::Permanent, format!("write {}", path.display()), error))?;
-    keep(path, &SecretString::from(text + "\n"))
 }

@@ -12,6 +12,7 @@ mod keep;
 mod look;
 mod place;
 mod talosconfig;
+mod view;
 mod write;
 
 #[cfg(test)]

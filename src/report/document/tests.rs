@@ -4,6 +4,7 @@ use std::path::Path;
 use super::*;
 use crate::report::fold::progress_of;
 use crate::report::sample::{self, Journal};
+use crate::types::Sha256;
 
 fn of(journal: &Journal) -> Document {
     let plan = sample::plan();
