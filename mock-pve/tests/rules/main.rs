@@ -11,5 +11,5 @@ mod nine;
 mod requests;
 mod site;
 mod switches;
-mod updates;
 mod transport;
+mod updates;
