@@ -6,7 +6,8 @@
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::network::{self, Network};
-use super::patch::{Patch, PatchError};
+use super::patch::Patch;
+use super::patch_error::PatchError;
 use super::{Input, generate};
 use crate::talos::secrets::Secrets;
 use crate::types::{MachineName, Role, Sha256};
