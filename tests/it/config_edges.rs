@@ -9,7 +9,6 @@ use std::process::Command;
 use recast::talos::config::{Config, Patch};
 use secrecy::ExposeSecret as _;
 
-use crate::real::talosctl;
 use crate::site::program;
 
 /// What becomes of a patch.
@@ -304,7 +303,7 @@ fn edges_of_yaml_are_taken_or_refused_as_nodes_do() {
 
 #[test]
 fn the_real_tool_takes_and_writes_the_same() {
-    let Some(talosctl) = talosctl() else { return };
+    let Some(talosctl) = real_parts::client("talosctl") else { return };
     let place = tempfile::tempdir().unwrap();
     let path = |name: &str| place.path().join(name);
     let run = |mut command: Command, verb: [&str; 2], out: &str| {

@@ -7,7 +7,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::real::talosctl;
 use crate::site::{program, repository};
 
 const ENDPOINT: &str = "https://10.0.0.10:6443";
@@ -94,7 +93,7 @@ fn differ(talosctl: &Path, group: &str, words: &[&str], prepare: impl Fn(&Path))
 }
 
 fn all_alike<'a>(cases: impl IntoIterator<Item = Vec<&'a str>>) {
-    let Some(talosctl) = talosctl() else { return };
+    let Some(talosctl) = real_parts::client("talosctl") else { return };
     let wrong: Vec<String> =
         cases.into_iter().filter_map(|words| differ(&talosctl, "config", &words, |_| {})).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -202,7 +201,7 @@ fn flags_and_versions_are_read_alike() {
 
 #[test]
 fn outputs_go_to_the_same_places() {
-    let Some(talosctl) = talosctl() else { return };
+    let Some(talosctl) = real_parts::client("talosctl") else { return };
     let file = |name: &'static str| move |place: &Path| fs::write(place.join(name), "there\n").unwrap();
     let folder = |place: &Path| fs::create_dir(place.join("out")).unwrap();
     let nothing = |_: &Path| {};
@@ -245,7 +244,7 @@ fn outputs_go_to_the_same_places() {
 /// The secrets of a configuration come back as they are, and where nothing can be made both say so.
 #[test]
 fn bundles_are_made_of_the_same_inputs() {
-    let Some(talosctl) = talosctl() else { return };
+    let Some(talosctl) = real_parts::client("talosctl") else { return };
     let inside = |place: &Path| {
         let words = with(&["-t", "controlplane", "-o", "cp.yaml"]);
         let done = run(program(place), place, &[&["config", "generate"][..], &words[..]].concat());

@@ -193,7 +193,7 @@ impl World {
         if config.get("template").is_some_and(|flag| flag == "1") {
             work.log("Convert to template.");
             for disk in coming.iter().filter(|disk| disk.device.is_some()) {
-                self.make_base(node, vmid, &disk.key)?;
+                self.make_base(work, (node, vmid), &disk.key)?;
             }
         }
         Ok(())
