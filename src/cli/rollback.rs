@@ -38,6 +38,11 @@ pub async fn rollback(global: &Global, asked: &Rollback, surroundings: &Surround
         // A journal that makes no sense is refused when it is opened.
         let _ = state.record(&record.entry);
     }
+    if plan.verb == Verb::GoBack && RunStatus::of(&records) != RunStatus::Done {
+        let why = format!("run {} is itself a way back, and is not done", plan.run);
+        let hint = format!("`recast resume {}` goes on with it; another run is taken back by its name", plan.run);
+        return Err(Stop::new(ExitCode::Refused, why).hinted(hint));
+    }
     if RunStatus::of(&records) == RunStatus::Done || !gone(&plan, &state).is_empty() {
         return Box::pin(way_back(global, asked, (&dir, &plan, &state), surroundings)).await;
     }

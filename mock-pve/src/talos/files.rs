@@ -30,8 +30,11 @@ pub(super) fn read(machine: &Machine, path: &str) -> Result<Vec<u8>, Status> {
     machine.see(|state| content(state, &path)).map(String::into_bytes).ok_or_else(absent)
 }
 
+/// A name below what is copied, and what a file holds; a folder holds nothing.
+pub(super) type Copied = (String, Option<Vec<u8>>);
+
 /// A file, or a folder with all that lies in it: names from there on, and contents of files.
-pub(super) fn copied(machine: &Machine, path: &str) -> Result<Vec<(String, Option<Vec<u8>>)>, Status> {
+pub(super) fn copied(machine: &Machine, path: &str) -> Result<Vec<Copied>, Status> {
     let root = clean(path);
     let folders = directories(machine);
     if !folders.contains_key(&root) {
@@ -40,7 +43,7 @@ pub(super) fn copied(machine: &Machine, path: &str) -> Result<Vec<(String, Optio
     }
     let below = if root == "/" { "/".to_owned() } else { format!("{root}/") };
     let inside = folders.into_keys().filter_map(|path| Some((path.strip_prefix(&below)?.to_owned(), None)));
-    let mut all: Vec<(String, Option<Vec<u8>>)> = inside.filter(|(name, _)| !name.is_empty()).collect();
+    let mut all: Vec<Copied> = inside.filter(|(name, _)| !name.is_empty()).collect();
     for path in files(machine).into_keys() {
         if let Some(name) = path.strip_prefix(&below) {
             all.push((name.to_owned(), Some(read(machine, &path)?)));

@@ -308,10 +308,12 @@ fn tls(machine: &Machine, api: Api) -> Result<rustls::ServerConfig, PkiError> {
         Some(config) => {
             let authority = config.os_ca();
             let mut roots = RootCertStore::empty();
-            for trusted in std::iter::once(authority.certificate).chain(config.accepted_authorities()) {
-                for certificate in CertificateDer::pem_slice_iter(trusted.as_bytes()).flatten() {
-                    roots.add(certificate).map_err(|error| invalid(&error))?;
-                }
+            for certificate in CertificateDer::pem_slice_iter(authority.certificate.as_bytes()).flatten() {
+                roots.add(certificate).map_err(|error| invalid(&error))?;
+            }
+            for trusted in config.accepted_authorities() {
+                // One that can't be read counts for nobody; the others go on.
+                roots.add_parsable_certificates(CertificateDer::pem_slice_iter(trusted.as_bytes()).flatten());
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .build()

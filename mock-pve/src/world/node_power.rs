@@ -20,7 +20,7 @@ const LAST_STEPS: f64 = 5.0;
 /// Seconds from power to an API that answers.
 const BOOT: f64 = 60.0;
 /// No task of a guest takes longer.
-const LONG: Duration = Duration::from_secs(7200);
+const LONG: Duration = Duration::from_hours(2);
 
 /// What a node is told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -171,7 +171,7 @@ async fn fated(world: &World, fate: Vec<Fault>, kind: &str, work: impl Future<Ou
             Fault::Stall(seconds) => world.stall(seconds).await,
             Fault::Task { text, done: false } => {
                 // A VM that was registered before the task began is taken back by its work, which fails in its own words.
-                if ["qmclone", "qmcreate"].contains(&kind) {
+                if ["qmclone", "qmcreate", "qmrestore"].contains(&kind) {
                     let _ = work.await;
                 }
                 return Err(Refusal::failed(text));

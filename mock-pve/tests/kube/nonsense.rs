@@ -63,7 +63,7 @@ async fn requests_that_make_no_sense_get_an_answer_that_says_so() {
             "application/json-patch+json",
             r#"[{"op":"fly"}]"#,
             422,
-            "unexpected kind: fly",
+            "the server rejected our request due to an error in our request",
         ),
         ("PATCH", "/api/v1/nodes/cp-01", "application/apply-patch+yaml", "a: b", 422, "fieldManager: Required value"),
         (

@@ -83,7 +83,7 @@ enum Takes {
     Hidden,
 }
 
-fn known<'a>(verb: &'a Command, is: impl Fn(&Arg) -> bool) -> Option<(&'a str, Takes)> {
+fn known(verb: &Command, is: impl Fn(&Arg) -> bool) -> Option<(&str, Takes)> {
     let flag = verb.get_arguments().find(|flag| is(flag))?;
     let optional = flag.get_num_args().is_some_and(|number| number.min_values() == 0);
     let takes = if !flag.get_action().takes_values() {

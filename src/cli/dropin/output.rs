@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -43,7 +43,13 @@ pub(super) fn write(path: &Path, text: &SecretString, existing: Existing, parent
         Existing::Keep => options.create_new(true),
         Existing::Replace => options.create(true).truncate(true),
     };
-    let written = options.open(path).and_then(|mut file| file.write_all(text.expose_secret().as_bytes()));
+    let written = options.open(path).and_then(|mut file| {
+        // One that is replaced had a mode of its own.
+        if existing == Existing::Replace && file.metadata()?.is_file() {
+            file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        }
+        file.write_all(text.expose_secret().as_bytes())
+    });
     written.map_err(|error| {
         if error.kind() == ErrorKind::AlreadyExists {
             return Stop::new(ExitCode::Invalid, format!("{} is there already", path.display()))

@@ -54,7 +54,8 @@ impl Patch {
                 write(path, &text, Existing::Replace, Parents::Make)?;
                 Ok(Done { data: String::new(), told: format!("Created {}\n", path.display()) })
             }
-            _ => Ok(Done { data: text.expose_secret().to_owned(), told: String::new() }),
+            // The real tool ends what it prints with a line of its own.
+            _ => Ok(Done { data: format!("{}\n", text.expose_secret()), told: String::new() }),
         }
     }
 }

@@ -25,11 +25,16 @@ pub(super) struct Known {
 pub(super) fn read(session: &Session) -> Result<Known, Stop> {
     let state = StateDir::new(&session.state_root(), &session.profile.value.name);
     let unreadable = |error: &JournalError| Stop::because(ExitCode::Failed, "the runs can't be read", error);
-    let mut deeds: Vec<(jiff::Timestamp, Step, Far)> = Vec::new();
+    // None is what a run did whose plan can't be read.
+    let mut deeds: Vec<(jiff::Timestamp, Option<(Step, Far)>)> = Vec::new();
     let mut carried: BTreeMap<Minor, Runs> = BTreeMap::new();
     for dir in state.list().map_err(|error| unreadable(&error))?.iter().rev() {
-        let Ok(bytes) = dir.plan_bytes() else { continue };
-        let Ok(plan) = serde_json::from_slice::<Plan>(&bytes) else { continue };
+        let plan = dir.plan_bytes().ok().and_then(|bytes| serde_json::from_slice::<Plan>(&bytes).ok());
+        let Some(plan) = plan else {
+            let last = dir.records().ok().and_then(|records| records.last().map(|record| record.at));
+            deeds.extend(last.map(|at| (at, None)));
+            continue;
+        };
         if !plan.verb.reboots() && !plan.verb.installs() && !plan.verb.destroys() {
             continue;
         }
@@ -47,15 +52,19 @@ pub(super) fn read(session: &Session) -> Result<Known, Stop> {
             }
             if let Some(at) = last.get(&planned.id) {
                 let done = matches!(state.step(&planned.id), Some(StepState::Succeeded { .. }));
-                deeds.push((*at, planned.step.clone(), if done { Far::Done } else { Far::Begun }));
+                let far = if done { Far::Done } else { Far::Begun };
+                deeds.push((*at, Some((planned.step.clone(), far))));
             }
         }
     }
     // A run that was resumed after a later one goes on after it.
     deeds.sort_by_key(|(at, ..)| *at);
     let mut past = Past::default();
-    for (_, step, far) in &deeds {
-        past.add(step, *far);
+    for (_, deed) in &deeds {
+        match deed {
+            Some((step, far)) => past.add(step, *far),
+            None => past.doubt(),
+        }
     }
     Ok(Known { past, table: Table::built_in().clone().with_carried(carried.into_values()) })
 }

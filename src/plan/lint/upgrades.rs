@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::{Note, note};
 use crate::plan::data::Purpose;
-use crate::plan::upgrade::{By, Member, Release};
+use crate::plan::upgrade::{By, Member, Release, Way};
 use crate::plan::{Plan, Planned, Step};
-use crate::types::{MachineName, Role, StepId, Version};
+use crate::types::{MachineName, Role, SchematicId, StepId, Version};
 
 /// What a step reboots, into what, and by what.
 struct Goes<'p> {
@@ -46,14 +46,14 @@ pub(super) fn rules(plan: &Plan, notes: &mut Vec<Note>) {
 /// A proof of backup is there, and the machine was looked at, before the first one goes down.
 fn before(plan: &Plan, notes: &mut Vec<Note>) {
     let mut proved = false;
-    let mut pulled: BTreeSet<(&MachineName, &Version)> = BTreeSet::new();
+    let mut pulled: BTreeSet<(&MachineName, &Version, &SchematicId)> = BTreeSet::new();
     let mut watched: BTreeSet<&StepId> = BTreeSet::new();
     for phase in &plan.phases {
         for Planned { id, step, .. } in &phase.steps {
             match step {
                 Step::MeetMachine { .. } => drop(watched.insert(id)),
                 Step::PullInstaller { machine, release } => {
-                    pulled.insert((&machine.name, &release.version));
+                    pulled.insert((&machine.name, &release.version, &release.schematic));
                 }
                 Step::UpgradeMachine { before, .. } | Step::RollBackMachine { before, .. } => {
                     if !watched.contains(before) {
@@ -64,7 +64,7 @@ fn before(plan: &Plan, notes: &mut Vec<Note>) {
                 _ => {}
             }
             let Some(goes) = goes(step) else { continue };
-            let has = |release: &Release| pulled.contains(&(&goes.machine.name, &release.version));
+            let has = |release: &Release| pulled.contains(&(&goes.machine.name, &release.version, &release.schematic));
             if goes.by == By::Installer && !goes.release.is_some_and(has) {
                 note(notes, id, "its installer is not pulled before it goes down");
             }
@@ -115,9 +115,16 @@ fn once(plan: &Plan, notes: &mut Vec<Note>) {
     }
 }
 
-/// A way back never brings a machine forward.
+/// A way back never brings a machine forward, and never loses what is on it.
 fn downwards(plan: &Plan, notes: &mut Vec<Note>) {
     for planned in plan.steps() {
+        if let Step::RollBackMachine { machine, release: Some(release), by: By::Installer, manner, .. } = &planned.step
+            && release.version.minor() <= (1, 7)
+            && matches!(manner.way, Way::Whole { keep: false, .. })
+        {
+            let what = format!("the installer of Talos {} would wipe {}'s data", release.version, machine.name);
+            note(notes, &planned.id, what);
+        }
         if let Step::RollBackMachine { machine, from, release: Some(release), .. } = &planned.step
             && release.version > *from
         {

@@ -89,7 +89,7 @@ fn rewrite(seen: &SeenCluster, goes: &Return<'_>) -> Option<Phase> {
         Some([pull, write])
     });
     let steps: Vec<Planned> = steps.flatten().collect();
-    (!steps.is_empty()).then(|| Phase { name: name.to_owned(), steps, width: 8 })
+    (!steps.is_empty()).then(|| Phase { name: name.to_owned(), steps, width: 1 })
 }
 
 /// The installers of those that go by one.
@@ -146,7 +146,8 @@ fn fall(
     (member, fall): Faller<'_>,
     boots: &mut BTreeMap<MachineName, StepId>,
 ) -> Vec<Planned> {
-    let manner = Manner { way: Way::of(&fall.from, asked.stage), reboot: asked.reboot, kernel_log: asked.kernel_log };
+    let way = Way::of(&fall.from, &fall.version, asked.stage);
+    let manner = Manner { way, reboot: asked.reboot, kernel_log: asked.kernel_log };
     let id = |what: &str| format!("{phase}/{}/{what}", member.name);
     let mut steps = Vec::new();
     if let (By::Installer, Way::Written, Some(release)) = (fall.by, manner.way, &fall.to) {

@@ -162,7 +162,8 @@ fn rise(
     boots: &mut BTreeMap<MachineName, StepId>,
 ) -> Vec<Planned> {
     let Riser { member, from, leaves, to } = riser;
-    let manner = Manner { way: Way::of(from, asked.stage), reboot: asked.reboot, kernel_log: asked.kernel_log };
+    let manner =
+        Manner { way: Way::of(from, &to.version, asked.stage), reboot: asked.reboot, kernel_log: asked.kernel_log };
     let id = |what: &str| format!("{phase}/{}/{what}", member.name);
     let mut steps: Vec<Planned> = Vec::new();
     let mut push = |what: &str, step: Step| {

@@ -45,7 +45,8 @@ pub struct Release {
 pub enum Way {
     /// By the call of releases before 1.13, which writes and reboots in one.
     Whole {
-        /// Whether the machine must be told to keep its EPHEMERAL partition: up to 1.7, which wipes it otherwise.
+        /// Whether it must be told to keep the EPHEMERAL partition, with etcd's data: where the machine or the installer is
+        /// of 1.7 or older, which wipe it otherwise.
         keep: bool,
         /// Whether it is written early in the next boot.
         staged: bool,
@@ -55,14 +56,14 @@ pub enum Way {
 }
 
 impl Way {
-    /// The way for a machine that runs `version`.
-    pub fn of(version: &Version, stage: Stage) -> Self {
+    /// The way for a machine that runs `from` and gets the installer of `to`.
+    pub fn of(from: &Version, to: &Version, stage: Stage) -> Self {
         let staged = stage == Stage::NextBoot;
         // The lifecycle service came with 1.13.0 and knows no staging; the older call is there until 1.18.
-        if version.minor() >= (1, 13) && !staged {
+        if from.minor() >= (1, 13) && !staged {
             return Self::Written;
         }
-        Self::Whole { keep: version.minor() <= (1, 7), staged }
+        Self::Whole { keep: from.minor().min(to.minor()) <= (1, 7), staged }
     }
 }
 

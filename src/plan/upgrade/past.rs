@@ -66,6 +66,8 @@ enum Deed {
     Written(Ran),
     /// It was told to reboot into another release.
     Went { from: Ran, to: Option<Ran>, turn: Turn, far: Far },
+    /// Nobody can tell any more.
+    Unknown,
 }
 
 /// What was done to each machine's disk, the oldest first.
@@ -101,6 +103,13 @@ impl Past {
         self.0.entry(machine.name.clone()).or_default().push(deed);
     }
 
+    /// Something was done that can't be read: what any other slot holds is not certain from here on.
+    pub fn doubt(&mut self) {
+        for deeds in self.0.values_mut() {
+            deeds.push(Deed::Unknown);
+        }
+    }
+
     fn of(&self, seen: &SeenMember) -> &[Deed] {
         self.0.get(&seen.member.name).map_or(&[], Vec::as_slice)
     }
@@ -120,7 +129,7 @@ impl Past {
     pub fn waits(&self, seen: &SeenMember) -> Option<&Ran> {
         let came_to_nothing = |deed: &&Deed| match deed {
             Deed::Went { from, far, .. } => *far == Far::Begun && from.is_run_by(seen),
-            Deed::Written(_) => false,
+            Deed::Written(_) | Deed::Unknown => false,
         };
         match self.of(seen).iter().rev().find(|deed| !came_to_nothing(deed))? {
             Deed::Written(to) if !to.is_run_by(seen) => Some(to),

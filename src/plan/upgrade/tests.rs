@@ -206,12 +206,13 @@ fn another_schematic_alone_is_a_hop_of_its_own_and_comes_with_the_last_one_other
 
 #[test]
 fn the_way_of_writing_follows_what_runs() {
-    let way = |version: &str, stage| Way::of(&version.parse().unwrap(), stage);
-    assert_eq!(way("1.7.7", Stage::Now), Way::Whole { keep: true, staged: false });
-    assert_eq!(way("1.8.0", Stage::Now), Way::Whole { keep: false, staged: false });
-    assert_eq!(way("1.12.11", Stage::NextBoot), Way::Whole { keep: false, staged: true });
-    assert_eq!(way("1.13.0", Stage::Now), Way::Written);
-    assert_eq!(way("1.13.0", Stage::NextBoot), Way::Whole { keep: false, staged: true });
+    let way = |from: &str, to: &str, stage| Way::of(&from.parse().unwrap(), &to.parse().unwrap(), stage);
+    assert_eq!(way("1.7.7", "1.8.3", Stage::Now), Way::Whole { keep: true, staged: false });
+    assert_eq!(way("1.8.0", "1.9.5", Stage::Now), Way::Whole { keep: false, staged: false });
+    assert_eq!(way("1.8.0", "1.7.7", Stage::Now), Way::Whole { keep: true, staged: false }, "the installer wipes");
+    assert_eq!(way("1.12.11", "1.13.0", Stage::NextBoot), Way::Whole { keep: false, staged: true });
+    assert_eq!(way("1.13.0", "1.13.9", Stage::Now), Way::Written);
+    assert_eq!(way("1.13.0", "1.13.9", Stage::NextBoot), Way::Whole { keep: false, staged: true });
 }
 
 #[test]

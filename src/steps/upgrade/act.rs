@@ -10,7 +10,7 @@ use crate::plan::Output;
 use crate::plan::kubernetes::Leftover;
 use crate::plan::upgrade::{By, Reboot, Release, Way};
 use crate::steps::World;
-use crate::steps::classify::by_talos;
+use crate::steps::classify::{by_talos, wrong};
 use crate::steps::freeze::in_short;
 use crate::talos::client::events::{Events, Tail};
 use crate::talos::client::upgrade::{Ephemeral, UpgradeOrder, When, refusal};
@@ -108,7 +108,10 @@ impl World {
             (By::Installer, Some(release), Way::Whole { keep, staged }) => {
                 patient.upgrade(whole(release, keep, staged, reboot)).await.map(Some)
             }
-            (By::Installer, ..) => machine.reboot(reboot).await.map(Some),
+            (By::Installer, Some(_), Way::Written) => machine.reboot(reboot).await.map(Some),
+            (By::Installer, None, _) => {
+                return Err(wrong(doing, "the plan names no release to install"));
+            }
             (By::OtherSlot, ..) => patient.roll_back().await.map(|()| None),
         };
         Self::sent(answer, doing)

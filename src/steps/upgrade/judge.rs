@@ -126,6 +126,9 @@ pub(super) enum Cause {
     /// It runs something that nobody asked for.
     #[error("it runs Talos {running}, not {wanted}")]
     OtherVersion { running: Version, wanted: Version },
+    /// Its other slot held something newer.
+    #[error("it went forward, from Talos {before} to {running}: that is what its other slot held")]
+    Forward { running: Version, before: Version },
     /// There is nothing to go back to.
     #[error("it has no other release to go back to")]
     NothingBefore,
@@ -199,7 +202,7 @@ impl Cause {
             Self::NotReady { .. } => {
                 format!("{name} is up: see to what is missing, then resume; no other machine goes down meanwhile")
             }
-            Self::OtherSchematic { .. } | Self::OtherVersion { .. } => {
+            Self::OtherSchematic { .. } | Self::OtherVersion { .. } | Self::Forward { .. } => {
                 format!("somebody else may be at work on {name}; find out, then make a new plan")
             }
             Self::NothingBefore => format!(
@@ -271,6 +274,9 @@ fn arrived(before: &Glimpse, goal: Goal<'_>, now: &Glimpse, said: Option<String>
     };
     match goal {
         Goal::Another if same => Standing::Failed(Cause::NothingBefore),
+        Goal::Another if now.version > before.version => {
+            Standing::Failed(Cause::Forward { running: now.version.clone(), before: before.version.clone() })
+        }
         Goal::Another => Standing::Done,
         Goal::Release(release)
             if now.version == release.version && now.schematic.as_ref() == Some(&release.schematic) =>

@@ -76,7 +76,7 @@ impl<'a> Job<'a> {
     fn is_reached(&self, now: &Glimpse) -> bool {
         match self.release {
             Some(release) => now.version == release.version && now.schematic.as_ref() == Some(&release.schematic),
-            None => now.version != *self.from,
+            None => now.version < *self.from,
         }
     }
 }

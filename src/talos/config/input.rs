@@ -168,10 +168,10 @@ impl Input {
 
     /// Adds a mirror spelled `HOST=URL`; several of one host are asked one after the other.
     pub fn add_mirror(&mut self, spelled: &str) -> Result<(), InputError> {
-        let malformed = || InputError::Mirror { given: spelled.to_owned() };
+        let malformed = || InputError::Mirror { given: masked(spelled) };
         let (host, url) = spelled.split_once('=').ok_or_else(malformed)?;
         if self.contract.has(Feature::RegistryDocuments) {
-            let unread = |source| InputError::MirrorUrl { given: spelled.to_owned(), source };
+            let unread = |source| InputError::MirrorUrl { given: masked(spelled), source };
             Url::parse(url).map_err(unread)?;
         }
         match self.mirrors.iter_mut().find(|mirror| mirror.host == host) {
@@ -187,10 +187,19 @@ impl Input {
     }
 }
 
+/// A URL as it may be told: a password in it stays hidden.
+fn masked(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 <= at => format!("{}***{}", &url[..scheme + 3], &url[at..]),
+        _ => url.to_owned(),
+    }
+}
+
 /// The host of an endpoint that the real generator takes.
 fn host(endpoint: &str) -> Result<String, InputError> {
     let refused = |why: String| {
         let bare = endpoint.trim().split_once("://").map_or(endpoint.trim(), |(_, rest)| rest).trim_end_matches('/');
+        let bare = bare.rsplit_once('@').map_or(bare, |(_, host)| host);
         let has_port = bare.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let suggested = match bare.parse::<IpAddr>() {
             Ok(IpAddr::V6(address)) => format!("[{address}]:6443"),
@@ -198,7 +207,7 @@ fn host(endpoint: &str) -> Result<String, InputError> {
             _ if has_port => bare.to_owned(),
             _ => format!("{bare}:6443"),
         };
-        InputError::Endpoint { given: endpoint.to_owned(), suggested, why }
+        InputError::Endpoint { given: masked(endpoint), suggested, why }
     };
     let url = Url::parse(endpoint).map_err(|error| refused(error.to_string()))?;
     match url.scheme() {

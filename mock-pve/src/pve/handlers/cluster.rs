@@ -159,7 +159,8 @@ fn pool(state: &State, id: &str) -> Value {
 /// The zones as each node has them.
 fn zones(call: &Call, state: &State) -> Vec<Value> {
     let seeded = call.world.seed().sdn_zones.iter().filter_map(|zone| zone.get("zone").and_then(Value::as_str));
-    let written = state.sections.get("sdn/zones").into_iter().flat_map(|zones| zones.keys().map(String::as_str));
+    let applied = super::sdn::running(state, "sdn/zones");
+    let written = applied.keys().map(String::as_str);
     // The nodes' own bridges are in one that is always there.
     let zones: BTreeSet<&str> = seeded.chain(written).chain(["localnetwork"]).collect();
     let seen = zones.into_iter().filter(|zone| state.may(&call.caller, &format!("/sdn/zones/{zone}"), &["SDN.Audit"]));

@@ -193,7 +193,10 @@ impl World {
         if config.get("template").is_some_and(|flag| flag == "1") {
             work.log("Convert to template.");
             for disk in coming.iter().filter(|disk| disk.device.is_some()) {
-                self.make_base(work, (node, vmid), &disk.key)?;
+                // The data are there, whatever becomes of the template.
+                if let Err(refusal) = self.make_base(work, (node, vmid), &disk.key) {
+                    work.warn(&refusal.text());
+                }
             }
         }
         Ok(())

@@ -48,6 +48,14 @@ impl Grip {
 impl Drop for Grip {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        let is_out = {
+            let state = self.world.state();
+            state.vms.get(&self.vmid).is_none_or(|vm| !state.is_online(&vm.node))
+        };
+        if is_out {
+            // A node without power tidies nothing up: the lock and the half archive are found afterwards.
+            return;
+        }
         if let Some(vm) = self.world.state().vms.get_mut(&self.vmid)
             && vm.config.get("lock").is_some_and(|lock| lock == "backup")
         {

@@ -140,6 +140,7 @@ impl World {
     pub async fn back_up(&self, caller: &Caller, job: Job) -> Rule<String> {
         let vmids = self.state().chosen(&job);
         if job.stop {
+            self.state().check(caller, &format!("/nodes/{}", job.node), &["Sys.Modify"])?;
             self.stop_backups(&job.node).await;
         }
         if vmids.is_empty() && (job.stop || !matches!(job.guests, Guests::AllBut(_))) {
@@ -210,8 +211,8 @@ impl World {
                         let own = storage.option("prune-backups").map(Keep::parse);
                         place.keep = job.keep.clone().or(own).unwrap_or_else(|| Keep::of_count(0));
                         let key = state.key_on(&job.node, id, "backup/vzdump-qemu-100.vma");
-                        let folder = |path: &str| path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
-                        place.shown = folder(&state.path_of(&key));
+                        let shown = state.path_of(&key);
+                        shown.rsplit_once('/').map_or("", |(folder, _)| folder).clone_into(&mut place.shown);
                         place.real = state.file_of(self.dir(), &key).parent().map(PathBuf::from).unwrap_or_default();
                         place.storage = Some(id.clone());
                     }

@@ -189,6 +189,9 @@ impl World {
     async fn restore_work(&self, work: &Work, who: &Caller, new: &NewRestore, source: &Source, emsg: &str) -> Rule<()> {
         let (node, vmid) = (new.node.as_str(), new.vmid);
         let _flock = work.flock(vmid, Mode::Exclusive, 1.0).await?;
+        if work.is_doomed() {
+            return Err(Refusal::failed("interrupted\n"));
+        }
         let old = self.state().vm(node, vmid)?.clone();
         if old.config.get("protection").is_some_and(|flag| flag == "1") {
             return Err(Refusal::failed(format!("{emsg} - protection mode enabled\n")));

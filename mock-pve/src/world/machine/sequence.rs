@@ -10,6 +10,7 @@ use super::faults::Fault;
 use super::install::{self, InstallError};
 use super::life::{Boot, Commands, End, chain};
 use super::state::{Api, ServiceState, Stage, State};
+use super::versions::Version;
 use crate::disk::{self, DiskError, Keep, Staged};
 use crate::etcd::{self, Change};
 use crate::world::script::Takes;
@@ -364,6 +365,8 @@ impl<'a> Run<'a> {
     async fn upgrade(&self, upgrade: &Upgrade) -> End {
         let (boot, machine) = (self.boot, &self.boot.machine);
         let wipes = machine.see(|state| state.version().wipes_on_upgrade()) && !upgrade.preserve;
+        // A newer machine tells an older installer to keep nothing, unless it was told to keep it.
+        let installer_wipes = Version::of(&upgrade.recipe.version).wipes_on_upgrade() && !upgrade.preserve;
         if self.registers() {
             self.phase("drain", "cordonAndDrainNode", boot.drain()).await;
         }
@@ -383,7 +386,7 @@ impl<'a> Run<'a> {
         if let Err(error) = installed {
             return self.failed(self.count(), &error.to_string()).await;
         }
-        if wipes {
+        if wipes || installer_wipes {
             if let Err(error) = boot.wipe_ephemeral() {
                 machine.says(&format!("[talos] {}", chain(&error)));
             }

@@ -140,6 +140,6 @@ impl State {
             return refuse("you can't move a disk with snapshots and delete the source\n".to_owned());
         }
         let template = vm.config.get("template").is_some_and(|flag| flag == "1");
-        Ok(Moving { in_use, template, value })
+        Ok(Moving { value, in_use, template })
     }
 }

@@ -148,6 +148,10 @@ impl Composer {
         }
         let value = self.content(place, path, &properties, spot)?;
         self.depth -= 1;
+        if properties.anchor.is_some() {
+            // It is kept twice from here on.
+            self.count(spot, size(&value))?;
+        }
         if let Some(place) = properties.anchor.and_then(|anchor| self.anchors.get_mut(&anchor))
             && matches!(place, Anchor::Open(open) if *open == id)
         {
@@ -391,7 +395,9 @@ impl Composer {
 fn size(value: &Value) -> usize {
     match value {
         Value::List(list) => 1 + list.iter().map(size).sum::<usize>(),
-        Value::Map(map) => 1 + map.iter().map(|(_, value)| size(value)).sum::<usize>(),
+        Value::Map(map) => 1 + map.iter().map(|(key, value)| key.len() / 64 + size(value)).sum::<usize>(),
+        // What is long counts as many: an alias costs its bytes.
+        Value::Text(text) => 1 + text.len() / 64,
         _ => 1,
     }
 }

@@ -61,8 +61,11 @@ pub(super) fn number(raw: &str) -> Option<(String, Sort)> {
     if !raw.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) {
         return None;
     }
-    // Behind a point no underscores are taken out.
-    let text = if raw.starts_with('.') { raw.to_owned() } else { raw.replace('_', "") };
+    // Behind a leading point underscores are taken out between digits only.
+    let bytes = raw.as_bytes();
+    let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+    let between = (0..bytes.len()).all(|at| bytes[at] != b'_' || (at > 0 && is_digit(at - 1) && is_digit(at + 1)));
+    let text = if raw.starts_with('.') && !between { raw.to_owned() } else { raw.replace('_', "") };
     if let Some(value) = integer(&text) {
         return Some((value.to_string(), Sort::Whole));
     }
