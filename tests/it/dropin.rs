@@ -200,13 +200,16 @@ fn flags_and_versions_are_read_alike() {
     all_alike(flags.chain(bare).chain(first));
 }
 
+/// What comes behind the fixed words, and what is in the folder before.
+type Prepared = (&'static str, Box<dyn Fn(&Path)>);
+
 #[test]
 fn outputs_go_to_the_same_places() {
     let Some(talosctl) = real_parts::client("talosctl") else { return };
     let file = |name: &'static str| move |place: &Path| fs::write(place.join(name), "there\n").unwrap();
     let folder = |place: &Path| fs::create_dir(place.join("out")).unwrap();
     let nothing = |_: &Path| {};
-    let cases: Vec<(&str, Box<dyn Fn(&Path)>)> = vec![
+    let cases: Vec<Prepared> = vec![
         ("", Box::new(nothing)),
         ("-o out", Box::new(nothing)),
         ("-o out", Box::new(folder)),
