@@ -64,6 +64,15 @@ pub(super) fn unfinished(session: &Session, asked: &Resume) -> Result<RunDir, St
             )
             .hinted("there is nothing to go on with: make a new plan"));
         }
+        if let Some(newer) = taken_back(&state, &dir).map_err(|error| unreadable(&error))? {
+            return Err(Stop::new(
+                ExitCode::Refused,
+                format!("run {newer} came after run {id}, takes machines back, and is not done"),
+            )
+            .hinted(format!(
+                "`recast resume {newer}` goes on with it; what run {id} brought is no ground to go on from"
+            )));
+        }
         return Ok(dir);
     }
     let newest = state.newest_unfinished(left_another).map_err(|error| unreadable(&error))?;
@@ -75,6 +84,23 @@ pub(super) fn unfinished(session: &Session, asked: &Resume) -> Result<RunDir, St
 pub(super) fn left_another(run: &RunDir) -> bool {
     let plan = run.plan_bytes().ok().and_then(|bytes| serde_json::from_slice::<Plan>(&bytes).ok());
     plan.is_some_and(|plan| plan.verb.destroys() || plan.verb.installs() || plan.verb.reboots())
+}
+
+/// The way back that came after this run and is not done: it may have taken machines from where this run left them.
+fn taken_back(state: &StateDir, dir: &RunDir) -> Result<Option<RunId>, JournalError> {
+    let is_back = |run: &RunDir| {
+        let plan = run.plan_bytes().ok().and_then(|bytes| serde_json::from_slice::<Plan>(&bytes).ok());
+        plan.is_some_and(|plan| plan.verb == Verb::GoBack)
+    };
+    for run in state.list()? {
+        if run.id() == dir.id() {
+            break;
+        }
+        if is_back(&run) && matches!(run.status()?, RunStatus::Unfinished { .. }) {
+            return Ok(Some(run.id().clone()));
+        }
+    }
+    Ok(None)
 }
 
 /// The run that came after this one, is done, and left another cluster or other releases.

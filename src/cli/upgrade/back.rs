@@ -192,7 +192,14 @@ impl Moved<'_> {
         } else {
             format!("run {run} rebooted no machine: nothing is to be taken back")
         };
-        Stop::new(ExitCode::Refused, what).hinted("`recast status` shows what runs")
+        let stop = Stop::new(ExitCode::Refused, what).hinted("`recast status` shows what runs");
+        match self.wrote() {
+            Wrote::Nothing => stop,
+            Wrote::Talos => stop.hinted(
+                "the profile was told what that run brought: where a way back stopped before its end, `recast resume` \
+                 lets it say what runs; else set talos.version",
+            ),
+        }
     }
 
     /// What stays as the run made it.

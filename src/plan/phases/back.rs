@@ -1,5 +1,6 @@
 //! The phases of a way back from upgrades in place: check, backup, per hop what has to be pulled, control planes, workers; then
-//! verify and finish. Machines that are not well go first in every hop, in phases of their own.
+//! verify and finish. Machines that are not well go first in every hop, in phases of their own; and one that an earlier hop
+//! left unwell takes its first step before all others, since nothing else may go down while it is so.
 
 use std::collections::BTreeMap;
 
@@ -36,14 +37,34 @@ pub(in crate::plan) fn all(asked: &Asked, seen: &SeenCluster, goes: &Return<'_>,
     // The step that last saw which boot each machine is in.
     let mut boots: BTreeMap<MachineName, StepId> =
         seen.members.iter().map(|seen| (seen.member.name.clone(), met(&seen.member))).collect();
-    for (descent, fallers) in descents.iter().zip(&fallers) {
-        phases.extend(hop(asked, seen, goes, fallers, &label(descent), &mut boots));
+    let late = late(goes, &fallers);
+    for (descent, first) in descents.iter().zip(&late) {
+        phases.extend(hop(asked, seen, goes, first, &format!("-first{}", label(descent)), &mut boots));
+    }
+    for ((descent, fallers), first) in descents.iter().zip(&fallers).zip(&late) {
+        let is_first = |member: &Member| first.iter().any(|(other, _)| other.name == member.name);
+        let rest: Vec<Faller<'_>> = fallers.iter().copied().filter(|(member, _)| !is_first(member)).collect();
+        phases.extend(hop(asked, seen, goes, &rest, &label(descent), &mut boots));
     }
     let health = health(seen, "verify/health", &[]);
     let workloads = planned("verify/workloads", Step::CompareWorkloads, &[&health.id]);
     phases.push(Phase { name: "verify".to_owned(), steps: vec![health, workloads], width: 1 });
     phases.push(finish(asked, seen, goes, after));
     phases
+}
+
+/// Of each hop, the machines that are not well and take no step in a later one: behind the first, they would have to wait
+/// for machines that may not go down before they are well.
+fn late<'a>(goes: &Return<'_>, fallers: &[Vec<Faller<'a>>]) -> Vec<Vec<Faller<'a>>> {
+    let takes = |all: &[Faller<'a>], name: &MachineName| all.iter().any(|(member, _)| member.name == *name);
+    let of = |(place, all): (usize, &Vec<Faller<'a>>)| {
+        let is_late = |member: &Member| {
+            let before = fallers[..place].iter().any(|all| takes(all, &member.name));
+            place > 0 && goes.unwell.contains(&member.name) && !before
+        };
+        all.iter().copied().filter(|(member, _)| is_late(member)).collect()
+    };
+    fallers.iter().enumerate().map(of).collect()
 }
 
 fn fallers<'a>(seen: &'a SeenCluster, descent: &'a Descent) -> Vec<Faller<'a>> {

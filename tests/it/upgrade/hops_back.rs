@@ -1,5 +1,7 @@
 //! The way back from several hops, and from a run that moved Kubernetes too: hop by hop, as far as that one allows.
 
+use recast::journal::StateDir;
+
 use super::back::dies;
 use super::{LAB, Plug, Scene, Shape};
 use crate::kill::told;
@@ -183,4 +185,21 @@ async fn a_run_that_died_in_its_second_hop_is_taken_back_from_where_each_machine
     let story = format!("{}\n{story}", told(&scene.folder));
     scene.assert_runs("1.11.6", "1.34.1", &story).await;
     assert_eq!(scene.profile(), profile, "{story}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_way_back_that_died_is_gone_on_with_and_neither_taken_back_nor_the_run_behind_it() {
+    let scene = Scene::begin(TWO).await;
+    dies(&scene, TWO, &up("1.13.9"), "workers-1.13.9/lab-worker-01/drain").await;
+    let runs = || StateDir::new(&scene.folder.state(), "lab").list().unwrap();
+    let upgrade = runs()[0].id().to_string();
+    dies(&scene, TWO, BACK, "controlplanes-back-from-1.12.11/lab-cp-01/drain").await;
+    let back = runs()[0].id().to_string();
+    assert_ne!(upgrade, back, "{}", told(&scene.folder));
+    let goes_on = format!("`recast resume {back}` goes on with it");
+    scene.refused(BACK, &[&format!("run {back} is itself a way back, and is not done"), &goes_on]).await;
+    let words = [&format!("run {back} came after run {upgrade}, takes machines back, and is not done"), &goes_on];
+    scene.refused(&["resume", &upgrade], &words.map(String::as_str)).await;
+    let (_, story) = scene.done(&["resume"]).await;
+    scene.assert_runs("1.11.6", "1.34.1", &format!("{}\n{story}", told(&scene.folder))).await;
 }

@@ -283,6 +283,13 @@ fn a_run_that_died_is_taken_back_from_where_each_machine_stands() {
             ],
         ]
     );
+    // While cp-02 is not well, cp-01 may not go down: it steps first, though its hop comes later.
+    let plan = made(&back_of(&[]), &running, &way, &Unwell::from(["cp-02".into()]));
+    let reboots = plan.steps().filter_map(|planned| match &planned.step {
+        Step::RollBackMachine { machine, from, .. } => Some(format!("{} {from}", machine.name)),
+        _ => None,
+    });
+    assert_eq!(reboots.collect::<Vec<_>>(), ["cp-02 1.12.11", "cp-01 1.13.9", "cp-01 1.12.11", "worker-11 1.12.11"]);
     // One that is where the run found it stays; one that went elsewhere stops all.
     running.members[2].version = version("1.11.6");
     let way = of_run(&run, &|step| came(step).is_some(), &running, &past, &installer);
