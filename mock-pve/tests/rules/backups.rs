@@ -139,6 +139,9 @@ async fn wrong_backups_are_refused_and_leave_nothing() {
     );
     let (_, _, body) = site.ask("POST", VZDUMP, &[("vmid", "100"), ("dumpdir", "/tmp")]).await;
     assert_eq!(body["errors"]["dumpdir"], "Only root may set this option.");
+    // Nobody else's backups are stopped.
+    let (status, reason, _) = site.ask("POST", VZDUMP, &[("vmid", "100"), ("stop", "1")]).await;
+    assert_eq!((status, reason.as_str()), (403, "Permission check failed (/nodes/pve1, Sys.Modify)"));
     let (status, reason, _) = site.ask("POST", VZDUMP, &[("vmid", "100"), ("prune-backups", "keep-last=1")]).await;
     assert_eq!((status, reason.as_str()), (403, "Permission check failed (/storage/local, Datastore.Allocate)"));
 }
@@ -200,6 +203,19 @@ async fn a_restore_over_the_wrong_vm_is_refused_and_touches_nothing() {
     after["digest"] = before["digest"].clone();
     assert_eq!(after, before);
     assert_eq!(std::fs::read(file(&site, "local-lvm:vm-100-disk-0")).unwrap()[..4096], [7; 4096]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_devices_come_back_for_root_alone() {
+    let mut site = site().await;
+    site.fine("PUT", &format!("{VMS}/100/config"), &[("usb0", "host=1234:5678")]).await;
+    let (archive, _) = back_up(&site, &[]).await;
+    as_operator(&mut site, &[("/", "Administrator")]).await;
+    let (end, _) = site.task("POST", VMS, &[("vmid", "200"), ("archive", &archive)]).await;
+    assert_eq!(end, "only root can set 'usb0' config for real devices");
+    site.log_in("root@pam", "secret").await;
+    site.done("POST", VMS, &[("vmid", "201"), ("archive", &archive)]).await;
+    assert_eq!(site.config(201, false).await["usb0"], "host=1234:5678");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,7 +318,10 @@ async fn pruning_never_takes_a_protected_backup() {
     let log = site.done("DELETE", PRUNE, &[("prune-backups", "keep-last=1"), ("vmid", "100")]).await;
     assert_eq!(log[0], format!("removing backup '{second}'"));
     assert_eq!(volids(&site).await, [first.clone(), third.clone()]);
+    let mut deeds = site.running.world().subscribe_deeds();
     let (fourth, log) = back_up(&site, &[("prune-backups", "keep-last=1")]).await;
+    let deed = deeds.recv().await.unwrap();
+    assert_eq!((deed.what.as_str(), deed.vmid), ("prune", Some(100)), "the auditor is told");
     assert!(log.contains(&format!("INFO: removing backup '{third}'")), "{log:?}");
     assert_eq!(volids(&site).await, [first.clone(), fourth.clone()]);
     let dump = file(&site, &fourth).parent().unwrap().to_owned();

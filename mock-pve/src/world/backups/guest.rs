@@ -108,8 +108,11 @@ impl<'a> Dump<'a> {
         self.work.log(format!("INFO: Backup started at {}", names::shown(world.clock().unix())));
         let runs = vm.running.is_some();
         self.info(&format!("status = {}", if runs { "running" } else { "stopped" }));
-        let mut grip = self.lock(&stem).await?;
         let mode = if runs { job.mode } else { Mode::Stop };
+        let mut grip = self.lock(&stem).await?;
+        // Whoever held the lock may have changed it.
+        let vm = world.state().vm(&job.node, vmid)?.clone();
+        let runs = vm.running.is_some();
         let found = if mode == Mode::Snapshot { Some(self.prepare(&vm)?) } else { None };
         self.info(&format!("backup mode: {}", mode.name()));
         if let Some(limit) = job.bwlimit.filter(|limit| *limit > 0) {

@@ -230,6 +230,12 @@ impl World {
             for (_, value) in conf::values(&config_text(&header)).into_iter().filter(|(key, _)| is_net(key)) {
                 state.check_nic(who, value)?;
             }
+            let mut merged: Config = conf::values(&config_text(&header))
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect();
+            merged.extend(new.set.clone());
+            state.check_mappings(who, &merged)?;
             state.coming(who, node, &header, new)?
         };
         self.clear_old(work, node, vmid, &old, &coming);

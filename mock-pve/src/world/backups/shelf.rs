@@ -124,6 +124,9 @@ impl Dump<'_> {
             let choice = Choice { vmid: Some(self.vmid), kind: Some("qemu".to_owned()) };
             let mut lines = Vec::new();
             let result = world.prune(&self.job.node, storage, Some(keep), &choice, |line| lines.push(line));
+            if !lines.is_empty() {
+                world.tell(self.who, "prune", Some(self.vmid), Some(storage));
+            }
             for line in lines {
                 self.info(&line);
             }
@@ -134,6 +137,9 @@ impl Dump<'_> {
             mark(&mut marks, keep);
             let gone = all.iter().zip(marks).filter(|(_, (_, mark))| *mark == Some(Mark::Remove));
             let gone: Vec<PathBuf> = gone.map(|((path, ..), _)| path.clone()).collect();
+            if !gone.is_empty() {
+                world.tell(self.who, "prune", Some(self.vmid), Some(&self.place.shown));
+            }
             for path in &gone {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let shown = format!("{}/{name}", self.place.shown);

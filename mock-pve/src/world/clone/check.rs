@@ -171,7 +171,7 @@ impl State {
     }
 
     /// What the caller needs for the devices of a source.
-    fn check_mappings(&self, caller: &Caller, config: &Config) -> Rule<()> {
+    pub(in crate::world) fn check_mappings(&self, caller: &Caller, config: &Config) -> Rule<()> {
         for (key, value) in config {
             let stem = drive::numbered(key).map_or("", |(stem, _)| stem);
             if stem != "usb" && stem != "hostpci" {
