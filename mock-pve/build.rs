@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 const FILES: &[&str] = &[
     "cluster/cluster.proto",
     "cosi/state.proto",
+    "inspect/inspect.proto",
     "machine/image.proto",
     "machine/lifecycle.proto",
     "machine/machine.proto",

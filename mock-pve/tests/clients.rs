@@ -52,6 +52,19 @@ async fn proxmoxer_does_its_tour() {
     assert!(fine(&run(command).await).contains("proxmoxer: done"));
 }
 
+/// Ansible with a playbook and its variables; `folder` is its home.
+fn ansible(python: &Path, running: &Running, folder: &Path, playbook: &str, variables: &str) -> Command {
+    let port = running.ready.pve.rsplit(':').next().unwrap();
+    let mut command = Command::new(python.join("bin/ansible-playbook"));
+    command.args(["-i", "localhost,", "-e"]).arg(format!("host=127.0.0.1 api_port={port} node=pve1 {variables}"));
+    command.arg(tour(playbook)).current_dir(folder).env("HOME", folder);
+    command.env("ANSIBLE_COLLECTIONS_PATH", python.join("collections")).env("ANSIBLE_NOCOLOR", "1");
+    command.env("ANSIBLE_LOCAL_TEMP", folder.join("local")).env("ANSIBLE_REMOTE_TEMP", folder.join("remote"));
+    command.env("ANSIBLE_PYTHON_INTERPRETER", python.join("bin/python"));
+    command.env("REQUESTS_CA_BUNDLE", &running.ready.ca_file).env("NO_PROXY", "*");
+    command
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ansible_does_its_tour() {
     let Some(python) = python() else { return };
@@ -60,23 +73,26 @@ async fn ansible_does_its_tour() {
     let file = folder.path().join("ansible.iso");
     std::fs::write(&file, "data").unwrap();
     let secret = &running.ready.tokens["recast@pve!ci"];
-    let port = running.ready.pve.rsplit(':').next().unwrap();
-    let mut command = Command::new(python.join("bin/ansible-playbook"));
-    command.args(["-i", "localhost,", "-e"]).arg(format!(
-        "host=127.0.0.1 api_port={port} user=recast@pve token_id=ci token_secret={secret} node=pve1 file={}",
-        file.display()
-    ));
-    command.arg(tour("ansible_tour.yaml")).current_dir(folder.path()).env("HOME", folder.path());
-    command.env("ANSIBLE_COLLECTIONS_PATH", python.join("collections")).env("ANSIBLE_NOCOLOR", "1");
-    command
-        .env("ANSIBLE_LOCAL_TEMP", folder.path().join("local"))
-        .env("ANSIBLE_REMOTE_TEMP", folder.path().join("remote"));
-    command.env("ANSIBLE_PYTHON_INTERPRETER", python.join("bin/python"));
-    command.env("REQUESTS_CA_BUNDLE", &running.ready.ca_file).env("NO_PROXY", "*");
-    let told = fine(&run(command).await);
+    let variables = format!("user=recast@pve token_id=ci token_secret={secret} file={}", file.display());
+    let told = fine(&run(ansible(&python, &running, folder.path(), "ansible_tour.yaml", &variables)).await);
     assert!(told.contains("failed=0") && told.contains("unreachable=0"), "{told}");
     let left: Vec<u32> = running.world().state().vms.keys().copied().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ansible_sets_up_what_stands_around_vms() {
+    let Some(python) = python() else { return };
+    let running = begin().await;
+    let folder = tempfile::tempdir().unwrap();
+    let variables = format!("password='{PASSWORD}'");
+    let told = fine(&run(ansible(&python, &running, folder.path(), "ansible_cluster.yaml", &variables)).await);
+    assert!(told.contains("failed=0") && told.contains("unreachable=0"), "{told}");
+    let world = running.world();
+    let state = world.state();
+    assert!(state.pools["decks"].vms.contains(&9300) && state.vms[&9300].snapshots.contains_key("before"));
+    assert!(state.volumes.keys().any(|key| key.storage == "dump"), "no backup");
+    assert!(state.ha.contains_key("vm:9300") && state.cluster_name.as_deref() == Some("lab"));
 }
 
 /// What the README shows, line by line.

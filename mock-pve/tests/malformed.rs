@@ -141,7 +141,7 @@ async fn odd_http_is_answered_or_cut_off() {
         (get("/api2/json/cluster/nextid?vmid=%00", ""), "HTTP/1.1 400 Parameter verification failed."),
         (get("/api2/json/cluster/nextid?vmid=-100", ""), "HTTP/1.1 400 Parameter verification failed."),
         (get("/api2/json/cluster/nextid?vmid=99999999999999999999", ""), "HTTP/1.1 400 Parameter verification failed."),
-        (get(vnc, websocket), "HTTP/1.1 501 "),
+        (get(vnc, websocket), "HTTP/1.1 403 Permission check failed (/vms/100, VM.Console)"),
         (get("/api2/json/version", websocket), "HTTP/1.1 200 OK"),
         (json(&deep), "HTTP/1.1 500 json text or perl structure exceeds maximum nesting level"),
         (json("{\"cores\":1e400}"), "HTTP/1.1 400 Parameter verification failed."),

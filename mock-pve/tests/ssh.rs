@@ -59,7 +59,10 @@ impl Mock {
     }
 
     async fn on(&self, node: usize, command: &str, input: Vec<u8>) -> Done {
-        let mut client = self.client(node, command);
+        Self::run(self.client(node, command), input).await
+    }
+
+    async fn run(mut client: Command, input: Vec<u8>) -> Done {
         let output = tokio::task::spawn_blocking(move || -> Output {
             let mut child = client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
             let mut into = child.stdin.take().unwrap();
@@ -248,6 +251,24 @@ async fn a_client_may_send_its_language_and_offer_its_agent() {
     let output = tokio::task::spawn_blocking(move || client.stdin(Stdio::null()).output().unwrap()).await.unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.starts_with("pve-manager/"), "{out}{err}");
+    mock.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shell_takes_a_script_or_somebody_at_a_terminal() {
+    if !real_parts::is_here("ssh", "-V") {
+        return;
+    }
+    let mock = begin(Vec::new()).await;
+    // Without a command it is a shell.
+    let done = mock.on(0, "", b"name=x\nhostname\nfalse || echo $name-1; exit 3\necho never\n".to_vec()).await;
+    assert_eq!((done.code, done.out.as_str()), (3, "pve1\nx-1\n"), "{}", done.err);
+    let arguments: Vec<std::ffi::OsString> = mock.client(0, "").get_args().map(Into::into).collect();
+    let mut client = Command::new("ssh");
+    client.arg("-tt").args(arguments);
+    let done = Mock::run(client, b"hostx\x7fname\rexit 4\r".to_vec()).await;
+    let screen = "root@pve1:~# hostx\x08 \x08name\r\npve1\r\nroot@pve1:~# exit 4\r\nlogout\r\n";
+    assert_eq!((done.code, done.out.as_str()), (4, screen), "{}", done.err);
     mock.running.stop().await;
 }
 

@@ -63,6 +63,23 @@ impl Refusal {
         Self { details: Some(details), ..self }
     }
 
+    /// An error that the original has no reason for.
+    pub(super) fn nameless(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "", message)
+    }
+
+    /// A path that no group has: not even a Status object.
+    pub(super) fn no_such_page() -> Answer {
+        text(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "404 page not found\n".to_owned())
+    }
+
+    /// A resource version that is still to come.
+    pub(super) fn too_large(wanted: u64, now: u64) -> Self {
+        let why = format!("Timeout: Too large resource version: {wanted}, current: {now}");
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", why).with(json!({ "retryAfterSeconds": 1,
+            "causes": [{ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" }] }))
+    }
+
     /// A path that leads nowhere.
     pub(super) fn no_such_path() -> Self {
         Self::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource").with(json!({}))
@@ -121,6 +138,9 @@ impl Refusal {
     pub(super) fn status(&self) -> Value {
         let mut status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code.as_u16() });
+        if let Some(status) = status.as_object_mut().filter(|_| self.reason.is_empty()) {
+            status.remove("reason");
+        }
         if let Some(details) = &self.details {
             status["details"] = details.clone();
         }

@@ -11,6 +11,7 @@ use super::answer::{Cause, Refusal};
 use super::decode::Strictness;
 use super::kinds::Kind;
 use super::managed::{Manager, Operation};
+use super::rbac::User;
 use super::select::Selector;
 use crate::world::cluster::objects;
 
@@ -27,6 +28,8 @@ pub(super) struct Ask {
     pub(super) shape: Show,
     pub(super) agent: String,
     pub(super) selector: Selector,
+    /// Who asks.
+    pub(super) user: User,
 }
 
 /// In what form objects are wanted.

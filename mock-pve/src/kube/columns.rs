@@ -222,6 +222,26 @@ fn behind(endpoints: &Value) -> Value {
     }
 }
 
+/// What became of a request for a certificate.
+fn verdict(request: &Value) -> String {
+    let all = request["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let has = |kind: &str| all.iter().any(|one| one["type"] == kind);
+    let mut words = vec![if has("Denied") {
+        "Denied"
+    } else if has("Approved") {
+        "Approved"
+    } else {
+        "Pending"
+    }];
+    if has("Failed") {
+        words.push("Failed");
+    }
+    if !pods::text(request, "/status/certificate").is_empty() {
+        words.push("Issued");
+    }
+    words.join(",")
+}
+
 fn subjects(object: &Value, kind: &str) -> Value {
     let all: Vec<String> = object["subjects"]
         .as_array()
@@ -409,23 +429,7 @@ pub(super) fn columns(kind: &Kind) -> Vec<Column> {
             column("AllowVolumeExpansion", "string", 0, |object| json!(object["allowVolumeExpansion"] == true)),
             age_column(),
         ],
-        "events" => vec![
-            column("Last Seen", "string", 0, |event| {
-                let since = ["/lastTimestamp", "/deprecatedLastTimestamp", "/eventTime", "/metadata/creationTimestamp"];
-                let since = since.iter().map(|pointer| pods::text(event, pointer)).find(|text| !text.is_empty());
-                json!(ago(since.unwrap_or_default()))
-            }),
-            column("Type", "string", 0, |event| json!(text(event, "/type"))),
-            column("Reason", "string", 0, |event| json!(text(event, "/reason"))),
-            column("Object", "string", 0, |event| {
-                let of =
-                    if event["involvedObject"].is_object() { &event["involvedObject"] } else { &event["regarding"] };
-                json!(format!("{}/{}", text(of, "/kind").to_lowercase(), text(of, "/name")))
-            }),
-            column("Message", "string", 0, |event| {
-                json!(if event["message"].is_string() { text(event, "/message") } else { text(event, "/note") })
-            }),
-        ],
+        "events" => rarer::events(),
         "clusterroles" | "roles" => {
             vec![column("Created At", "date", 0, |object| json!(text(object, "/metadata/creationTimestamp")))]
         }
@@ -470,10 +474,7 @@ pub(super) fn columns(kind: &Kind) -> Vec<Column> {
             column("RequestedDuration", "string", 0, |object| {
                 json!(object["spec"]["expirationSeconds"].as_i64().map_or_else(|| "<none>".to_owned(), span))
             }),
-            column("Condition", "string", 0, |object| {
-                let all = listed(&object["status"]["conditions"], "type");
-                if all == "<none>" { json!("Pending") } else { all }
-            }),
+            column("Condition", "string", 0, |object| json!(verdict(object))),
         ],
         other => rarer::columns(other).unwrap_or_else(|| vec![age_column()]),
     };

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer, Cause, Refusal};
 use super::ask::{Ask, Run};
 use super::decode;
-use super::list::{find, shown};
+use super::list::{find, listed, shown};
 use super::write::refuse;
 use crate::etcd::{Client, EtcdError};
 use crate::world::cluster::{self, Entry, objects, pods};
@@ -193,7 +193,7 @@ pub(super) async fn delete_all(client: &Client, ask: &Ask, body: &[u8]) -> Resul
             continue;
         }
         match remove(client, ask, &entry, &options).await {
-            Ok(_) => items.push(object),
+            Ok(_) => items.push(listed(object, &ask.kind)),
             Err(refusal) if refusal.reason == "Conflict" => {}
             Err(refusal) => return Err(refusal),
         }
@@ -206,6 +206,13 @@ pub(super) async fn delete_all(client: &Client, ask: &Ask, body: &[u8]) -> Resul
 pub(super) async fn evict(client: &Client, ask: &Ask, name: &str, body: &[u8]) -> Result<Answer, Refusal> {
     ask.check("CreateOptions")?;
     let eviction = decode::value(&ask.content_type, body)?;
+    let (version, kind) = (pods::text(&eviction, "/apiVersion"), pods::text(&eviction, "/kind"));
+    if !["", "policy/v1"].contains(&version) || !["", "Eviction"].contains(&kind) {
+        let why = format!(
+            "no kind \"{kind}\" is registered for version \"{version}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+        );
+        return Err(Refusal::bad(why));
+    }
     let given = pods::text(&eviction, "/metadata/name");
     if !given.is_empty() && given != name {
         return Err(Refusal::bad(format!("name in URL does not match name in Eviction object: name in URL {name}")));

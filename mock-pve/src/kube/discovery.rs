@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::kinds::Kind;
+use super::openapi;
 
 /// In which order groups are listed, and thereby which one a short name means.
 fn groups(kinds: &[Arc<Kind>]) -> Vec<(String, Vec<String>)> {
@@ -59,6 +60,18 @@ fn below(kind: &Kind, name: &str) -> (Value, &'static [&'static str]) {
         "binding" => (json!({ "group": "", "version": "v1", "kind": "Binding" }), &["create"]),
         "token" => (json!({ "group": "authentication.k8s.io", "version": "v1", "kind": "TokenRequest" }), &["create"]),
         "log" => (own, &["get"]),
+        "exec" | "attach" | "portforward" => {
+            let kind = match name {
+                "exec" => "PodExecOptions",
+                "attach" => "PodAttachOptions",
+                _ => "PodPortForwardOptions",
+            };
+            (json!({ "group": "", "version": "v1", "kind": kind }), &["create", "get"])
+        }
+        "proxy" => {
+            let kind = format!("{}ProxyOptions", kind.kind);
+            (json!({ "group": "", "version": "v1", "kind": kind }), &["create", "delete", "get", "patch", "update"])
+        }
         "finalize" => (own, &["update"]),
         _ => (own, &["get", "patch", "update"]),
     }
@@ -142,7 +155,7 @@ fn version_of(kinds: &[Arc<Kind>], group: &str, version: &str) -> Value {
     json!({ "version": version, "freshness": "Current", "resources": resources })
 }
 
-fn root(kind: &Kind) -> String {
+pub(super) fn root(kind: &Kind) -> String {
     let base = if kind.group.is_empty() { "api" } else { "apis" };
     format!("{base}/{}", kind.api_version())
 }
@@ -156,29 +169,15 @@ pub(super) fn documents(kinds: &[Arc<Kind>]) -> Value {
     json!({ "paths": paths })
 }
 
-/// A group's description: that its objects can be patched, and that the server looks at their fields itself.
+/// A group's description.
 pub(super) fn document(kinds: &[Arc<Kind>], group: &str, version: &str) -> Option<Value> {
     let mut found = kinds.iter().filter(|kind| kind.group == group && kind.version == version).peekable();
     found.peek()?;
-    Some(json!({ "openapi": "3.0.0", "info": { "title": "Kubernetes", "version": "unversioned" },
-        "paths": paths(found), "components": { "schemas": {} } }))
+    Some(openapi::document(found))
 }
 
 /// `/openapi/v2`.
 pub(super) fn swagger(kinds: &[Arc<Kind>]) -> Value {
-    json!({ "swagger": "2.0", "info": { "title": "Kubernetes", "version": "unversioned" }, "paths": paths(kinds.iter()),
-        "definitions": {} })
-}
-
-fn paths<'a>(kinds: impl Iterator<Item = &'a Arc<Kind>>) -> Map<String, Value> {
-    let query = |name: &str| json!({ "name": name, "in": "query", "schema": { "type": "string" } });
-    kinds
-        .map(|kind| {
-            let namespace = if kind.namespaced { "namespaces/{namespace}/" } else { "" };
-            let patch = json!({ "x-kubernetes-action": "patch", "parameters": [query("dryRun"), query("fieldValidation")],
-                "x-kubernetes-group-version-kind": { "group": kind.group, "version": kind.version, "kind": kind.kind },
-                "responses": { "200": { "description": "OK" } } });
-            (format!("/{}/{namespace}{}/{{name}}", root(kind), kind.plural), json!({ "patch": patch }))
-        })
-        .collect()
+    json!({ "swagger": "2.0", "info": { "title": "Kubernetes", "version": "unversioned" },
+        "paths": openapi::paths(kinds.iter()), "definitions": {} })
 }

@@ -33,21 +33,22 @@ pub(super) struct Kind {
 /// plural, kind, group/version, scope, short names, categories, etcd's prefix, subresources; `-` is nothing. A kind with a
 /// `+` counts the changes of its specification.
 const TABLE: &str = "
+componentstatuses ComponentStatus v1 C cs - - -
 configmaps ConfigMap v1 N cm - configmaps -
 endpoints Endpoints v1 N ep - services/endpoints -
 events Event v1 N ev - events -
 limitranges LimitRange v1 N limits - limitranges -
 namespaces Namespace v1 C ns - namespaces status,finalize
-nodes Node v1 C no - minions status
+nodes Node v1 C no - minions status,proxy
 persistentvolumeclaims PersistentVolumeClaim v1 N pvc - persistentvolumeclaims status
 persistentvolumes PersistentVolume v1 C pv - persistentvolumes status
-pods Pod v1 N po all pods status,eviction,log,binding
+pods Pod v1 N po all pods status,eviction,log,binding,ephemeralcontainers,exec,attach,portforward,proxy
 podtemplates PodTemplate v1 N - - podtemplates -
 replicationcontrollers ReplicationController+ v1 N rc all controllers status,scale
 resourcequotas ResourceQuota v1 N quota - resourcequotas status
 secrets Secret v1 N - - secrets -
 serviceaccounts ServiceAccount v1 N sa - serviceaccounts token
-services Service v1 N svc all services/specs status
+services Service v1 N svc all services/specs status,proxy
 mutatingwebhookconfigurations MutatingWebhookConfiguration+ admissionregistration.k8s.io/v1 C - api-extensions mutatingwebhookconfigurations -
 validatingwebhookconfigurations ValidatingWebhookConfiguration+ admissionregistration.k8s.io/v1 C - api-extensions validatingwebhookconfigurations -
 customresourcedefinitions CustomResourceDefinition+ apiextensions.k8s.io/v1 C crd,crds api-extensions apiextensions.k8s.io/customresourcedefinitions status
@@ -207,6 +208,8 @@ impl Kind {
     pub(super) fn verbs(&self) -> &'static [&'static str] {
         if self.is_stored() {
             &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+        } else if self.kind == "ComponentStatus" {
+            &["get", "list"]
         } else {
             &["create"]
         }

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::answer::{self, Answer, Refusal};
+use super::answer::{self, Answer, Cause, Refusal};
 use super::ask::{Ask, Show};
 use super::kinds::Kind;
 use super::{events, table};
@@ -21,7 +21,19 @@ pub(super) fn shown(entry: &Entry, kind: &Kind) -> Value {
     }
     object["apiVersion"] = json!(kind.api_version());
     object["kind"] = json!(kind.kind);
-    object["metadata"]["resourceVersion"] = json!(entry.modified.to_string());
+    // What was only tried has none.
+    if entry.modified > 0 {
+        object["metadata"]["resourceVersion"] = json!(entry.modified.to_string());
+    }
+    object
+}
+
+/// An item of a list of Kubernetes' own kinds: what it is, the list says.
+pub(super) fn listed(mut object: Value, kind: &Kind) -> Value {
+    if let Some(map) = object.as_object_mut().filter(|_| kind.custom.is_none()) {
+        map.remove("apiVersion");
+        map.remove("kind");
+    }
     object
 }
 
@@ -87,15 +99,55 @@ fn expired() -> Refusal {
     Refusal::new(StatusCode::GONE, "Expired", why)
 }
 
+/// Refuses options of lists and watches that make no sense together.
+pub(super) fn check(ask: &Ask) -> Result<(), Refusal> {
+    let (version, matching) = (ask.flag("resourceVersion"), ask.flag("resourceVersionMatch"));
+    let field = "resourceVersionMatch";
+    let mut causes = Vec::new();
+    if !matching.is_empty() {
+        if ask.is("watch") && ask.flag("sendInitialEvents").is_empty() {
+            let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            causes.push(Cause::forbidden(field, why));
+        } else if !ask.is("watch") && version.is_empty() {
+            let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+            causes.push(Cause::forbidden(field, why));
+        }
+        if !ask.flag("continue").is_empty() {
+            causes.push(Cause::forbidden(field, "resourceVersionMatch is forbidden when continue is provided"));
+        }
+        if !["Exact", "NotOlderThan"].contains(&matching) {
+            causes.push(Cause::unsupported(field, &json!(matching), &["Exact", "NotOlderThan", ""]));
+        }
+        if matching == "Exact" && version == "0" {
+            let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+            causes.push(Cause::forbidden(field, why));
+        }
+    }
+    if !ask.flag("sendInitialEvents").is_empty() {
+        if !ask.is("watch") {
+            causes.push(Cause::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
+        } else if matching != "NotOlderThan" {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            causes.push(Cause::forbidden(field, why));
+        }
+    }
+    if causes.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::invalid_as("ListOptions.meta.k8s.io", ("meta.k8s.io", "ListOptions"), "", &causes))
+}
+
 pub(super) fn list(client: &Client, ask: &Ask) -> Result<Answer, Refusal> {
+    check(ask)?;
+    if !ask.flag("continue").is_empty() && !["", "0"].contains(&ask.flag("resourceVersion")) {
+        return Err(Refusal::bad("specifying resource version is not allowed when using continue"));
+    }
     let prefix = ask.prefix();
     let now = client.view(crate::etcd::Store::revision).ok_or_else(Refusal::no_etcd)?;
     let wanted = version(ask.flag("resourceVersion"))?;
     let matching = ask.flag("resourceVersionMatch");
     if wanted > now {
-        let why = format!("Too large resource version: {wanted}, current: {now}");
-        return Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", format!("Timeout: {why}")).with(json!({
-            "causes": [{ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" }], "retryAfterSeconds": 1 })));
+        return Err(Refusal::too_large(wanted, now));
     }
     let limit: usize = match ask.flag("limit") {
         "" => 0,
@@ -153,6 +205,7 @@ pub(super) fn list(client: &Client, ask: &Ask) -> Result<Answer, Refusal> {
             "items": items.iter().map(metadata_of).collect::<Vec<_>>() })
         }
         Show::Object => {
+            let items: Vec<Value> = items.into_iter().map(|item| listed(item, &ask.kind)).collect();
             json!({ "kind": format!("{}List", ask.kind.kind), "apiVersion": ask.kind.api_version(), "metadata": metadata, "items": items })
         }
     };
@@ -165,7 +218,11 @@ pub(super) fn find(client: &Client, ask: &Ask, name: &str) -> Result<Entry, Refu
 
 /// One object.
 pub(super) fn get(client: &Client, ask: &Ask, name: &str) -> Result<Answer, Refusal> {
-    version(ask.flag("resourceVersion"))?;
+    let wanted = version(ask.flag("resourceVersion"))?;
+    let now = client.view(crate::etcd::Store::revision).ok_or_else(Refusal::no_etcd)?;
+    if wanted > now {
+        return Err(Refusal::too_large(wanted, now));
+    }
     let object = shown(&find(client, ask, name)?, &ask.kind);
     Ok(answer::ok(&as_asked(object, ask)))
 }

@@ -12,6 +12,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, UnixTime};
+use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
@@ -77,11 +78,11 @@ async fn listen(address: IpAddr, machine: Machine) {
     if !real.is_loopback() {
         return machine.says(&format!("{address} isn't mapped onto loopback: no API server listens there"));
     }
-    let (tls, verifier) = match tls(&machine) {
-        Ok(found) => found,
+    let mut trusts = authorities(&machine);
+    let (mut acceptor, mut verifier) = match tls(&machine) {
+        Ok((tls, verifier)) => (TlsAcceptor::from(Arc::new(tls)), verifier),
         Err(error) => return machine.says(&format!("kube-apiserver can't start: {error}")),
     };
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
     let listener = loop {
         match TcpListener::bind(SocketAddr::new(real, PORT)).await {
             Ok(listener) => break listener,
@@ -95,6 +96,15 @@ async fn listen(address: IpAddr, machine: Machine) {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
+                // A configuration may name other authorities; they count from the next connection on.
+                let now = authorities(server.machine());
+                if now != trusts {
+                    trusts = now;
+                    match tls(server.machine()) {
+                        Ok((tls, fresh)) => (acceptor, verifier) = (TlsAcceptor::from(Arc::new(tls)), fresh),
+                        Err(error) => server.machine().says(&format!("kube-apiserver keeps its certificate: {error}")),
+                    }
+                }
                 connections.spawn(connection(stream, acceptor.clone(), verifier.clone(), server.clone()));
             }
             Some(_) = connections.join_next() => {}
@@ -150,7 +160,8 @@ fn caller(certificates: &[CertificateDer<'_>], verifier: &dyn ClientCertVerifier
     let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| value.as_str().map(str::to_owned).ok();
     let name = parsed.subject().iter_common_name().find_map(text).unwrap_or_default();
     let groups = parsed.subject().iter_organization().filter_map(text).collect();
-    Caller::Known(User::known(name, groups))
+    let credential = format!("X509SHA256={}", hex::encode(Sha256::digest(leaf)));
+    Caller::Known(User { credential, ..User::known(name, groups) })
 }
 
 /// Takes any certificate in the handshake, as the original does: whether it is valid is looked at afterwards, and said in an
@@ -199,6 +210,12 @@ impl ClientCertVerifier for Patient {
     }
 }
 
+/// Certificates of the authorities that a machine's configuration names.
+fn authorities(machine: &Machine) -> Vec<String> {
+    let config = machine.see(|state| state.config.clone());
+    config.map(|config| config.kubernetes_authorities()).unwrap_or_default()
+}
+
 type Tls = (rustls::ServerConfig, Arc<dyn ClientCertVerifier>);
 
 fn tls(machine: &Machine) -> Result<Tls, PkiError> {
@@ -210,6 +227,10 @@ fn tls(machine: &Machine) -> Result<Tls, PkiError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(authority.certificate.as_bytes()).flatten() {
         roots.add(certificate).map_err(|error| invalid(&error))?;
+    }
+    for trusted in config.kubernetes_authorities() {
+        // One that can't be read counts for nobody; the others go on.
+        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(trusted.as_bytes()).flatten());
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()

@@ -5,26 +5,19 @@ use serde_json::Value;
 
 use super::answer::{self, Answer, Refusal};
 use super::ask::Ask;
+use super::dial::container_of;
 use super::list::find;
 use crate::etcd::Client;
 use crate::world::cluster::pods;
 
 pub(super) fn logs(client: &Client, ask: &Ask, name: &str) -> Result<Answer, Refusal> {
     let pod = find(client, ask, name)?.value;
-    let containers: Vec<&str> =
-        pod["spec"]["containers"].as_array().into_iter().flatten().filter_map(|one| one["name"].as_str()).collect();
-    let asked = ask.flag("container");
-    let container = match containers.as_slice() {
-        [one] if asked.is_empty() => *one,
-        all if asked.is_empty() => {
-            let why = format!("a container name must be specified for pod {name}, choose one of: [{}]", all.join(" "));
-            return Err(Refusal::bad(why));
-        }
-        all if all.contains(&asked) => asked,
-        _ => return Err(Refusal::bad(format!("container {asked} is not valid for pod {name}"))),
-    };
+    if pods::node_of(&pod).is_empty() {
+        return Err(Refusal::bad(format!("pod {name} does not have a host assigned")));
+    }
+    let container = container_of(&pod, name, ask.flag("container"))?;
     let statuses = pod["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
-    let status = statuses.into_iter().find(|one| one["name"] == container).unwrap_or_default();
+    let status = statuses.into_iter().find(|one| one["name"] == *container).unwrap_or_default();
     let state = &status["state"];
     let since = state.pointer("/running/startedAt").or_else(|| state.pointer("/terminated/startedAt"));
     let Some(since) = since.and_then(Value::as_str) else {

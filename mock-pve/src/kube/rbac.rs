@@ -11,6 +11,8 @@ pub(super) struct User {
     pub(super) name: String,
     pub(super) groups: Vec<String>,
     pub(super) uid: String,
+    /// What he proved himself by, if that has a name.
+    pub(super) credential: String,
 }
 
 impl User {
@@ -19,14 +21,14 @@ impl User {
         Self {
             name: "system:anonymous".to_owned(),
             groups: vec!["system:unauthenticated".to_owned()],
-            uid: String::new(),
+            ..Self::default()
         }
     }
 
     /// Somebody who is known, who is also anybody who is.
     pub(super) fn known(name: String, mut groups: Vec<String>) -> Self {
         groups.push("system:authenticated".to_owned());
-        Self { name, groups, uid: String::new() }
+        Self { name, groups, ..Self::default() }
     }
 
     /// The account of a service.

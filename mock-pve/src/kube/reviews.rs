@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::answer::{self, Answer, Refusal};
+use super::answer::{self, Answer, Cause, Refusal};
 use super::ask::Ask;
 use super::decode;
 use super::rbac::{self, Deed, User};
@@ -27,7 +27,7 @@ pub(super) fn ask(client: &Client, tokens: &Tokens, user: &User, ask: &Ask, body
         _ => {
             let groups = spec["groups"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
             let asked =
-                User { name: pods::text(&spec, "/user").to_owned(), groups: groups.collect(), uid: String::new() };
+                User { name: pods::text(&spec, "/user").to_owned(), groups: groups.collect(), ..User::default() };
             verdict(client, &asked, &spec)
         }
     };
@@ -38,6 +38,9 @@ fn info(user: &User) -> Value {
     let mut info = json!({ "username": user.name, "groups": user.groups });
     if !user.uid.is_empty() {
         info["uid"] = json!(user.uid);
+    }
+    if !user.credential.is_empty() {
+        info["extra"] = json!({ "authentication.kubernetes.io/credential-id": [user.credential] });
     }
     info
 }
@@ -83,8 +86,17 @@ pub(super) fn token(client: &Client, tokens: &Tokens, ask: &Ask, name: &str, bod
     let namespace = ask.namespace.as_deref().unwrap_or_default();
     let account = cluster::get(client, &objects::key("serviceaccounts", Some(namespace), name))
         .ok_or_else(|| Refusal::not_found(&ask.kind, name))?;
-    let seconds =
-        request.pointer("/spec/expirationSeconds").and_then(Value::as_i64).unwrap_or(3600).clamp(600, 1 << 32);
+    let seconds = request.pointer("/spec/expirationSeconds").and_then(Value::as_i64).unwrap_or(3600);
+    let why = match seconds {
+        ..600 => Some("may not specify a duration less than 10 minutes"),
+        seconds if seconds > 1 << 32 => Some("may not specify a duration larger than 2^32 seconds"),
+        _ => None,
+    };
+    if let Some(why) = why {
+        let cause = Cause::invalid("spec.expirationSeconds", &json!(seconds), why);
+        let kind = ("authentication.k8s.io", "TokenRequest");
+        return Err(Refusal::invalid_as("TokenRequest.authentication.k8s.io", kind, "", &[cause]));
+    }
     let until = jiff::Timestamp::now().as_second().saturating_add(seconds);
     let uid = pods::text(&account.value, "/metadata/uid");
     let token = tokens.issue(namespace, name, uid, until).ok_or_else(|| {

@@ -14,7 +14,7 @@ use super::ask::{Ask, Show, parse_query};
 use super::rbac::{self, Deed, User};
 use super::select::Selector;
 use super::tokens::Tokens;
-use super::{delete, discovery, kinds, list, logs, reviews, scale, watch, write};
+use super::{bind, change, delete, dial, form, kinds, list, logs, own, pages, reviews, scale, watch, write};
 use crate::etcd::Client;
 use crate::world::machine::Machine;
 
@@ -54,6 +54,11 @@ impl Server {
     /// The machine it runs on.
     pub(super) fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    /// Kubernetes' version, without the `v`.
+    pub(super) fn release(&self) -> &str {
+        &self.version
     }
 
     /// The etcd member on the same machine.
@@ -126,7 +131,9 @@ impl Server {
 }
 
 pub(super) async fn answer(server: &Server, caller: &Caller, request: http::Request<Incoming>) -> Answer {
-    route(server, caller, request).await.unwrap_or_else(|refusal| refusal.answer())
+    let form = form::wanted(&request);
+    let answer = route(server, caller, request).await.unwrap_or_else(|refusal| refusal.answer());
+    form::rewritten(answer, form).await
 }
 
 fn unauthorized() -> Refusal {
@@ -194,7 +201,10 @@ async fn route(server: &Server, caller: &Caller, request: http::Request<Incoming
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     // What says how the server is must answer when etcd doesn't: these may be seen by all, or by anybody who is known.
     match segments.as_slice() {
-        ["version"] => return Ok(answer::ok(&server.version())),
+        // For people to read, whoever asks.
+        ["version"] => {
+            return Ok(answer::text(StatusCode::OK, "application/json", format!("{:#}", server.version())));
+        }
         ["healthz" | "livez" | "readyz", ..] => {
             let verbose = parse_query(request.uri().query().unwrap_or_default()).contains_key("verbose");
             return Ok(server.health(&trimmed, verbose).await);
@@ -217,7 +227,7 @@ async fn route(server: &Server, caller: &Caller, request: http::Request<Incoming
         if request.method() != Method::GET {
             return Err(Refusal::no_such_method());
         }
-        return discover(server, &client, &request, &segments);
+        return pages::page(server, &client, &request, &segments);
     };
     let (namespace, rest) = match rest {
         ["namespaces", namespace, plural, rest @ ..] if !["status", "finalize"].contains(plural) => {
@@ -228,7 +238,10 @@ async fn route(server: &Server, caller: &Caller, request: http::Request<Incoming
     let [plural, rest @ ..] = rest.as_slice() else { return Err(Refusal::no_such_path()) };
     let found = kinds::find(&client, group, version, plural);
     let name = rest.first().map(|name| (*name).to_owned()).filter(|name| !name.is_empty());
-    let subresource = rest.get(1..).filter(|rest| !rest.is_empty()).map(|rest| rest.join("/"));
+    let subresource = rest.get(1..).filter(|rest| !rest.is_empty()).map(|rest| match rest {
+        ["proxy", ..] => "proxy".to_owned(),
+        rest => rest.join("/"),
+    });
     let query = parse_query(request.uri().query().unwrap_or_default());
     let header =
         |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
@@ -249,28 +262,13 @@ async fn route(server: &Server, caller: &Caller, request: http::Request<Incoming
         shape: Show::of(&accept),
         agent: header(header::USER_AGENT),
         selector: selector.as_ref().map(Clone::clone).unwrap_or_default(),
+        user: user.clone(),
     };
-    let mut resource = (*plural).to_owned();
-    if let Some(below) = &ask.subresource {
-        resource = format!("{resource}/{below}");
-    }
-    let deed = Deed {
-        verb: ask.verb().to_owned(),
-        group: group.to_owned(),
-        resource,
-        namespace: ask
-            .namespace
-            .clone()
-            .or_else(|| ask.name.clone().filter(|_| *plural == "namespaces" && group.is_empty())),
-        name: ask.name.clone().unwrap_or_default(),
-        path: None,
+    allow(&client, &user, &ask, group, plural)?;
+    let Some(kind) = found else {
+        let known = kinds::builtin().iter().any(|kind| kind.group == group);
+        return if known { Err(Refusal::no_such_path()) } else { Ok(Refusal::no_such_page()) };
     };
-    if !rbac::may(&client, &user, &deed) {
-        let of = if group.is_empty() { (*plural).to_owned() } else { format!("{plural}.{group}") };
-        let of = ask.name.as_ref().map_or(of.clone(), |name| format!("{of} \"{name}\""));
-        return Err(forbidden(&user, &deed, &of));
-    }
-    let kind = found.ok_or_else(Refusal::no_such_path)?;
     selector?;
     if ask.namespace.is_some() && !kind.namespaced {
         return Err(Refusal::no_such_path());
@@ -278,70 +276,51 @@ async fn route(server: &Server, caller: &Caller, request: http::Request<Incoming
     if kind.namespaced && ask.namespace.is_none() && (ask.name.is_some() || ask.verb() == "create") {
         return Err(if ask.name.is_some() { Refusal::no_such_path() } else { Refusal::no_such_method() });
     }
-    if !accept.is_empty() && !["*/*", "application/", "text/", "*"].iter().any(|known| accept.contains(known)) {
+    if form::of(&accept).is_none() && ask.subresource.as_deref() != Some("log") {
         let why = "only the following media types are accepted: application/json, application/yaml, \
                    application/vnd.kubernetes.protobuf";
         return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", why));
     }
+    let body = body(request).await?;
+    let answer = perform(server, &client, &user, &ask, &body).await?;
+    let minor = server.version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or_default();
+    let outdated: Vec<String> = own::outdated(&kind, minor).into_iter().collect();
+    Ok(answer::warn(answer, &outdated))
+}
+
+async fn body(request: http::Request<Incoming>) -> Result<bytes::Bytes, Refusal> {
     let body = Limited::new(request.into_body(), LIMIT).collect().await;
-    let body = body.map_err(|error| {
+    body.map(http_body_util::Collected::to_bytes).map_err(|error| {
         if error.is::<http_body_util::LengthLimitError>() {
             let why = format!("Request entity too large: limit is {LIMIT}");
             Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", why)
         } else {
             Refusal::bad(error.to_string())
         }
-    })?;
-    perform(server, &client, &user, &ask, &body.to_bytes()).await
+    })
 }
 
-/// What there is.
-fn discover(
-    server: &Server,
-    client: &Client,
-    request: &http::Request<Incoming>,
-    segments: &[&str],
-) -> Result<Answer, Refusal> {
-    let kinds = kinds::all(client);
-    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let aggregated = accept.split(',').find(|one| one.contains("g=apidiscovery.k8s.io")).map(|one| {
-        if one.contains("v=v2beta1") {
-            ("v2beta1", "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList")
-        } else {
-            ("v2", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
-        }
-    });
-    let found = match segments {
-        ["api" | "apis"] if aggregated.is_some() => {
-            let (format, kind) = aggregated.unwrap_or_default();
-            let value = discovery::aggregated(&kinds, segments == ["api"], format);
-            return Ok(answer::text(StatusCode::OK, kind, format!("{value}\n")));
-        }
-        ["api"] => {
-            let address = server.machine.see(|state| state.address().map(|address| address.to_string()));
-            Some(discovery::core(&format!("{}:6443", address.unwrap_or_default())))
-        }
-        ["apis"] => Some(discovery::all(&kinds)),
-        ["api", version] => discovery::resources(&kinds, "", version),
-        ["apis", group] => discovery::one(&kinds, group),
-        ["apis", group, version] => discovery::resources(&kinds, group, version),
-        ["openapi", "v2"] => Some(discovery::swagger(&kinds)),
-        ["openapi", "v3"] => Some(discovery::documents(&kinds)),
-        ["openapi", "v3", "api", version] => discovery::document(&kinds, "", version),
-        ["openapi", "v3", "apis", group, version] => discovery::document(&kinds, group, version),
-        [""] | [] => {
-            let mut paths: Vec<String> = kinds.iter().map(|kind| format!("/apis/{}", kind.api_version())).collect();
-            paths.dedup();
-            paths.retain(|path| path != "/apis/v1");
-            let fixed =
-                ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
-            paths.extend(fixed.map(str::to_owned));
-            paths.sort();
-            Some(json!({ "paths": paths }))
-        }
-        _ => None,
+/// Refuses what the caller may not.
+fn allow(client: &Client, user: &User, ask: &Ask, group: &str, plural: &str) -> Result<(), Refusal> {
+    let resource = match &ask.subresource {
+        Some(below) => format!("{plural}/{below}"),
+        None => plural.to_owned(),
     };
-    found.map(|value| answer::ok(&value)).ok_or_else(Refusal::no_such_path)
+    let own = || ask.name.clone().filter(|_| plural == "namespaces" && group.is_empty());
+    let deed = Deed {
+        verb: ask.verb().to_owned(),
+        group: group.to_owned(),
+        resource,
+        namespace: ask.namespace.clone().or_else(own),
+        name: ask.name.clone().unwrap_or_default(),
+        path: None,
+    };
+    if rbac::may(client, user, &deed) {
+        return Ok(());
+    }
+    let of = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
+    let of = ask.name.as_ref().map_or(of.clone(), |name| format!("{of} \"{name}\""));
+    Err(forbidden(user, &deed, &of))
 }
 
 async fn perform(server: &Server, client: &Client, user: &User, ask: &Ask, body: &[u8]) -> Result<Answer, Refusal> {
@@ -353,7 +332,10 @@ async fn perform(server: &Server, client: &Client, user: &User, ask: &Ask, body:
     }
     if !ask.kind.is_stored() {
         return match ask.verb() {
-            "create" if ask.name.is_none() => reviews::ask(client, &server.tokens, user, ask, body),
+            "get" | "list" if ask.kind.kind == "ComponentStatus" => own::components(ask),
+            "create" if ask.name.is_none() && ask.kind.kind != "ComponentStatus" => {
+                reviews::ask(client, &server.tokens, user, ask, body)
+            }
             _ => Err(Refusal::no_such_method()),
         };
     }
@@ -362,14 +344,19 @@ async fn perform(server: &Server, client: &Client, user: &User, ask: &Ask, body:
             return Err(Refusal::no_such_path());
         }
         return match (below.as_str(), ask.verb()) {
-            ("scale", "get") => Ok(answer::ok(&scale::scale_of(&list::find(client, ask, name)?))),
+            ("scale", "get") => Ok(answer::ok(&scale::shown(&list::find(client, ask, name)?, ask))),
             ("scale", "update" | "patch") => scale::rescale(client, ask, name, body).await,
             ("eviction", "create") => delete::evict(client, ask, name, body).await,
+            ("binding", "create") => bind::bind(client, ask, name, body).await,
+            ("exec" | "attach" | "portforward", "get" | "create") => match dial::stream(client, ask, name)? {},
+            ("proxy", _) => match dial::proxy(client, ask, name)? {},
             ("log", "get") => logs::logs(client, ask, name),
             ("token", "create") => reviews::token(client, &server.tokens, ask, name, body),
-            ("status" | "approval", "get") => list::get(client, ask, name),
-            ("status" | "approval" | "finalize", "update") => write::update(client, ask, name, body).await,
-            ("status" | "approval", "patch") => write::change(client, ask, name, body).await,
+            ("status" | "approval" | "ephemeralcontainers", "get") => list::get(client, ask, name),
+            ("status" | "approval" | "ephemeralcontainers" | "finalize", "update") => {
+                write::update(client, ask, name, body).await
+            }
+            ("status" | "approval" | "ephemeralcontainers", "patch") => change::change(client, ask, name, body).await,
             _ => Err(Refusal::no_such_method()),
         };
     }
@@ -379,7 +366,7 @@ async fn perform(server: &Server, client: &Client, user: &User, ask: &Ask, body:
         ("get", Some(name)) => list::get(client, ask, name),
         ("create", None) => write::create(client, ask, body).await,
         ("update", Some(name)) => write::update(client, ask, name, body).await,
-        ("patch", Some(name)) => write::change(client, ask, name, body).await,
+        ("patch", Some(name)) => change::change(client, ask, name, body).await,
         ("delete", Some(name)) => delete::delete(client, ask, name, body).await,
         ("deletecollection", None) => delete::delete_all(client, ask, body).await,
         _ => Err(Refusal::no_such_method()),

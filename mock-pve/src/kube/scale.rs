@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer, Refusal};
-use super::ask::Ask;
+use super::ask::{Ask, Show};
+use super::columns::ago;
 use super::list::find;
 use super::managed::Operation;
 use super::schema::Shape;
@@ -24,6 +25,29 @@ pub(super) fn scale_of(entry: &Entry) -> Value {
             "resourceVersion": entry.modified.to_string() },
         "spec": { "replicas": object["spec"]["replicas"].as_u64().unwrap_or(0) },
         "status": { "replicas": pods::count(object, "/status/replicas"), "selector": selector.join(",") } })
+}
+
+/// A scale in the form that was asked for.
+pub(super) fn shown(entry: &Entry, ask: &Ask) -> Value {
+    let scale = scale_of(entry);
+    if ask.shape != Show::Table {
+        return scale;
+    }
+    let column = |name: &str, kind: &str| {
+        json!({ "name": name, "type": kind, "format": if name == "Name" { "name" } else { "" },
+        "description": "", "priority": 0 })
+    };
+    let cells = json!([
+        scale["metadata"]["name"],
+        scale["spec"]["replicas"],
+        scale["status"]["replicas"],
+        ago(scale["metadata"]["creationTimestamp"].as_str().unwrap_or_default())
+    ]);
+    json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": { "resourceVersion": entry.modified.to_string() },
+        "columnDefinitions": [column("Name", "string"), column("Desired", "integer"), column("Available", "integer"),
+            column("Age", "string")],
+        "rows": [{ "cells": cells, "object": { "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+            "metadata": scale["metadata"] } }] })
 }
 
 /// Writes a scale: by update or by patch.

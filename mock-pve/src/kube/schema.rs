@@ -46,6 +46,8 @@ pub(super) struct Type {
     /// It is replaced whole.
     pub(super) whole: bool,
     pub(super) fields: BTreeMap<&'static str, Shape>,
+    /// Fields without which there is none.
+    pub(super) required: Vec<&'static str>,
 }
 
 static TYPES: LazyLock<BTreeMap<&'static str, Type>> = LazyLock::new(|| {
@@ -53,10 +55,14 @@ static TYPES: LazyLock<BTreeMap<&'static str, Type>> = LazyLock::new(|| {
     lines
         .filter_map(|line| {
             let (name, fields) = line.split_once(' ')?;
-            let fields = fields.split(' ').filter_map(|field| field.split_once(':'));
+            let fields: Vec<_> = fields.split(' ').filter_map(|field| field.split_once(':')).collect();
             let kind = Type {
                 whole: name.ends_with('!'),
-                fields: fields.map(|(name, shape)| (name, Shape::parse(shape))).collect(),
+                required: fields.iter().filter_map(|(name, _)| name.strip_suffix('*')).collect(),
+                fields: fields
+                    .into_iter()
+                    .map(|(name, shape)| (name.trim_end_matches('*'), Shape::parse(shape)))
+                    .collect(),
             };
             Some((name.trim_end_matches('!'), kind))
         })
@@ -109,6 +115,27 @@ impl Shape {
         };
         let name = format!("{room}.{}", kind.kind);
         TYPES.get_key_value(name.as_str()).map_or(Self::Deduced, |(name, _)| Self::Named(name, Presence::Always))
+    }
+
+    /// All types by name, those that this one needs included.
+    pub(super) fn with_all(self) -> BTreeMap<&'static str, &'static Type> {
+        let mut all = BTreeMap::new();
+        let mut open = vec![self];
+        while let Some(shape) = open.pop() {
+            match shape {
+                Self::Named(name, _) => {
+                    if let Some(found) = TYPES.get(name).filter(|_| !all.contains_key(name)) {
+                        all.insert(name, found);
+                        open.extend(found.fields.values().cloned());
+                    }
+                }
+                Self::List(item) | Self::Set(item) | Self::Keyed(_, item) | Self::Map(item) | Self::WholeMap(item) => {
+                    open.push(*item);
+                }
+                _ => {}
+            }
+        }
+        all
     }
 
     /// The type behind a name.

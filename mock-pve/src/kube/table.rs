@@ -17,16 +17,21 @@ fn cell(column: &Column, object: &Value) -> Value {
 
 fn table(objects: &[Value], kind: &Kind, metadata: &Value, include: &str) -> Value {
     let columns = columns(kind);
-    let mut definitions =
-        vec![json!({ "name": "Name", "type": "string", "format": "name", "description": "Name must be unique within \
-        a namespace.", "priority": 0 })];
+    // Names of events tell nobody anything.
+    let first = (kind.plural != "events").then(|| {
+        json!({ "name": "Name", "type": "string", "format": "name", "description": "Name must be unique within a \
+            namespace.", "priority": 0 })
+    });
+    let names = first.is_some();
+    let mut definitions: Vec<Value> = first.into_iter().collect();
     definitions.extend(columns.iter().map(|column| {
         json!({ "name": column.name, "type": column.kind, "format": "", "description": "", "priority": column.priority })
     }));
     let rows: Vec<Value> = objects
         .iter()
         .map(|object| {
-            let mut cells = vec![json!(text(object, "/metadata/name"))];
+            let mut cells: Vec<Value> =
+                names.then(|| json!(text(object, "/metadata/name"))).into_iter().collect();
             cells.extend(columns.iter().map(|column| cell(column, object)));
             let shown = match include {
                 "None" => Value::Null,

@@ -166,7 +166,13 @@ fn pod_update(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
             }
         }
         if let Some(map) = spec.as_object_mut() {
-            for name in ["activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "initContainers"] {
+            for name in [
+                "activeDeadlineSeconds",
+                "tolerations",
+                "terminationGracePeriodSeconds",
+                "initContainers",
+                "ephemeralContainers",
+            ] {
                 map.remove(name);
             }
         }
@@ -294,7 +300,7 @@ fn definition(object: &Value, causes: &mut Vec<Cause>) {
         if !version.is_object() || version["name"].as_str().unwrap_or_default().is_empty() {
             causes.push(Cause::required(format!("spec.versions[{number}].name"), ""));
         }
-        if version.pointer("/schema/openAPIV3Schema").is_none() {
+        if !version.pointer("/schema/openAPIV3Schema").is_some_and(Value::is_object) {
             causes.push(Cause::required(
                 format!("spec.versions[{number}].schema.openAPIV3Schema"),
                 "schemas are required",

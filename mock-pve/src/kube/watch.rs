@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::answer::{self, Answer, Refusal};
 use super::ask::Ask;
-use super::list::{as_asked, shown, version};
+use super::list::{as_asked, check, shown, version};
 use crate::etcd::{Client, Event, EventKind, Kv};
 use crate::world::cluster::{self, Entry};
 
@@ -19,17 +19,11 @@ const BOOKMARKS: Duration = Duration::from_mins(1);
 
 /// One line for each change, from the asked revision on, until the asked time is over or nobody listens.
 pub(super) fn watch(client: &Client, ask: &Ask) -> Result<Answer, Refusal> {
+    check(ask)?;
     let from = version(ask.flag("resourceVersion"))?;
     let kind = &ask.kind;
     let prefix = ask.prefix();
     let initial = ask.is("sendInitialEvents");
-    if initial && ask.flag("resourceVersionMatch") != "NotOlderThan" {
-        let cause = answer::Cause::forbidden(
-            "resourceVersionMatch",
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        );
-        return Err(Refusal::invalid_as("ListOptions.meta.k8s.io", ("meta.k8s.io", "ListOptions"), "", &[cause]));
-    }
     let (mut begin, start) = if initial || from == 0 && ask.flag("sendInitialEvents") != "false" {
         let (entries, revision) = cluster::list(client, &prefix);
         let objects = entries.iter().map(|entry| shown(entry, kind)).filter(|object| ask.wants(object));

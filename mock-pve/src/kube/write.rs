@@ -1,4 +1,4 @@
-//! Objects are made and changed: create, update, patch, apply, and the subresources that are written.
+//! Objects are made and replaced: create, update, and the subresources that are written.
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -8,14 +8,14 @@ use super::ask::{Ask, Run};
 use super::fill::{begin, complete, inherit, keep};
 use super::kinds::Kind;
 use super::list::{as_asked, find, shown};
-use super::managed::{self, Force, Operation};
+use super::managed::{self, Operation};
 use super::schema::Shape;
-use super::{decode, patch, validate};
+use super::{decode, validate};
 use crate::etcd::{Client, EtcdError};
 use crate::world::cluster::{self, Entry, objects, pods};
 
-/// How often a patch without a resource version is tried again when somebody else was faster.
-const ATTEMPTS: u32 = 5;
+/// How often a change without a resource version is tried again when somebody else was faster.
+pub(super) const ATTEMPTS: u32 = 5;
 
 /// An error of etcd as the API server passes it on.
 pub(super) fn refuse(error: &EtcdError) -> Refusal {
@@ -40,7 +40,7 @@ fn body(ask: &Ask, body: &[u8]) -> Result<decode::Decoded, Refusal> {
     Ok(decoded)
 }
 
-fn placed(ask: &Ask, object: &mut Value) -> Result<(), Refusal> {
+pub(super) fn placed(ask: &Ask, object: &mut Value) -> Result<(), Refusal> {
     let given = object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default().to_owned();
     match &ask.namespace {
         Some(namespace) if given.is_empty() || given == *namespace => {
@@ -77,7 +77,12 @@ pub(super) async fn create(client: &Client, ask: &Ask, given: &[u8]) -> Result<A
 }
 
 /// A new object; its fields are noted as the caller's unless they are already.
-async fn insert(client: &Client, ask: &Ask, mut object: Value, note: Option<Operation>) -> Result<Entry, Refusal> {
+pub(super) async fn insert(
+    client: &Client,
+    ask: &Ask,
+    mut object: Value,
+    note: Option<Operation>,
+) -> Result<Entry, Refusal> {
     if expected(&object)?.is_some_and(|version| version > 0) {
         return Err(Refusal::bad("resourceVersion should not be set on objects to be created"));
     }
@@ -123,6 +128,11 @@ async fn insert(client: &Client, ask: &Ask, mut object: Value, note: Option<Oper
         }
     }
     begin(&mut object, &ask.kind);
+    if ask.kind.plural == "certificatesigningrequests" && object["spec"].is_object() {
+        // Who asks is who asked, whatever he says.
+        object["spec"]["username"] = json!(ask.user.name);
+        object["spec"]["groups"] = json!(ask.user.groups);
+    }
     complete(&mut object, &ask.kind);
     validate::check(&ask.kind, &object, None)?;
     if note.is_some() {
@@ -148,6 +158,17 @@ fn exists(kind: &Kind, name: &str) -> Refusal {
     Refusal::new(StatusCode::CONFLICT, "AlreadyExists", why).with(kind.details(name))
 }
 
+/// Whether an update makes an object of a kind that isn't there yet (`AllowCreateOnUpdate`).
+fn may_begin(kind: &Kind) -> bool {
+    match kind.group.as_str() {
+        "" => ["Endpoints", "Event", "LimitRange", "Service"].contains(&kind.kind.as_str()),
+        "rbac.authorization.k8s.io" => true,
+        "coordination.k8s.io" | "discovery.k8s.io" => kind.custom.is_none(),
+        "scheduling.k8s.io" => kind.kind == "PriorityClass",
+        _ => false,
+    }
+}
+
 pub(super) async fn update(client: &Client, ask: &Ask, name: &str, given: &[u8]) -> Result<Answer, Refusal> {
     ask.check("UpdateOptions")?;
     let decoded = body(ask, given)?;
@@ -155,7 +176,11 @@ pub(super) async fn update(client: &Client, ask: &Ask, name: &str, given: &[u8])
     for attempt in 1..=ATTEMPTS {
         let old = match find(client, ask, name) {
             Ok(old) => old,
-            // A lease may be made by an update.
+            Err(_) if ask.subresource.is_none() && may_begin(&ask.kind) => {
+                let entry = insert(client, ask, decoded.object, Some(Operation::Update)).await?;
+                let answer = answer::json(StatusCode::CREATED, &as_asked(shown(&entry, &ask.kind), ask));
+                return Ok(answer::warn(answer, &decoded.warnings));
+            }
             Err(refusal) => return Err(refusal),
         };
         if wanted.is_some_and(|wanted| wanted != old.modified) {
@@ -197,40 +222,7 @@ pub(super) async fn replace(
         let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {uid}");
         return Err(Refusal::conflict(kind, name, &why));
     }
-    match ask.subresource.as_deref() {
-        Some("status" | "approval") => {
-            let status = new["status"].take();
-            let managed = new["metadata"]["managedFields"].take();
-            new = old.value.clone();
-            if status.is_null() {
-                if let Some(map) = new.as_object_mut() {
-                    map.remove("status");
-                }
-            } else {
-                new["status"] = status;
-            }
-            if !managed.is_null() {
-                new["metadata"]["managedFields"] = managed;
-            }
-        }
-        Some("finalize") => {
-            let finalizers = new["spec"]["finalizers"].take();
-            new = old.value.clone();
-            new["spec"]["finalizers"] = if finalizers.is_array() { finalizers } else { json!([]) };
-        }
-        _ if kind.has("status") => match old.value.get("status") {
-            Some(status) => new["status"] = status.clone(),
-            None => {
-                if let Some(map) = new.as_object_mut() {
-                    map.remove("status");
-                }
-            }
-        },
-        _ => {}
-    }
-    if ask.subresource.as_deref() != Some("finalize") && kind.kind == "Namespace" {
-        new["spec"] = old.value["spec"].clone();
-    }
+    new = as_far_as_goes(ask, old, new);
     keep(&mut new, &old.value);
     inherit(&mut new, &old.value, kind);
     complete(&mut new, kind);
@@ -263,6 +255,75 @@ pub(super) async fn replace(
     Ok(Entry { value: new, modified: revision, ..old.clone() })
 }
 
+/// Of a new value, what the subresource that was asked for may change; the rest stays.
+fn as_far_as_goes(ask: &Ask, old: &Entry, mut new: Value) -> Value {
+    let kind = &ask.kind;
+    match ask.subresource.as_deref() {
+        Some("status" | "approval") => {
+            let status = new["status"].take();
+            let managed = new["metadata"]["managedFields"].take();
+            new = old.value.clone();
+            if status.is_null() {
+                if let Some(map) = new.as_object_mut() {
+                    map.remove("status");
+                }
+            } else {
+                new["status"] = status;
+            }
+            if kind.plural == "certificatesigningrequests" {
+                for one in new.pointer_mut("/status/conditions").and_then(Value::as_array_mut).into_iter().flatten() {
+                    if one.is_object() && !one["lastTransitionTime"].is_string() {
+                        one["lastTransitionTime"] = json!(objects::now());
+                    }
+                }
+            }
+            if !managed.is_null() {
+                new["metadata"]["managedFields"] = managed;
+            }
+        }
+        Some("ephemeralcontainers") => {
+            let added = new["spec"]["ephemeralContainers"].take();
+            let managed = new["metadata"]["managedFields"].take();
+            new = old.value.clone();
+            if added.is_array() {
+                new["spec"]["ephemeralContainers"] = added;
+            }
+            if !managed.is_null() {
+                new["metadata"]["managedFields"] = managed;
+            }
+        }
+        Some("finalize") => {
+            let finalizers = new["spec"]["finalizers"].take();
+            new = old.value.clone();
+            new["spec"]["finalizers"] = if finalizers.is_array() { finalizers } else { json!([]) };
+        }
+        _ if kind.has("status") => match old.value.get("status") {
+            Some(status) => new["status"] = status.clone(),
+            None => {
+                if let Some(map) = new.as_object_mut() {
+                    map.remove("status");
+                }
+            }
+        },
+        _ => {}
+    }
+    if ask.subresource.is_none() && kind.kind == "Pod" && new["spec"].is_object() {
+        // Only by their own way.
+        match old.value["spec"].get("ephemeralContainers") {
+            Some(known) => new["spec"]["ephemeralContainers"] = known.clone(),
+            None => {
+                if let Some(spec) = new["spec"].as_object_mut() {
+                    spec.remove("ephemeralContainers");
+                }
+            }
+        }
+    }
+    if ask.subresource.as_deref() != Some("finalize") && kind.kind == "Namespace" {
+        new["spec"] = old.value["spec"].clone();
+    }
+    new
+}
+
 /// Whether two objects are the same but for when their fields were set.
 fn same(one: &Value, other: &Value) -> bool {
     let timeless = |object: &Value| {
@@ -281,119 +342,4 @@ fn specified(object: &Value) -> Map<String, Value> {
     map.remove("metadata");
     map.remove("status");
     map
-}
-
-pub(super) async fn change(client: &Client, ask: &Ask, name: &str, given: &[u8]) -> Result<Answer, Refusal> {
-    ask.check("PatchOptions")?;
-    let unknown = || {
-        let why = format!(
-            "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
-             application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml (was {})",
-            ask.content_type
-        );
-        Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", why)
-    };
-    let format = patch::Format::of(&ask.content_type).ok_or_else(unknown)?;
-    if format == patch::Format::Strategic && ask.kind.custom.is_some() {
-        return Err(unknown());
-    }
-    let patch = patch::parse(format, given)?;
-    let pinned = if format == patch::Format::Json { None } else { expected(&patch)? };
-    let shape = Shape::of(&ask.kind);
-    for attempt in 1..=ATTEMPTS {
-        let old = match find(client, ask, name) {
-            Ok(old) => Some(old),
-            Err(_) if format == patch::Format::Apply && ask.subresource.is_none() => None,
-            Err(refusal) => return Err(refusal),
-        };
-        if pinned.is_some_and(|pinned| old.as_ref().is_some_and(|old| pinned != old.modified)) {
-            return Err(Refusal::modified(&ask.kind, name));
-        }
-        let done = if format == patch::Format::Apply {
-            apply(client, ask, name, &patch, old.as_ref()).await
-        } else {
-            let Some(old) = &old else { return Err(Refusal::not_found(&ask.kind, name)) };
-            let mut new = old.value.clone();
-            new["apiVersion"] = json!(ask.kind.api_version());
-            new["metadata"]["resourceVersion"] = json!(old.modified.to_string());
-            patch::apply(format, &mut new, &patch, &shape)?;
-            let decoded = decode::object(new, &ask.kind, ask.strictness())?;
-            let mut new = decoded.object;
-            if expected(&new)?.is_some_and(|wanted| wanted != old.modified) {
-                return Err(Refusal::modified(&ask.kind, name));
-            }
-            placed(ask, &mut new)?;
-            let by = ask.manager(Operation::Update);
-            replace(client, ask, old, new, Note::As(by)).await.map(|entry| (entry, decoded.warnings, StatusCode::OK))
-        };
-        match done {
-            Err(refusal)
-                if refusal.reason == "Conflict"
-                    && refusal.details.as_ref().is_some_and(|one| one["causes"].is_null())
-                    && pinned.is_none()
-                    && attempt < ATTEMPTS =>
-            {
-                client.catch_up().await.map_err(|error| refuse(&error))?;
-            }
-            Err(refusal) => return Err(refusal),
-            Ok((entry, warnings, code)) => {
-                let answer = answer::json(code, &as_asked(shown(&entry, &ask.kind), ask));
-                return Ok(answer::warn(answer, &warnings));
-            }
-        }
-    }
-    Err(Refusal::modified(&ask.kind, name))
-}
-
-/// Server-side apply.
-async fn apply(
-    client: &Client,
-    ask: &Ask,
-    name: &str,
-    config: &Value,
-    old: Option<&Entry>,
-) -> Result<(Entry, Vec<String>, StatusCode), Refusal> {
-    if config.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
-        return Err(Refusal::bad("metadata.managedFields must be nil"));
-    }
-    for field in ["apiVersion", "kind"] {
-        if !config[field].is_string() {
-            return Err(Refusal::bad("error applying patch: invalid object type: /, Kind="));
-        }
-    }
-    let decoded = decode::object(config.clone(), &ask.kind, ask.strictness())?;
-    let mut config = decoded.object;
-    placed(ask, &mut config)?;
-    if ask.subresource.is_none()
-        && ask.kind.has("status")
-        && let Some(map) = config.as_object_mut()
-    {
-        map.remove("status");
-    }
-    let by = ask.manager(Operation::Apply);
-    let force = if ask.is("force") { Force::Yes } else { Force::No };
-    let shape = Shape::of(&ask.kind);
-    let Some(old) = old else {
-        let mut bare =
-            json!({ "apiVersion": ask.kind.api_version(), "kind": ask.kind.kind, "metadata": { "name": name } });
-        if let Some(namespace) = &ask.namespace {
-            bare["metadata"]["namespace"] = json!(namespace);
-        }
-        if let Some(prefix) = config["metadata"].get("generateName") {
-            bare["metadata"]["generateName"] = prefix.clone();
-        }
-        let object = managed::applied(&bare, &config, &by, &shape, force, &objects::now())?;
-        let entry = insert(client, ask, object, None).await?;
-        return Ok((entry, decoded.warnings, StatusCode::CREATED));
-    };
-    if let Some(uid) = config["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty())
-        && old.value["metadata"]["uid"] != uid
-    {
-        let found = pods::text(&old.value, "/metadata/uid");
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}");
-        return Err(Refusal::conflict(&ask.kind, name, &why));
-    }
-    let new = managed::applied(&old.value, &config, &by, &shape, force, &objects::now())?;
-    let entry = replace(client, ask, old, new, Note::Done).await?;
-    Ok((entry, decoded.warnings, StatusCode::OK))
 }

@@ -26,7 +26,7 @@ pub struct Auth {
 /// What a request's credentials came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// A caller; `true` when by API token.
+    /// A caller, and how that was proved.
     Known(Caller, Means),
     /// The reason phrase of a 401.
     Unknown(&'static str),
@@ -91,6 +91,26 @@ impl Auth {
         let issued = u64::from_str_radix(parts.pop_back()?, 16).ok()?;
         let user = parts.into_iter().collect::<Vec<_>>().join(":");
         (now <= issued.saturating_add(LIFETIME)).then_some(user)
+    }
+
+    /// A ticket for a terminal: who may look where (`root@pam:/vms/100:5900`) is signed and not told.
+    pub fn viewer_ticket(&self, who: &str, now: u64) -> String {
+        let plain = format!("PVEVNC:{now:08X}");
+        let signature = self.sign(&format!("{plain}:{who}"));
+        format!("{plain}::{signature}")
+    }
+
+    /// Whether a ticket lets somebody look at a terminal. It is good for forty seconds.
+    pub fn may_view(&self, ticket: &str, who: &str, now: u64) -> bool {
+        // A screen's ticket has its password before it.
+        let ticket = ticket.get(9..).filter(|rest| rest.starts_with("PVEVNC:")).unwrap_or(ticket);
+        let parts = ticket.split_once("::").and_then(|(plain, signature)| {
+            let issued = u64::from_str_radix(plain.strip_prefix("PVEVNC:")?, 16).ok()?;
+            Some((plain, issued, STANDARD.decode(signature).ok()?))
+        });
+        let Some((plain, issued, signature)) = parts else { return false };
+        let fresh = now <= issued.saturating_add(40) && issued <= now.saturating_add(20);
+        fresh && hmac::verify(&self.key, format!("{plain}:{who}").as_bytes(), &signature).is_ok()
     }
 
     fn csrf_holds(&self, user: &str, token: &str, now: u64) -> bool {
@@ -192,6 +212,9 @@ mod tests {
         for garbage in ["", "PVE:", "PVE:a::", "PVE:root@pam:00000000::garbage", "::::"] {
             assert_eq!(auth.user_of(garbage, 0), None, "{garbage}");
         }
+        let view = auth.viewer_ticket("a@pve:/vms/100", 1000);
+        assert!(auth.may_view(&view, "a@pve:/vms/100", 1040) && !auth.may_view(&view, "a@pve:/vms/100", 1041));
+        assert!(!auth.may_view(&view, "a@pve:/vms/101", 1000) && !auth.may_view("PVEVNC:x::y", "", 1000));
         let csrf = auth.csrf("a@pve", 1000);
         assert!(auth.csrf_holds("a@pve", &csrf, 1000) && !auth.csrf_holds("b@pve", &csrf, 1000));
     }

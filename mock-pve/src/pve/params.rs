@@ -49,6 +49,14 @@ impl Params {
         self.text(name)?.parse().ok()
     }
 
+    /// A number of things; one that is too big for us is as big as we know.
+    pub(super) fn count(&self, name: &str) -> Option<usize> {
+        let text = self.text(name)?;
+        let digits = text.trim_start_matches('+');
+        let huge = || (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then_some(usize::MAX);
+        digits.parse().ok().or_else(huge)
+    }
+
     /// Whether a switch is on.
     pub(super) fn is_on(&self, name: &str) -> bool {
         self.text(name) == Some("1")

@@ -111,8 +111,7 @@ pub(super) async fn run(handler: Handler, call: Call) -> Reply {
             }
             Reply { status: 200, reason: String::new(), body: Body::Json(body) }
         }
-        // A wrong password is the one 401 that comes from a handler.
-        Err(Refusal::Failed(text)) if text == super::handlers::WRONG_PASSWORD => {
+        Err(Refusal::Failed(text)) if super::handlers::UNAUTHORIZED.contains(&text.as_str()) => {
             let body = json!({"data": null, "message": format!("{text}\n")});
             Reply { status: 401, reason: text, body: Body::Json(body) }
         }

@@ -55,10 +55,21 @@ fn best<'a>(rows: impl Iterator<Item = (&'a str, Handler)>, path: &str) -> Optio
 
 /// Whether a writing method does not touch the cluster's file system before its task does, so that it needs no quorum.
 pub(super) fn without_quorum(pattern: &str) -> bool {
-    const ENDS: &[&str] = &["}/status", "/startall", "/stopall", "/wakeonlan", "/sendkey", "/monitor"];
+    const ENDS: &[&str] = &[
+        "}/status",
+        "/startall",
+        "/stopall",
+        "/suspendall",
+        "/wakeonlan",
+        "/sendkey",
+        "/monitor",
+        "/vncproxy",
+        "/termproxy",
+    ];
     pattern.contains("/status/")
         || pattern.contains("/agent")
         || pattern.contains("/tasks/")
+        || pattern.contains("/services/")
         || ENDS.iter().any(|end| pattern.ends_with(end))
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use crate::world::World;
-use crate::world::script::{Answered, Ask, Fault, When};
+use crate::world::script::{Answered, Ask, Ends, Fault, When};
 
 /// What is to go wrong with a request, after all waiting.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +21,8 @@ pub struct Met {
     pub refused: bool,
     /// So many bytes of the data are to be changed.
     pub corrupt: u64,
+    /// So many messages at the end of a stream are to be missing, and how it ends.
+    pub short: Option<(usize, Ends)>,
 }
 
 impl Met {
@@ -39,6 +41,7 @@ impl Met {
                 Fault::Reset(when) => met.reset = met.reset.or(Some(when)),
                 Fault::Refuse => met.refused = true,
                 Fault::Corrupt(bytes) => met.corrupt += bytes,
+                Fault::Short { messages, ends } => met.short = met.short.or(Some((messages, ends))),
                 Fault::Task { .. } => {}
             }
         }

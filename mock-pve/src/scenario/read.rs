@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::pattern::Pattern;
 use super::tree::{At, Node};
 use super::{Due, Event, Happens, Latency, Matcher, Problem, Rule, Scenario, VmName};
-use crate::world::script::{Fault, Service, Step, When};
+use crate::world::script::{Ends, Fault, Service, Step, When};
 
 const SERVICES: [Service; 5] = [Service::Pve, Service::Ssh, Service::Factory, Service::Talos, Service::Kubernetes];
 const TARGETS: [&str; 7] = ["pve", "task", "talos", "kubernetes", "factory", "ssh", "connect"];
@@ -186,6 +186,10 @@ impl Reader<'_> {
             text => duration(text).map(|seconds| Fault::Stall(Some(seconds))),
         }));
         given.extend(number("corrupt").map(Fault::Corrupt));
+        for (key, ends) in [("lacks", Ends::Well), ("breaks-off", Ends::Broken)] {
+            let messages = number(key).and_then(|messages| usize::try_from(messages).ok());
+            given.extend(messages.map(|messages| Fault::Short { messages, ends }));
+        }
         if given.len() > 1 {
             self.say(node.at, "`then` says several things, and must say one", Some("write a fault for each"));
             return None;
@@ -197,6 +201,7 @@ impl Reader<'_> {
             (Fault::Reset(when), step) => step == Step::Request || step == Step::Connect && *when == When::Before,
             (Fault::Task { .. }, step) => step == Step::Task,
             (Fault::Status { .. } | Fault::Corrupt(_), step) => step == Step::Request,
+            (Fault::Short { .. }, step) => step == Step::Request && on.service == Service::Talos,
         };
         if !fits {
             let (what, hint) = match on.step {
@@ -204,6 +209,9 @@ impl Reader<'_> {
                 Step::Task => ("a task can only fail or be stalled", "task-error, task-error-after or stall"),
                 Step::Request if fault == Fault::Refuse => {
                     ("a request that has come can't be refused any more", "reset-before, or on: {connect: …}")
+                }
+                Step::Request if matches!(fault, Fault::Short { .. }) => {
+                    ("only streams of machines lack messages", "on: {talos: EtcdSnapshot}")
                 }
                 Step::Request => ("a request is no task", "match it with on: {task: qmclone}"),
             };

@@ -46,6 +46,7 @@ fn what_a_schema_cannot_say_is_refused_too() {
         ("faults: [{on: {pve: 'GET /x'}, then: refuse}]", "a request that has come can't be refused any more"),
         ("faults: [{on: {talos: Reboot}, then: {status: 503}}]", "`status` is 503, and must be 1 to 16 there"),
         ("faults: [{on: {connect: pve}, then: {corrupt: 1}}]", "a connection can only be"),
+        ("faults: [{on: {factory: 'GET /x'}, then: {lacks: 1}}]", "only streams of machines lack messages"),
         ("faults: [{on: {pve: 'FETCH /x'}, then: reset-after}]", "`FETCH` is no method of pve"),
         ("faults: [{on: {ssh: 'qm *'}, then: {status: 1, stall: 1s}}]", "`then` says several things"),
         ("faults: [{on: {ssh: 'qm *'}, then: {reason: x, stall: 1s}}]", "`reason` needs `status`"),

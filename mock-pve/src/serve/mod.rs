@@ -11,6 +11,7 @@ mod page;
 pub mod profile;
 pub mod ready;
 mod rooms;
+mod timetable;
 pub mod view;
 
 use std::collections::BTreeMap;
@@ -173,6 +174,7 @@ impl Running {
     /// Closes all sockets and saves the state.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
+        self.world.hang_up();
         self.world.end_etcd().await;
         if self.temporary.is_none()
             && let Err(error) = self.world.save()
@@ -299,6 +301,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         apis.push(api);
         nodes.push(ReadyNode { name, api: bound.to_string(), fingerprint: leaf.fingerprint, ssh });
     }
+    tasks.spawn(timetable::keep(world.clone(), apis.clone()));
     let tokens = tokens(&world);
     let machines = world
         .seed()

@@ -54,6 +54,12 @@ pub(super) async fn ssh(
     tasks: &mut JoinSet<()>,
 ) -> Result<ReadySsh, StartError> {
     let server = Sshd::new(node.world.clone(), node.name.clone(), api.clone(), keys.clone())?;
+    let (seats, mut wanted) = (server.clone(), node.world.logins_of(&node.name));
+    tasks.spawn(async move {
+        while let Some((program, terminal)) = wanted.recv().await {
+            seats.seat(program, terminal);
+        }
+    });
     let address = SocketAddr::new(ip, 0);
     let failed = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;

@@ -11,6 +11,7 @@ mod keys;
 mod pipe;
 mod server;
 mod shell;
+mod terminal;
 
 pub use self::keys::{KeyError, Keys};
 pub use self::server::Sshd;

@@ -1,7 +1,9 @@
 //! SSH itself.
 //!
-//! Purpose: who may log in, and a shell per `exec` request. Must not know: commands. Start at [`Sshd::serve`].
+//! Purpose: who may log in, and a shell per channel: for a command, for a script that comes in, or at a terminal. Must not
+//! know: commands. Start at [`Sshd::serve`].
 
+use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,9 +20,11 @@ use tokio::sync::mpsc;
 use super::keys::{KeyError, Keys};
 use super::pipe::{Input, Output};
 use super::shell::{Host, Shell, Streams};
+use super::terminal::Seat;
 use crate::pve::Api;
 use crate::scenario::{self, Meeting, Met};
 use crate::world::World;
+use crate::world::consoles::{Program, Terminal};
 use crate::world::script::{Answered, Ask, Service, Step};
 
 /// Chunks that may wait for a command: as much as two windows of the client.
@@ -77,6 +81,16 @@ impl Sshd {
         let key = self.config.keys.first().and_then(|key| key.public_key().to_openssh().ok()).unwrap_or_default();
         // Without the comment.
         key.split(' ').take(2).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Runs a program on a terminal of this node, away from the caller's thread.
+    pub fn seat(&self, program: Program, terminal: Terminal) {
+        let host = self.host.clone();
+        self.host.runtime.spawn_blocking(move || {
+            let (keys, screen) = (Input::piped(terminal.keys), Output::Pipe(terminal.screen));
+            // Nobody asks for the exit code of a terminal's program.
+            let _ = Seat::new(keys, screen).run(host, program);
+        });
     }
 
     /// Answers one connection until it ends; the connection breaks when the future is dropped.
@@ -180,7 +194,52 @@ impl Handler for Visitor {
     }
 }
 
-/// One channel: waits for the command, runs it, says how it ended.
+/// What is wanted of a channel.
+enum Wanted {
+    /// A command's work, with what comes in as its input.
+    Command(String),
+    /// A shell that reads its commands.
+    Script,
+    /// A program on a terminal.
+    Seat(Program),
+}
+
+impl Wanted {
+    /// The method and the word that a record has.
+    fn named(&self) -> (&'static str, String) {
+        match self {
+            // Arguments may hold what isn't for a log.
+            Self::Command(text) | Self::Seat(Program::Command(text)) => {
+                ("exec", text.split_ascii_whitespace().next().unwrap_or_default().to_owned())
+            }
+            Self::Script | Self::Seat(_) => ("shell", String::new()),
+        }
+    }
+
+    /// The command, as scenarios name it.
+    fn text(&self) -> &str {
+        match self {
+            Self::Command(text) | Self::Seat(Program::Command(text)) => text,
+            Self::Script | Self::Seat(_) => "",
+        }
+    }
+
+    /// Does it, on an ordinary thread, and says the exit code.
+    fn run(self, host: Host, mut streams: Streams) -> u8 {
+        match self {
+            Self::Command(text) => Shell::new(host).run(&text, streams),
+            Self::Seat(program) => Seat::new(streams.input, streams.output).run(host, program),
+            Self::Script => {
+                let mut text = Vec::new();
+                // What came before the line broke is what there is.
+                let _ = std::mem::replace(&mut streams.input, Input::Empty).read_to_end(&mut text);
+                Shell::new(host).run(&String::from_utf8_lossy(&text), streams)
+            }
+        }
+    }
+}
+
+/// One channel: waits for what is wanted, does it, says how it ended.
 async fn attend(
     host: Host,
     mut read: ChannelReadHalf,
@@ -189,15 +248,24 @@ async fn attend(
     hang_up: scenario::Cut,
 ) {
     let id = write.id();
-    let command = loop {
+    let mut terminal = false;
+    let wanted = loop {
         match read.wait().await {
-            Some(ChannelMsg::Exec { command, .. }) => break command,
-            Some(
-                ChannelMsg::RequestShell { want_reply: true }
-                | ChannelMsg::RequestPty { want_reply: true, .. }
-                | ChannelMsg::RequestSubsystem { want_reply: true, .. },
-            ) => {
-                // The session is gone when nobody takes the answer.
+            Some(ChannelMsg::Exec { command, .. }) => {
+                let text = String::from_utf8_lossy(&command).into_owned();
+                break if terminal { Wanted::Seat(Program::Command(text)) } else { Wanted::Command(text) };
+            }
+            Some(ChannelMsg::RequestShell { .. }) => {
+                break if terminal { Wanted::Seat(Program::Shell) } else { Wanted::Script };
+            }
+            Some(ChannelMsg::RequestPty { want_reply, .. }) => {
+                terminal = true;
+                if want_reply {
+                    // The session is gone when nobody takes the answer; here and below.
+                    let _ = handle.channel_success(id).await;
+                }
+            }
+            Some(ChannelMsg::RequestSubsystem { want_reply: true, .. }) => {
                 let _ = handle.channel_failure(id).await;
             }
             Some(ChannelMsg::Close) | None => return,
@@ -205,14 +273,12 @@ async fn attend(
         }
     };
     let _ = handle.channel_success(id).await;
-    let command = String::from_utf8_lossy(&command).into_owned();
     tracing::debug!(node = host.node, "a command over SSH");
     let world = host.world.clone();
     let mut meeting = Meeting::new(Answered::now(Service::Ssh, &host.node));
-    // Arguments may hold what isn't for a log.
-    let word = command.split_ascii_whitespace().next().unwrap_or_default().to_owned();
-    (meeting.record.method, meeting.record.path, meeting.record.who) = ("exec".into(), word, "root".into());
-    let mut met = Met::with(&world, &scripted(&host, Step::Request, &command)).await;
+    let (method, word) = wanted.named();
+    (meeting.record.method, meeting.record.path, meeting.record.who) = (method.into(), word, "root".into());
+    let mut met = Met::with(&world, &scripted(&host, Step::Request, wanted.text())).await;
     if met.breaks_before() {
         return hang_up.now();
     }
@@ -231,7 +297,7 @@ async fn attend(
     let feeding = tokio::spawn(feed(read, into, met));
     let working = tokio::task::spawn_blocking(move || {
         let streams = Streams { input: Input::piped(input), output: Output::Pipe(output), error: Output::Pipe(error) };
-        Shell::new(host).run(&command, streams)
+        wanted.run(host, streams)
     });
     let mut sent_bytes = 0;
     loop {

@@ -88,6 +88,21 @@ impl Shell {
         }
     }
 
+    /// Ends, as `exit` does.
+    pub(super) fn leave(&mut self) {
+        self.done = true;
+    }
+
+    /// Whether it was left.
+    pub(super) fn is_over(&self) -> bool {
+        self.done
+    }
+
+    /// The exit code of its last command.
+    pub(super) fn status(&self) -> u8 {
+        self.status
+    }
+
     fn list(&mut self, list: &List, streams: &Streams) -> u8 {
         for (link, pipeline) in list {
             if self.done {

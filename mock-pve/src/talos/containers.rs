@@ -38,6 +38,35 @@ impl Running {
         }
     }
 
+    /// The pod that it is part of, if it is one of Kubernetes'.
+    pub(super) fn pod(&self) -> Option<&str> {
+        self.pod.as_deref()
+    }
+
+    /// When it started.
+    pub(super) fn since(&self) -> SystemTime {
+        self.since
+    }
+
+    /// The pod's uid as the container runtime knows it; Talos' own services have none.
+    pub(super) fn uid(&self) -> String {
+        self.pod.as_ref().map(|pod| format!("{:08x}", crc32fast::hash(pod.as_bytes()))).unwrap_or_default()
+    }
+
+    /// The id that the container runtime gave it.
+    pub(super) fn internal_id(&self) -> String {
+        match (&self.pod, &self.mark) {
+            (Some(_), Some(mark)) => mark.clone(),
+            (Some(pod), None) => format!("{:012x}", u64::from(crc32fast::hash(pod.as_bytes())) * 65_521),
+            _ => self.name.clone(),
+        }
+    }
+
+    /// Whether it is one of Talos' own services.
+    pub(super) fn is_service(&self) -> bool {
+        self.pod.is_none()
+    }
+
     pub(super) fn is_sandbox(&self) -> bool {
         self.pod.is_some() && self.mark.is_none()
     }
@@ -143,6 +172,8 @@ pub(super) fn listed(machine: &Machine, request: &api::ContainersRequest) -> Res
             namespace: request.namespace.clone(),
             pod_id: one.pod.clone().unwrap_or_else(|| id.clone()),
             id,
+            uid: one.uid(),
+            internal_id: one.internal_id(),
             image: one.image.clone(),
             pid,
             status: status.to_owned(),

@@ -55,24 +55,24 @@ fn on_disk(machine: &Machine) -> Result<Option<etcd::Replica>, Status> {
     etcd::read(&path).map_err(|error| Status::unknown(error.to_string()))
 }
 
-/// Keeps an upload that arrived whole.
-pub(super) fn recover(machine: &Machine, snapshot: &[u8]) -> Result<api::EtcdRecover, Status> {
-    control_plane(machine, "etcd recover")?;
+/// Whether a snapshot may be uploaded. An earlier one is gone then, whatever becomes of this one: its file is truncated.
+pub(super) fn begin_upload(machine: &Machine) -> Result<(), Status> {
     if machine.see(|state| state.config.is_none()) {
         return Err(Status::failed_precondition("etcd service is not ready for recovery yet"));
     }
+    control_plane(machine, "etcd recover")?;
     may_recover(machine)?;
-    let path = machine.hardware().disk.clone().unwrap_or_default();
-    etcd::keep_upload(&path, Some(snapshot)).map_err(|error| Status::unknown(error.to_string()))?;
-    Ok(api::EtcdRecover::default())
+    keep_upload(machine, None)
 }
 
-/// An upload that broke off leaves nothing behind, not even an earlier one: its file had been truncated.
-pub(super) fn forget_upload(machine: &Machine) {
+/// Keeps an upload that arrived whole.
+pub(super) fn end_upload(machine: &Machine, snapshot: &[u8]) -> Result<api::EtcdRecover, Status> {
+    keep_upload(machine, Some(snapshot)).map(|()| api::EtcdRecover::default())
+}
+
+fn keep_upload(machine: &Machine, snapshot: Option<&[u8]>) -> Result<(), Status> {
     let path = machine.hardware().disk.clone().unwrap_or_default();
-    if let Err(error) = etcd::keep_upload(&path, None) {
-        tracing::debug!(%error, "an upload can't be forgotten");
-    }
+    etcd::keep_upload(&path, snapshot).map_err(|error| Status::unknown(error.to_string()))
 }
 
 /// The machine's place in etcd, once it runs there.
@@ -252,7 +252,7 @@ fn downgrade(machine: &Machine, what: &str, version: &str) -> Result<Option<api:
         let why = "failed to query etcd status: etcdserver: invalid downgrade target version";
         return Err(Status::unknown(why));
     }
-    Ok(Some(api::EtcdClusterDowngrade { cluster_version: runs.to_owned() }))
+    Ok(Some(api::EtcdClusterDowngrade { cluster_version: format!("3.{now}") }))
 }
 
 pub(super) fn downgrade_validate(machine: &Machine, version: &str) -> Result<api::EtcdDowngradeValidate, Status> {
@@ -271,7 +271,9 @@ pub(super) fn downgrade_cancel(machine: &Machine) -> Result<api::EtcdDowngradeCa
     if !machine.world().etcd_downgrade(&found, None) {
         return Err(Status::unknown("failed to query etcd status: etcdserver: no inflight downgrade job"));
     }
-    let cluster_version = etcd_version(machine.see(State::version)).to_owned();
+    // Of a cluster's version, etcd tells no patch.
+    let runs = etcd_version(machine.see(State::version));
+    let cluster_version = runs.rsplit_once('.').map_or(runs, |(minor, _)| minor).to_owned();
     let cluster_downgrade = Some(api::EtcdClusterDowngrade { cluster_version });
     Ok(api::EtcdDowngradeCancel { metadata: None, cluster_downgrade })
 }

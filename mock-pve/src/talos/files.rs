@@ -8,7 +8,7 @@ use tonic::Status;
 use tonic::codegen::BoxStream;
 
 use super::proto::machine as api;
-use super::{etcd, resources, stats};
+use super::{cgroups, etcd, resources, stats};
 use crate::world::machine::{COMPONENTS, Machine, MachineType, State};
 
 const DIRECTORY: u32 = 0x8000_0000 | 0o755;
@@ -19,6 +19,11 @@ pub(super) fn read(machine: &Machine, path: &str) -> Result<Vec<u8>, Status> {
     let path = clean(path);
     if path == etcd::DATABASE {
         return etcd::database(machine);
+    }
+    if path.starts_with(cgroups::ROOT)
+        && let Some(text) = cgroups::files(machine).remove(&path)
+    {
+        return Ok(text.into_bytes());
     }
     if directories(machine).contains_key(&path) {
         return Err(Status::invalid_argument("path must be a regular file"));
@@ -44,9 +49,14 @@ pub(super) fn copied(machine: &Machine, path: &str) -> Result<Vec<Copied>, Statu
     let below = if root == "/" { "/".to_owned() } else { format!("{root}/") };
     let inside = folders.into_keys().filter_map(|path| Some((path.strip_prefix(&below)?.to_owned(), None)));
     let mut all: Vec<Copied> = inside.filter(|(name, _)| !name.is_empty()).collect();
+    let mut groups = cgroups::files(machine);
     for path in files(machine).into_keys() {
         if let Some(name) = path.strip_prefix(&below) {
-            all.push((name.to_owned(), Some(read(machine, &path)?)));
+            let content = match groups.remove(&path) {
+                Some(text) => text.into_bytes(),
+                None => read(machine, &path)?,
+            };
+            all.push((name.to_owned(), Some(content)));
         }
     }
     // A folder before what is in it.
@@ -139,7 +149,9 @@ fn directories(machine: &Machine) -> BTreeMap<String, u64> {
             above = parent;
         }
     }
-    for own in ["/dev", "/opt", "/run", "/sys", "/system/state", "/tmp", "/var/log", "/var/lib/kubelet"] {
+    for own in
+        ["/dev", "/opt", "/run", "/sys", "/sys/dev/block", "/system/state", "/tmp", "/var/log", "/var/lib/kubelet"]
+    {
         all.entry(own.to_owned()).or_default();
     }
     all
@@ -152,6 +164,7 @@ fn files(machine: &Machine) -> BTreeMap<String, u64> {
         FILES.iter().map(|path| (*path).to_owned()).chain(manifests).filter_map(|path| sized(&path)).collect()
     });
     all.insert(MEMINFO.to_owned(), meminfo(machine).len() as u64);
+    all.extend(cgroups::files(machine).into_iter().map(|(path, text)| (path, text.len() as u64)));
     if machine.see(|state| state.machine_type() == Some(MachineType::ControlPlane) && state.membership.is_some()) {
         let status = machine.see(|state| state.membership.as_ref().and_then(crate::etcd::Client::status));
         all.insert(etcd::DATABASE.to_owned(), status.map_or(0, |status| status.bytes));

@@ -1,6 +1,7 @@
 //! Sockets and TLS: one listener per machine that has an API to serve, with a certificate of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +25,7 @@ use tower::ServiceExt as _;
 use super::body::Watched;
 use super::gate::Peer;
 use super::node;
+use super::short::Short;
 use crate::scenario::{Cut, Meeting, Met, Wire};
 use crate::world::machine::pki::{self, Identity, Kind, PkiError, Subject};
 use crate::world::machine::{Api, Machine, Room};
@@ -102,7 +105,7 @@ async fn serve(machine: Machine, api: Api, shared: Option<IpAddr>, closing: Canc
             () = closing.cancelled() => return,
         }
     };
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let (acceptors, acceptor) = watch::channel(TlsAcceptor::from(Arc::new(tls)));
     let mut listeners = JoinSet::new();
     let mut nowhere = true;
     let own = || machine.see(|state| state.addresses().collect::<Vec<_>>());
@@ -119,10 +122,51 @@ async fn serve(machine: Machine, api: Api, shared: Option<IpAddr>, closing: Canc
     if nowhere {
         machine.update(|state| state.listens = true);
     }
-    while listeners.join_next().await.is_some() {}
+    let over = async { while listeners.join_next().await.is_some() {} };
+    tokio::select! {
+        () = over => {}
+        never = renew(&machine, api, &acceptors) => match never {},
+    }
 }
 
-async fn accept(address: SocketAddr, acceptor: TlsAcceptor, machine: Machine, api: Api, closing: CancellationToken) {
+/// A configuration may name other authorities: its certificate, and whom it trusts, count from the next connection on.
+async fn renew(machine: &Machine, api: Api, acceptors: &watch::Sender<TlsAcceptor>) -> Infallible {
+    let trust = || {
+        let config = machine.see(|state| state.config.clone())?;
+        let own = config.os_ca();
+        Some((own.certificate, own.key, config.accepted_authorities(), config.api_names()))
+    };
+    let mut changes = machine.changes();
+    let mut known = trust();
+    // To be told is a change, too.
+    let mut told = String::new();
+    while changes.changed().await.is_ok() {
+        let now = trust();
+        if now == known {
+            continue;
+        }
+        match tls(machine, api) {
+            Ok(tls) => {
+                acceptors.send_replace(TlsAcceptor::from(Arc::new(tls)));
+                known = now;
+            }
+            Err(error) if told != error.to_string() => {
+                told = error.to_string();
+                machine.says(&format!("[talos] apid goes on with its certificate: {told}"));
+            }
+            Err(_) => {}
+        }
+    }
+    std::future::pending().await
+}
+
+async fn accept(
+    address: SocketAddr,
+    acceptor: watch::Receiver<TlsAcceptor>,
+    machine: Machine,
+    api: Api,
+    closing: CancellationToken,
+) {
     let mut connections = JoinSet::new();
     let hears = async {
         let listener = loop {
@@ -140,7 +184,7 @@ async fn accept(address: SocketAddr, acceptor: TlsAcceptor, machine: Machine, ap
             tokio::select! {
                 accepted = listener.accept() => {
                     let Ok((stream, _)) = accepted else { continue };
-                    let (acceptor, machine, closing) = (acceptor.clone(), machine.clone(), closing.clone());
+                    let (acceptor, machine, closing) = (acceptor.borrow().clone(), machine.clone(), closing.clone());
                     connections.spawn(connection(stream, acceptor, machine, api, closing));
                 }
                 Some(_) = connections.join_next() => {}
@@ -288,6 +332,13 @@ async fn scripted(
     if met.breaks_after() {
         return cut.instead_of_an_answer().await;
     }
+    let response = match met.short.take() {
+        Some((messages, ends)) => {
+            let mut short = Short::new(messages, ends);
+            response.map(|body| Body::new(body.map_frame(move |frame| short.pass(frame))))
+        }
+        None => response,
+    };
     if met.corrupt == 0 {
         return Ok(response);
     }
@@ -342,8 +393,10 @@ fn certificate(
     let mut authority = config.os_ca();
     if authority.key.is_empty() {
         let peers = machine.room().cluster(&config.cluster_mark());
-        let keys = peers.iter().filter_map(|peer| peer.see(|state| Some(state.config.as_ref()?.os_ca().key)));
-        authority.key = keys.into_iter().find(|key| !key.is_empty()).unwrap_or_default();
+        let mut theirs = peers.iter().filter_map(|peer| peer.see(|state| Some(state.config.as_ref()?.os_ca())));
+        if let Some(issuing) = theirs.find(|one| !one.key.is_empty()) {
+            authority = issuing;
+        }
     }
     pki::issue(&authority, Kind::Ed25519, Subject::Server { name: hostname, names }, 1)
 }

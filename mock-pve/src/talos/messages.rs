@@ -1,6 +1,6 @@
 //! What a reply needs to say where it comes from.
 
-use super::proto::{cluster, common, machine, storage, time};
+use super::proto::{cluster, common, inspect, machine, storage, time};
 
 /// A message that carries metadata.
 pub(super) trait Tagged: Default {
@@ -20,6 +20,7 @@ macro_rules! tagged {
 tagged!(
     cluster::HealthCheckProgress,
     common::Data,
+    inspect::ControllerRuntimeDependency,
     machine::ApplyConfiguration,
     machine::Bootstrap,
     machine::Container,
@@ -50,6 +51,7 @@ tagged!(
     machine::MetaDelete,
     machine::MetaWrite,
     machine::Mounts,
+    machine::Netstat,
     machine::NetworkDeviceStats,
     machine::Process,
     machine::Reboot,

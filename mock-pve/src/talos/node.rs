@@ -10,6 +10,7 @@ use super::messages::Tagged;
 use super::proto::cluster::cluster_service_server::ClusterServiceServer;
 use super::proto::common;
 use super::proto::cosi::resource::state_server::StateServer;
+use super::proto::inspect::inspect_service_server::InspectServiceServer;
 use super::proto::machine::image_service_server::ImageServiceServer;
 use super::proto::machine::lifecycle_service_server::LifecycleServiceServer;
 use super::proto::machine::machine_service_server::MachineServiceServer;
@@ -36,6 +37,7 @@ pub(super) fn routes(machine: &Machine) -> Routes {
         .add_service(StorageServiceServer::new(node.clone()))
         .add_service(ImageServiceServer::new(node.clone()).max_decoding_message_size(LARGEST))
         .add_service(LifecycleServiceServer::new(node.clone()))
+        .add_service(InspectServiceServer::new(node.clone()))
         .add_service(TimeServiceServer::new(node.clone()))
         .add_service(StateServer::new(node))
         .prepare()

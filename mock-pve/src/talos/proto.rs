@@ -1,4 +1,4 @@
-//! The generated messages and server traits of `proto/`: `machine`, `cluster`, `storage`, `time`, `common`,
+//! The generated messages and server traits of `proto/`: `machine`, `cluster`, `storage`, `time`, `inspect`, `common`,
 //! `cosi::resource`. A method that isn't written answers Unimplemented, as Talos does.
 
 #![allow(

@@ -11,7 +11,7 @@ use super::gate::{self, Need};
 use super::node::{Node, chunks, tag};
 use super::proto::machine::machine_service_server::MachineService;
 use super::proto::{common, machine as api};
-use super::{access, apply, archive, containers, etcd, files, images, life, logs, stats, turn};
+use super::{access, apply, archive, containers, etcd, files, images, life, logs, netstat, stats, turn};
 use crate::world::machine::{Machine, Service, State};
 
 #[tonic::async_trait]
@@ -206,20 +206,11 @@ impl MachineService for Node {
             target.ok_or_else(|| Status::invalid_argument("one-2-many proxying is not supported for EtcdRecover"))?;
         let machine = target.machine.clone()?;
         let ended = request.extensions().get::<Ended>().cloned().unwrap_or_default();
-        let mut parts = request.into_inner();
-        let mut snapshot = Vec::new();
-        let received = loop {
-            match parts.message().await {
-                Ok(Some(part)) => snapshot.extend(part.bytes),
-                Ok(None) if ended.cleanly() => break Ok(()),
-                Ok(None) => break Err(Status::cancelled("the upload was broken off")),
-                Err(status) => break Err(status),
-            }
+        let answered = match etcd::begin_upload(&machine) {
+            Ok(()) => received(request.into_inner(), &ended).await,
+            Err(status) => Err(status),
         };
-        if received.is_err() {
-            etcd::forget_upload(&machine);
-        }
-        let answered = received.and_then(|()| etcd::recover(&machine, &snapshot));
+        let answered = answered.and_then(|snapshot| etcd::end_upload(&machine, &snapshot));
         Ok(Response::new(api::EtcdRecoverResponse { messages: vec![tag(&target, answered)?] }))
     }
 
@@ -314,6 +305,11 @@ impl MachineService for Node {
     ) -> Result<Response<api::NetworkDeviceStatsResponse>, Status> {
         let messages = self.each(&request, Need::Read, |machine| Ok(stats::network(machine)))?;
         Ok(Response::new(api::NetworkDeviceStatsResponse { messages }))
+    }
+
+    async fn netstat(&self, request: Request<api::NetstatRequest>) -> Result<Response<api::NetstatResponse>, Status> {
+        let messages = self.each(&request, Need::Read, |machine| netstat::netstat(machine, request.get_ref()))?;
+        Ok(Response::new(api::NetstatResponse { messages }))
     }
 
     async fn mounts(&self, request: Request<()>) -> Result<Response<api::MountsResponse>, Status> {
@@ -418,6 +414,15 @@ impl MachineService for Node {
         let messages = self.each(&request, Need::Admin, etcd::downgrade_cancel)?;
         Ok(Response::new(api::EtcdDowngradeCancelResponse { messages }))
     }
+}
+
+/// What is uploaded, if it arrives whole.
+async fn received(mut parts: Streaming<common::Data>, ended: &Ended) -> Result<Vec<u8>, Status> {
+    let mut whole = Vec::new();
+    while let Some(part) = parts.message().await? {
+        whole.extend(part.bytes);
+    }
+    if ended.cleanly() { Ok(whole) } else { Err(Status::cancelled("the upload was broken off")) }
 }
 
 fn version(machine: &Machine) -> api::Version {

@@ -9,6 +9,7 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::gate::{self, Need, Peer};
+use super::inspect;
 use super::node::{Node, while_up};
 use super::proto::cosi::resource as api;
 use super::proto::cosi::resource::state_server::State as CosiState;
@@ -20,7 +21,7 @@ fn kind(machine: &Machine, peer: &Peer, namespace: &str, name: &str) -> Result<&
     let Some(kind) = resources::kind_of(machine, name) else {
         return Err(Status::permission_denied(format!("resource type \"{name}\" is not supported")));
     };
-    if kind.is_sensitive(machine.see(|state| state.version().minor)) && !peer.is_admin() {
+    if kind.is_sensitive && !peer.is_admin() {
         return Err(Status::permission_denied("not authorized"));
     }
     if !resources::is_namespace(machine, namespace) {
@@ -78,7 +79,7 @@ fn wire(machine: &Machine, item: &Item) -> api::Resource {
             r#type: item.kind.to_owned(),
             id: item.id.clone(),
             version: version.to_string(),
-            owner: "runtime.Controller".to_owned(),
+            owner: inspect::owner(item.kind).to_owned(),
             phase: "running".to_owned(),
             created: Some(booted.into()),
             updated: Some(revision.at.into()),

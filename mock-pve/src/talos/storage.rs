@@ -56,7 +56,13 @@ impl StorageService for Node {
                     return Err(Status::not_found(format!("blockdevice \"{name}\" not found")));
                 }
                 // All of the only disk is Talos' own.
-                let why = format!("blockdevice \"{name}\" is in use by volume \"META\"");
+                let configured = machine.see(|state| state.config.is_some());
+                let volume = match name.strip_prefix(&own).unwrap_or_default() {
+                    "" | "6" if configured => "EPHEMERAL",
+                    "5" if configured => "STATE",
+                    _ => "META",
+                };
+                let why = format!("blockdevice \"{name}\" is in use by volume \"{volume}\"");
                 return Err(Status::failed_precondition(why));
             }
             Ok(api::BlockDeviceWipe::default())

@@ -189,7 +189,7 @@ async fn three_control_planes_are_frozen_recovered_from_their_snapshot_and_whole
     lab.forget().await;
     let fresh = lab.machine(1201);
     let ask = |recover_etcd| api::BootstrapRequest { recover_etcd, recover_skip_hash_check: false };
-    etcd::recover(&fresh, &snapshot).unwrap();
+    recovered(&fresh, &snapshot).unwrap();
     etcd::bootstrap(&fresh, ask(true)).unwrap();
     assert_eq!(etcd::bootstrap(&fresh, ask(true)).unwrap_err().code(), tonic::Code::AlreadyExists);
     lab.until("three members are healthy again", || lab.healthy_members() == 3).await;
@@ -293,7 +293,7 @@ async fn a_snapshot_that_is_not_whole_is_refused_as_talos_does_after_the_bootstr
     ] {
         let machine = lab.machine(vmid);
         if let Some(upload) = upload {
-            etcd::recover(&machine, upload).unwrap();
+            recovered(&machine, upload).unwrap();
         }
         etcd::bootstrap(&machine, recover(skip)).unwrap();
         lab.until("etcd failed", || {
@@ -305,7 +305,7 @@ async fn a_snapshot_that_is_not_whole_is_refused_as_talos_does_after_the_bootstr
     // Emptied again, the same file without its hash is taken when that was asked for.
     lab.forget().await;
     let machine = lab.machine(1202);
-    etcd::recover(&machine, without).unwrap();
+    recovered(&machine, without).unwrap();
     etcd::bootstrap(&machine, recover(true)).unwrap();
     lab.until("three members are healthy", || lab.healthy_members() == 3).await;
     assert!(crate::etcd::kept_upload(&disk(&machine)).unwrap().is_none());
@@ -313,11 +313,17 @@ async fn a_snapshot_that_is_not_whole_is_refused_as_talos_does_after_the_bootstr
     assert_eq!(machine.see(State::hostname), "lab-cp-03");
 }
 
+/// A snapshot is uploaded as a whole.
+fn recovered(machine: &Machine, snapshot: &[u8]) -> Result<(), tonic::Status> {
+    etcd::begin_upload(machine)?;
+    etcd::end_upload(machine, snapshot).map(drop)
+}
+
 /// How an upload ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Ends {
     Well,
-    /// The caller's source failed.
+    /// The caller's source failed, after the upload had begun.
     Failed,
     /// The caller went away.
     Cancelled,
@@ -348,16 +354,21 @@ async fn upload(machine: &Machine, bytes: &[u8], ends: Ends) -> Option<String> {
         framed.put_slice(&message);
         Ok(Frame::data(framed.freeze()))
     });
-    let mut frames: Vec<Result<Frame<Bytes>, std::io::Error>> = frames.collect();
-    if ends == Ends::Failed {
-        frames.push(Err(std::io::Error::other("the source is gone")));
-    }
-    let waits = i32::from(ends == Ends::Cancelled);
-    let never = futures_util::stream::iter(0..waits).then(|_| std::future::pending());
+    let frames: Vec<Result<Frame<Bytes>, std::io::Error>> = frames.collect();
+    let path = disk(machine);
+    let last = futures_util::stream::iter((ends != Ends::Well).then_some(ends)).then(move |ends| {
+        let path = path.clone();
+        async move {
+            while ends == Ends::Cancelled || crate::etcd::kept_upload(&path).unwrap().is_some() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Err(std::io::Error::other("the source is gone"))
+        }
+    });
     let request = http::Request::post("http://machine/machine.MachineService/EtcdRecover")
         .header("content-type", "application/grpc")
         .header("te", "trailers")
-        .body(StreamBody::new(futures_util::stream::iter(frames).chain(never)))
+        .body(StreamBody::new(futures_util::stream::iter(frames).chain(Box::pin(last))))
         .unwrap();
     let answer = tokio::time::timeout(Duration::from_secs(2), sender.send_request(request)).await.ok()?.ok()?;
     let in_head = answer.headers().get("grpc-status").cloned();

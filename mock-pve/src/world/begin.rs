@@ -38,6 +38,7 @@ impl World {
             let mut state: State =
                 serde_json::from_slice(&text).map_err(|source| WorldError::Saved { path: saved.clone(), source })?;
             after_power_cut(&mut state);
+            state.apply_networks_of_old();
             state
         } else {
             from_seed(&seed, &dir, rng_seed, pve)?
@@ -58,13 +59,17 @@ impl World {
             power: Mutex::new(Vec::new()),
             flocks: Mutex::new(HashMap::new()),
             dumps: Mutex::new(HashMap::new()),
+            rescheduled: tokio::sync::Notify::new(),
+            prelaunched: Mutex::default(),
             stops: Mutex::new(HashMap::new()),
             ended: tokio::sync::Notify::new(),
             deeds: Mutex::new(Vec::new()),
+            consoles: super::consoles::Consoles::default(),
             etcds: super::cluster::Etcds::default(),
             talos: super::machine::Shared::default(),
             members: tokio::sync::watch::channel(0).0,
             services: Mutex::default(),
+            history: Mutex::default(),
             script: std::sync::OnceLock::new(),
             answers: Mutex::default(),
         }));
@@ -157,6 +162,7 @@ fn from_seed(seed: &Seed, dir: &Path, rng_seed: u64, pve: PveVersion) -> Result<
         sections: BTreeMap::new(),
         rng,
     };
+    state.apply_networks();
     for volume in &seed.volumes {
         seed_volume(&mut state, dir, &local, volume)?;
     }

@@ -15,7 +15,8 @@ use super::keys::stored;
 use super::property::Properties;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
-use super::state::{Config, State, Vm, VolumeKey};
+use super::state::{Config, State, Switch, Vm, VolumeKey};
+use super::stop::Words;
 use super::work::{Mode, Work};
 
 /// A clone that is to be made.
@@ -111,10 +112,10 @@ impl World {
     /// Checks a clone and starts the task. Says the UPID.
     pub fn clone_vm(&self, caller: &Caller, new: NewClone) -> Rule<String> {
         let (id, node) = (new.vmid.to_string(), new.node.clone());
-        let running = {
+        let source = {
             let mut state = self.state();
-            let running = state.source_runs(&new)?;
-            state.check_clone(caller, &new, running, Stage::Asked)?;
+            let source = state.source_power(&new)?;
+            state.check_clone(caller, &new, source, Stage::Asked)?;
             if state.vms.contains_key(&new.newid) {
                 let file = format!("/etc/pve/nodes/{node}/qemu-server/{}.conf", new.newid);
                 drop(state);
@@ -123,12 +124,12 @@ impl World {
                 }));
             }
             state.reserve_clone(&new);
-            running
+            source
         };
         let who = caller.clone();
         Ok(self.start_task(caller, &node, "qmclone", &id, |work| async move {
             let world = work.world().clone();
-            let done = world.clone_locked(&work, &who, &new, running).await;
+            let done = Box::pin(work.attempt(Words::Task, world.clone_locked(&work, &who, &new, source))).await;
             if done.is_err() {
                 world.state().forget_clone(new.newid);
             }
@@ -137,18 +138,18 @@ impl World {
     }
 
     /// Takes the locks, looks once more, and does it.
-    async fn clone_locked(&self, work: &Work, caller: &Caller, new: &NewClone, running: bool) -> Rule<()> {
-        let mode = if running { Mode::Exclusive } else { Mode::Shared };
+    async fn clone_locked(&self, work: &Work, caller: &Caller, new: &NewClone, power: Switch) -> Rule<()> {
+        let mode = if power == Switch::On { Mode::Exclusive } else { Mode::Shared };
         let _source = work.flock(new.vmid, mode, 1.0).await?;
         let _target = work.flock(new.newid, Mode::Exclusive, 1.0).await?;
         let failed = |refusal: Refusal| Refusal::failed(format!("clone failed: {}", refusal.text()));
         if work.is_doomed() {
             return Err(failed(Refusal::failed("interrupted\n")));
         }
-        let checked = self.state().check_clone(caller, new, running, Stage::Begun)?;
+        let checked = self.state().check_clone(caller, new, power, Stage::Begun)?;
         let mut config = self.state().begin_clone(new, &checked);
         self.clone_drives(work, new, &checked, &mut config).await.map_err(failed)?;
-        if running && new.snapname.is_none() {
+        if power == Switch::On && new.snapname.is_none() {
             let live = checked.drives.iter().filter(|drive| drive.way == Way::Full && !drive.is_cloudinit());
             let keys: Vec<String> = live.map(|drive| drive.key.clone()).collect();
             if !keys.is_empty() {
@@ -187,7 +188,7 @@ impl World {
                 format: new.format.as_deref(),
                 way: drive.way,
             };
-            match self.clone_drive(work, &ask).await {
+            match work.attempt(Words::Signal, Box::pin(self.clone_drive(work, &ask))).await {
                 Ok((volume, value)) => {
                     made.push(volume);
                     config.insert(drive.key.clone(), value);

@@ -11,6 +11,7 @@ use super::property::Properties;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
 use super::state::{Config, State, Vm};
+use super::stop::Words;
 use super::update::no_config;
 use super::work::{Mode, Work};
 
@@ -34,43 +35,61 @@ pub struct NewVm {
 }
 
 impl State {
-    /// All checks on a new VM, in the original's order. Says what disks are to be made.
-    fn check_new(&self, caller: &Caller, new: &NewVm) -> Rule<Vec<Planned>> {
-        let (vmid, pool) = (new.vmid, new.pool.as_deref());
-        if let Some(pool) = pool
-            && !self.pools.contains_key(pool)
-        {
+    /// What the caller needs for the pool and the storage that a VM names. Says whether it may be made at all.
+    pub(super) fn check_place(
+        &self,
+        caller: &Caller,
+        vmid: u32,
+        (pool, storage): (Option<&str>, Option<&str>),
+    ) -> Rule<bool> {
+        if let Some(pool) = pool.filter(|pool| !self.pools.contains_key(*pool)) {
             return Err(Refusal::forbidden(format!("pool '{pool}' does not exist")));
         }
-        if let Some(storage) = &new.storage {
+        if let Some(storage) = storage {
             self.check(caller, &format!("/storage/{storage}"), &["Datastore.AllocateSpace"])?;
         }
+        Ok(self.may(caller, &format!("/vms/{vmid}"), &["VM.Allocate"])
+            || pool.is_some_and(|pool| self.may(caller, &format!("/pool/{pool}"), &["VM.Allocate"])))
+    }
+
+    /// What the caller needs for the keys that a VM is made with, in the original's order.
+    pub(super) fn check_settings(
+        &self,
+        caller: &Caller,
+        vmid: u32,
+        (pool, storage): (Option<&str>, Option<&str>),
+        set: &Config,
+    ) -> Rule<()> {
+        for (key, value) in set.iter().filter(|(key, _)| drive::is_drive(key)) {
+            self.check_drive_access(caller, vmid, &raw_drive(key, value), storage)?;
+        }
+        self.check_other_volumes(caller, vmid, set)?;
+        let late = |key: &str| depends_on_value(key) && key != "tags";
+        for (key, value) in set.iter().filter(|(key, _)| !late(key)) {
+            self.check_key(caller, vmid, pool, key, Change::Create(value))?;
+        }
+        for (key, value) in set.iter().filter(|(key, _)| late(key)) {
+            self.check_key(caller, vmid, pool, key, Change::Create(value))?;
+        }
+        for (_, value) in set.iter().filter(|(key, _)| super::update::is_net(key)) {
+            self.check_nic(caller, value)?;
+        }
+        Ok(())
+    }
+
+    /// All checks on a new VM, in the original's order. Says what disks are to be made.
+    fn check_new(&self, caller: &Caller, new: &NewVm) -> Rule<Vec<Planned>> {
+        let place = (new.pool.as_deref(), new.storage.as_deref());
+        let allowed = self.check_place(caller, new.vmid, place)?;
         if new.ha_managed {
             self.check(caller, "/", &["Sys.Console"])?;
         }
-        let allowed = self.may(caller, &format!("/vms/{vmid}"), &["VM.Allocate"])
-            || pool.is_some_and(|pool| self.may(caller, &format!("/pool/{pool}"), &["VM.Allocate"]));
         if !allowed {
             return Err(Refusal::forbidden(""));
         }
-        let drives = || new.set.iter().filter(|(key, _)| drive::is_drive(key));
-        for (key, value) in drives() {
-            self.check_drive_access(caller, vmid, &raw_drive(key, value), new.storage.as_deref())?;
-        }
-        self.check_other_volumes(caller, vmid, &new.set)?;
-        let late = |key: &str| depends_on_value(key) && key != "tags";
-        for (key, value) in new.set.iter().filter(|(key, _)| !late(key)) {
-            self.check_key(caller, vmid, pool, key, Change::Create(value))?;
-        }
-        for (key, value) in new.set.iter().filter(|(key, _)| late(key)) {
-            self.check_key(caller, vmid, pool, key, Change::Create(value))?;
-        }
-        for (_, value) in new.set.iter().filter(|(key, _)| super::update::is_net(key)) {
-            self.check_nic(caller, value)?;
-        }
-        drives()
-            .map(|(key, value)| Ok(self.clean_drive(&new.node, key, value)?.or_on(new.storage.as_deref())))
-            .collect()
+        self.check_settings(caller, new.vmid, place, &new.set)?;
+        let drives = new.set.iter().filter(|(key, _)| drive::is_drive(key));
+        drives.map(|(key, value)| Ok(self.clean_drive(&new.node, key, value)?.or_on(new.storage.as_deref()))).collect()
     }
 }
 
@@ -94,7 +113,8 @@ impl World {
         let id = new.vmid.to_string();
         Ok(self.start_task(caller, &node, "qmcreate", &id, |work| async move {
             let world = work.world().clone();
-            if let Err(refusal) = world.create_locked(&work, &new, &planned).await {
+            let made = Box::pin(work.attempt(Words::Task, world.create_locked(&work, &new, &planned))).await;
+            if let Err(refusal) = made {
                 world.state().vms.remove(&new.vmid);
                 return Err(refusal);
             }
@@ -125,28 +145,45 @@ impl World {
         result.map_err(|refusal| Refusal::failed(format!("unable to create VM {} - {}", new.vmid, refusal.text())))
     }
 
+    /// Makes the disks and the config; where that fails, none of the disks is left.
     async fn create_work(&self, work: &Work, new: &NewVm, planned: &[Planned]) -> Rule<()> {
-        let mut config = Config::new();
-        let mut made: Vec<String> = Vec::new();
-        for plan in planned {
-            self.state().check_second_cloudinit(&config, plan)?;
-            match self.make_disk(Some(work), &new.node, new.vmid, plan).await {
-                Ok(value) => {
-                    let is_new = !matches!(plan.source, Source::Existing(_) | Source::Empty);
-                    if is_new {
-                        made.push(value.clone());
-                    }
-                    config.insert(plan.key.clone(), value);
-                }
-                Err(refusal) => {
-                    for value in made {
-                        // What can't be freed stays, as in the original.
-                        let _ = self.free_drive(&new.node, new.vmid, &value);
-                    }
-                    return Err(refusal);
+        let mut made = Vec::new();
+        let disks = self.create_disks(work, new, planned, &mut made).await;
+        let done = disks.and_then(|config| self.write_new(work, new, config));
+        if done.is_err() {
+            for value in made {
+                if let Err(left) = self.free_drive(&new.node, new.vmid, &value) {
+                    work.log(left.text());
                 }
             }
         }
+        done
+    }
+
+    /// Makes one disk after the other. Says the config that has them; those that are new are told even where one could not
+    /// be made.
+    async fn create_disks(
+        &self,
+        work: &Work,
+        new: &NewVm,
+        planned: &[Planned],
+        made: &mut Vec<String>,
+    ) -> Rule<Config> {
+        let mut config = Config::new();
+        for plan in planned {
+            self.state().check_second_cloudinit(&config, plan)?;
+            let disk = self.make_disk(Some(work), (&new.node, new.vmid), plan, &new.set);
+            let value = work.attempt(Words::Task, Box::pin(disk)).await?;
+            if !matches!(plan.source, Source::Existing(_) | Source::Empty) {
+                made.push(value.clone());
+            }
+            config.insert(plan.key.clone(), value);
+        }
+        Ok(config)
+    }
+
+    /// Writes down the config of a VM whose disks are there.
+    fn write_new(&self, work: &Work, new: &NewVm, mut config: Config) -> Rule<()> {
         let mut state = self.state();
         for (key, value) in new.set.iter().filter(|(key, _)| !drive::is_drive(key)) {
             let net = drive::numbered(key).is_some_and(|(stem, _)| stem == "net");

@@ -223,16 +223,32 @@ impl World {
         #[expect(clippy::cast_precision_loss, reason = "a duration")]
         let seconds = (info.virtual_size as f64 / 268_435_456.0).min(20.0);
         let seconds = self.clock().takes(super::script::Takes::Copy(info.virtual_size), seconds);
-        self.clock().sleep(seconds).await;
         let room = self.available(place.node, place.storage);
-        let copied = blocking(move || convert_or_copy(&info, &source, (&target_path, whole), room)).await;
+        let copying = async {
+            self.clock().sleep(seconds).await;
+            blocking(move || convert_or_copy(&info, &source, (&target_path, whole), room)).await
+        };
+        let copied = match work {
+            Some(work) => work.program(None, copying).await.unwrap_or_else(|words| Err(std::io::Error::other(words))),
+            None => copying.await,
+        };
         if let Err(error) = copied {
             // The half-made copy goes; what failed is the copy.
             let _ = self.free(&target);
-            return Err(Refusal::failed(format!(
-                "{}copy failed: command '/usr/bin/qemu-img convert -p -n -f {} -O {format} {shown_from} {shown}' failed: {error}\n",
-                copy.blame, volume.format
-            )));
+            let what = if let (Some(key), Some(work)) = (copy.live, work) {
+                work.log(format!("drive-{key}: Cancelling block job"));
+                work.log(format!("drive-{key}: Done."));
+                "block job (mirror) error".to_owned()
+            } else {
+                let named = copy.snapshot.filter(|_| volume.format == "qcow2");
+                let named = named.map_or_else(String::new, |name| format!(" -l 'snapshot.name={name}'"));
+                let (from, zeroed) = (&volume.format, self.zeroed_prefix(place.storage));
+                format!(
+                    "copy failed: command '/usr/bin/qemu-img convert -p -n{named} -f {from} -O {format} {shown_from} \
+                     {zeroed}{shown}' failed"
+                )
+            };
+            return Err(Refusal::failed(format!("{}{what}: {error}\n", copy.blame)));
         }
         if let Some(work) = work {
             let total = human(self.state().volumes.get(&target).map_or(0, |volume| volume.size));
@@ -245,6 +261,14 @@ impl World {
             }
         }
         Ok(target)
+    }
+}
+
+impl World {
+    /// What stands before the target of a copy on a storage whose new volumes hold nothing.
+    fn zeroed_prefix(&self, storage: &str) -> &'static str {
+        let thick = self.state().storages.get(storage).is_none_or(|known| known.family() == Family::Thick);
+        if thick { "" } else { "zeroinit:" }
     }
 }
 
@@ -328,8 +352,10 @@ fn convert_or_copy(info: &qcow2::Info, from: &Path, (to, size): (&Path, u64), ro
         return Err(std::io::Error::new(std::io::ErrorKind::StorageFull, "exit code 1"));
     }
     if info.format == "qcow2" {
+        // The volume as it is now: by the end its path may be another's.
+        let volume = std::fs::OpenOptions::new().write(true).open(to)?;
         qcow2::convert(from, to)?;
-        return std::fs::OpenOptions::new().write(true).open(to)?.set_len(size);
+        return volume.set_len(size);
     }
     qcow2::sparse_copy(from, to, size)
 }

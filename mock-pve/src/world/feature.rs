@@ -4,8 +4,11 @@
 //! format. Must not know: requests, how any of it is done. Start at [`State::has_feature`]. Facts after Proxmox VE 8.4
 //! (PVE/Storage/*Plugin.pm, `volume_has_feature`).
 
+use super::disks::drive_keys;
+use super::drive;
+use super::property::Properties;
 use super::refusal::{Refusal, Rule};
-use super::state::{State, Storage, VolumeKey};
+use super::state::{Config, State, Storage, VolumeKey};
 use super::volume::{Family, Named, parse_name};
 
 /// What may be wanted of a volume.
@@ -112,6 +115,18 @@ impl State {
         };
         let named = parse_name(storage, name).map_err(Refusal::Failed)?;
         Ok(storage.has_feature(feature, &named, snapshot))
+    }
+
+    /// Whether all disks of a config have a feature; CD-ROMs, cloud-init drives among them, aren't asked.
+    pub fn config_has(&self, feature: Feature, config: &Config, snapshot: Option<&str>) -> Rule<bool> {
+        let mut has = true;
+        for key in drive_keys(config) {
+            let options = Properties::parse(&config[&key], "file");
+            if !drive::is_cdrom(&options) {
+                has &= self.has_feature(feature, options.get("file").unwrap_or_default(), snapshot)?;
+            }
+        }
+        Ok(has)
     }
 }
 

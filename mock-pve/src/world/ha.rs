@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::leaving::Leaving;
 use super::lifecycle::{Lock, Shutdown, Stop};
 use super::migrate::Migrate;
 use super::refusal::{Refusal, Rule};
@@ -20,7 +21,11 @@ const FENCED: f64 = 120.0;
 
 /// What the manager knows of its services beyond their configuration.
 #[derive(Debug, Default)]
-pub(super) struct Services(BTreeMap<u32, Service>);
+pub(super) struct Services {
+    known: BTreeMap<u32, Service>,
+    /// Nodes whose own manager ended because they go down, until they are back.
+    pub(super) leaving: BTreeMap<String, Leaving>,
+}
 
 #[derive(Debug, Default)]
 struct Service {
@@ -35,11 +40,11 @@ struct Service {
 
 impl Services {
     fn is_failed(&self, vmid: u32) -> bool {
-        self.0.get(&vmid).is_some_and(|service| service.failed)
+        self.known.get(&vmid).is_some_and(|service| service.failed)
     }
 
     fn forget(&mut self, vmid: u32) {
-        self.0.remove(&vmid);
+        self.known.remove(&vmid);
     }
 }
 
@@ -109,10 +114,13 @@ impl World {
         let wanted = state.ha_request(vmid).unwrap_or("started");
         let running = state.vms.get(&vmid).is_some_and(|vm| vm.running.is_some());
         let lost = state.vms.get(&vmid).is_some_and(|vm| !state.is_online(&vm.node));
+        let services = held(&self.0.services);
+        let leaving = state.vms.get(&vmid).and_then(|vm| services.leaving.get(&vm.node));
         match wanted {
             "ignored" | "disabled" if !running => wanted.to_owned(),
             "ignored" => "ignored".to_owned(),
-            _ if held(&self.0.services).is_failed(vmid) => "error".to_owned(),
+            _ if services.is_failed(vmid) => "error".to_owned(),
+            _ if leaving == Some(&Leaving::Frozen) => "freeze".to_owned(),
             _ if lost => "fence".to_owned(),
             "started" if running => "started".to_owned(),
             "started" => "starting".to_owned(),
@@ -126,7 +134,8 @@ impl World {
         let turns: Vec<(u32, String, Turn)> = {
             let state = self.state();
             let mut services = held(&self.0.services);
-            services.0.retain(|vmid, _| state.ha.contains_key(&format!("vm:{vmid}")));
+            let Services { known, leaving } = &mut *services;
+            known.retain(|vmid, _| state.ha.contains_key(&format!("vm:{vmid}")));
             if state.ha.is_empty() || !state.is_quorate() {
                 return;
             }
@@ -135,9 +144,16 @@ impl World {
             vmids
                 .into_iter()
                 .filter_map(|vmid| {
-                    let service = services.0.entry(vmid).or_default();
+                    let service = known.entry(vmid).or_default();
                     let node = state.vms.get(&vmid)?.node.clone();
-                    Some((vmid, node, self.turn(&state, vmid, service)?))
+                    // Nobody touches what is on a node that goes down, but to bring it elsewhere once it is off.
+                    let touched = match leaving.get(&node) {
+                        None => true,
+                        Some(Leaving::Frozen) => false,
+                        Some(Leaving::Given) => !state.is_online(&node),
+                    };
+                    let turn = if touched { self.turn(&state, vmid, service) } else { None };
+                    Some((vmid, node, turn?))
                 })
                 .collect()
         };
@@ -162,7 +178,7 @@ impl World {
                     None
                 }
             };
-            if let Some(service) = held(&self.0.services).0.get_mut(&vmid) {
+            if let Some(service) = held(&self.0.services).known.get_mut(&vmid) {
                 service.task = upid;
             }
         }
@@ -248,7 +264,7 @@ impl World {
             world.check_service(vmid)?;
             let mut state = world.state();
             state.ha_set(vmid, "stopped");
-            held(&world.0.services).0.entry(vmid).or_default().timeout = Some(timeout);
+            held(&world.0.services).known.entry(vmid).or_default().timeout = Some(timeout);
             Ok(())
         })
     }
@@ -266,7 +282,7 @@ impl World {
 
     /// Notes that a service is to move; the next round sees to it.
     pub fn ask_ha_migration(&self, vmid: u32, target: String) {
-        held(&self.0.services).0.entry(vmid).or_default().target = Some(target);
+        held(&self.0.services).known.entry(vmid).or_default().target = Some(target);
     }
 
     fn check_service(&self, vmid: u32) -> Rule<()> {

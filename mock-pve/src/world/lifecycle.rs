@@ -110,18 +110,25 @@ impl World {
         Ok(())
     }
 
-    /// A VM that stands still while it is backed up goes on where it is: it needs no start.
+    /// A VM that stands still while it is backed up goes on where it is: it needs no start. One that is off has a process
+    /// then, which becomes its own.
     fn goes_on_in_backup(&self, node: &str, vmid: u32) -> Rule<bool> {
-        let mut state = self.state();
-        let vm = state.vm_mut(node, vmid)?;
-        let in_backup = vm.config.get("lock").is_some_and(|lock| lock == "backup");
-        Ok(match &mut vm.running {
-            Some(running) if in_backup => {
-                running.paused = false;
-                true
+        {
+            let mut state = self.state();
+            let vm = state.vm_mut(node, vmid)?;
+            if vm.config.get("lock").is_none_or(|lock| lock != "backup") {
+                return Ok(false);
             }
-            _ => false,
-        })
+            if let Some(running) = &mut vm.running {
+                running.paused = false;
+                return Ok(true);
+            }
+        }
+        let waits = super::held(&self.0.prelaunched).remove(&vmid);
+        if waits {
+            self.switch_on(vmid);
+        }
+        Ok(waits)
     }
 
     pub(super) fn may_start(&self, work: &Work, (node, vmid): (&str, u32), lock: Lock) -> Rule<()> {

@@ -13,22 +13,48 @@ use super::node_files::NodeFile;
 use super::plan_disk::{Planned, Source};
 use super::property::{Properties, print_size};
 use super::refusal::{Refusal, Rule};
-use super::state::{Volume, VolumeKey};
+use super::state::{Config, Volume, VolumeKey};
 use super::volume::Family;
 use super::work::Work;
 
 impl World {
-    /// Makes what a checked drive asks for and says the value to store.
+    /// Makes what a checked drive asks for and says the value to store: a base volume, where the VM with that config is a
+    /// template.
+    pub async fn make_disk(
+        &self,
+        work: Option<&Work>,
+        (node, vmid): (&str, u32),
+        planned: &Planned,
+        config: &Config,
+    ) -> Rule<String> {
+        let mut value = self.make_volume(work, (node, vmid), planned).await?;
+        let based = match &planned.source {
+            Source::New { .. } => true,
+            Source::Import { from, .. } => VolumeKey::split(from).is_none(),
+            Source::Empty | Source::Existing(_) => return Ok(value),
+            Source::CloudInit { .. } => false,
+        };
+        if based && config.get("template").is_some_and(|flag| flag == "1") {
+            match self.base_drive(work, node, &value) {
+                Ok(base) => value = base,
+                Err(refusal) => {
+                    // What can't be freed stays, as in the original.
+                    let _ = self.free_drive(node, vmid, &value);
+                    return Err(refusal);
+                }
+            }
+        }
+        if let Some(work) = work {
+            work.log(format!("{}: successfully created disk '{value}'", planned.key));
+        }
+        Ok(value)
+    }
+
     #[expect(clippy::too_many_lines, reason = "one arm for each kind of source")]
-    pub async fn make_disk(&self, work: Option<&Work>, node: &str, vmid: u32, planned: &Planned) -> Rule<String> {
+    async fn make_volume(&self, work: Option<&Work>, (node, vmid): (&str, u32), planned: &Planned) -> Rule<String> {
         let Planned { key, options, source } = planned;
         let mut stored = options.clone();
         let format = stored.get("format").map(str::to_owned);
-        let created = |value: &str| {
-            if let Some(work) = work {
-                work.log(format!("{key}: successfully created disk '{value}'"));
-            }
-        };
         match source {
             Source::Empty => {
                 stored.set("media", "cdrom");
@@ -92,9 +118,7 @@ impl World {
                 stored.set("file", made.volid());
                 stored.set("media", "cdrom");
                 stored.remove("format");
-                let value = stored.print("file");
-                created(&value);
-                Ok(value)
+                Ok(stored.print("file"))
             }
             Source::New { storage, size } => {
                 let (default, efi) = {
@@ -126,9 +150,7 @@ impl World {
                 stored.remove("format");
                 stored.set("file", made.volid());
                 stored.set("size", print_size(size));
-                let value = stored.print("file");
-                created(&value);
-                Ok(value)
+                Ok(stored.print("file"))
             }
             Source::Import { storage, from } => {
                 self.check_import_source(node, from)?;
@@ -166,9 +188,7 @@ impl World {
                 stored.remove("import-from");
                 stored.set("file", made.volid());
                 stored.set("size", print_size(size));
-                let value = stored.print("file");
-                created(&value);
-                Ok(value)
+                Ok(stored.print("file"))
             }
         }
     }

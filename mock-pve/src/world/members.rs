@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::World;
+use super::consoles::Said;
 use super::node_power::Starting;
 use super::power::Power;
 use super::refusal::{Refusal, Rule};
@@ -86,7 +87,7 @@ impl World {
             }
         };
         for upid in tasks {
-            self.stop_task(&upid);
+            self.kill_task(&upid);
         }
         for vmid in guests {
             self.gone_off(vmid);
@@ -104,6 +105,7 @@ impl World {
             let Some(node) = state.nodes.get_mut(name) else { return false };
             node.outage.take()
         };
+        self.take_services_back(name);
         self.0.members.send_modify(|turn| *turn += 1);
         if was == Some(Outage::Off) {
             let (world, name) = (self.downgrade(), name.to_owned());
@@ -123,8 +125,10 @@ impl World {
         self.0.members.subscribe()
     }
 
-    /// Links that were left behind by disks that moved under a running guest are of no use to a VM that is off.
+    /// Who looks at the serial port of a VM that is off has seen its last line. Links that were left behind by disks that
+    /// moved under a running guest are of no use to it.
     pub(super) fn gone_off(&self, vmid: u32) {
+        self.0.consoles.tell(Said::Off(vmid));
         let trails = self.state().vms.get_mut(&vmid).map(|vm| std::mem::take(&mut vm.trails)).unwrap_or_default();
         for trail in trails {
             if trail.is_symlink() {

@@ -1,23 +1,28 @@
 //! VMs that move to another node.
 //!
 //! Purpose: what stands against a migration, and the migration itself, with its disks: offline, or under a running
-//! guest, who notices nothing. Must not know: requests. Start at [`World::migrate_vm`]. Rules after Proxmox VE 8.4
-//! (PVE/API2/Qemu.pm `migrate_vm`, PVE/QemuMigrate.pm).
+//! guest, who notices nothing. Must not know: requests, nor how a disk moves. Start at [`World::migrate_vm`]. Rules after
+//! Proxmox VE 8.4 (PVE/API2/Qemu.pm `migrate_vm`, PVE/QemuMigrate.pm).
+
+mod disks;
+mod storages;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::World;
 use super::config::volid;
-use super::disks::{blocking, snapshots_of};
 use super::drive;
 use super::property::Properties;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
-use super::state::{Config, State, Vm, VolumeKey};
+use super::state::{Config, VolumeKey};
 use super::update::check_lock;
-use super::volume::{Family, parse_name};
 use super::work::{Mode, Work};
+use disks::drives;
+use storages::StorageMap;
+
+pub use disks::LocalDisk;
 
 /// A migration that is asked for.
 #[derive(Clone, Debug, Default)]
@@ -33,20 +38,6 @@ pub struct Migrate {
     /// Local devices don't matter.
     pub force: bool,
 }
-
-/// A disk that only this node has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LocalDisk {
-    /// Its volume.
-    pub volid: String,
-    /// Bytes.
-    pub size: u64,
-    /// It is a CD-ROM's image.
-    pub cdrom: bool,
-    /// It is detached.
-    pub unused: bool,
-}
-
 /// What is to be known before a migration.
 #[derive(Clone, Debug, Default)]
 pub struct Preconditions {
@@ -62,62 +53,6 @@ pub struct Preconditions {
     pub devices: Vec<String>,
 }
 
-/// Storages of the source and where their volumes go.
-#[derive(Debug, Default)]
-struct StorageMap {
-    default: Option<String>,
-    pairs: BTreeMap<String, String>,
-}
-
-impl StorageMap {
-    fn parse(text: Option<&str>) -> Rule<Self> {
-        let mut map = Self::default();
-        let Some(text) = text.filter(|text| *text != "1") else { return Ok(map) };
-        for part in text.split([',', ';', ' ']).filter(|part| !part.is_empty()) {
-            let doubled = match part.split_once(':') {
-                Some((from, to)) => map.pairs.insert(from.to_owned(), to.to_owned()).is_some(),
-                None => map.default.replace(part.to_owned()).is_some(),
-            };
-            if doubled {
-                return Err(Refusal::param(
-                    "targetstorage",
-                    format!("failed to parse storage map: duplicate mapping for storage '{part}'\n"),
-                ));
-            }
-        }
-        Ok(map)
-    }
-
-    fn of<'a>(&'a self, storage: &'a str) -> &'a str {
-        self.pairs.get(storage).or(self.default.as_ref()).map_or(storage, String::as_str)
-    }
-
-    fn targets(&self) -> impl Iterator<Item = &String> {
-        self.pairs.values().chain(&self.default)
-    }
-}
-
-/// One volume that moves.
-struct Leg {
-    from: VolumeKey,
-    /// Storage on the target.
-    storage: String,
-    size: u64,
-}
-
-/// All drives of a VM with whether they are detached: config, pending changes, snapshots.
-fn drives(vm: &Vm) -> Vec<(String, String)> {
-    let mut seen = BTreeSet::new();
-    [&vm.config, &vm.pending]
-        .into_iter()
-        .chain(vm.snapshots.values())
-        .flatten()
-        .filter(|(key, _)| drive::is_drive(key) || drive::is_unused(key))
-        .filter(|(_, value)| volid(value).is_some_and(|volid| seen.insert(volid)))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect()
-}
-
 fn devices(config: &Config) -> Vec<String> {
     config
         .iter()
@@ -130,52 +65,6 @@ fn devices(config: &Config) -> Vec<String> {
         })
         .map(|(key, _)| key.clone())
         .collect()
-}
-
-impl State {
-    /// The disks of a VM that only its node has.
-    fn local_disks(&self, vm: &Vm) -> Vec<(LocalDisk, VolumeKey)> {
-        drives(vm)
-            .into_iter()
-            .filter_map(|(key, value)| {
-                let options = Properties::parse(&value, "file");
-                let volume = self.volume_key(&vm.node, options.get("file")?)?;
-                let storage = self.storages.get(&volume.storage)?;
-                if storage.shared() || options.is_on("shared") {
-                    return None;
-                }
-                let disk = LocalDisk {
-                    volid: volume.volid(),
-                    size: self.volumes.get(&volume).map_or(0, |volume| volume.size),
-                    cdrom: drive::is_cdrom(&options),
-                    unused: drive::is_unused(&key),
-                };
-                Some((disk, volume))
-            })
-            .collect()
-    }
-
-    /// Every storage of the VM has to be on the target.
-    fn storages_on_target(&self, vm: &Vm, target: &str) -> Rule<()> {
-        for (_, value) in drives(vm) {
-            let Some(volid) = volid(&value) else { continue };
-            if let Some((storage, _)) = VolumeKey::split(&volid)
-                && self.storages.contains_key(storage)
-            {
-                self.storage_on(storage, target)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn check_target_storage(&self, caller: &Caller, storage: &str, target: &str) -> Rule<()> {
-        let found = self.storage_on(storage, target)?;
-        self.check(caller, &format!("/storage/{storage}"), &["Datastore.AllocateSpace"])?;
-        if !found.holds("images") {
-            return Err(Refusal::failed(format!("storage '{storage}' does not support vm images\n")));
-        }
-        Ok(())
-    }
 }
 
 impl World {
@@ -315,176 +204,6 @@ impl World {
             None => vm.config.remove("lock"),
         };
         Ok(())
-    }
-
-    /// The volumes that move, or what stands against it.
-    fn scan(&self, work: &Work, node: &str, vmid: u32, ask: &Migrate, online: bool) -> Rule<Vec<Leg>> {
-        let mut state = self.state();
-        let vm = state.vm(node, vmid)?.clone();
-        check_lock(&vm.config)?;
-        if !state.is_online(&ask.target) {
-            return Err(Refusal::failed(format!(
-                "Can't connect to destination address using public key of node '{}'\n",
-                ask.target
-            )));
-        }
-        let passed = devices(&vm.config);
-        if !passed.is_empty() && (online || !ask.force) {
-            return Err(Refusal::failed(format!("can't migrate VM which uses local devices: {}\n", passed.join(", "))));
-        }
-        let map = StorageMap::parse(ask.storages.as_deref())?;
-        let mut legs = Vec::new();
-        let mut lines = Vec::new();
-        let mut errors = Vec::new();
-        for (disk, key) in state.local_disks(&vm) {
-            let generated = drive::is_cloudinit(&disk.volid);
-            lines.push(match (generated, disk.unused) {
-                (true, _) => format!("found generated disk '{}' (in current VM config)", disk.volid),
-                (_, true) => format!("found local, unused disk '{}' (in current VM config)", disk.volid),
-                (_, false) => format!("found local disk '{}' (attached)", disk.volid),
-            });
-            let storage = map.of(&key.storage).to_owned();
-            match state.stands_against(vmid, &disk, &key, (&storage, &ask.target), online && !ask.local_disks) {
-                Some(why) => errors.push(format!("can't migrate local disk '{}': {why}", disk.volid)),
-                None => legs.push(Leg { from: key, storage, size: disk.size }),
-            }
-        }
-        for line in lines.iter().chain(&errors) {
-            let stamped = stamped(line);
-            state.tasks.log(work.upid(), stamped);
-        }
-        if errors.is_empty() {
-            return Ok(legs);
-        }
-        Err(Refusal::failed("Problem found while scanning volumes - can't migrate VM - check log\n"))
-    }
-
-    /// Moves the files. Says which volume became which.
-    async fn move_disks(
-        &self,
-        work: &Work,
-        vmid: u32,
-        ask: &Migrate,
-        legs: &[Leg],
-        online: bool,
-    ) -> Rule<BTreeMap<String, String>> {
-        let mut moved = BTreeMap::new();
-        for leg in legs {
-            // A network copies some hundred megabytes a second; a big disk takes no longer than that.
-            #[expect(clippy::cast_precision_loss, reason = "a duration")]
-            let seconds = (leg.size as f64 / 134_217_728.0).min(30.0);
-            self.clock().sleep(seconds).await;
-            if !self.state().is_online(&ask.target) {
-                return Err(Refusal::failed(format!("storage migration for '{}' failed\n", leg.from.volid())));
-            }
-            let to = self.move_volume(vmid, leg, &ask.target, online).await?;
-            say(work, &format!("volume '{}' is '{}' on the target", leg.from.volid(), to.volid()));
-            moved.insert(leg.from.volid(), to.volid());
-        }
-        Ok(moved)
-    }
-
-    async fn move_volume(&self, vmid: u32, leg: &Leg, target: &str, online: bool) -> Rule<VolumeKey> {
-        let (to, source, place) = {
-            let state = self.state();
-            let to = state.landing(leg, target, vmid);
-            let place = state.file_of(self.dir(), &to);
-            (to, state.file_of(self.dir(), &leg.from), place)
-        };
-        let (from, into) = (source.clone(), place.clone());
-        blocking(move || {
-            std::fs::create_dir_all(into.parent().unwrap_or(&into))?;
-            std::fs::rename(&from, &into)?;
-            let snapshots = snapshots_of(&from);
-            if snapshots.exists() {
-                std::fs::rename(snapshots, snapshots_of(&into))?;
-            }
-            if online {
-                // The guest has its disk open by the former path until it is off.
-                std::os::unix::fs::symlink(&into, &from)?;
-            }
-            Ok(())
-        })
-        .await
-        .map_err(|error| Refusal::failed(format!("storage migration for '{}' failed - {error}\n", leg.from.volid())))?;
-        let mut state = self.state();
-        if let Some(mut volume) = state.volumes.remove(&leg.from) {
-            volume.ctime = self.clock().unix();
-            if let Some(named) = state.storages.get(&to.storage).and_then(|found| parse_name(found, &to.name).ok()) {
-                volume.format = named.format;
-            }
-            state.volumes.insert(to.clone(), volume);
-        }
-        if online && let Some(vm) = state.vms.get_mut(&vmid) {
-            vm.trails.retain(|trail| *trail != place);
-            vm.trails.push(source);
-        }
-        Ok(to)
-    }
-}
-
-impl State {
-    fn stands_against(
-        &self,
-        vmid: u32,
-        disk: &LocalDisk,
-        key: &VolumeKey,
-        (storage, target): (&str, &str),
-        live_only: bool,
-    ) -> Option<String> {
-        let generated = drive::is_cloudinit(&disk.volid);
-        if disk.cdrom && !generated {
-            return Some("local cdrom image".to_owned());
-        }
-        let Some(volume) = self.volumes.get(key) else {
-            return Some(format!("volume '{}' does not exist", disk.volid));
-        };
-        let owner = volume.vmid.unwrap_or_default();
-        if owner != vmid {
-            return Some(format!("owned by other VM (owner = VM {owner})"));
-        }
-        if live_only && !generated && !disk.unused {
-            return Some("can't live migrate attached local disks without with-local-disks option".to_owned());
-        }
-        let kind = self.storages.get(&key.storage).map_or("", |storage| storage.kind.as_str());
-        if !volume.snapshots.is_empty() && kind != "zfspool" && volume.format != "qcow2" {
-            return Some("non-migratable snapshot exists".to_owned());
-        }
-        if self.has_clones(key) {
-            return Some("referenced by linked clone(s)".to_owned());
-        }
-        if let Some(base) = &volume.parent {
-            return Some(format!("it is a linked clone of '{base}'"));
-        }
-        match self.storage_on(storage, target) {
-            Err(refusal) => Some(refusal.text()),
-            Ok(found) if !found.holds("images") => {
-                Some(format!("content type 'images' is not available on storage '{storage}'"))
-            }
-            Ok(_) => None,
-        }
-    }
-
-    /// What a volume is called on the target: the same where that is possible and free.
-    fn landing(&self, leg: &Leg, target: &str, vmid: u32) -> VolumeKey {
-        let (Some(old), Some(new)) = (self.storages.get(&leg.from.storage), self.storages.get(&leg.storage)) else {
-            return self.key_on(target, &leg.storage, &leg.from.name);
-        };
-        let files = |storage: &super::state::Storage| storage.family() == Family::Files;
-        let same = self.key_on(target, &leg.storage, &leg.from.name);
-        if files(old) == files(new) && !self.volumes.contains_key(&same) {
-            return same;
-        }
-        let format = self.volumes.get(&leg.from).map_or("raw", |volume| volume.format.as_str());
-        let format = if new.formats().contains(&format) { format } else { "raw" };
-        let stem = leg.from.file_name().split('.').next().unwrap_or_default();
-        let named = if files(new) { format!("{vmid}/{stem}.{format}") } else { stem.to_owned() };
-        let wish = self.key_on(target, &leg.storage, &named);
-        if self.volumes.contains_key(&wish) {
-            self.key_on(target, &leg.storage, &self.free_name(target, &leg.storage, vmid, format))
-        } else {
-            wish
-        }
     }
 }
 

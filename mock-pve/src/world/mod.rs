@@ -6,11 +6,13 @@
 pub mod access;
 pub mod backups;
 mod begin;
+pub mod calendar;
 pub mod clock;
 pub mod clone;
 pub mod cloudinit;
 pub mod cluster;
 pub mod config;
+pub mod consoles;
 pub mod create;
 mod crypt;
 pub mod deed;
@@ -22,8 +24,11 @@ pub mod firewall;
 mod guest;
 pub mod guest_shell;
 pub mod ha;
+pub mod history;
+mod holes;
 mod hotplug;
 pub mod keys;
+mod leaving;
 pub mod lifecycle;
 pub mod machine;
 mod make_disk;
@@ -44,11 +49,14 @@ pub mod reshape;
 pub mod rights;
 pub mod rng;
 pub mod roles;
+pub mod rollback;
 pub mod script;
 pub mod seed;
 pub mod snapshot;
+mod sparse;
 pub mod state;
 mod statistics;
+mod stop;
 pub mod storage_types;
 mod suspend;
 pub mod tasks;
@@ -175,14 +183,20 @@ struct Inner {
     flocks: Mutex<HashMap<u32, Arc<RwLock<()>>>>,
     /// One backup at a time on every node.
     dumps: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-    stops: Mutex<HashMap<String, Arc<Notify>>>,
+    /// Told when backup jobs change.
+    rescheduled: Notify,
+    /// VMs that are off and have a process that reads their disks for a backup.
+    prelaunched: Mutex<BTreeSet<u32>>,
+    stops: Mutex<HashMap<String, Arc<stop::Stop>>>,
     ended: Notify,
     deeds: Mutex<Vec<mpsc::UnboundedSender<Deed>>>,
+    consoles: consoles::Consoles,
     etcds: cluster::Etcds,
     talos: machine::Shared,
     /// Counts nodes that went down or came back.
     members: watch::Sender<u64>,
     services: Mutex<ha::Services>,
+    history: Mutex<history::History>,
     script: OnceLock<Arc<dyn script::Script>>,
     answers: Mutex<Vec<mpsc::UnboundedSender<script::Answered>>>,
 }
@@ -301,6 +315,7 @@ impl World {
         if let Err(error) = written {
             tracing::warn!(vmid, %error, "the console log can't be written");
         }
+        self.0.consoles.tell(consoles::Said::Line(vmid, line.to_owned()));
     }
 
     /// The address that DHCP gives a MAC on a bridge.

@@ -20,6 +20,35 @@ const KEYS: &str = "unmapped pause shift shift_r alt alt_r ctrl ctrl_r menu esc 
     audiostop audioplay audiomute volumeup volumedown mediaselect mail calculator computer ac_home ac_back ac_forward \
     ac_refresh ac_bookmarks lang1 lang2";
 
+/// What `info` knows.
+const INFO: &[&str] = &["status", "name", "uuid", "version", "kvm", "balloon", "cpus", "network"];
+/// Commands that take no arguments.
+const PLAIN: &[&str] = &["stop", "cont", "c", "system_powerdown", "system_reset", "quit", "q"];
+
+fn help(name: &str) -> String {
+    format!("Try \"help {name}\" for more information\r\n")
+}
+
+/// A command that takes no arguments got some.
+fn too_much(name: &str, called: &str) -> String {
+    format!("{name}: extraneous characters at the end of line\r\n{}", help(called))
+}
+
+/// A network card and what is at its other end.
+fn network_card(vmid: u32, key: &str, nic: &Properties) -> String {
+    let model = match nic.get("model").unwrap_or_default() {
+        "virtio" => "virtio-net-pci",
+        other => other,
+    };
+    let scripts = "/usr/libexec/qemu-server/pve-bridge";
+    format!(
+        "{key}: index=0,type=nic,model={model},macaddr={}\r\n \\ {key}: index=0,type=tap,ifname=tap{vmid}i{},\
+         script={scripts},downscript={scripts}down\r\n",
+        nic.get("macaddr").unwrap_or_default().to_ascii_lowercase(),
+        key.trim_start_matches("net"),
+    )
+}
+
 /// Whether the processors of a VM run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Processors {
@@ -60,6 +89,10 @@ impl World {
         let said = match words[..] {
             [] => String::new(),
             ["info", what] => return self.monitor_info(node, vmid, what),
+            ["info", what, ..] if INFO.contains(&what) => too_much(what, &format!("info {what}")),
+            ["info", what, ..] => format!("unknown command: 'info {what}'\r\n"),
+            [name, _, ..] if PLAIN.contains(&name) => too_much(name, name),
+            ["sendkey"] => format!("sendkey: string expected\r\n{}", help("sendkey")),
             ["stop"] => self.hold(node, vmid, Processors::Still)?,
             ["cont" | "c"] => self.hold(node, vmid, Processors::Going)?,
             ["system_powerdown"] => {
@@ -111,6 +144,7 @@ impl World {
                 };
                 (0..drive::cpus(config).min(1024)).map(line).collect()
             }
+            "network" => drive::nics(config).iter().map(|(key, nic)| network_card(vmid, key, nic)).collect(),
             unknown => format!("unknown command: 'info {unknown}'\r\n"),
         })
     }
@@ -135,5 +169,17 @@ mod tests {
             assert_eq!(press(keys), "", "{keys}");
         }
         assert_eq!(press("A"), "invalid parameter: A\r\n");
+    }
+
+    #[test]
+    fn a_network_card_is_shown_with_its_other_end() {
+        let nic = Properties::parse("model=virtio,macaddr=BC:24:11:00:00:0A", "");
+        let shown = network_card(100, "net3", &nic);
+        assert!(
+            shown.starts_with("net3: index=0,type=nic,model=virtio-net-pci,macaddr=bc:24:11:00:00:0a\r\n"),
+            "{shown}"
+        );
+        assert!(shown.contains(" \\ net3: index=0,type=tap,ifname=tap100i3,"), "{shown}");
+        assert!(too_much("status", "info status").ends_with("Try \"help info status\" for more information\r\n"));
     }
 }

@@ -3,8 +3,12 @@
 //! Purpose: `startall` and `stopall`, and a node's own shutdown and reboot, which begin with the latter; a node that is
 //! woken. Must not know: requests. Start at [`World::power_node`]. Rules after Proxmox VE 8.4 (PVE/API2/Nodes.pm).
 
+mod away;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+pub use self::away::Moving;
 
 use super::World;
 use super::lifecycle::{Lock, Shutdown};
@@ -186,7 +190,7 @@ impl World {
         tokio::spawn(async move {
             clock.sleep(2.0).await;
             let Some(world) = weak.upgrade() else { return };
-            world.go_down(&node).await;
+            world.go_down(&node, command).await;
             drop(world);
             if command == NodeCommand::Reboot {
                 clock.sleep(BOOT).await;
@@ -198,23 +202,13 @@ impl World {
     }
 
     /// Ends what runs on a node, and the node.
-    async fn go_down(&self, node: &str) {
+    async fn go_down(&self, node: &str, command: NodeCommand) {
         let root = Caller::root();
         let upid = self.stop_all(&root, node, None, Stopping::default());
         self.task_end(&upid, LONG).await;
         self.clock().sleep(LAST_STEPS).await;
-        // The HA manager's own are stopped by it, and stay wanted.
-        let services: Vec<u32> = {
-            let state = self.state();
-            let managed = state
-                .vms
-                .iter()
-                .filter(|(vmid, vm)| vm.node == node && vm.running.is_some() && state.is_ha_managed(**vmid));
-            managed.map(|(vmid, _)| *vmid).collect()
-        };
-        let shutdown = Shutdown { timeout: Some(60.0), force: true, lock: Lock::Respect };
-        let stops = services.into_iter().filter_map(|vmid| self.shutdown_now(&root, node, vmid, shutdown).ok());
-        self.wait_for(&mut stops.collect(), 0).await;
+        // The HA manager's own are its affair.
+        self.let_services_go(node, command).await;
         self.take_down(node, Outage::Off);
     }
 

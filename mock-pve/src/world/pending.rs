@@ -149,12 +149,7 @@ impl Recording<'_> {
         }
         let config = self.world.state().vm(node, vmid)?.config.clone();
         self.world.state().check_second_cloudinit(&config, plan)?;
-        let mut value = self.world.make_disk(self.work, node, vmid, plan).await?;
-        if is_on(self.world.state().vm(node, vmid)?, "template")
-            && matches!(plan.source, Source::New { .. } | Source::Import { .. })
-        {
-            value = self.world.base_drive(self.work, node, &value)?;
-        }
+        let value = self.world.make_disk(self.work, (node, vmid), plan, &config).await?;
         let mut state = self.world.state();
         let vm = state.vm_mut(node, vmid)?;
         let cdrom = matches!(plan.source, Source::Empty) || plan.options.get("media") == Some("cdrom");

@@ -109,7 +109,8 @@ fn new_disk(file: &str) -> Option<(Option<&str>, u64)> {
         return None;
     }
     let bytes = parse_size(&format!("{number}G"))?;
-    Some((storage, bytes / 1024 * 1024))
+    // Whole KiB, rounded up.
+    Some((storage, bytes.checked_next_multiple_of(1024)?))
 }
 
 /// What a drive's file asks for. A storage that isn't named is empty.

@@ -4,11 +4,13 @@
 //! from the format's description (QEMU, docs/interop/qcow2.txt). Must not know: volumes. Start at [`convert`].
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use flate::inflate;
+
+pub use super::sparse::sparse_copy;
 
 /// What an image file claims to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,33 +188,6 @@ pub fn tiny(virtual_size: u64, sector: &[u8]) -> Vec<u8> {
     image
 }
 
-/// Copies a file, holes kept: blocks of zeros are not written.
-pub fn sparse_copy(from: &Path, to: &Path, size: u64) -> io::Result<()> {
-    let mut source = File::open(from)?;
-    if let Some(parent) = to.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    let mut target = File::create(to)?;
-    target.set_len(size)?;
-    // `copy_file_range` and reflinks are not in the standard library's promise; reading holes is cheap.
-    let mut buffer = vec![0_u8; 1 << 20];
-    let mut at = 0_u64;
-    loop {
-        let read = source.read(&mut buffer)?;
-        if read == 0 || at >= size {
-            break;
-        }
-        let wanted = usize::try_from((size - at).min(read as u64)).unwrap_or(read);
-        for (block, index) in buffer[..wanted].chunks(65_536).zip(0_u64..) {
-            if block.iter().any(|byte| *byte != 0) {
-                target.write_all_at(block, at + index * 65_536)?;
-            }
-        }
-        at += read as u64;
-    }
-    target.flush()
-}
-
 /// Raw deflate, as compressed clusters hold it.
 mod flate {
     /// Unpacks raw deflate data to at most `limit` bytes.
@@ -365,6 +340,8 @@ mod flate {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
 
     #[test]

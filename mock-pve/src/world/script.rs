@@ -106,6 +106,22 @@ pub enum Fault {
     Stall(Option<f64>),
     /// So many bytes of the data arrive changed.
     Corrupt(u64),
+    /// So many messages at the end of a stream are missing.
+    Short {
+        /// How many.
+        messages: usize,
+        /// How it ends then.
+        ends: Ends,
+    },
+}
+
+/// How a stream ends that isn't whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// As if it were.
+    Well,
+    /// With an error.
+    Broken,
 }
 
 /// What takes time.

@@ -78,6 +78,44 @@ pub struct State {
 /// Entries of one config by id.
 pub type Sections = BTreeMap<String, Map<String, Value>>;
 
+/// Files of the virtual networks that are in force only once they are applied.
+const APPLIED: [&str; 4] = ["sdn/zones", "sdn/vnets", "sdn/controllers", "sdn/subnets"];
+
+impl State {
+    /// What is written down of the virtual networks is in force from now on.
+    pub fn apply_networks(&mut self) {
+        for file in APPLIED {
+            let present = self.sections.get(file).cloned().unwrap_or_default();
+            self.sections.insert(format!("running/{file}"), present);
+        }
+    }
+
+    /// What is written down of the virtual networks is what is in force again.
+    pub fn roll_networks_back(&mut self) {
+        for file in APPLIED {
+            let running = self.sections.get(&format!("running/{file}")).cloned().unwrap_or_default();
+            self.sections.insert(file.to_owned(), running);
+        }
+    }
+
+    /// Whether anything of the virtual networks is written down that isn't in force.
+    pub fn networks_pending(&self) -> bool {
+        let differs = |file: &str| {
+            let (written, running) = (self.sections.get(file), self.sections.get(&format!("running/{file}")));
+            let nothing = Sections::new();
+            written.unwrap_or(&nothing) != running.unwrap_or(&nothing)
+        };
+        APPLIED.into_iter().any(differs)
+    }
+
+    /// A state of before networks had to be applied doesn't say what is in force: all that it has.
+    pub(super) fn apply_networks_of_old(&mut self) {
+        if APPLIED.iter().all(|file| !self.sections.contains_key(&format!("running/{file}"))) {
+            self.apply_networks();
+        }
+    }
+}
+
 /// A node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Node {
@@ -174,6 +212,22 @@ pub struct Vm {
     pub trails: Vec<PathBuf>,
 }
 
+/// Whether a VM is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// It has a process.
+    On,
+    /// It has none.
+    Off,
+}
+
+impl Vm {
+    /// Whether it is on.
+    pub fn switch(&self) -> Switch {
+        if self.running.is_some() { Switch::On } else { Switch::Off }
+    }
+}
+
 /// `key: value` lines.
 pub type Config = BTreeMap<String, String>;
 
@@ -237,5 +291,42 @@ mod volume_list {
         deserializer: D,
     ) -> Result<BTreeMap<VolumeKey, Volume>, D::Error> {
         Ok(Vec::<(VolumeKey, Volume)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::world::seed::Seed;
+    use crate::world::{PveVersion, Settings, World};
+
+    #[tokio::test]
+    async fn networks_of_an_old_folder_are_in_force_and_later_ones_only_when_applied() {
+        let dir = tempfile::tempdir().unwrap();
+        let begin = || {
+            let settings = Settings { dir: dir.path().to_owned(), time_scale: 200.0, rng_seed: 1, pve: PveVersion::V8 };
+            World::new(Seed::single_node(), settings).unwrap()
+        };
+        let zones = |world: &World, file: &str| {
+            world.state().sections.get(file).map(|zones| zones.keys().cloned().collect::<Vec<_>>())
+        };
+        let add = |world: &World, zone: &str| {
+            let entry = json!({"zone": zone, "type": "simple"}).as_object().cloned().unwrap();
+            world.state().sections.entry("sdn/zones".to_owned()).or_default().insert(zone.to_owned(), entry);
+        };
+        let world = begin();
+        assert_eq!(zones(&world, "running/sdn/zones"), Some(vec![]));
+        add(&world, "old");
+        world.state().sections.retain(|file, _| !file.starts_with("running/"));
+        world.save().unwrap();
+        drop(world);
+        let world = begin();
+        assert_eq!(zones(&world, "running/sdn/zones"), Some(vec!["old".to_owned()]));
+        add(&world, "new");
+        world.save().unwrap();
+        drop(world);
+        let world = begin();
+        assert_eq!(zones(&world, "running/sdn/zones"), Some(vec!["old".to_owned()]));
     }
 }

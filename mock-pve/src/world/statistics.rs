@@ -58,12 +58,14 @@ impl State {
 impl World {
     pub(super) fn keep_statistics(&self) {
         self.state().broadcast();
+        self.note_history();
         let weak = self.downgrade();
         let clock = self.clock().clone();
         tokio::spawn(async move {
             loop {
                 clock.sleep(ROUND).await;
                 let Some(world) = weak.upgrade() else { return };
+                world.note_history();
                 let mut state = world.state();
                 // A round without news leaves nothing to save.
                 if !state.news().is_empty() {

@@ -130,6 +130,14 @@ impl Tasks {
         }
     }
 
+    /// A task's process is gone without a word of how it ended.
+    pub fn vanish(&mut self, upid: &str, now: u64) {
+        if let Some(task) = self.by_upid.get_mut(upid).filter(|task| task.status.is_none()) {
+            task.status = Some("unexpected status".to_owned());
+            task.endtime = Some(now);
+        }
+    }
+
     /// Ends a task as the original does: the last line of the log says how.
     pub fn end(&mut self, upid: &str, result: Result<(), &str>, now: u64) {
         let Some(task) = self.by_upid.get_mut(upid) else { return };

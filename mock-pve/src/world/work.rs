@@ -7,11 +7,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
 use super::script::{Ask, Fault, Service, Step};
+use super::stop::{Stop, Words};
 use super::{World, held};
 
 /// A running task, as its own work sees it.
@@ -20,9 +21,29 @@ pub struct Work {
     world: World,
     upid: String,
     doomed: bool,
+    stop: Arc<Stop>,
 }
 
 impl Work {
+    /// Does something that has to be tidied up after: who stops the task ends this alone, in those words, and what comes
+    /// after it still happens.
+    pub(super) async fn attempt<T>(&self, words: Words, part: impl Future<Output = Rule<T>>) -> Rule<T> {
+        match self.stop.part(Some(words), part).await {
+            Ok(result) => result,
+            Err(words) => Err(Refusal::failed(format!("{words}\n"))),
+        }
+    }
+
+    /// Waits for a program that a task runs; `Err`: who stops the task ended it, in these words, which are those of the
+    /// part around it unless it has its own.
+    pub(super) async fn program<T>(
+        &self,
+        words: Option<Words>,
+        part: impl Future<Output = T>,
+    ) -> Result<T, &'static str> {
+        self.stop.part(words, part).await
+    }
+
     /// Whether the script lets it fail without its work done: whoever has begun something takes it back.
     pub fn is_doomed(&self) -> bool {
         self.doomed
@@ -84,17 +105,17 @@ impl World {
     {
         let (now, ticks) = (self.clock().unix(), ticks());
         let upid = self.state().tasks.begin(node, kind, id, &caller.identity, now, ticks);
-        let stop = Arc::new(Notify::new());
+        let stop = Arc::new(Stop::default());
         held(&self.0.stops).insert(upid.clone(), Arc::clone(&stop));
         let fate = self.fate(kind, node, id, &caller.identity);
         let doomed = fate.iter().any(|fault| matches!(fault, Fault::Task { done: false, .. }));
-        let future = work(Work { world: self.clone(), upid: upid.clone(), doomed });
+        let future = work(Work { world: self.clone(), upid: upid.clone(), doomed, stop: Arc::clone(&stop) });
         let kind = kind.to_owned();
         let (world, id) = (self.clone(), upid.clone());
         tokio::spawn(async move {
             let result = tokio::select! {
                 result = fated(&world, fate, &kind, future) => result,
-                () = stop.notified() => Err(Refusal::failed("received interrupt")),
+                words = stop.reaches_the_task() => Err(Refusal::failed(words)),
             };
             held(&world.0.stops).remove(&id);
             let now = world.clock().unix();
@@ -118,7 +139,14 @@ impl World {
     /// Asks a task to stop; nothing happens to one that has ended.
     pub fn stop_task(&self, upid: &str) {
         if let Some(stop) = held(&self.0.stops).get(upid) {
-            stop.notify_one();
+            stop.ask();
+        }
+    }
+
+    /// Ends a task where it stands: its node has no power, and tidies nothing up.
+    pub(super) fn kill_task(&self, upid: &str) {
+        if let Some(stop) = held(&self.0.stops).get(upid) {
+            stop.kill();
         }
     }
 
@@ -178,7 +206,7 @@ async fn fated(world: &World, fate: Vec<Fault>, kind: &str, work: impl Future<Ou
             }
             Fault::Task { text, done: true } => return work.await.and(Err(Refusal::failed(text))),
             // The rest is about connections.
-            Fault::Refuse | Fault::Reset(_) | Fault::Status { .. } | Fault::Corrupt(_) => {}
+            Fault::Refuse | Fault::Reset(_) | Fault::Status { .. } | Fault::Corrupt(_) | Fault::Short { .. } => {}
         }
     }
     work.await

@@ -32,18 +32,6 @@ nodes:
 tags: [talos, lab]
 "#;
 
-/// Where kubectl is, if it is anywhere.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-pub(crate) fn kubectl() -> Option<PathBuf> {
-    let found =
-        std::env::var_os("RECAST_TEST_CLIENTS").map(|dir| Path::new(&dir).join("kubectl")).filter(|path| path.exists());
-    if found.is_none() {
-        eprintln!("skipped: RECAST_TEST_CLIENTS names no folder with kubectl in it");
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "kubectl is required and not here");
-    }
-    found
-}
-
 /// A cluster that runs, and kubectl pointed at it.
 pub(crate) struct Lab {
     running: Option<Running>,
@@ -145,15 +133,18 @@ impl Lab {
         let subject = Subject::Client { name: Some(name), organizations: groups };
         let made = pki::issue(&self.authority, Kind::P256, subject, 1).unwrap();
         let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        self.kubeconfig(name, &encode(&made.certificate_pem), &encode(&made.key_pem));
+    }
+
+    /// A kubeconfig with a certificate and a key, both in base64.
+    pub(crate) fn kubeconfig(&self, name: &str, certificate: &str, key: &str) {
+        let authority = base64::engine::general_purpose::STANDARD.encode(&self.authority.certificate);
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: lab\nclusters:\n- name: lab\n  cluster:\n    server: \
              https://{}:6443\n    tls-server-name: 10.78.0.11\n    certificate-authority-data: {}\nusers:\n- name: me\n  \
              user:\n    client-certificate-data: {}\n    client-key-data: {}\ncontexts:\n- name: lab\n  context: \
              {{cluster: lab, user: me}}\n",
-            self.address,
-            encode(&self.authority.certificate),
-            encode(&made.certificate_pem),
-            encode(&made.key_pem)
+            self.address, authority, certificate, key
         );
         std::fs::write(self.folder.path().join(name), text).unwrap();
     }

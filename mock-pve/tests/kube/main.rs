@@ -5,10 +5,11 @@
 
 mod lab;
 mod nonsense;
+mod told;
 
 use serde_json::Value;
 
-use crate::lab::{Lab, assert_has, kubectl};
+use crate::lab::{Lab, assert_has};
 
 const APP: &str = "apiVersion: v1
 kind: ConfigMap
@@ -38,7 +39,7 @@ spec: {selector: {app: shop}, ports: [{port: 80, targetPort: 8080}]}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kubectl_reads_what_runs() {
-    let Some(program) = kubectl() else { return };
+    let Some(program) = real_parts::client("kubectl") else { return };
     let lab = Lab::begin(program).await;
     assert_has(&lab.says(&["version"]), &["Server Version: v1.34.1"]);
     assert_has(&lab.says(&["cluster-info"]), &["Kubernetes control plane"]);
@@ -122,7 +123,7 @@ async fn kubectl_reads_what_runs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kubectl_changes_what_runs() {
-    let Some(program) = kubectl() else { return };
+    let Some(program) = real_parts::client("kubectl") else { return };
     let lab = Lab::begin(program).await;
     lab.file("app.yaml", APP);
     assert_has(&lab.refuses(&["diff", "-f", "app.yaml"]), &[]);
@@ -205,7 +206,7 @@ async fn kubectl_changes_what_runs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kubectl_takes_over_plans_and_waits() {
-    let Some(program) = kubectl() else { return };
+    let Some(program) = real_parts::client("kubectl") else { return };
     let lab = Lab::begin(program).await;
     // What the client applied becomes what the server applied: nobody is in the way.
     lab.file("owned.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: owned}\ndata: {colour: red}\n");
@@ -237,7 +238,7 @@ async fn kubectl_takes_over_plans_and_waits() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kubectl_drains_a_node_as_far_as_budgets_allow() {
-    let Some(program) = kubectl() else { return };
+    let Some(program) = real_parts::client("kubectl") else { return };
     let lab = Lab::begin(program).await;
     lab.says(&["rollout", "status", "deployment/web", "--timeout=30s"]);
     let mut watch = lab.start(&["get", "nodes", "-w", "--request-timeout=60s"]);

@@ -15,10 +15,9 @@ async fn requests_that_make_no_sense_get_an_answer_that_says_so() {
     let json = "application/json";
     let maps = "/api/v1/namespaces/default/configmaps";
     for (method, path, kind, body, status, part) in [
-        ("GET", "/apis/none/v1/things", json, "", 404, "the server could not find the requested resource"),
+        ("GET", "/apis/apps/v1/things", json, "", 404, "the server could not find the requested resource"),
         ("GET", "/api/v1/unicorns", json, "", 404, "the server could not find the requested resource"),
         ("GET", "/api/v1/nodes/a/b/c/d", json, "", 404, "the server could not find the requested resource"),
-        ("GET", "/%ff%fe", json, "", 404, "the server could not find the requested resource"),
         ("POST", maps, json, "{", 400, "json parse error"),
         ("POST", maps, json, "[1]", 400, "the body is no object"),
         (
@@ -112,6 +111,71 @@ async fn requests_that_make_no_sense_get_an_answer_that_says_so() {
         ("GET", "/api/v1/pods?labelSelector=a%20in%20(", json, "", 400, "unable to parse requirement"),
         ("GET", "/api/v1/pods?resourceVersion=x", json, "", 400, "invalid resource version"),
         ("GET", "/api/v1/pods?resourceVersion=999999999", json, "", 504, "Too large resource version"),
+        ("GET", "/api/v1/nodes/cp-01?resourceVersion=999999999", json, "", 504, "Too large resource version"),
+        (
+            "GET",
+            "/api/v1/pods?resourceVersionMatch=Exact",
+            json,
+            "",
+            422,
+            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ),
+        (
+            "GET",
+            "/api/v1/pods?resourceVersion=1&resourceVersionMatch=Some",
+            json,
+            "",
+            422,
+            "Unsupported value: \"Some\": supported values: \"Exact\", \"NotOlderThan\", \"\"",
+        ),
+        (
+            "GET",
+            "/api/v1/pods?watch=1&sendInitialEvents=true",
+            json,
+            "",
+            422,
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        ),
+        (
+            "GET",
+            "/api/v1/pods?continue=abc&resourceVersion=4",
+            json,
+            "",
+            400,
+            "specifying resource version is not allowed when using continue",
+        ),
+        (
+            "POST",
+            "/api/v1/namespaces/default/pods/store-0/eviction",
+            json,
+            r#"{"apiVersion":"policy/v0","kind":"Eviction"}"#,
+            400,
+            "no kind \"Eviction\" is registered for version \"policy/v0\"",
+        ),
+        (
+            "POST",
+            "/api/v1/namespaces/default/pods/store-0/binding",
+            json,
+            r#"{"target":{"kind":"Node","name":"cp-01"}}"#,
+            409,
+            "Operation cannot be fulfilled on pods/binding \"store-0\": pod store-0 is already assigned to node",
+        ),
+        (
+            "GET",
+            "/api/v1/namespaces/default/pods/store-0/exec?command=ls",
+            json,
+            "",
+            500,
+            ":10250: connect: connection refused",
+        ),
+        (
+            "GET",
+            "/api/v1/nodes/worker-01/proxy/metrics",
+            json,
+            "",
+            503,
+            "error trying to reach service: dial tcp 10.78.0.21:10250: connect: connection refused",
+        ),
         ("GET", "/api/v1/pods?watch=1&resourceVersion=x", json, "", 400, "invalid resource version"),
         ("POST", "/api/v1/namespaces/default/pods/none/eviction", json, "{}", 404, "pods \"none\" not found"),
         ("BREW", "/api/v1/pods", json, "", 405, "the server does not allow this method"),
@@ -123,6 +187,10 @@ async fn requests_that_make_no_sense_get_an_answer_that_says_so() {
             (&json!("Status"), &json!("Failure"), &json!(status))
         );
         assert_has(answer["message"].as_str().unwrap(), &[part]);
+    }
+    // What no group has isn't even worth an object.
+    for path in ["/apis/none/v1/things", "/%ff%fe", "/nothing"] {
+        assert_eq!(lab.ask("GET", path, json, "").await, (404, json!("404 page not found\n")));
     }
     let big = format!(r#"{{"metadata":{{"name":"a"}},"data":{{"a":"{}"}}}}"#, "x".repeat(4 << 20));
     let (found, _) = lab.ask("POST", maps, json, &big).await;

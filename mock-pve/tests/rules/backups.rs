@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use mock_pve::world::PveVersion;
+use mock_pve::world::backups::schedule::Timetable;
 use serde_json::{Value, json};
 
 use super::site::{Site, VMS};
@@ -105,6 +106,11 @@ async fn wrong_backups_are_refused_and_leave_nothing() {
         ),
         (&[("vmid", "999")][..], "job errors", "ERROR: Backup of VM 999 failed - unable to find VM '999'"),
         (&[("vmid", "100"), ("dumpdir", "/tmp/none")][..], "dumpdir '/tmp/none' does not exist", ""),
+        (
+            &[("vmid", "100"), ("dumpdir", "/tmp"), ("storage", "local")][..],
+            "cannot use options 'storage' and 'dumpdir' at the same time",
+            "",
+        ),
         (&[("vmid", "100"), ("compress", "lzo")][..], "job errors", "ERROR: Backup of VM 100 failed - lzop failed"),
     ] {
         let (found, log) = site.task("POST", VZDUMP, form).await;
@@ -197,7 +203,8 @@ async fn a_restore_over_the_wrong_vm_is_refused_and_touches_nothing() {
     let (status, reason, _) = site.ask("POST", VMS, &form(&[])).await;
     assert_eq!((status, reason.as_str()), (403, "Permission check failed"));
     let (end, _) = site.task("POST", VMS, &form(&[("force", "1")])).await;
-    assert_eq!(end, "403 Permission check failed (/storage/local-lvm, Datastore.AllocateSpace)");
+    let refused = "failed: 403 Permission check failed (/storage/local-lvm, Datastore.AllocateSpace)";
+    assert!(end.starts_with("command 'vma extract ") && end.ends_with(refused), "{end}");
     site.log_in("root@pam", "secret").await;
     let mut after = site.config(100, false).await;
     after["digest"] = before["digest"].clone();
@@ -373,4 +380,44 @@ async fn a_running_vm_is_locked_for_its_backup_and_given_back() {
     site.fine("POST", "/cluster/ha/resources", &[("sid", "vm:100"), ("state", "started")]).await;
     let (_, log) = site.task("POST", VZDUMP, &[("vmid", "100"), ("mode", "stop")]).await;
     assert!(log.iter().any(|line| line.contains("Cannot execute a backup with stop mode on a HA managed")), "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_asks_for_what_a_node_understands() {
+    let site = site().await;
+    for wrong in ["24:00", "x", "mon..never"] {
+        let (_, _, body) = site.ask("POST", "/cluster/backup", &[("schedule", wrong), ("vmid", "100")]).await;
+        let text = body["errors"]["schedule"].as_str().unwrap_or_default();
+        assert!(text.contains(&format!("invalid calendar event '{wrong}'")), "{body}");
+    }
+    let form = [
+        ("id", "nightly"),
+        ("schedule", "mon..sun 04:30"),
+        ("vmid", "100"),
+        ("storage", "local"),
+        ("mode", "snapshot"),
+        ("compress", "zstd"),
+        ("prune-backups", "keep-last=2"),
+        ("notes-template", "{{guestname}}"),
+        ("comment", "every night"),
+        ("repeat-missed", "1"),
+    ];
+    site.fine("POST", "/cluster/backup", &form).await;
+    let jobs = site.fine("GET", "/cluster/backup", &[]).await;
+    let next = jobs[0]["next-run"].as_u64().unwrap();
+    let analyzed = [("schedule", "mon..sun 04:30"), ("iterations", "3")];
+    let turns = site.fine("GET", "/cluster/jobs/schedule-analyze", &analyzed).await;
+    let turns: Vec<u64> = turns.as_array().unwrap().iter().map(|turn| turn["timestamp"].as_u64().unwrap()).collect();
+    assert_eq!(turns, [next, next + 86_400, next + 2 * 86_400]);
+    let mut timetable = Timetable::default();
+    let due = {
+        let state = site.running.world().state();
+        assert!(timetable.due(&state, next - 60).0.is_empty());
+        timetable.due(&state, next).0
+    };
+    let [due] = &due[..] else { panic!("{due:?}") };
+    let form: Vec<(&str, &str)> = due.options.iter().map(|(key, values)| (key.as_str(), values[0].as_str())).collect();
+    let log = site.done("POST", VZDUMP, &form).await;
+    assert!(log.contains(&"INFO: prune older backups with retention: keep-last=2".to_owned()), "{log:?}");
+    assert_eq!(list(&site).await[0]["notes"], "web");
 }

@@ -366,3 +366,14 @@ async fn what_can_not_be_imported_is_named() {
     let log = site.done("POST", VMS, &[("vmid", "102"), ("scsi0", by_path)]).await;
     assert!(log[0].starts_with("Formatting '/srv/files/images/102/vm-102-disk-0.qcow2', fmt=qcow2"), "{log:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_disks_of_a_template_are_bases_and_sizes_are_whole_kibibytes() {
+    let site = with_all_kinds().await;
+    let log = site.done("POST", VMS, &[("vmid", "300"), ("template", "1"), ("scsi0", "local-lvm:1")]).await;
+    let made = "scsi0: successfully created disk 'local-lvm:base-300-disk-0,size=1G'".to_owned();
+    assert!(log.contains(&made), "{log:?}");
+    assert_eq!(site.config(300, false).await["scsi0"], "local-lvm:base-300-disk-0,size=1G");
+    site.done("POST", VMS, &[("vmid", "301"), ("scsi0", "files:0.001")]).await;
+    assert_eq!(site.config(301, false).await["scsi0"], "files:301/vm-301-disk-0.raw,size=1049K");
+}

@@ -5,11 +5,15 @@
 mod backups;
 mod clones;
 mod configs;
+mod consoles;
 mod firewall;
+mod fresh;
+mod interrupts;
 mod kept;
 mod nine;
 mod requests;
 mod site;
+mod snapshots;
 mod switches;
 mod transport;
 mod updates;

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// The VMs of the one node.
 pub(crate) const VMS: &str = "/nodes/pve1/qemu";
@@ -26,7 +27,7 @@ pub(crate) struct Site {
 }
 
 /// A text as a form has it.
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
@@ -45,9 +46,20 @@ impl Site {
 
     /// With these options, but fast, repeatable, and with a password that is known.
     pub(crate) async fn serve(options: Options) -> Self {
+        Self::serve_at(options, 200.0).await
+    }
+
+    /// With all rights, and that much faster than the original: what is only there for a moment can be seen.
+    pub(crate) async fn slowly(time_scale: f64) -> Self {
+        let mut site = Self::serve_at(Options::default(), time_scale).await;
+        site.log_in("root@pam", "secret").await;
+        site
+    }
+
+    async fn serve_at(options: Options, time_scale: f64) -> Self {
         let Options { mut seed, state, pve, .. } = options;
         seed.users[0].password = Some("secret".to_owned());
-        let options = Options { seed, state, pve, time_scale: 200.0, rng_seed: 3, ..Options::default() };
+        let options = Options { seed, state, pve, time_scale, rng_seed: 3, ..Options::default() };
         let running = serve::start(options).await.unwrap();
         let mut site = Self { running, login: String::new() };
         let (id, secret) =
@@ -73,8 +85,8 @@ impl Site {
         String::from_utf8_lossy(&self.bytes(request).await).into_owned()
     }
 
-    /// What comes back for the bytes of a request.
-    pub(crate) async fn bytes(&self, request: &[u8]) -> Vec<u8> {
+    /// A connection to the API.
+    pub(crate) async fn connect(&self) -> TlsStream<TcpStream> {
         let running = &self.running;
         let mut roots = rustls::RootCertStore::empty();
         let ca = std::fs::read(&running.ready.ca_file).unwrap();
@@ -87,7 +99,12 @@ impl Site {
             .with_no_client_auth();
         let stream = TcpStream::connect(running.ready.pve.trim_start_matches("https://")).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    }
+
+    /// What comes back for the bytes of a request.
+    pub(crate) async fn bytes(&self, request: &[u8]) -> Vec<u8> {
+        let mut stream = self.connect().await;
         stream.write_all(request).await.unwrap();
         let mut answer = Vec::new();
         // A server that closes without a last word has still answered.

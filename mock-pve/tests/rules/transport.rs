@@ -43,6 +43,16 @@ async fn long_answers_are_packed_for_who_takes_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_good_for_a_hundred_requests() {
+    let site = Site::begin_as_root(PveVersion::V8).await;
+    let request = format!("GET /api2/json/version HTTP/1.1\r\nHost: x\r\n{}\r\n", site.login);
+    let said = site.raw(request.repeat(100).as_bytes()).await.to_ascii_lowercase();
+    let answers = said.matches("http/1.1 200").count();
+    let kept = said.matches("connection: keep-alive").count();
+    assert_eq!((answers, kept, said.matches("connection: close").count()), (100, 99, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_format_is_looked_at_before_what_is_in_the_body() {
     let site = Site::begin_as_root(PveVersion::V8).await;
     site.done("POST", VMS, &[("vmid", "100")]).await;

@@ -14,18 +14,6 @@ use mock_pve::world::machine::Authority;
 use mock_pve::world::machine::pki::{self, Kind, Subject};
 use serde_json::Value;
 
-/// The program, if it is anywhere.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-pub(crate) fn program() -> Option<PathBuf> {
-    let found = std::env::var_os("RECAST_TEST_CLIENTS").map(|folder| Path::new(&folder).join("talosctl"));
-    let found = found.filter(|path| path.is_file());
-    if found.is_none() {
-        assert!(std::env::var_os("RECAST_REQUIRE_REAL_PARTS").is_none(), "talosctl is required and not here");
-        eprintln!("skipped: RECAST_TEST_CLIENTS names no folder with talosctl");
-    }
-    found
-}
-
 /// What a command said.
 #[derive(Debug)]
 pub(crate) struct Said {
@@ -44,7 +32,7 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) async fn begin(talos: &str, kubernetes: &str, control_planes: u8, workers: u8) -> Option<Self> {
-        let program = program()?;
+        let program = real_parts::client("talosctl")?;
         let dir = tempfile::tempdir().unwrap();
         let net =
             Loopback::take(&std::env::temp_dir(), std::process::id().wrapping_mul(31) + u32::from(control_planes))
@@ -201,6 +189,14 @@ impl Lab {
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
         assert!(output.status.success(), "kubectl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Nothing is answered to the kubectl that has this kubeconfig.
+    pub(crate) async fn refuses_kubeconfig(&self, file: &str) {
+        let mut command = Command::new(self.program.with_file_name("kubectl"));
+        command.env("HOME", self.dir.path()).env("KUBECONFIG", file).args(["get", "nodes"]);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
 
     /// Where a machine that has forgotten everything waits for its configuration: its console says so.

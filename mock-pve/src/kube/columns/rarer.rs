@@ -76,11 +76,79 @@ fn controller(revision: &Value) -> Value {
     json!(format!("{kind}/{}", text(owner, "/name")))
 }
 
+/// A text of an event, whichever group it is written as.
+fn of_event(event: &Value, pointers: &[&str]) -> String {
+    let found = pointers.iter().filter_map(|pointer| event.pointer(pointer)?.as_str()).find(|text| !text.is_empty());
+    found.unwrap_or_default().to_owned()
+}
+
+/// What events are shown by.
+pub(super) fn events() -> Vec<Column> {
+    vec![
+        column("Last Seen", "string", 0, |event| {
+            json!(ago(&of_event(
+                event,
+                &[
+                    "/series/lastObservedTime",
+                    "/lastTimestamp",
+                    "/deprecatedLastTimestamp",
+                    "/eventTime",
+                    "/metadata/creationTimestamp"
+                ]
+            )))
+        }),
+        column("Type", "string", 0, |event| json!(text(event, "/type"))),
+        column("Reason", "string", 0, |event| json!(text(event, "/reason"))),
+        column("Object", "string", 0, |event| {
+            let kind = of_event(event, &["/involvedObject/kind", "/regarding/kind"]).to_lowercase();
+            json!(format!("{kind}/{}", of_event(event, &["/involvedObject/name", "/regarding/name"])))
+        }),
+        column("Subobject", "string", 1, |event| {
+            json!(of_event(event, &["/involvedObject/fieldPath", "/regarding/fieldPath"]))
+        }),
+        column("Source", "string", 1, |event| {
+            let by =
+                ["/source/component", "/deprecatedSource/component", "/reportingComponent", "/reportingController"];
+            let host = of_event(event, &["/source/host", "/deprecatedSource/host", "/reportingInstance"]);
+            let by = of_event(event, &by);
+            json!(if host.is_empty() { by } else { format!("{by}, {host}") })
+        }),
+        column("Message", "string", 0, |event| json!(of_event(event, &["/message", "/note"]).trim())),
+        column("First Seen", "string", 1, |event| {
+            json!(ago(&of_event(
+                event,
+                &["/firstTimestamp", "/deprecatedFirstTimestamp", "/eventTime", "/metadata/creationTimestamp"]
+            )))
+        }),
+        column("Count", "integer", 1, |event| {
+            let counts = ["/series/count", "/count", "/deprecatedCount"];
+            let found = counts.iter().filter_map(|pointer| event.pointer(pointer)?.as_u64()).find(|count| *count > 0);
+            json!(found.unwrap_or(1))
+        }),
+        column("Name", "string", 1, |event| json!(text(event, "/metadata/name"))),
+    ]
+}
+
 /// The columns of a kind, if it is one of these.
 #[expect(clippy::too_many_lines, reason = "one table: what kubectl shows of each kind")]
 pub(super) fn columns(plural: &str) -> Option<Vec<Column>> {
     let age_column = || column("Age", "string", 0, age);
     Some(match plural {
+        "componentstatuses" => vec![
+            column("Status", "string", 0, |object| {
+                json!(if object.pointer("/conditions/0/status") == Some(&json!("True")) {
+                    "Healthy"
+                } else {
+                    "Unhealthy"
+                })
+            }),
+            column("Message", "string", 0, |object| {
+                object.pointer("/conditions/0/message").cloned().unwrap_or_else(|| json!(""))
+            }),
+            column("Error", "string", 0, |object| {
+                object.pointer("/conditions/0/error").cloned().unwrap_or_else(|| json!(""))
+            }),
+        ],
         "cronjobs" => vec![
             column("Schedule", "string", 0, |object| json!(text(object, "/spec/schedule"))),
             column("Timezone", "string", 0, |object| json!(text(object, "/spec/timeZone"))),

@@ -1,4 +1,4 @@
-//! `/cluster/backup`, `/cluster/backup-info`: the jobs are kept and shown, nothing ever runs by them.
+//! `/cluster/backup`, `/cluster/backup-info`, `/cluster/jobs/schedule-analyze`: the jobs, what they take, and when.
 
 use std::collections::BTreeSet;
 
@@ -6,6 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::pve::call::{Call, Result};
 use crate::world::State;
+use crate::world::backups::names::moment;
+use crate::world::calendar::Calendar;
 use crate::world::drive;
 use crate::world::property::Properties;
 use crate::world::refusal::{Refusal, Rule};
@@ -50,13 +52,27 @@ fn stored(key: &str, text: &str) -> Value {
     }
 }
 
-/// When a job runs next: the world's clock doesn't run jobs, so that a day from now is as good as any.
+/// A job with the time at which it runs next.
 fn shown(call: &Call, job: &Object) -> Value {
     let mut job = job.clone();
-    if job.contains_key("schedule") {
-        job.insert("next-run".to_owned(), json!(call.world.clock().unix() / 86_400 * 86_400 + 86_400));
+    let calendar = job.get("schedule").and_then(Value::as_str).and_then(Calendar::parse);
+    if let Some(next) = calendar.and_then(|calendar| calendar.next(call.world.clock().unix())) {
+        job.insert("next-run".to_owned(), json!(next));
     }
     Value::Object(job)
+}
+
+/// `GET /cluster/jobs/schedule-analyze`
+pub(in crate::pve) fn analyze(call: &Call) -> Result {
+    let mut at = call.params.number("starttime").unwrap_or_else(|| call.world.clock().unix());
+    let Some(calendar) = Calendar::parse(call.text("schedule")) else { return Ok(Vec::new().into()) };
+    let mut list = Vec::new();
+    for _ in 0..call.params.number("iterations").unwrap_or(10) {
+        let Some(next) = calendar.next(at) else { break };
+        list.push(json!({"timestamp": next, "utc": moment(next).strftime("%a %b %e %H:%M:%S %Y").to_string()}));
+        at = next;
+    }
+    Ok(list.into())
 }
 
 /// `GET /cluster/backup`
@@ -172,6 +188,7 @@ pub(in crate::pve) fn create(call: &Call) -> Result {
         job.insert("schedule".to_owned(), json!(schedule));
     }
     state.backup.push(job);
+    call.world.reschedule();
     Ok(().into())
 }
 
@@ -220,6 +237,7 @@ pub(in crate::pve) fn update(call: &Call) -> Result {
     }
     check_selection(&mut job, true)?;
     state.backup[at] = job;
+    call.world.reschedule();
     Ok(().into())
 }
 
@@ -229,6 +247,7 @@ pub(in crate::pve) fn delete(call: &Call) -> Result {
     let mut state = call.world.state();
     let at = state.backup.iter().position(|job| id_of(job) == id).ok_or_else(|| no_job(id))?;
     state.backup.remove(at);
+    call.world.reschedule();
     Ok(().into())
 }
 

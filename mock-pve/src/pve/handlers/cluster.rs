@@ -341,54 +341,6 @@ pub(in crate::pve) fn log(call: &Call) -> Result {
     Ok(list.into())
 }
 
-/// `GET /cluster/config`
-pub(in crate::pve) fn config(_: &Call) -> Result {
-    let names = ["nodes", "totem", "join", "qdevice", "apiversion"];
-    Ok(index("name", &names).into())
-}
-
-/// `GET /cluster/config/nodes`
-pub(in crate::pve) fn config_nodes(call: &Call) -> Result {
-    let state = call.world.state();
-    if state.cluster_name.is_none() {
-        return Ok(Vec::new().into());
-    }
-    let list = state.nodes.iter().map(|(name, node)| {
-        json!({
-            "node": name, "name": name, "nodeid": node.id.to_string(), "quorum_votes": "1", "ring0_addr": node.ip,
-        })
-    });
-    Ok(list.collect::<Vec<_>>().into())
-}
-
-/// `GET /cluster/config/apiversion`
-pub(in crate::pve) fn config_version(_: &Call) -> Result {
-    Ok(json!(1).into())
-}
-
-/// `GET /cluster/config/join`
-pub(in crate::pve) fn join(call: &Call) -> Result {
-    let state = call.world.state();
-    let Some(cluster) = &state.cluster_name else {
-        return Err(Refusal::failed("node is not in a cluster, no join info available!\n"));
-    };
-    let nodes: Vec<Value> = state
-        .nodes
-        .iter()
-        .map(|(name, node)| {
-            json!({
-                "name": name, "nodeid": node.id.to_string(), "pve_addr": node.ip, "pve_fp": node.fingerprint,
-                "quorum_votes": "1", "ring0_addr": node.ip,
-            })
-        })
-        .collect();
-    Ok(json!({
-        "config_digest": crate::world::config::digest_of(cluster), "nodelist": nodes, "preferred_node": call.local,
-        "totem": {"cluster_name": cluster, "config_version": "1", "version": "2", "interface": {}},
-    })
-    .into())
-}
-
 /// An index of what is below a path.
 pub(in crate::pve) fn jobs(_: &Call) -> Result {
     Ok(index("subdir", &["schedule-analyze", "realm-sync"]).into())

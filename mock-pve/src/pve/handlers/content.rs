@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use serde_json::{Value, json};
 
+use super::images::{check_image, tar_members};
 use crate::pve::call::{Call, Result};
 use crate::pve::formats::check_format;
 use crate::world::backups::names::archive;
@@ -148,6 +149,12 @@ pub(in crate::pve) fn update(call: &Call) -> Result {
             (None, None) => {}
         }
     }
+    if notes.is_none() && protected.is_none() {
+        return Ok(().into());
+    }
+    if protected == Some(true) {
+        state.check_protected(&call.caller, &call.node(), &key)?;
+    }
     drop(state);
     call.world.describe_backup(&key, notes.as_deref(), protected)?;
     Ok(().into())
@@ -156,7 +163,8 @@ pub(in crate::pve) fn update(call: &Call) -> Result {
 /// `POST N/storage/{storage}/content`
 pub(in crate::pve) fn allocate(call: &Call) -> Result {
     let (node, id, vmid) = (call.node(), call.text("storage"), call.vmid());
-    let filename = call.text("filename");
+    // Whoever gives no name gets one.
+    let filename = Some(call.text("filename")).filter(|name| !matches!(*name, "" | "0"));
     let size = call.text("size");
     let bytes = if size.ends_with(|c: char| c.is_ascii_digit()) {
         size.parse::<u64>().ok().and_then(|kib| kib.checked_mul(1024))
@@ -164,7 +172,7 @@ pub(in crate::pve) fn allocate(call: &Call) -> Result {
         crate::world::property::parse_size(size)
     };
     let bytes = bytes.ok_or_else(|| Refusal::param("size", "value does not match the regex pattern"))?;
-    let extension = filename.rsplit_once('.').map(|(_, extension)| extension);
+    let extension = filename.and_then(|name| name.rsplit_once('.')).map(|(_, extension)| extension);
     let by_name = extension.filter(|extension| ["raw", "qcow2", "vmdk"].contains(extension));
     if let (Some(by_name), Some(given)) = (by_name, call.params.text("format"))
         && by_name != given
@@ -177,23 +185,37 @@ pub(in crate::pve) fn allocate(call: &Call) -> Result {
         (storage.family() == Family::Files, storage.formats()[0].to_owned())
     };
     let format = by_name.or(call.params.text("format")).unwrap_or(&default).to_owned();
-    let known = extension.filter(|extension| ["raw", "qcow2", "vmdk", "subvol"].contains(extension));
-    let wrong = match known {
-        _ if !files && format != "raw" => Some(format!("unsupported format '{format}'")),
-        _ if !files && !filename.starts_with(&format!("vm-{vmid}-")) => {
-            Some(format!("illegal name '{filename}' - should be 'vm-{vmid}-*'"))
-        }
-        _ if !files => None,
-        Some(known) if !filename.contains(['/', ' ']) && !filename.starts_with('.') => (known != format)
-            .then(|| format!("illegal name '{filename}' - wrong extension for format ('{known} != '{format}')")),
-        _ => Some(format!("unable to parse volume filename '{filename}'")),
-    };
-    if let Some(text) = wrong {
-        return Err(Refusal::failed(format!("{text}\n")));
+    if !files && format != "raw" {
+        return Err(Refusal::failed(format!("unsupported format '{format}'\n")));
     }
-    let name = if files { format!("{vmid}/{filename}") } else { filename.to_owned() };
-    let key = call.world.allocate(&Place { node: &node, storage: id, vmid }, &format, bytes, Some(&name))?;
+    if let Some(filename) = filename {
+        let wrong = if files { wrong_file(filename, &format) } else { wrong_block(filename, vmid) };
+        if let Some(text) = wrong {
+            return Err(Refusal::failed(format!("{text}\n")));
+        }
+    }
+    if format == "subvol" && bytes != 0 {
+        return Err(Refusal::failed("storage does not support subvol quotas\n"));
+    }
+    let name = filename.map(|name| if files { format!("{vmid}/{name}") } else { name.to_owned() });
+    let key = call.world.allocate(&Place { node: &node, storage: id, vmid }, &format, bytes, name.as_deref())?;
     Ok(key.volid().into())
+}
+
+/// What is wrong with the name of a file that is to be a volume.
+fn wrong_file(name: &str, format: &str) -> Option<String> {
+    let extension = name.rsplit_once('.').map(|(_, extension)| extension);
+    match extension.filter(|extension| ["raw", "qcow2", "vmdk", "subvol"].contains(extension)) {
+        Some(known) if !name.contains('/') && !name.contains(char::is_whitespace) && !name.starts_with('.') => (known
+            != format)
+            .then(|| format!("illegal name '{name}' - wrong extension for format ('{known} != '{format}')")),
+        _ => Some(format!("unable to parse volume filename '{name}'")),
+    }
+}
+
+/// What is wrong with the name of a volume that is no file.
+fn wrong_block(name: &str, vmid: u32) -> Option<String> {
+    (!name.starts_with(&format!("vm-{vmid}-"))).then(|| format!("illegal name '{name}' - should be 'vm-{vmid}-*'"))
 }
 
 /// `DELETE N/storage/{storage}/content/{volume}`
@@ -259,12 +281,12 @@ fn free_work(work: &Work, node: &str, key: &VolumeKey) -> Rule<()> {
 
 /// Whether a name fits a content type; `Err` is the text for `filename`.
 pub(super) fn check_name(content: &str, name: &str) -> Rule<()> {
+    let lower = name.to_ascii_lowercase();
+    // An extension alone is no name.
+    let ends = |ends: &[&str]| ends.iter().any(|end| lower.ends_with(end) && lower.len() > end.len());
     let fits = match content {
-        "iso" => {
-            let lower = name.to_ascii_lowercase();
-            [".iso", ".img"].iter().any(|end| lower.ends_with(end))
-        }
-        "vztmpl" => [".tar.gz", ".tar.xz", ".tar.zst", ".tar.bz2"].iter().any(|end| name.ends_with(end)),
+        "iso" => ends(&[".iso", ".img"]),
+        "vztmpl" => ends(&[".tar.gz", ".tar.xz", ".tar.zst", ".tar.bz2"]),
         _ => {
             let known =
                 [".ova", ".qcow2", ".raw", ".vmdk"].iter().any(|end| name.ends_with(end) && name.len() > end.len());
@@ -358,6 +380,9 @@ async fn import(work: &Work, key: &VolumeKey, arrived: &Arrived) -> Rule<()> {
         ));
         return Err(Refusal::failed(format!("qemu-img: Could not open '{}': {reason}", arrived.shown)));
     }
+    if key.name.starts_with("import/") && key.name.ends_with(".ova") {
+        check_bundle(work, arrived).await?;
+    }
     work.log(format!("target node: {node}"));
     work.log(format!("target file: {shown}"));
     work.log(format!("file size is: {}", arrived.size));
@@ -379,19 +404,22 @@ async fn import(work: &Work, key: &VolumeKey, arrived: &Arrived) -> Rule<()> {
     Ok(())
 }
 
-/// What is wrong with an image that came, if its name says that it has to be one.
-pub(super) async fn check_image(key: &VolumeKey, file: &Path) -> Rule<Option<&'static str>> {
-    let extension = key.name.rsplit_once('.').map_or("", |(_, extension)| extension).to_owned();
-    if !key.name.starts_with("import/") || matches!(extension.as_str(), "raw" | "ova") {
-        return Ok(None);
+/// Refuses a bundle without a description of what is in it.
+async fn check_bundle(work: &Work, arrived: &Arrived) -> Rule<()> {
+    let file = arrived.file.clone();
+    let Some(members) = blocking(move || tar_members(&file)).await? else {
+        work.log("tar: This does not look like a tar archive");
+        if arrived.size > 512 {
+            work.log("tar: Skipping to next header");
+        }
+        work.log("tar: Exiting with failure status due to previous errors");
+        return Err(Refusal::failed(format!("command 'tar -t -f {}' failed: exit code 2\n", arrived.shown)));
+    };
+    if members.iter().any(|name| name.ends_with(".ovf")) {
+        Ok(())
+    } else {
+        Err(Refusal::failed("ova archive has no .ovf file inside\n"))
     }
-    let file = file.to_owned();
-    Ok(match blocking(move || qcow2::info(&file)).await {
-        Ok(info) if info.format == extension && info.backing => Some("it has a backing file"),
-        Ok(info) if info.format == extension => None,
-        _ if extension == "vmdk" => None,
-        _ => Some("Image is not in qcow2 format"),
-    })
 }
 
 pub(super) fn register(world: &World, key: &VolumeKey, size: u64) -> Rule<()> {

@@ -5,7 +5,8 @@ use std::pin::Pin;
 
 use serde_json::json;
 
-use super::content::{blocking, check_image, check_name, checksum, register};
+use super::content::{blocking, check_name, checksum, register};
+use super::images::check_image;
 use crate::pve::call::{Call, Result};
 use crate::pve::fetch::{Certificates, Fetch, FetchError};
 use crate::world::World;

@@ -5,11 +5,12 @@
 use serde_json::{Map, Value, json};
 
 use crate::pve::call::{Answer, Call, Result};
-use crate::world::State;
 use crate::world::cloudinit::Resolver;
 use crate::world::config::digest_of;
+use crate::world::history::{Consolidation, Frame, Subject};
 use crate::world::property::Properties;
 use crate::world::refusal::Refusal;
+use crate::world::{PveVersion, State};
 
 type Object = Map<String, Value>;
 
@@ -241,53 +242,6 @@ pub(in crate::pve) fn set_config(call: &Call) -> Result {
     Ok(().into())
 }
 
-const SERVICES: &[(&str, &str)] = &[
-    ("chrony", "chrony, an NTP client/server"),
-    ("corosync", "Corosync Cluster Engine"),
-    ("cron", "Regular background program processing daemon"),
-    ("ksmtuned", "Kernel Samepage Merging (KSM) Tuning Daemon"),
-    ("postfix", "Postfix Mail Transport Agent (instance -)"),
-    ("pve-cluster", "The Proxmox VE cluster filesystem"),
-    ("pve-firewall", "Proxmox VE firewall"),
-    ("pve-ha-crm", "PVE Cluster HA Resource Manager Daemon"),
-    ("pve-ha-lrm", "PVE Local HA Resource Manager Daemon"),
-    ("pvedaemon", "PVE API Daemon"),
-    ("pvefw-logger", "Proxmox VE firewall logger"),
-    ("pveproxy", "PVE API Proxy Server"),
-    ("pvescheduler", "Proxmox VE scheduler"),
-    ("pvestatd", "PVE Status Daemon"),
-    ("spiceproxy", "PVE SPICE Proxy Server"),
-    ("sshd", "OpenBSD Secure Shell server"),
-    ("systemd-journald", "Journal Service"),
-    ("systemd-timesyncd", "systemd-timesyncd"),
-];
-
-fn service_entry(state: &State, name: &str, description: &str) -> Value {
-    let absent = matches!(name, "systemd-timesyncd") || (name == "corosync" && state.cluster_name.is_none());
-    let (active, unit, now) = if absent { ("inactive", "not-found", "dead") } else { ("active", "enabled", "running") };
-    json!({
-        "service": name, "name": name, "desc": description, "state": now, "active-state": active, "unit-state": unit,
-    })
-}
-
-/// `GET N/services`
-pub(in crate::pve) fn services(call: &Call) -> Result {
-    let state = call.world.state();
-    Ok(SERVICES.iter().map(|(name, what)| service_entry(&state, name, what)).collect::<Vec<_>>().into())
-}
-
-/// `GET N/services/{service}`
-pub(in crate::pve) fn service_index(_: &Call) -> Result {
-    list("subdir", &["state", "start", "stop", "restart", "reload"])
-}
-
-/// `GET N/services/{service}/state`
-pub(in crate::pve) fn service(call: &Call) -> Result {
-    let name = call.text("service");
-    let what = SERVICES.iter().find(|(known, _)| *known == name).map_or(name, |(_, what)| what);
-    Ok(service_entry(&call.world.state(), name, what).into())
-}
-
 /// `GET N/subscription`: there is none.
 pub(in crate::pve) fn subscription(call: &Call) -> Result {
     let mut shown = json!({
@@ -334,9 +288,35 @@ pub(in crate::pve) fn report(call: &Call) -> Result {
     Ok(format!("{}\n\n==== {} ====\n", super::cluster::manager_version(&state), call.node()).into())
 }
 
-/// `GET …/rrddata`: no history is kept.
-pub(in crate::pve) fn history(_: &Call) -> Result {
-    nothing()
+/// `GET …/rrddata`
+pub(in crate::pve) fn history(call: &Call) -> Result {
+    let (subject, kind, name) = if let Some(storage) = call.params.text("storage") {
+        let node = call.node();
+        let name = format!("{node}/{storage}");
+        (Subject::Storage(node, storage.to_owned()), "storage", name)
+    } else if call.params.text("vmid").is_some() {
+        (Subject::Vm(call.vmid()), "vm", call.vmid().to_string())
+    } else {
+        (Subject::Node(call.node()), "node", call.node())
+    };
+    if !call.world.has_history(&subject) {
+        let folder = match call.world.state().pve {
+            PveVersion::V8 => format!("pve2-{kind}"),
+            PveVersion::V9 => format!("pve-{kind}-9.0"),
+        };
+        let text = format!("RRD error: opening '/var/lib/rrdcached/db/{folder}/{name}': No such file or directory\n");
+        return Err(Refusal::failed(text));
+    }
+    let frame = match call.text("timeframe") {
+        "hour" => Frame::Hour,
+        "day" => Frame::Day,
+        "week" => Frame::Week,
+        "month" => Frame::Month,
+        "year" => Frame::Year,
+        _ => Frame::Decade,
+    };
+    let how = if call.params.text("cf") == Some("MAX") { Consolidation::Most } else { Consolidation::Average };
+    Ok(call.world.series(&subject, frame, how).into())
 }
 
 /// `GET N/scan`

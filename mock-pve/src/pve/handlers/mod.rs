@@ -11,25 +11,35 @@ pub(super) mod backup;
 pub(super) mod cloudinit;
 pub(super) mod cluster;
 pub(super) mod config;
+pub(super) mod console;
 pub(super) mod content;
+pub(super) mod corosync;
 pub(super) mod download;
 pub(super) mod firewall;
+pub(super) mod fresh;
 pub(super) mod ha;
 pub(super) mod host;
+mod images;
 pub(super) mod network;
 pub(super) mod nodes;
 pub(super) mod pools;
 pub(super) mod power;
 pub(super) mod sdn;
+pub(super) mod sdn_lock;
 pub(super) mod sections;
+pub(super) mod services;
 pub(super) mod storage;
 pub(super) mod tasks;
 pub(super) mod views;
 pub(super) mod vms;
 pub(super) mod vzdump;
 
-/// The reason of a refused login; the one 401 that comes from a method.
+/// The reason of a refused login.
 pub(super) const WRONG_PASSWORD: &str = "authentication failure";
+/// The reason of a refused look at a terminal.
+pub(super) const WRONG_TICKET: &str = "permission denied - invalid PVEVNC ticket";
+/// All 401 that come from methods.
+pub(super) const UNAUTHORIZED: [&str; 2] = [WRONG_PASSWORD, WRONG_TICKET];
 
 /// Parameters that belong to the path or the protocol, not to what is asked for.
 pub(super) const PATH_KEYS: &[&str] = &["node", "vmid", "storage", "volume", "upid", "snapname", "poolid"];

@@ -8,7 +8,7 @@ use super::views;
 use crate::pve::call::{Call, Result};
 use crate::pve::formats::CPU_MODELS;
 use crate::world::PveVersion;
-use crate::world::node_power::{NodeCommand, Starting, Stopping};
+use crate::world::node_power::{Moving, NodeCommand, Starting, Stopping};
 use crate::world::refusal::{Refusal, Rule};
 
 /// `GET /nodes`
@@ -119,32 +119,65 @@ pub(in crate::pve) fn command(call: &Call) -> Result {
     Ok(().into())
 }
 
-/// The guests that are named, if the caller may switch them; whoever names none needs the right over all.
-fn guests(call: &Call) -> Rule<Option<BTreeSet<u32>>> {
+/// The guests that are named, if the caller may do that with each; whoever names none needs the rights over all.
+fn guests(call: &Call, right: &str, over_all: &[&str]) -> Rule<Option<BTreeSet<u32>>> {
     let named = call.params.list("vms");
     let state = call.world.state();
-    if !state.may(&call.caller, "/", &["VM.PowerMgmt"]) {
+    if !state.may(&call.caller, "/", over_all) {
         if named.is_empty() {
-            return Err(Refusal::forbidden("/, VM.PowerMgmt"));
+            return Err(Refusal::forbidden(format!("/, {}", over_all.join(" && "))));
         }
         for vmid in &named {
-            state.check(&call.caller, &format!("/vms/{vmid}"), &["VM.PowerMgmt"])?;
+            state.check(&call.caller, &format!("/vms/{vmid}"), &[right])?;
         }
     }
     let given = call.params.text("vms").is_some();
     Ok(given.then(|| named.iter().filter_map(|vmid| vmid.parse().ok()).collect()))
 }
 
+/// The guests that are named, if the caller may switch them.
+fn switched(call: &Call) -> Rule<Option<BTreeSet<u32>>> {
+    guests(call, "VM.PowerMgmt", &["VM.PowerMgmt"])
+}
+
 /// `POST N/startall`
 pub(in crate::pve) fn start_all(call: &Call) -> Result {
     let which = if call.params.is_on("force") { Starting::Everything } else { Starting::OnBoot };
-    Ok(call.world.start_all(&call.caller, &call.node(), guests(call)?, which).into())
+    Ok(call.world.start_all(&call.caller, &call.node(), switched(call)?, which).into())
 }
 
 /// `POST N/stopall`
 pub(in crate::pve) fn stop_all(call: &Call) -> Result {
     let how = Stopping { timeout: call.params.number("timeout"), gently: call.params.text("force-stop") == Some("0") };
-    Ok(call.world.stop_all(&call.caller, &call.node(), guests(call)?, how).into())
+    Ok(call.world.stop_all(&call.caller, &call.node(), switched(call)?, how).into())
+}
+
+/// `POST N/suspendall`
+pub(in crate::pve) fn suspend_all(call: &Call) -> Result {
+    let only = guests(call, "VM.PowerMgmt", &["VM.PowerMgmt", "VM.Config.Disk"])?;
+    Ok(call.world.suspend_all(&call.caller, &call.node(), only).into())
+}
+
+/// `POST N/migrateall`
+pub(in crate::pve) fn migrate_all(call: &Call) -> Result {
+    let only = guests(call, "VM.Migrate", &["VM.Migrate"])?;
+    let (node, target) = (call.node(), call.text("target").to_owned());
+    if target == node {
+        return Err(Refusal::param("target", "target is local node."));
+    }
+    let at_once = {
+        let state = call.world.state();
+        state.check_quorum()?;
+        state.check_node(&target)?;
+        let set = state.options.get("max_workers").and_then(Value::as_u64);
+        let asked = call.params.number("maxworkers").or_else(|| call.params.number("max-workers"));
+        asked.or(set.and_then(|set| usize::try_from(set).ok())).filter(|most| *most > 0)
+    };
+    let at_once = at_once.ok_or_else(|| {
+        Refusal::failed("either 'maxworkers' parameter or max_workers in datacenter.cfg must be set!\n")
+    })?;
+    let how = Moving { target, local_disks: call.params.is_on("with-local-disks"), at_once };
+    Ok(call.world.migrate_all(&call.caller, &node, only, how).into())
 }
 
 /// `GET N/capabilities/qemu/cpu`

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
+use super::sdn_lock;
 use crate::pve::call::{Call, Result};
 use crate::pve::params::Value as Given;
 use crate::world::State;
@@ -19,8 +20,6 @@ use crate::world::state::Sections;
 type Object = Map<String, Value>;
 
 const FILE: &str = "sdn/subnets";
-/// What becomes of one file when it is applied.
-const APPLIED: [&str; 4] = ["sdn/zones", "sdn/vnets", "sdn/controllers", FILE];
 const SEE: &[&str] = &["SDN.Audit", "SDN.Allocate"];
 const CHANGE: &[&str] = &["SDN.Allocate"];
 
@@ -97,10 +96,9 @@ pub(in crate::pve) fn apply(call: &Call) -> Result {
     {
         let mut state = call.world.state();
         state.check_quorum()?;
-        for file in APPLIED {
-            let present = state.sections.get(file).cloned().unwrap_or_default();
-            state.sections.insert(format!("running/{file}"), present);
-        }
+        sdn_lock::check(&state, call, "could not commit SDN config")?;
+        state.apply_networks();
+        sdn_lock::release_after(&mut state, call);
     }
     let node = call.local.clone();
     let upid = call.world.start_task(&call.caller, &node, "reloadnetworkall", "", |work| async move {
@@ -249,6 +247,7 @@ fn prefixed(what: &str, refusal: Refusal) -> Refusal {
 pub(in crate::pve) fn create(call: &Call) -> Result {
     let mut state = call.world.state();
     let zone = zone(&state, call, CHANGE)?;
+    sdn_lock::check(&state, call, "create sdn subnet object failed")?;
     let id = format!("{zone}-{}", call.text("subnet").replace('/', "-"));
     if state.sections.get(FILE).is_some_and(|file| file.contains_key(&id)) {
         let text = format!("sdn subnet object ID '{id}' already defined\n");
@@ -264,6 +263,7 @@ pub(in crate::pve) fn create(call: &Call) -> Result {
 pub(in crate::pve) fn update(call: &Call) -> Result {
     let mut state = call.world.state();
     zone(&state, call, CHANGE)?;
+    sdn_lock::check(&state, call, "update sdn subnet object failed")?;
     let id = call.text("subnet");
     let known = state.sections.get(FILE).and_then(|file| file.get(id)).cloned();
     let mut entry = known.ok_or_else(|| prefixed("update", missing(id)))?;
@@ -287,6 +287,7 @@ pub(in crate::pve) fn update(call: &Call) -> Result {
 pub(in crate::pve) fn delete(call: &Call) -> Result {
     let mut state = call.world.state();
     zone(&state, call, CHANGE)?;
+    sdn_lock::check(&state, call, "delete sdn subnet object failed")?;
     if let Some(file) = state.sections.get_mut(FILE) {
         file.remove(call.text("subnet"));
     }

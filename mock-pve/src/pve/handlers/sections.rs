@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::sdn_lock;
 use crate::pve::call::{Call, Result};
 use crate::pve::params::Value as Given;
 use crate::world::State;
@@ -207,6 +208,11 @@ impl Kind {
         if there { Ok(()) } else { Err(Refusal::failed(format!("zone {zone} don't exist\n"))) }
     }
 
+    /// Networks are written down only by who holds their lock.
+    fn check_lock(&self, state: &State, call: &Call, verb: usize) -> Rule<()> {
+        if self.file.starts_with("sdn/") { sdn_lock::check(state, call, self.failed[verb]) } else { Ok(()) }
+    }
+
     fn list(&self, call: &Call) -> Result {
         let state = call.world.state();
         let wanted = call.params.text("type");
@@ -235,6 +241,7 @@ impl Kind {
     fn create(&self, call: &Call) -> Result {
         let id = call.text(self.id).to_owned();
         let mut state = call.world.state();
+        self.check_lock(&state, call, 0)?;
         let mut entry = self.given(call);
         if let Some(kind) = self.only {
             entry.insert("type".to_owned(), json!(kind));
@@ -251,6 +258,7 @@ impl Kind {
     fn update(&self, call: &Call) -> Result {
         let id = call.text(self.id);
         let mut state = call.world.state();
+        self.check_lock(&state, call, 1)?;
         let digest = self.digest(&state);
         if call.params.text("digest").is_some_and(|wanted| !wanted.is_empty() && wanted != digest) {
             let text = "detected modified configuration - file changed by other user? Try again.\n";
@@ -273,6 +281,7 @@ impl Kind {
     fn delete(&self, call: &Call) -> Result {
         let id = call.text(self.id);
         let mut state = call.world.state();
+        self.check_lock(&state, call, 2)?;
         if self.file == ZONE.file {
             let used = state.sections.get(VNET.file).into_iter().flatten();
             let mut used = used.filter(|(_, vnet)| vnet.get("zone") == Some(&json!(id)));

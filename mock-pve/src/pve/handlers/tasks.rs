@@ -108,8 +108,8 @@ pub(in crate::pve) fn log(call: &Call) -> Result {
     if task.log.is_empty() {
         return Ok(Answer { data: json!([{"n": 1, "t": "no content"}]), total: Some(1), ..Answer::default() });
     }
-    let start: usize = call.params.number("start").unwrap_or(0);
-    let limit = match call.params.number("limit").unwrap_or(50) {
+    let start = call.params.count("start").unwrap_or(0);
+    let limit = match call.params.count("limit").unwrap_or(50) {
         0 => usize::MAX,
         limit => limit,
     };
@@ -188,8 +188,8 @@ pub(in crate::pve) fn list(call: &Call) -> Result {
         .collect();
     tasks.sort_by_key(|task| (task.status.is_some(), std::cmp::Reverse(task.order)));
     let total = tasks.len();
-    let start: usize = call.params.number("start").unwrap_or(0);
-    let limit: usize = call.params.number("limit").unwrap_or(50);
+    let start = call.params.count("start").unwrap_or(0);
+    let limit = call.params.count("limit").unwrap_or(50);
     let list: Vec<Value> = tasks
         .into_iter()
         .skip(start)

@@ -209,8 +209,7 @@ pub(in crate::pve) fn node_uptime(world: &World) -> u64 {
 
 /// Memory that a node's VMs take.
 pub(in crate::pve) fn node_memory(state: &State, node: &str) -> u64 {
-    let running = state.vms.values().filter(|vm| vm.node == node && vm.running.is_some());
-    (1 << 30) + running.map(|vm| drive::memory_mib(&vm.config) << 18).sum::<u64>()
+    state.memory_used(node)
 }
 
 /// `online` or `offline`.

@@ -11,12 +11,11 @@ use crate::world::config::digest;
 use crate::world::create::NewVm;
 use crate::world::destroy::Destroy;
 use crate::world::disks::drive_keys;
-use crate::world::drive;
 use crate::world::feature::Feature;
 use crate::world::lifecycle::{Lock, not_found};
-use crate::world::property::Properties;
 use crate::world::refusal::Refusal;
 use crate::world::reshape::{Move, Reassign, Resize};
+use crate::world::rollback::Then;
 use crate::world::snapshot::NewSnapshot;
 
 /// `GET N/qemu`
@@ -224,17 +223,10 @@ pub(in crate::pve) fn feature(call: &Call) -> Result {
             .collect();
         (config, nodes)
     };
-    let mut has = true;
-    if let Some(feature) = Feature::named(call.text("feature")) {
-        let state = call.world.state();
-        for key in drive_keys(&config) {
-            let options = Properties::parse(&config[&key], "file");
-            if !drive::is_cdrom(&options) {
-                let volid = options.get("file").unwrap_or_default();
-                has &= state.has_feature(feature, volid, call.params.text("snapname"))?;
-            }
-        }
-    }
+    let has = match Feature::named(call.text("feature")) {
+        Some(feature) => call.world.state().config_has(feature, &config, call.params.text("snapname"))?,
+        None => true,
+    };
     Ok(json!({"hasFeature": u8::from(has), "nodes": nodes}).into())
 }
 
@@ -246,15 +238,16 @@ pub(in crate::pve) fn snapshots(call: &Call) -> Result {
         .snapshots
         .iter()
         .map(|(name, config)| {
+            let time = config.get("snaptime").and_then(|time| time.parse::<u64>().ok());
             let mut entry = json!({
                 "name": name, "vmstate": u8::from(config.contains_key("vmstate")),
                 "description": config.get("description").cloned().unwrap_or_default(),
+                "snaptime": time.unwrap_or_default(),
             });
-            if let Some(time) = config.get("snaptime").and_then(|time| time.parse::<u64>().ok()) {
-                entry["snaptime"] = json!(time);
-            }
-            if let Some(parent) = config.get("parent") {
-                entry["parent"] = json!(parent);
+            for key in ["parent", "snapstate"] {
+                if let Some(value) = config.get(key) {
+                    entry[key] = json!(value);
+                }
             }
             entry
         })
@@ -318,8 +311,8 @@ pub(in crate::pve) fn describe_snapshot(call: &Call) -> Result {
 
 /// `POST Q/snapshot/{snapname}/rollback`
 pub(in crate::pve) fn rollback(call: &Call) -> Result {
-    let start = call.params.is_on("start").then_some(());
-    Ok(call.world.rollback(&call.caller, &call.node(), call.vmid(), call.text("snapname"), start)?.into())
+    let then = if call.params.is_on("start") { Then::Start } else { Then::Stay };
+    Ok(call.world.rollback(&call.caller, &call.node(), call.vmid(), call.text("snapname"), then)?.into())
 }
 
 /// `DELETE Q/snapshot/{snapname}`

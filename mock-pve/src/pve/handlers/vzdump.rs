@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::backup::may_set;
 use crate::pve::call::{Call, Result};
 use crate::world::State;
-use crate::world::backups::job::{Guests, Job, Mode, Packing, Target};
+use crate::world::backups::job::{Elsewhere, Guests, Job, Mode, Packing, Target};
 use crate::world::backups::notes;
 use crate::world::backups::prune::{Choice, Prunable};
 use crate::world::backups::retention::Keep;
@@ -131,13 +131,17 @@ pub(in crate::pve) fn create(call: Call) -> Later {
         let job = Job {
             node: call.node(),
             guests: guests(&call),
+            elsewhere: if is_set(&call, "job-id") { Elsewhere::Told } else { Elsewhere::Silent },
             mode: match call.params.text("mode") {
                 Some("stop") => Mode::Stop,
                 Some("suspend") => Mode::Suspend,
                 _ => Mode::Snapshot,
             },
-            target: match storage(&call) {
-                Some(storage) => Target::Storage(storage.to_owned()),
+            target: match storage(&call).map(str::to_owned) {
+                storage if ["storage", "dumpdir"].iter().all(|key| call.params.0.contains_key(*key)) => {
+                    Target::Both(storage)
+                }
+                Some(storage) => Target::Storage(storage),
                 None => Target::Folder(call.text("dumpdir").to_owned()),
             },
             packing: match call.params.text("compress") {

@@ -10,22 +10,31 @@ use ::http::{HeaderValue, Method as Verb, Response};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
+use tokio::io::DuplexStream;
 
 use super::super::body::drain;
 use super::super::coding::Coding;
-use super::super::reply::{Format, Reply, respond};
-use super::Api;
+use super::super::reply::{Body, Format, Reply, respond};
 use super::coming::Coming;
+use super::websocket::Upgrade;
+use super::{Api, Turn};
 use crate::scenario::{Cut, Meeting, Met};
 use crate::world::members::Outage;
 use crate::world::script::{Answered, Ask, Service, Step};
 
 impl Api {
-    pub(super) async fn answer(&self, request: hyper::Request<Incoming>, cut: &Cut) -> Response<Full<Bytes>> {
+    pub(super) async fn answer(
+        &self,
+        mut request: hyper::Request<Incoming>,
+        turn: Turn,
+        cut: &Cut,
+    ) -> Response<Full<Bytes>> {
         let mut meeting = Meeting::new(Answered::now(Service::Pve, &self.0.local));
         self.unless_it_hangs().await;
+        let upgrade = Upgrade::asked(&mut request);
         let (head, body) = request.into_parts();
         let mut coming = Coming::new(head);
+        coming.goes_on &= turn == Turn::More;
         if coming.verb == Verb::GET
             && let Some((kind, text)) = self.0.pages.get().and_then(|pages| pages(&coming.path))
         {
@@ -35,7 +44,7 @@ impl Api {
         if met.breaks_before() {
             return cut.instead_of_an_answer().await;
         }
-        let (format, reply) = if let Some((code, reason)) = met.status.take() {
+        let (format, mut reply) = if let Some((code, reason)) = met.status.take() {
             drain(body).await;
             (Format::Json, Reply::error(code, &reason, None))
         } else {
@@ -47,13 +56,22 @@ impl Api {
         if reply.is_nothing() {
             return cut.instead_of_an_answer().await;
         }
+        let mut switched = None;
+        if let Some(upgrade) = upgrade {
+            if let Some(refused) = upgrade.refused() {
+                reply = refused;
+            } else if reply.status == 200 {
+                let Some(behind) = self.viewed(&reply) else { return cut.instead_of_an_answer().await };
+                switched = Some(upgrade.follow(behind));
+            }
+        }
         let reply = format.wrap(reply);
         self.0.count.fetch_add(1, Ordering::Relaxed);
         let record = &mut meeting.record;
         (record.method, record.path) = (coming.verb.to_string(), coming.below().to_owned());
         (record.keys, record.who, record.reason) = (coming.keys, coming.who, reply.reason.clone());
-        let status = reply.status;
-        let mut response = respond(reply, Coding::accepted(&coming.headers));
+        let status = if switched.is_some() { 101 } else { reply.status };
+        let mut response = switched.unwrap_or_else(|| respond(reply, Coding::accepted(&coming.headers)));
         // An error has said already that it is the last word.
         let next = if coming.goes_on { "Keep-Alive" } else { "close" };
         response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static(next));
@@ -68,6 +86,13 @@ impl Api {
             *response.body_mut() = Full::new(met.touch(body.to_bytes()));
         }
         response
+    }
+
+    /// What waits at the port that an answer names.
+    fn viewed(&self, reply: &Reply) -> Option<DuplexStream> {
+        let Body::Json(body) = &reply.body else { return None };
+        let port = body.pointer("/data/port")?.as_str()?.parse().ok()?;
+        self.0.world.view(&self.0.local, port)
     }
 
     /// What the scenario has in store for a request.

@@ -9,10 +9,11 @@ mod answer;
 mod coming;
 mod refusals;
 mod upload;
+mod websocket;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -34,6 +35,18 @@ use crate::world::rights::Caller;
 
 /// Inactivity after which a connection is closed.
 const IDLE: Duration = Duration::from_secs(5);
+
+/// Requests that one connection is good for (PVE/Service/pveproxy.pm, `keep_alive`).
+const REQUESTS: u32 = 100;
+
+/// Whether another request may follow on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// It may, unless the client or the answer says otherwise.
+    More,
+    /// The connection has had its share.
+    Last,
+}
 
 /// Why the API can't be served.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +98,11 @@ impl Api {
     pub fn show(&self, pages: Pages) {
         // A second call was a mistake of the one who serves.
         let _ = self.0.pages.set(pages);
+    }
+
+    /// The node that it is of.
+    pub fn node(&self) -> &str {
+        &self.0.local
     }
 
     /// How many requests were answered.
@@ -145,9 +163,11 @@ impl Api {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let requests = AtomicU32::new(0);
         let service = service_fn(|request| {
             let (api, cut) = (self.clone(), cut.clone());
-            async move { Ok::<_, Infallible>(api.answer(request, &cut).await) }
+            let turn = if requests.fetch_add(1, Ordering::Relaxed) + 1 < REQUESTS { Turn::More } else { Turn::Last };
+            async move { Ok::<_, Infallible>(api.answer(request, turn, &cut).await) }
         });
         let (mut reading, mut writing) = tokio::io::split(stream);
         let began = match screen(&mut reading, IDLE).await {
@@ -169,7 +189,7 @@ impl Api {
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(IDLE).max_headers(64).keep_alive(true);
         tokio::select! {
-            ended = builder.serve_connection(TokioIo::new(stream), service) => if let Err(error) = ended {
+            ended = builder.serve_connection(TokioIo::new(stream), service).with_upgrades() => if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
             },
             () = cut.happens() => {}

@@ -33,27 +33,27 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
         "UserDiskConfigStatuses.block.talos.dev" if configured => {
             vec![maker.item("user-disks", &json!({ "ready": true, "tornDown": false }))]
         }
-        "VolumeMountStatuses.block.talos.dev" if configured => {
-            let one = |volume: &str, requester: &str, target: &str| {
-                let value = json!({ "volumeID": volume, "requester": requester, "target": target, "readOnly": false,
-                    "detached": false, "disableAccessTime": false, "secure": false });
-                maker.item(&format!("{requester}/{volume}"), &value)
-            };
-            vec![one("EPHEMERAL", "sequencer", "/var"), one("STATE", "sequencer", "/system/state")]
+        "BlockDevices.block.talos.dev" => {
+            let whole = json!({ "type": "disk", "major": 8, "minor": 0,
+                "devicePath": format!("/sys/devices/pci0000:00/0000:00:05.0/virtio2/block/{disk}"), "generation": 1 });
+            let mut all = vec![maker.item(disk, &whole)];
+            let labels = ["EFI", "BIOS", "BOOT", "META", "STATE", "EPHEMERAL"];
+            all.extend(labels.iter().enumerate().take(if configured { 6 } else { 4 }).map(|(at, label)| {
+                let part = format!("{disk}{}", at + 1);
+                let value = json!({ "type": "partition", "major": 8, "minor": at + 1, "partitionName": label,
+                    "partitionNumber": at + 1, "generation": 1, "parent": disk,
+                    "devicePath": format!("/sys/devices/pci0000:00/0000:00:05.0/virtio2/block/{disk}/{part}") });
+                maker.item(&part, &value)
+            }));
+            all
         }
-        "VolumeStatuses.block.talos.dev" => {
-            let size = bytes.saturating_sub(300 << 20);
-            let each = [("EPHEMERAL", size, 6), ("META", 1 << 20, 4), ("STATE", 100 << 20, 5)];
-            each.map(|(id, size, part)| {
-                let up = configured || id == "META";
-                let (phase, number) = if up { ("ready", 6) } else { ("missing", 2) };
-                let location = if up { format!("{device}{part}") } else { String::new() };
-                let value = json!({ "type": "partition", "phase": phase, "location": location, "size": size,
-                    "prettySize": pretty(size), "filesystem": if id == "META" { "none" } else { "xfs" } });
-                let proto = Proto::default().number(1, number).text(2, &location).number(9, size);
-                maker.typed(id, &value, proto)
-            })
-            .into()
+        "BlockSymlinks.block.talos.dev" => {
+            let name = format!("/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_drive-{}", hardware.disk_key);
+            let parts = if configured { 6 } else { 4 };
+            let whole = maker.item(disk, &json!({ "paths": [name] }));
+            let each = (1..=parts)
+                .map(|part| maker.item(&format!("{disk}{part}"), &json!({ "paths": [format!("{name}-part{part}")] })));
+            std::iter::once(whole).chain(each).collect()
         }
         "DiscoveredVolumes.block.talos.dev" => {
             let parts = [

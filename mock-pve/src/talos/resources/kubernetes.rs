@@ -52,14 +52,9 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
         }
         "KubePrismStatuses.kubernetes.talos.dev" => {
             let healthy = machine.see(|state| state.node_ready);
-            vec![maker.item("kubeprism-status", &json!({ "host": "127.0.0.1:7445", "healthy": healthy }))]
+            vec![maker.item("k8s-loadbalancer", &json!({ "host": "127.0.0.1:7445", "healthy": healthy }))]
         }
-        "Endpoints.kubernetes.talos.dev" => {
-            let servers = machine.room().api_servers(&config.cluster_mark());
-            let addresses: Vec<String> =
-                servers.iter().filter_map(|one| one.see(State::address)).map(|one| one.to_string()).collect();
-            vec![maker.item("kubernetes", &json!({ "addresses": addresses, "hosts": [] }))]
-        }
+        "Endpoints.kubernetes.talos.dev" => endpoints(machine, &config, &maker),
         "NodeIPConfigs.kubernetes.talos.dev"
         | "NodeLabelSpecs.k8s.talos.dev"
         | "NodeAnnotationSpecs.k8s.talos.dev"
@@ -84,6 +79,26 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
         }
         _ => control_plane_list(machine, &config, &name, &maker),
     }
+}
+
+/// Where API servers are, as Kubernetes says it, as discovery says it, and as the configuration says it.
+fn endpoints(machine: &Machine, config: &NodeConfig, maker: &Maker) -> Vec<Item> {
+    let servers = machine.room().api_servers(&config.cluster_mark());
+    let addresses: Vec<String> =
+        servers.iter().filter_map(|one| one.see(State::address)).map(|one| one.to_string()).collect();
+    let host = config.endpoint_host();
+    let (named, fixed) = match host.parse::<std::net::IpAddr>() {
+        Ok(_) => (vec![], vec![host]),
+        Err(_) => (vec![host], vec![]),
+    };
+    let mut all = vec![maker.item("controlplane", &json!({ "addresses": fixed, "hosts": named }))];
+    if config.discovery() {
+        all.push(maker.item("discovery", &json!({ "addresses": addresses, "hosts": [] })));
+    }
+    if !addresses.is_empty() {
+        all.push(maker.item("kube-apiserver", &json!({ "addresses": addresses, "hosts": [] })));
+    }
+    all
 }
 
 /// What the machine wants its node to be like, and how it reaches the API servers.

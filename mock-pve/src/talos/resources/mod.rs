@@ -3,12 +3,15 @@
 //! Start at [`list`]; `types.rs` says which types there are, the other files make their resources.
 
 mod block;
+mod kernel;
 mod kubernetes;
 mod network;
 mod runtime;
 mod secrets;
+mod settings;
 mod specs;
 mod types;
+mod volumes;
 mod wire;
 
 use prost::Message as _;
@@ -78,7 +81,7 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
     match kind.name {
         "ResourceDefinitions.meta.cosi.dev" => {
             let minor = machine.see(|state| state.version().minor);
-            types::TYPES.iter().filter(|one| one.is_in(minor)).map(|one| definition(one, minor)).collect()
+            types::TYPES.iter().filter(|one| one.is_in(minor)).map(definition).collect()
         }
         "Namespaces.meta.cosi.dev" => {
             let (maker, minor) = (Maker(kind), machine.see(|state| state.version().minor));
@@ -101,6 +104,9 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             all.into_iter().map(|(id, text)| machine_config(kind, id, text, minor)).collect()
         }
         "CertSANs.secrets.talos.dev" => secrets::list(machine, kind),
+        name if volumes::NAMES.contains(&name) => volumes::list(machine, kind),
+        name if kernel::NAMES.contains(&name) => kernel::list(machine, kind),
+        name if settings::NAMES.contains(&name) => settings::list(machine, kind),
         name if name.ends_with("RootSecrets.secrets.talos.dev") => secrets::list(machine, kind),
         name if name.ends_with("Specs.net.talos.dev") => specs::list(machine, kind),
         name if name.ends_with(".k8s.talos.dev") => kubernetes::list(machine, kind),
@@ -131,13 +137,13 @@ fn machine_config(kind: &'static Type, id: &str, text: &str, minor: u32) -> Item
     Item { annotations, yaml, ..Maker(kind).typed(id, &Value::Null, proto) }
 }
 
-fn definition(kind: &'static Type, minor: u32) -> Item {
+fn definition(kind: &'static Type) -> Item {
     let (display, aliases, all) = (kind.display(), kind.aliases(), kind.all_aliases());
     let print_columns = kind.columns.iter().map(|(name, path)| api::resource_definition_spec::PrintColumn {
         name: (*name).to_owned(),
         json_path: (*path).to_owned(),
     });
-    let sensitivity = if kind.is_sensitive(minor) {
+    let sensitivity = if kind.is_sensitive {
         api::resource_definition_spec::Sensitivity::Sensitive
     } else {
         api::resource_definition_spec::Sensitivity::NonSensitive
@@ -155,7 +161,7 @@ fn definition(kind: &'static Type, minor: u32) -> Item {
         kind.columns.iter().map(|(name, path)| json!({ "name": name, "jsonPath": path })).collect();
     let yaml = json!({ "type": kind.name, "displayType": display, "defaultNamespace": kind.namespace,
         "aliases": aliases, "allAliases": all, "printColumns": columns,
-        "sensitivity": if kind.is_sensitive(minor) { "sensitive" } else { "" } });
+        "sensitivity": if kind.is_sensitive { "sensitive" } else { "" } });
     Item {
         kind: "ResourceDefinitions.meta.cosi.dev",
         namespace: "meta",
@@ -183,16 +189,26 @@ mod tests {
 
     use super::*;
 
+    /// The original has two types of that name, too.
+    const SHARED: [&str; 2] = ["mountstatus", "mountstatuses"];
+
     #[test]
     fn no_two_types_share_more_than_an_abbreviation() {
-        let mut seen: BTreeMap<String, &str> = BTreeMap::new();
-        for kind in types::TYPES.iter() {
-            let item = definition(kind, 14);
-            let spec = api::ResourceDefinitionSpec::decode(item.proto.as_slice()).unwrap();
-            let is_word = |alias: &String| alias.len() > 4;
-            for alias in spec.all_aliases.into_iter().filter(is_word).chain([item.id]) {
-                let other = seen.insert(alias.clone(), kind.name);
-                assert!(other.is_none_or(|one| one == kind.name), "{alias} is a name of {other:?} and {}", kind.name);
+        for minor in 5..=14 {
+            let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+            for kind in types::TYPES.iter().filter(|kind| kind.is_in(minor)) {
+                let item = definition(kind);
+                let spec = api::ResourceDefinitionSpec::decode(item.proto.as_slice()).unwrap();
+                let plural = kind.name.split('.').next().unwrap();
+                let capitals = plural.chars().filter(char::is_ascii_uppercase).collect::<String>().to_lowercase();
+                let is_word = |alias: &String| {
+                    alias.len() > 4 && alias.strip_prefix(&capitals).is_none_or(|rest| !["", "s"].contains(&rest))
+                };
+                let words = spec.all_aliases.into_iter().filter(is_word);
+                for alias in words.chain([item.id]).filter(|alias| !SHARED.contains(&alias.as_str())) {
+                    let other = seen.insert(alias.clone(), kind.name);
+                    assert!(other.is_none_or(|one| one == kind.name), "{alias}: {other:?} and {}", kind.name);
+                }
             }
         }
     }

@@ -5,9 +5,27 @@ use serde_json::json;
 use super::{Item, Maker, Type};
 use crate::world::machine::{Link, Machine, NodeConfig, State};
 
-/// Who said so: the configuration, a client of DHCP, or Talos itself.
-fn layer(configured: bool) -> &'static str {
-    if configured { "configuration" } else { "default" }
+/// Who said so.
+#[derive(Clone, Copy)]
+enum Layer {
+    /// Talos itself.
+    Default,
+    /// The configuration.
+    Configuration,
+}
+
+impl Layer {
+    /// The configuration's, where it says anything.
+    fn of<T: ?Sized>(said: Option<&T>) -> Self {
+        if said.is_some() { Self::Configuration } else { Self::Default }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Configuration => "configuration",
+        }
+    }
 }
 
 pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
@@ -22,7 +40,8 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
                     "layer": layer });
                 maker.item(name, &value)
             };
-            let cards = links.iter().map(|link| one(&link.name, "ether", layer(is_static(config, link))));
+            let cards =
+                links.iter().map(|link| one(&link.name, "ether", Layer::of(fixed(config, link).as_ref()).name()));
             std::iter::once(one("lo", "loopback", "default")).chain(cards).collect()
         }
         "RouteSpecs.net.talos.dev" => links
@@ -30,7 +49,7 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             .filter(|link| !link.addresses.is_empty())
             .filter_map(|link| {
                 let gateway = link.gateway?;
-                let by = if is_static(config, link) { "configuration" } else { "operator" };
+                let by = if fixed(config, link).is_some() { "configuration" } else { "operator" };
                 let value = json!({ "family": "inet4", "dst": "", "src": "", "gateway": gateway.to_string(),
                     "outLinkName": link.name, "table": "main", "priority": 1024, "scope": "global",
                     "type": "unicast", "flags": "", "protocol": "static", "layer": by });
@@ -39,18 +58,18 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             .collect(),
         "OperatorSpecs.net.talos.dev" => operators(&maker, &links, config),
         "HostnameSpecs.net.talos.dev" => {
-            let by = layer(config.is_some_and(|config| config.hostname().is_some()));
+            let by = Layer::of(config.and_then(NodeConfig::hostname)).name();
             let value = json!({ "hostname": machine.see(State::hostname), "domainname": "", "layer": by });
             vec![maker.item("hostname", &value)]
         }
         "ResolverSpecs.net.talos.dev" => {
             let set = configured(config, "/machine/network/nameservers");
-            let by = layer(!set.is_empty());
+            let by = Layer::of(set.first()).name();
             vec![maker.item("resolvers", &json!({ "dnsServers": super::network::resolvers(set), "layer": by }))]
         }
         "TimeServerSpecs.net.talos.dev" => {
             let set = configured(config, "/machine/time/servers");
-            let by = layer(!set.is_empty());
+            let by = Layer::of(set.first()).name();
             vec![maker.item("timeservers", &json!({ "timeServers": super::network::time_servers(set), "layer": by }))]
         }
         // Probes, aliases of links and rules for routes are asked for by documents that change nothing here.
@@ -62,9 +81,9 @@ fn configured(config: Option<&NodeConfig>, pointer: &str) -> Vec<String> {
     config.map(|config| config.strings(pointer)).unwrap_or_default()
 }
 
-/// Whether the configuration gives the link its address.
-fn is_static(config: Option<&NodeConfig>, link: &Link) -> bool {
-    config.is_some_and(|config| !config.addresses(&link.name, &link.mac).is_empty())
+/// The address that the configuration gives the link.
+fn fixed(config: Option<&NodeConfig>, link: &Link) -> Option<ipnet::IpNet> {
+    config.and_then(|config| config.addresses(&link.name, &link.mac).into_iter().next())
 }
 
 fn addresses(machine: &Machine, maker: &Maker, links: &[Link], config: Option<&NodeConfig>) -> Vec<Item> {
@@ -75,7 +94,7 @@ fn addresses(machine: &Machine, maker: &Maker, links: &[Link], config: Option<&N
     };
     let mut all = vec![one("lo", "127.0.0.1/8", "host", "default")];
     for link in links {
-        let by = if is_static(config, link) { "configuration" } else { "operator" };
+        let by = if fixed(config, link).is_some() { "configuration" } else { "operator" };
         all.extend(link.addresses.iter().map(|address| one(&link.name, &address.to_string(), "global", by)));
     }
     let shared = machine.room().shared(machine.vmid()).into_iter().map(ipnet::IpNet::from);
@@ -92,7 +111,7 @@ fn operators(maker: &Maker, links: &[Link], config: Option<&NodeConfig>) -> Vec<
         .filter(asks)
         .map(|link| {
             let value = json!({ "operator": "dhcp4", "linkName": link.name, "requireUp": true,
-                "dhcp4": { "routeMetric": 1024 }, "layer": layer(config.is_some()) });
+                "dhcp4": { "routeMetric": 1024 }, "layer": Layer::of(config).name() });
             maker.item(&format!("dhcp4/{}", link.name), &value)
         })
         .collect();

@@ -7,7 +7,7 @@ const TEXT: &str = include_str!("../../../schema/talos.txt");
 /// Later than every minor of Talos.
 const NEVER: u32 = 99;
 
-/// A resource type.
+/// A resource type, or what it was in some versions of Talos.
 #[derive(Debug)]
 pub(in crate::talos) struct Type {
     pub(in crate::talos) name: &'static str,
@@ -15,8 +15,8 @@ pub(in crate::talos) struct Type {
     /// Other names that Talos' authors gave it.
     own_aliases: Vec<&'static str>,
     pub(super) columns: Vec<(&'static str, &'static str)>,
-    /// First minor of Talos whose readers don't see it.
-    sensitive: u32,
+    /// Whether only administrators see it.
+    pub(in crate::talos) is_sensitive: bool,
     /// First minor of Talos that has it.
     since: u32,
     /// Last minor of Talos that has it.
@@ -32,6 +32,7 @@ pub(super) const NAMESPACES: &[(&str, &str, u32)] = &[
     ("cluster", "Cluster configuration and discovery resources.", 0),
     ("cluster-raw", "Cluster unmerged raw resources.", 0),
     ("config", "Talos node configuration.", 0),
+    ("containers", "Talos-managed container resources.", 14),
     ("controlplane", "Kubernetes control plane resources.", 0),
     ("cri", "CRI Seccomp resources.", 0),
     ("etcd", "etcd resources.", 0),
@@ -57,19 +58,14 @@ impl Type {
             Some((since, until)) => (since.parse().ok()?, until.parse().ok()?),
             None => (line.split('|').nth(2)?.trim().parse().ok()?, NEVER),
         };
-        let sensitive = match parts.next()? {
-            "open" => NEVER,
-            "secret" => 0,
-            other => other.strip_prefix("secret-")?.parse().ok()?,
+        let is_sensitive = match parts.next()? {
+            "open" => false,
+            "secret" => true,
+            _ => return None,
         };
         let own_aliases = parts.next()?.split_whitespace().collect();
         let columns = parts.next()?.split("; ").filter_map(|column| column.split_once('=')).collect();
-        Some(Self { name, namespace, own_aliases, columns, sensitive, since, until })
-    }
-
-    /// Whether only administrators see it.
-    pub(in crate::talos) fn is_sensitive(&self, minor: u32) -> bool {
-        minor >= self.sensitive
+        Some(Self { name, namespace, own_aliases, columns, is_sensitive, since, until })
     }
 
     /// Whether Talos of that minor has it.
@@ -80,7 +76,7 @@ impl Type {
     /// What one of its resources is called.
     pub(super) fn display(&self) -> String {
         let plural = self.plural();
-        for (many, one) in [("sses", "ss"), ("tuses", "tus"), ("ies", "y")] {
+        for (many, one) in [("sses", "ss"), ("shes", "sh"), ("ches", "ch"), ("tuses", "tus"), ("ies", "y")] {
             if let Some(stem) = plural.strip_suffix(many) {
                 return format!("{stem}{one}");
             }
@@ -129,6 +125,23 @@ mod tests {
     }
 
     #[test]
+    fn a_version_has_one_form_of_a_type() {
+        for minor in 5..=14 {
+            let mut names: Vec<&str> = TYPES.iter().filter(|kind| kind.is_in(minor)).map(|kind| kind.name).collect();
+            let count = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), count, "1.{minor}");
+        }
+        let columns = |name: &str, minor| {
+            let kind = TYPES.iter().find(|kind| kind.name == name && kind.is_in(minor)).unwrap();
+            kind.columns.iter().map(|(column, _)| *column).collect::<Vec<_>>()
+        };
+        assert_eq!(columns("VolumeStatuses.block.talos.dev", 9), ["Phase", "Location", "Size"]);
+        assert_eq!(columns("VolumeStatuses.block.talos.dev", 10), ["Type", "Phase", "Location", "Size"]);
+    }
+
+    #[test]
     fn names_follow_from_the_type() {
         let named = |name: &str| TYPES.iter().find(|kind| kind.name.starts_with(name)).unwrap();
         let members = named("Members.");
@@ -145,6 +158,9 @@ mod tests {
             ("ImageFactorySchematics.", "ImageFactorySchematic"),
             ("KubePrismEndpoints.", "KubePrismEndpoint"),
             ("DevicesStatuses.", "DevicesStatus"),
+            ("LinkRefreshes.", "LinkRefresh"),
+            // As the original's rules for English have it.
+            ("DNSResolveCaches.", "DNSResolveCach"),
         ] {
             assert_eq!(named(name).display(), one);
         }

@@ -1,5 +1,8 @@
 //! Protobuf messages written field by field: the specs that clients decode by type.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use prost::encoding;
 use prost_types::{ListValue, Struct, Value as Wire, value::Kind};
 use serde_json::Value;
@@ -43,6 +46,16 @@ impl Proto {
         self.bytes(field, &value.0)
     }
 
+    /// An address, as Talos' `common.NetIP`.
+    pub(super) fn address(self, field: u32, value: IpAddr) -> Self {
+        self.message(field, &Self::default().bytes(1, &octets(value)))
+    }
+
+    /// An address with its prefix, as Talos' `common.NetIPPrefix`.
+    pub(super) fn prefix(self, field: u32, value: IpNet) -> Self {
+        self.message(field, &Self::default().bytes(1, &octets(value.addr())).number(2, value.prefix_len().into()))
+    }
+
     /// A `google.protobuf.Struct`.
     pub(super) fn object(self, field: u32, value: &Value) -> Self {
         use prost::Message as _;
@@ -51,6 +64,13 @@ impl Proto {
 
     pub(super) fn finish(self) -> Vec<u8> {
         self.0
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::world::plan_disk::parse_drive;
 use crate::world::property::print_size;
 use crate::world::refusal::Rule;
 use crate::world::script::Takes;
-use crate::world::state::{Config, State, Storage, Vm, VolumeKey};
+use crate::world::state::{Config, State, Storage, VolumeKey};
 use crate::world::update::is_net;
 use crate::world::volume::Family;
 use crate::world::work::Work;
@@ -39,16 +39,20 @@ pub(super) struct Coming {
 }
 
 impl World {
-    /// Frees what the archive brings anew; other disks stay.
-    pub(super) fn clear_old(&self, work: &Work, node: &str, vmid: u32, old: &Vm, coming: &[Coming]) {
-        if let Ok(vm) = self.state().vm_mut(node, vmid) {
-            vm.config =
-                Config::from([("lock".to_owned(), "create".to_owned()), ("memory".to_owned(), "128".to_owned())]);
+    /// Frees what the archive brings anew; other disks stay. What is left of the config has no lock.
+    pub(super) fn clear_old(&self, work: &Work, node: &str, vmid: u32, coming: &[Coming]) -> Rule<()> {
+        let stub = Config::from([("memory".to_owned(), "128".to_owned())]);
+        let old = {
+            let mut state = self.state();
+            let vm = state.vm_mut(node, vmid)?;
+            let old = vm.clone();
+            vm.config = stub;
             vm.pending.clear();
             vm.pending_delete.clear();
             vm.cloudinit.clear();
             vm.snapshots.clear();
-        }
+            old
+        };
         for key in drive_keys(&old.config) {
             let value = &old.config[&key];
             if coming.iter().any(|coming| coming.key == key) {
@@ -72,6 +76,7 @@ impl World {
                 work.log(refusal.text());
             }
         }
+        Ok(())
     }
 
     /// Makes the volumes; those that were made are told even where one could not be.

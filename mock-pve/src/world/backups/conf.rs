@@ -10,6 +10,7 @@ use crate::world::drive;
 use crate::world::plan_disk::parse_drive;
 use crate::world::property::Properties;
 use crate::world::state::{Config, State, Vm};
+use crate::world::update::cloudinit_at;
 
 /// A disk that goes into an archive.
 #[derive(Clone, Debug)]
@@ -47,6 +48,9 @@ pub(super) fn kept(vm: &Vm, disks: &[Disk]) -> (String, Vec<String>) {
     for Disk { key, device, storage, format } in disks {
         // Writing to a string can't fail.
         let _ = writeln!(text, "#qmdump#map:{key}:{device}:{storage}:{format}:");
+    }
+    if !vm.cloudinit.is_empty() && cloudinit_at(&vm.config).is_some() {
+        said.push("special config section found (not included into backup)".to_owned());
     }
     if !vm.snapshots.is_empty() {
         said.push("snapshots found (not included into backup)".to_owned());

@@ -36,6 +36,23 @@ pub(super) struct Dump<'a> {
     log: Option<PathBuf>,
 }
 
+/// What an archive is called before it is whole: the last part of its name is another one.
+fn partial(stem: &str, packing: Option<Packing>) -> String {
+    if packing == Some(Packing::Plain) { format!("{stem}.dat") } else { format!("{stem}.vma.dat") }
+}
+
+/// Writes it off the async threads; nothing is left of it if nobody waits for it any more.
+async fn write_apart(order: Order) -> std::io::Result<u64> {
+    blocking(move || {
+        let done = write(&order);
+        if order.stop.load(Ordering::Relaxed) {
+            let _ = std::fs::remove_file(&order.target);
+        }
+        done
+    })
+    .await
+}
+
 /// A disk with the file behind it.
 struct Found {
     disk: Disk,
@@ -110,6 +127,14 @@ impl<'a> Dump<'a> {
         self.info(&format!("status = {}", if runs { "running" } else { "stopped" }));
         let mode = if runs { job.mode } else { Mode::Stop };
         let mut grip = self.lock(&stem).await?;
+        let done = self.locked(&mut grip, mode, &stem).await;
+        self.give_back(&mut grip);
+        done
+    }
+
+    /// The part of it in which nobody else has the VM.
+    async fn locked(&mut self, grip: &mut Grip, mode: Mode, stem: &str) -> Rule<()> {
+        let (world, vmid, job) = (self.world(), self.vmid, self.job);
         // Whoever held the lock may have changed it.
         let vm = world.state().vm(&job.node, vmid)?.clone();
         let runs = vm.running.is_some();
@@ -126,15 +151,18 @@ impl<'a> Dump<'a> {
         let paused = vm.running.as_ref().is_some_and(|running| running.paused);
         if runs && mode == Mode::Stop {
             self.info("stopping virtual guest");
+            grip.since = Some(world.clock().unix());
             world.tell(self.who, "shutdown", Some(vmid), None);
             if !world.ask_and_wait(vmid, job.stopwait * 60.0).await {
                 let seconds = job.stopwait * 60.0;
                 let text = format!("command 'qm shutdown {vmid} --skiplock --keepActive --timeout {seconds}' failed");
                 return Err(Refusal::failed(format!("{text}: exit code 255\n")));
             }
-            grip.after = After::Start;
+            (grip.after, grip.mode) = (After::Start, After::Start);
         } else if runs && mode == Mode::Suspend {
             self.info("suspending guest");
+            grip.since = Some(world.clock().unix());
+            grip.mode = After::Resume;
             if !paused && let Some(running) = world.state().vm_mut(&job.node, vmid)?.running.as_mut() {
                 running.paused = true;
                 grip.after = After::Resume;
@@ -149,14 +177,42 @@ impl<'a> Dump<'a> {
         let Some(packing) = job.packing else {
             return Err(Refusal::failed("lzop failed - wrong exit status 1\n"));
         };
-        let file = names::file(&stem, packing);
+        let file = names::file(stem, packing);
         self.info(&format!("creating vzdump archive '{}/{file}'", self.place.shown));
-        self.archive(&vm, mode, &mut grip, (text, found, packing)).await?;
-        let key = self.put(&grip, &file)?;
+        self.archive(&vm, mode, grip, (text, found, packing)).await?;
+        let key = self.put(grip, &file)?;
         if let Some(key) = &key {
             self.describe(key, &vm)?;
         }
         self.remove_older()
+    }
+
+    /// Unlocks the VM, and lets a guest that its mode stopped go on if it does not yet.
+    fn give_back(&mut self, grip: &mut Grip) {
+        grip.unlock();
+        match std::mem::replace(&mut grip.mode, After::Same) {
+            After::Same => return,
+            After::Resume => self.info("resume vm"),
+            After::Start if self.world().pid_of(self.vmid).is_none() => self.info("restarting vm"),
+            After::Start => {}
+        }
+        grip.go_on();
+        if let Some(since) = grip.since.take() {
+            let seconds = self.world().clock().unix().saturating_sub(since);
+            let seconds = if seconds == 0 { "<1".to_owned() } else { seconds.to_string() };
+            self.info(&format!("guest is online again after {seconds} seconds"));
+        }
+    }
+
+    /// Lets a guest go on whose disks may change again.
+    fn resume(&mut self, vm: &Vm, grip: &mut Grip) {
+        if vm.running.as_ref().is_none_or(|running| running.paused) {
+            return;
+        }
+        let since = grip.since.take().map(|since| self.world().clock().unix().saturating_sub(since));
+        let since = since.map_or_else(String::new, |seconds| format!(" after {seconds} seconds"));
+        self.info(&format!("resuming VM again{since}"));
+        grip.go_on();
     }
 
     /// A name that no archive has: a time is good for one of them.
@@ -180,8 +236,8 @@ impl<'a> Dump<'a> {
         let vm = state.vm_mut(&self.job.node, vmid)?;
         check_lock(&vm.config)?;
         vm.config.insert("lock".to_owned(), "backup".to_owned());
-        let partial = self.place.real.join(format!("{stem}.vma.dat"));
-        Ok(Grip { world: world.clone(), vmid, after: After::Same, partial, stop: Arc::default() })
+        let partial = self.place.real.join(partial(stem, self.job.packing));
+        Ok(Grip::new(world.clone(), vmid, partial))
     }
 
     /// Looks at the disks, and tells which of them go along.
@@ -251,7 +307,7 @@ impl<'a> Dump<'a> {
         grip: &mut Grip,
         (text, found, packing): (String, Vec<Found>, Packing),
     ) -> Rule<()> {
-        let world = self.world();
+        let (world, work) = (self.world(), self.work);
         let header = self.header(text, &found);
         let total: u64 = found.iter().map(|found| found.size).sum();
         let room = match &self.place.storage {
@@ -266,60 +322,66 @@ impl<'a> Dump<'a> {
             disks: (1..).zip(&found).map(|(number, found)| (number, found.real.clone(), found.size)).collect(),
             stop: Arc::clone(&grip.stop),
         };
-        let runs = vm.running.is_some();
-        let mut thaw = false;
         if found.is_empty() {
-            self.info("backup contains no disks");
-            self.info("starting diskless backup");
-        } else {
-            if world.pid_of(self.vmid).is_none() {
-                self.info("starting kvm to execute backup task");
-            }
-            if found.iter().any(|found| found.disk.key == "tpmstate0") {
-                self.info("attaching TPM drive to QEMU for backup");
-            }
-            thaw = mode != Mode::Stop && self.freeze(vm);
+            return self.archive_config(order).await;
         }
-        let written = blocking(move || {
-            let done = write(&order);
-            if order.stop.load(Ordering::Relaxed) {
-                // Nobody waits for it any more.
-                let _ = std::fs::remove_file(&order.target);
-            }
-            done
-        })
-        .await;
+        if world.pid_of(self.vmid).is_none() {
+            self.info("starting kvm to execute backup task");
+            grip.begin_process();
+        }
+        if found.iter().any(|found| found.disk.key == "tpmstate0") {
+            self.info("attaching TPM drive to QEMU for backup");
+        }
+        let thaw = mode != Mode::Stop && self.freeze(vm);
+        let written = work.program(None, write_apart(order)).await;
         if thaw {
             self.info("issuing guest-agent 'fs-thaw' command");
         }
-        let zeros = match written {
-            Ok(zeros) => zeros,
-            Err(error) => {
-                let error = format!("vma_queue_write: write error - {error}");
-                self.error(&error);
-                self.info("aborting backup job");
-                if grip.after != After::Same {
-                    self.info("resuming VM again");
-                }
-                grip.go_on();
-                return Err(Refusal::failed(error));
-            }
-        };
-        if found.is_empty() {
-            grip.go_on();
-            return Ok(());
-        }
         self.info(&format!("started backup task '{}'", world.random_uuid()));
-        if runs && vm.running.as_ref().is_some_and(|running| !running.paused) {
-            let since = if mode == Mode::Snapshot { "" } else { " after 0 seconds" };
-            self.info(&format!("resuming VM again{since}"));
+        self.resume(vm, grip);
+        let done = match written {
+            Ok(Ok(zeros)) => work.program(None, self.take_time(total, zeros)).await.map_err(str::to_owned),
+            Ok(Err(error)) => Err(format!("vma_queue_write: write error - {error}")),
+            Err(words) => Err(words.to_owned()),
+        };
+        if let Err(error) = &done {
+            self.error(error);
+            self.info("aborting backup job");
+            self.resume(vm, grip);
         }
-        grip.go_on();
-        self.take_time(total, zeros).await;
-        if !runs {
-            self.info("stopping kvm after backup task");
+        if vm.running.is_none() {
+            grip.end_process();
+            self.info(if world.pid_of(self.vmid).is_none() {
+                "stopping kvm after backup task"
+            } else {
+                "kvm status changed after backup ('running') - keep VM running"
+            });
         }
-        Ok(())
+        done.map_err(|error| Refusal::failed(format!("{error}\n")))
+    }
+
+    /// An archive of a VM without disks: no process of its own is needed.
+    async fn archive_config(&mut self, order: Order) -> Rule<()> {
+        self.info("backup contains no disks");
+        self.info("starting diskless backup");
+        let file = order.target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let folder = format!("{}/{}.tmp", self.place.shown, file.split('.').next().unwrap_or_default());
+        let rules =
+            order.header.config("qemu-server.fw").map_or_else(String::new, |_| format!(" -c {folder}/qemu-server.fw"));
+        let through = match order.packing {
+            Packing::Plain => "cat",
+            Packing::Gzip => "gzip --rsyncable",
+            Packing::Zstd => "zstd --rsyncable --threads=1",
+        };
+        let start = format!("/usr/bin/vma create -v -c {folder}/qemu-server.conf{rules}");
+        let out = format!("exec:{through} > {}/{file}", self.place.shown);
+        self.info(&format!("{start} {out}"));
+        let why = match self.work.program(None, write_apart(order)).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(_)) => "exit code 1",
+            Err(words) => words,
+        };
+        Err(Refusal::failed(format!("command '{start} '{out}'' failed: {why}\n")))
     }
 
     /// Takes as long as the original would, and tells of it.

@@ -18,9 +18,13 @@ use crate::world::node_files::NodeFile;
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::rights::Caller;
 use crate::world::state::State;
+use crate::world::stop::Words;
 use crate::world::volume::Family;
 use crate::world::work::Work;
 use crate::world::{World, held};
+
+/// What keeps backups of a node apart.
+const LOCK: &str = "/var/run/vzdump.lock";
 
 /// Which VMs are backed up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,6 +70,17 @@ pub enum Target {
     Storage(String),
     /// Into a folder of the node.
     Folder(String),
+    /// Both were named, which the task refuses; with the storage whose rights are asked for all the same.
+    Both(Option<String>),
+}
+
+/// What becomes of the VMs that are meant and are on other nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// Nobody thinks of them: the request names a node.
+    Silent,
+    /// They are left out, and the log tells of it.
+    Told,
 }
 
 /// A backup that is asked for.
@@ -75,6 +90,8 @@ pub struct Job {
     pub node: String,
     /// Of whom.
     pub guests: Guests,
+    /// Those of them that are on other nodes.
+    pub elsewhere: Elsewhere,
     /// How.
     pub mode: Mode,
     /// Where to.
@@ -123,22 +140,22 @@ pub(super) struct Place {
 }
 
 impl State {
-    /// The VMs of a job that its node has, and those that nobody has.
-    fn chosen(&self, job: &Job) -> Vec<u32> {
+    /// The VMs of a job: those that its node has or nobody has, and those of other nodes.
+    fn chosen(&self, job: &Job) -> (Vec<u32>, Vec<u32>) {
         let wanted: BTreeSet<u32> = match &job.guests {
             Guests::Nobody => BTreeSet::new(),
             Guests::Listed(list) => list.iter().copied().collect(),
             Guests::Pool(pool) => self.pools.get(pool).map(|pool| pool.vms.clone()).unwrap_or_default(),
             Guests::AllBut(list) => self.vms.keys().copied().filter(|vmid| !list.contains(vmid)).collect(),
         };
-        wanted.into_iter().filter(|vmid| self.vms.get(vmid).is_none_or(|vm| vm.node == job.node)).collect()
+        wanted.into_iter().partition(|vmid| self.vms.get(vmid).is_none_or(|vm| vm.node == job.node))
     }
 }
 
 impl World {
     /// Makes backups. Says the UPID, or `OK` where there is nothing to do.
     pub async fn back_up(&self, caller: &Caller, job: Job) -> Rule<String> {
-        let vmids = self.state().chosen(&job);
+        let (vmids, others) = self.state().chosen(&job);
         if job.stop {
             self.state().check(caller, &format!("/nodes/{}", job.node), &["Sys.Modify"])?;
             self.stop_backups(&job.node).await;
@@ -146,12 +163,30 @@ impl World {
         if vmids.is_empty() && (job.stop || !matches!(job.guests, Guests::AllBut(_))) {
             return Ok("OK".to_owned());
         }
-        if let Target::Storage(storage) = &job.target {
+        if let Target::Storage(storage) | Target::Both(Some(storage)) = &job.target {
             self.state().check(caller, &format!("/storage/{storage}"), &["Datastore.AllocateSpace"])?;
         }
         let id = if let [one] = vmids[..] { one.to_string() } else { String::new() };
         let (who, node) = (caller.clone(), job.node.clone());
-        Ok(self.start_task(caller, &node, "vzdump", &id, |work| async move { run(&work, &who, &job, &vmids).await }))
+        Ok(self.start_task(caller, &node, "vzdump", &id, |work| async move {
+            let place = work.world().dump_place(&job)?;
+            let _alone = match work.world().dump_lock(&work, &job).await {
+                Ok(alone) => alone,
+                Err(refusal) => {
+                    // It goes without a last word.
+                    work.log(format!("ERROR: can't acquire lock '{LOCK}' {}", refusal.text()));
+                    let now = work.world().clock().unix();
+                    work.world().state().tasks.vanish(work.upid(), now);
+                    return Err(refusal);
+                }
+            };
+            work.log(format!("INFO: starting new backup job: {}", job.command));
+            if job.elsewhere == Elsewhere::Told && !others.is_empty() {
+                let others: Vec<String> = others.iter().map(u32::to_string).collect();
+                work.log(format!("INFO: skip external VMs: {}", others.join(", ")));
+            }
+            run(&work, &who, &job, &place, &vmids).await
+        }))
     }
 
     /// Ends the backups that run on a node.
@@ -172,6 +207,9 @@ impl World {
 
     /// Where a job's archives go, or all that stands against it.
     fn dump_place(&self, job: &Job) -> Rule<Place> {
+        if let Target::Both(_) = job.target {
+            return Err(Refusal::failed("cannot use options 'storage' and 'dumpdir' at the same time\n"));
+        }
         let mut errors: Vec<String> = Vec::new();
         if let Some(script) = &job.script {
             let there = self.is_there(&job.node, script, std::path::Path::is_file);
@@ -227,6 +265,7 @@ impl World {
                     _ => errors.push(format!("dumpdir '{folder}' does not exist")),
                 }
             }
+            Target::Both(_) => {}
         }
         if let Some(tmpdir) = &job.tmpdir
             && !self.is_there(&job.node, tmpdir, std::path::Path::is_dir)
@@ -241,30 +280,30 @@ impl World {
         matches!(self.node_file(node, path), Some(NodeFile::File { real, .. }) if is(&real))
     }
 
-    /// Waits for the other backups of a node.
+    /// Waits for the other backups of a node. A refusal is the end of a sentence.
     async fn dump_lock(&self, work: &Work, job: &Job) -> Rule<OwnedMutexGuard<()>> {
         let lock = Arc::clone(held(&self.0.dumps).entry(job.node.clone()).or_default());
         if let Ok(free) = Arc::clone(&lock).try_lock_owned() {
             return Ok(free);
         }
-        let text = "can't acquire lock '/var/run/vzdump.lock'";
         if job.lockwait == 0.0 {
-            return Err(Refusal::failed(format!("{text} (wait = 0)")));
+            return Err(Refusal::failed("(wait = 0)"));
         }
         work.log("INFO: trying to get global lock - waiting...");
         let patience = self.clock().scaled(job.lockwait * 60.0).max(Duration::from_millis(50));
-        let taken = tokio::time::timeout(patience, lock.lock_owned()).await;
-        let taken = taken.map_err(|_| Refusal::failed(format!("{text} - got timeout\n")))?;
+        let waiting = async {
+            let taken = tokio::time::timeout(patience, lock.lock_owned()).await;
+            taken.map_err(|_| Refusal::failed("got timeout\n"))
+        };
+        let taken = work.attempt(Words::Signal, waiting).await;
+        let taken = taken.map_err(|refusal| Refusal::failed(format!("- {}\n", refusal.text())))?;
         work.log("INFO: got global lock");
         Ok(taken)
     }
 }
 
-async fn run(work: &Work, who: &Caller, job: &Job, vmids: &[u32]) -> Rule<()> {
+async fn run(work: &Work, who: &Caller, job: &Job, place: &Place, vmids: &[u32]) -> Rule<()> {
     let world = work.world();
-    let place = world.dump_place(job)?;
-    let _alone = world.dump_lock(work, job).await?;
-    work.log(format!("INFO: starting new backup job: {}", job.command));
     let mut guests = Vec::new();
     {
         let state = world.state();
@@ -281,8 +320,8 @@ async fn run(work: &Work, who: &Caller, job: &Job, vmids: &[u32]) -> Rule<()> {
     let mut failed = false;
     for vmid in guests {
         let began = world.clock().unix();
-        let mut dump = Dump::new(work, who, job, &place, vmid);
-        let result = dump.run().await;
+        let mut dump = Dump::new(work, who, job, place, vmid);
+        let result = work.attempt(Words::Signal, dump.run()).await;
         let took = world.clock().unix().saturating_sub(began);
         match result {
             Ok(()) => {
@@ -294,6 +333,12 @@ async fn run(work: &Work, who: &Caller, job: &Job, vmids: &[u32]) -> Rule<()> {
                 failed = true;
                 dump.error(&format!("Backup of VM {vmid} failed - {}", refusal.text()));
                 work.log(format!("INFO: Failed at {}", names::shown(world.clock().unix())));
+                if refusal.text() == "interrupted by signal" {
+                    // Nobody wants the others either.
+                    dump.keep_log();
+                    work.log("ERROR: Backup job failed - interrupted by signal");
+                    return Err(refusal);
+                }
             }
         }
         dump.keep_log();

@@ -14,6 +14,7 @@ pub mod notes;
 pub mod prune;
 pub mod restore;
 pub mod retention;
+pub mod schedule;
 mod shelf;
 mod source;
 mod write;

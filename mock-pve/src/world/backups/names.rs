@@ -67,7 +67,7 @@ fn standard(kind: &str, rest: &str) -> Option<Standard> {
 }
 
 /// A moment; years beyond all clocks are shown as the last one.
-pub(super) fn moment(time: u64) -> jiff::Timestamp {
+pub fn moment(time: u64) -> jiff::Timestamp {
     i64::try_from(time).ok().and_then(|time| jiff::Timestamp::from_second(time).ok()).unwrap_or(jiff::Timestamp::MAX)
 }
 

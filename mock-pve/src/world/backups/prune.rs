@@ -7,6 +7,7 @@ use super::names::archive;
 use super::retention::{Keep, Mark, mark};
 use crate::world::World;
 use crate::world::refusal::{Refusal, Rule};
+use crate::world::rights::Caller;
 use crate::world::state::{State, VolumeKey};
 
 /// A backup, and what would become of it.
@@ -40,6 +41,29 @@ impl State {
         let found = self.volumes.iter().filter(|(key, volume)| here(key) && volume.content == "backup");
         let found = found.filter(|(_, volume)| vmid.is_none() || volume.vmid == vmid);
         found.map(|(key, volume)| (key.clone(), volume.protected)).collect()
+    }
+
+    /// Refuses one more protected backup of a guest than the storage allows.
+    pub(super) fn check_more_protected(&self, caller: &Caller, node: &str, storage: &str, vmid: u32) -> Rule<()> {
+        let own = self.storages.get(storage).and_then(|known| known.options.get("max-protected-backups"));
+        let own = own.and_then(|most| most.as_i64().or_else(|| most.as_str().and_then(|text| text.parse().ok())));
+        let unlimited = self.may(caller, &format!("/storage/{storage}"), &["Datastore.Allocate"]);
+        let most = own.unwrap_or(if unlimited { -1 } else { 5 });
+        let count = self.backups_on(node, storage, Some(vmid)).into_iter().filter(|(_, protected)| *protected).count();
+        match u64::try_from(most) {
+            Ok(limit) if count as u64 >= limit => Err(Refusal::failed(format!(
+                "The number of protected backups per guest is limited to {limit} on storage '{storage}'\n"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses to protect a backup where there are enough protected ones of its guest.
+    pub fn check_protected(&self, caller: &Caller, node: &str, key: &VolumeKey) -> Rule<()> {
+        match self.volumes.get(key).filter(|volume| !volume.protected).and_then(|volume| volume.vmid) {
+            Some(vmid) => self.check_more_protected(caller, node, &key.storage, vmid),
+            None => Ok(()),
+        }
     }
 
     /// What would become of the backups on a storage.

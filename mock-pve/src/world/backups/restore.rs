@@ -14,12 +14,12 @@ use super::{conf, names};
 use crate::vma::{Header, Packing, VmaError};
 use crate::world::World;
 use crate::world::drive;
-use crate::world::keys::{Change, depends_on_value};
 use crate::world::lifecycle::Lock;
 use crate::world::plan_disk::parse_drive;
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::rights::Caller;
 use crate::world::state::{Config, State, Vm, VolumeKey};
+use crate::world::stop::Words;
 use crate::world::update::{check_lock, is_net};
 use crate::world::work::{Mode, Work};
 
@@ -50,21 +50,11 @@ pub struct NewRestore {
 
 impl State {
     fn check_restore(&self, caller: &Caller, new: &NewRestore) -> Rule<()> {
-        let (vmid, pool) = (new.vmid, new.pool.as_deref());
-        if let Some(pool) = pool
-            && !self.pools.contains_key(pool)
-        {
-            return Err(Refusal::forbidden(format!("pool '{pool}' does not exist")));
-        }
-        if let Some(storage) = &new.storage {
-            self.check(caller, &format!("/storage/{storage}"), &["Datastore.AllocateSpace"])?;
-        }
-        let own = format!("/vms/{vmid}");
+        let vmid = new.vmid;
+        let allowed = self.check_place(caller, vmid, (new.pool.as_deref(), new.storage.as_deref()))?;
         let here = self.vms.get(&vmid).is_some_and(|vm| vm.node == new.node);
-        let allowed = self.may(caller, &own, &["VM.Allocate"])
-            || pool.is_some_and(|pool| self.may(caller, &format!("/pool/{pool}"), &["VM.Allocate"]))
-            || (new.force && here && self.may(caller, &own, &["VM.Backup"]));
-        if !allowed {
+        let overwrites = new.force && here && self.may(caller, &format!("/vms/{vmid}"), &["VM.Backup"]);
+        if !allowed && !overwrites {
             return Err(Refusal::forbidden(""));
         }
         if let Some(key) = new.set.keys().find(|key| drive::is_drive(key)) {
@@ -76,20 +66,16 @@ impl State {
         self.check_archive(caller, Some(vmid), &new.archive)
     }
 
-    fn check_overrides(&self, caller: &Caller, new: &NewRestore) -> Rule<()> {
-        let (vmid, pool) = (new.vmid, new.pool.as_deref());
-        self.check_other_volumes(caller, vmid, &new.set)?;
-        let late = |key: &str| depends_on_value(key) && key != "tags";
-        for (key, value) in new.set.iter().filter(|(key, _)| !late(key)) {
-            self.check_key(caller, vmid, pool, key, Change::Create(value))?;
-        }
-        for (key, value) in new.set.iter().filter(|(key, _)| late(key)) {
-            self.check_key(caller, vmid, pool, key, Change::Create(value))?;
-        }
-        for (_, value) in new.set.iter().filter(|(key, _)| is_net(key)) {
+    /// What the caller needs for what a restored VM will hold.
+    fn check_restored(&self, caller: &Caller, header: &Header, new: &NewRestore) -> Rule<()> {
+        let text = config_text(header);
+        let values = conf::values(&text);
+        let mut merged: Config = values.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        merged.extend(new.set.clone());
+        for (_, value) in merged.iter().filter(|(key, _)| is_net(key)) {
             self.check_nic(caller, value)?;
         }
-        Ok(())
+        self.check_mappings(caller, &merged)
     }
 
     /// The disks that an archive's config tells of, where they may go.
@@ -149,7 +135,7 @@ impl World {
         let source = self.find_archive(&node, &new.archive)?;
         let existed = {
             let mut state = self.state();
-            state.check_overrides(caller, &new)?;
+            state.check_settings(caller, vmid, (new.pool.as_deref(), new.storage.as_deref()), &new.set)?;
             let known = state.vms.get(&vmid).map(|vm| vm.node.clone());
             if let Some(at) = known.as_ref().filter(|at| !new.force || **at != node) {
                 return Err(Refusal::failed(format!("{emsg} VM {vmid} already exists on node '{at}'\n")));
@@ -165,13 +151,17 @@ impl World {
         let who = caller.clone();
         Ok(self.start_task(caller, &node, "qmrestore", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
-            let result = world.restore_work(&work, &who, &new, &source, &emsg).await;
+            let restoring = world.restore_work(&work, &who, &new, &source, &emsg);
+            let result = work.attempt(Words::Task, restoring).await;
             if result.is_err() {
-                if let Some(vm) = world.state().vms.get_mut(&vmid)
-                    && vm.config.get("lock").is_some_and(|lock| lock == "create")
-                {
-                    vm.config.remove("lock");
+                // The config stays, also one that was made for this: it only loses its lock.
+                let mut state = world.state();
+                let own = |vm: &&mut Vm| vm.config.get("lock").is_some_and(|lock| lock == "create");
+                match state.vms.get_mut(&vmid).filter(own) {
+                    Some(vm) => drop(vm.config.remove("lock")),
+                    None => state.tasks.log(work.upid(), "no lock found trying to remove 'create' lock"),
                 }
+                drop(state);
                 work.log(format!(
                     "error before or during data restore, some or all disks were not completely restored. VM {vmid} state \
                      is NOT cleaned up."
@@ -188,36 +178,42 @@ impl World {
 
     async fn restore_work(&self, work: &Work, who: &Caller, new: &NewRestore, source: &Source, emsg: &str) -> Rule<()> {
         let (node, vmid) = (new.node.as_str(), new.vmid);
-        let _flock = work.flock(vmid, Mode::Exclusive, 1.0).await?;
         if work.is_doomed() {
             return Err(Refusal::failed("interrupted\n"));
         }
-        let old = self.state().vm(node, vmid)?.clone();
-        if old.config.get("protection").is_some_and(|flag| flag == "1") {
-            return Err(Refusal::failed(format!("{emsg} - protection mode enabled\n")));
+        {
+            let state = self.state();
+            let old = state.vm(node, vmid)?;
+            if old.config.get("protection").is_some_and(|flag| flag == "1") {
+                return Err(Refusal::failed(format!("{emsg} - protection mode enabled\n")));
+            }
+            if old.running.is_some() {
+                return Err(Refusal::failed(format!("{emsg} vm is running\n")));
+            }
         }
-        if old.running.is_some() {
-            return Err(Refusal::failed(format!("{emsg} vm is running\n")));
+        let _flock = work.flock(vmid, Mode::Exclusive, 1.0).await?;
+        if VolumeKey::split(&new.archive).is_some() {
+            // A first look, which only refuses: the second one is under way.
+            let from = source.clone();
+            match apart(move || header_of(&from)).await {
+                Ok(header) => self.state().check_restored(who, &header, new)?,
+                Err(error) => {
+                    let why = format!("Failed to extract config from VMA archive: vma: {error}");
+                    work.log(format!("Could not extract backed up config: {why}"));
+                    work.log("Skipping early checks!");
+                }
+            }
         }
         if new.live {
             return Err(Refusal::failed(
                 "live-restore is only compatible with backup images from a Proxmox Backup Server\n",
             ));
         }
-        let folder = format!("/var/tmp/vzdumptmp{}", self.state().tasks.pid());
-        let input = if source.packing == Packing::Plain { source.shown.as_str() } else { "-" };
-        let mut command = format!("vma extract -v -r {folder}.fifo {input} {folder}");
-        if let Some(unpacker) = source.packing.unpacker() {
-            command = format!("{unpacker} {} | {command}", source.shown);
-        }
-        work.log(format!("restore vma archive: {command}"));
-        let failed = |error: &VmaError| {
-            work.log(format!("vma: {error}"));
-            let shell = if command.contains(" | ") { "set -o pipefail && " } else { "" };
-            Refusal::failed(format!("command '{shell}{command}' failed: exit code 1\n"))
-        };
+        let extraction = Extraction::new(source, self.state().tasks.pid());
+        work.log(format!("restore vma archive: {}", extraction.command));
         let from = source.clone();
-        let header = apart(move || header_of(&from)).await.map_err(|error| failed(&error))?;
+        let header = work.program(Some(Words::Signal), apart(move || header_of(&from))).await;
+        let header = extraction.ended(work, header)?;
         for (name, data) in &header.configs {
             work.log(format!("CFG: size: {} name: {name}", data.len()));
         }
@@ -225,29 +221,56 @@ impl World {
             work.log(format!("DEV: dev_id={number} size: {} devname: {}", device.size, device.name));
         }
         work.log(format!("CTIME: {}", names::moment(header.ctime).strftime("%a %b %e %H:%M:%S %Y")));
-        let coming = {
-            let state = self.state();
-            for (_, value) in conf::values(&config_text(&header)).into_iter().filter(|(key, _)| is_net(key)) {
-                state.check_nic(who, value)?;
-            }
-            let mut merged: Config = conf::values(&config_text(&header))
-                .into_iter()
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .collect();
-            merged.extend(new.set.clone());
-            state.check_mappings(who, &merged)?;
-            state.coming(who, node, &header, new)?
-        };
-        self.clear_old(work, node, vmid, &old, &coming);
+        let refused = |refusal: Refusal| extraction.failed(refusal.text());
+        let coming = self.state().coming(who, node, &header, new).map_err(refused)?;
+        self.clear_old(work, node, vmid, &coming)?;
         let mut made = BTreeMap::new();
-        if let Err(refusal) = self.make_room(work, (node, vmid), &coming, &mut made) {
+        let mut done = self.make_room(work, (node, vmid), &coming, &mut made).map_err(refused);
+        if done.is_ok() {
+            let pouring = self.pour_into(work, source, &coming, &made);
+            done = extraction.ended(work, work.program(Some(Words::Signal), pouring).await);
+        }
+        if let Err(refusal) = done {
             self.drop_made(work, &made);
             return Err(refusal);
         }
-        if let Err(error) = self.pour_into(work, source, &coming, &made).await {
-            self.drop_made(work, &made);
-            return Err(failed(&error));
-        }
+        self.state().check_restored(who, &header, new)?;
         self.finish_restore(work, new, &header, &coming, &made)
+    }
+}
+
+/// The program that takes an archive apart.
+struct Extraction {
+    command: String,
+}
+
+impl Extraction {
+    fn new(source: &Source, pid: u32) -> Self {
+        let folder = format!("/var/tmp/vzdumptmp{pid}");
+        let input = if source.packing == Packing::Plain { source.shown.as_str() } else { "-" };
+        let mut command = format!("vma extract -v -r {folder}.fifo {input} {folder}");
+        if let Some(unpacker) = source.packing.unpacker() {
+            command = format!("{unpacker} {} | {command}", source.shown);
+        }
+        Self { command }
+    }
+
+    /// How it ended: by itself, by its own fault, or because somebody stopped the task.
+    fn ended<T>(&self, work: &Work, end: Result<Result<T, VmaError>, &'static str>) -> Rule<T> {
+        let why = match end {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) => {
+                work.log(format!("vma: {error}"));
+                "exit code 1"
+            }
+            Err(words) => words,
+        };
+        Err(self.failed(why))
+    }
+
+    /// What it fails with: also what stands against the disks is said while it runs.
+    fn failed(&self, why: impl std::fmt::Display) -> Refusal {
+        let shell = if self.command.contains(" | ") { "set -o pipefail && " } else { "" };
+        Refusal::failed(format!("command '{shell}{}' failed: {why}\n", self.command))
     }
 }

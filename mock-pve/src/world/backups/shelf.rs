@@ -15,32 +15,22 @@ impl Dump<'_> {
     pub(super) fn check_limits(&self) -> Rule<()> {
         let (world, place) = (self.world(), self.place);
         let limit = place.keep.limit();
-        if !((limit > 0 && !place.remove) || self.job.protected) {
+        // A folder protects nothing.
+        if let Some(storage) = place.storage.as_ref().filter(|_| self.job.protected) {
+            return world.state().check_more_protected(self.who, &self.job.node, storage, self.vmid);
+        }
+        if limit == 0 || place.remove {
             return Ok(());
         }
-        let protected: Vec<bool> = match &place.storage {
+        let count = match &place.storage {
             Some(storage) => {
                 let state = world.state();
-                state.backups_on(&self.job.node, storage, Some(self.vmid)).into_iter().map(|(_, is)| is).collect()
+                let all = state.backups_on(&self.job.node, storage, Some(self.vmid));
+                all.into_iter().filter(|(_, protected)| !protected).count()
             }
-            None => self.in_folder().into_iter().map(|(_, _, mark)| mark.is_some()).collect(),
+            None => self.in_folder().into_iter().filter(|(_, _, mark)| mark.is_none()).count(),
         };
-        let count = protected.iter().filter(|is| **is).count() as u64;
-        let free = protected.len() as u64 - count;
-        if let Some(storage) = place.storage.as_ref().filter(|_| self.job.protected) {
-            let state = world.state();
-            let own = state.storages.get(storage).and_then(|known| known.options.get("max-protected-backups"));
-            let own = own.and_then(|most| most.as_i64().or_else(|| most.as_str().and_then(|text| text.parse().ok())));
-            let unlimited = state.may(self.who, &format!("/storage/{storage}"), &["Datastore.Allocate"]);
-            let most = own.unwrap_or(if unlimited { -1 } else { 5 });
-            return match u64::try_from(most) {
-                Ok(most) if count >= most => Err(Refusal::failed(format!(
-                    "The number of protected backups per guest is limited to {most} on storage '{storage}'\n"
-                ))),
-                _ => Ok(()),
-            };
-        }
-        if free >= limit {
+        if count as u64 >= limit {
             return Err(Refusal::failed(format!(
                 "There is a max backup limit of {limit} enforced by the target storage or the vzdump parameters. Either \
                  increase the limit or delete old backups.\n"
@@ -65,8 +55,12 @@ impl Dump<'_> {
     pub(super) fn put(&mut self, grip: &Grip, file: &str) -> Rule<Option<VolumeKey>> {
         let world = self.world();
         let target = self.place.real.join(file);
-        std::fs::rename(&grip.partial, &target)
-            .map_err(|_| Refusal::failed(format!("unable to rename '{0}.dat' to '{0}'\n", self.place.shown)))?;
+        let shown = |path: &std::path::Path| {
+            format!("{}/{}", self.place.shown, path.file_name().unwrap_or_default().to_string_lossy())
+        };
+        std::fs::rename(&grip.partial, &target).map_err(|_| {
+            Refusal::failed(format!("unable to rename '{}' to '{}'\n", shown(&grip.partial), shown(&target)))
+        })?;
         let size = std::fs::metadata(&target).map_or(0, |meta| meta.len());
         self.info(&format!("archive file size: {}", archive_size(size)));
         let Some(storage) = &self.place.storage else {

@@ -1,13 +1,14 @@
 //! From disks to a file.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::vma::{CLUSTER, Header, Packing, Writer, pack};
+use crate::world::holes::data_from;
 
 /// An archive that is to be written.
 #[derive(Debug)]
@@ -65,6 +66,7 @@ pub(super) fn write(order: &Order) -> io::Result<u64> {
     })
 }
 
+/// Puts a disk into the archive; what was never written to it isn't read.
 fn disk<W: Write>(
     writer: &mut Writer<W>,
     device: u8,
@@ -73,25 +75,37 @@ fn disk<W: Write>(
     stop: &AtomicBool,
 ) -> io::Result<u64> {
     let file = File::open(path)?;
-    let empty = file.metadata()?.blocks() == 0;
-    let mut file = io::BufReader::with_capacity(1 << 20, file);
     let mut buffer = vec![0_u8; CLUSTER];
     let (mut zeros, mut at) = (0, 0);
+    let mut data = data_from(&file, 0)?;
     for number in 0..u32::try_from(size.div_ceil(CLUSTER as u64)).map_err(io::Error::other)? {
         if number.is_multiple_of(256) && stop.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::Interrupted.into());
         }
         let length = usize::try_from((size - at).min(CLUSTER as u64)).unwrap_or(CLUSTER);
-        let mut have = 0;
-        while !empty && have < length {
-            match file.read(&mut buffer[have..length])? {
-                0 => break,
-                read => have += read,
-            }
+        let end = at + length as u64;
+        if data.as_ref().is_some_and(|data| data.end <= at) {
+            data = data_from(&file, at)?;
         }
+        let have = match &data {
+            Some(data) if data.start < end => fill(&file, &mut buffer[..length], at)?,
+            _ => 0,
+        };
         let left_out = writer.cluster(device, number, &buffer[..have])?;
         zeros += left_out.min(length as u64);
-        at += length as u64;
+        at = end;
     }
     Ok(zeros)
+}
+
+/// Reads until the buffer is full or the file ends. Says how much there was.
+fn fill(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut have = 0;
+    while have < buffer.len() {
+        match file.read_at(&mut buffer[have..], at + have as u64)? {
+            0 => break,
+            read => have += read,
+        }
+    }
+    Ok(have)
 }

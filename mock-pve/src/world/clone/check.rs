@@ -9,7 +9,7 @@ use super::super::feature::Feature;
 use super::super::property::Properties;
 use super::super::refusal::{Refusal, Rule};
 use super::super::rights::Caller;
-use super::super::state::{Config, State, VolumeKey};
+use super::super::state::{Config, State, Switch, VolumeKey};
 use super::super::update::check_lock;
 use super::NewClone;
 use super::drives::Way;
@@ -59,12 +59,12 @@ pub(super) struct CheckedClone {
 }
 
 impl State {
-    /// Whether the source runs. It has to be on the node.
-    pub(super) fn source_runs(&self, new: &NewClone) -> Rule<bool> {
+    /// Whether the source is on. It has to be on the node.
+    pub(super) fn source_power(&self, new: &NewClone) -> Rule<Switch> {
         let vm = self.vms.get(&new.vmid).filter(|vm| vm.node == new.node).ok_or_else(|| {
             Refusal::failed(format!("unable to find configuration file for VM {} on node '{}'\n", new.vmid, new.node))
         })?;
-        Ok(vm.running.is_some())
+        Ok(vm.switch())
     }
 
     /// All checks on a clone whose source runs or doesn't.
@@ -72,7 +72,7 @@ impl State {
         &self,
         caller: &Caller,
         new: &NewClone,
-        running: bool,
+        source: Switch,
         stage: Stage,
     ) -> Rule<CheckedClone> {
         let refuse = |text: String| Err(Refusal::failed(text));
@@ -97,7 +97,7 @@ impl State {
         }
         let vm = self.vm(&new.node, new.vmid)?;
         check_lock(&vm.config)?;
-        if vm.running.is_some() != running {
+        if vm.switch() != source {
             return refuse("unexpected state change\n".to_owned());
         }
         let config = match &new.snapname {
@@ -108,9 +108,9 @@ impl State {
             None => &vm.config,
         };
         let template = vm.config.get("template").is_some_and(|flag| flag == "1");
-        let full = new.full.unwrap_or(!template);
+        let way = if new.full.unwrap_or(!template) { Way::Full } else { Way::Linked };
         for (name, given) in [("storage", &new.storage), ("format", &new.format)] {
-            if !full && given.is_some() {
+            if way == Way::Linked && given.is_some() {
                 return refuse(format!("parameter '{name}' not allowed for linked clones\n"));
             }
         }
@@ -125,7 +125,7 @@ impl State {
         if stage == Stage::Asked && self.vms.get(&new.newid).is_some_and(|other| other.node == new.node) {
             return refuse(format!("unable to create VM {}: config file already exists\n", new.newid));
         }
-        let drives = self.drives_to_clone(new, config, full, running)?;
+        let drives = self.drives_to_clone(new, config, way, source)?;
         let mut pending: Vec<String> = vm.pending.keys().cloned().collect();
         if !vm.pending_delete.is_empty() {
             pending.push("delete".to_owned());
@@ -196,11 +196,11 @@ impl State {
     }
 
     /// Which drives of a source are copied and which are linked, or why it can't be done.
-    fn drives_to_clone(&self, new: &NewClone, config: &Config, full: bool, running: bool) -> Rule<Vec<DriveToClone>> {
+    fn drives_to_clone(&self, new: &NewClone, config: &Config, all: Way, source: Switch) -> Rule<Vec<DriveToClone>> {
         let snapshot = new.snapname.as_deref();
         let mut drives = Vec::new();
         for (key, value) in config.iter().filter(|(key, _)| drive::is_drive(key)) {
-            if full && running && snapshot.is_none() && key == "tpmstate0" {
+            if all == Way::Full && source == Switch::On && snapshot.is_none() && key == "tpmstate0" {
                 return Err(Refusal::failed("cannot clone TPM state while VM is running\n"));
             }
             let options = Properties::parse(value, "file");
@@ -209,7 +209,7 @@ impl State {
             if drive::is_cdrom(&options) && !cloudinit {
                 continue;
             }
-            let way = if full || cloudinit || key == "tpmstate0" { Way::Full } else { Way::Linked };
+            let way = if cloudinit || key == "tpmstate0" { Way::Full } else { all };
             let (feature, word) = match way {
                 Way::Full => (Feature::Copy, "Full"),
                 Way::Linked => (Feature::Clone, "Linked"),

@@ -157,8 +157,8 @@ impl World {
             let to = state.file_of(self.dir(), &link.key);
             (link.key, from, to, size)
         };
-        let copied = blocking(move || qcow2::sparse_copy(&from, &to, size)).await;
-        if let Err(error) = copied {
+        let copied = work.program(None, blocking(move || qcow2::sparse_copy(&from, &to, size))).await;
+        if let Err(error) = copied.unwrap_or_else(|words| Err(std::io::Error::other(words))) {
             // What is there so far goes; what failed is the copy.
             let _ = self.free(&key);
             return Err(Refusal::failed(format!("{error}\n")));

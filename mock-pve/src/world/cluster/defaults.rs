@@ -24,6 +24,9 @@ pub fn complete(object: &mut Value) {
         ("", "Pod") => {
             if let Some(spec) = object.get_mut("spec") {
                 pod(spec);
+                for list in ["/initContainers", "/containers"] {
+                    each(spec, list).for_each(requested);
+                }
             }
         }
         ("", "PodTemplate") => template(object, "/template"),
@@ -260,7 +263,10 @@ fn container(container: &mut Value, host: bool) {
             }
         }
     }
-    // What is limited is requested.
+}
+
+/// What a pod's container is limited to, it requests; a template doesn't say so.
+fn requested(container: &mut Value) {
     let limits = container.pointer("/resources/limits").and_then(Value::as_object).cloned().unwrap_or_default();
     if !limits.is_empty() {
         or_insert(&mut container["resources"], "requests", json!({}));
@@ -370,7 +376,10 @@ mod tests {
             let pod = &once["spec"]["template"]["spec"];
             assert_eq!(pod["restartPolicy"], "Always");
             assert_eq!(pod["containers"][0]["imagePullPolicy"], "Always");
-            assert_eq!(pod["containers"][0]["resources"]["requests"]["cpu"], "1");
+            assert!(pod["containers"][0]["resources"].get("requests").is_none());
+            let mut one = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "a" }, "spec": pod });
+            complete(&mut one);
+            assert_eq!(one["spec"]["containers"][0]["resources"]["requests"]["cpu"], "1");
             assert_eq!(pod["volumes"][0], json!({ "name": "v", "emptyDir": {} }));
         }
         let mut service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "a", "namespace": "b" },

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::events::News;
 use super::view::{Eyes, Round, Time, View};
 use super::{Entry, objects, pods};
 use crate::etcd::{Client, Store};
@@ -17,6 +18,14 @@ const START: f64 = 2.0;
 const STOP: f64 = 2.0;
 /// Seconds that a container takes which is meant to end.
 const RUN: f64 = 4.0;
+
+/// What is told of containers on their way.
+const PULLED: &str =
+    "Successfully pulled image \"{image}\" in 1.2s (1.2s including waiting). Image size: 20000000 bytes.";
+const PRESENT: &str = "Container image \"{image}\" already present on machine";
+const BACK_OFF: &str = "Back-off pulling image \"{image}\"";
+const CREATED: (&str, &str) = ("Created", "Created container: {}");
+const STARTED: (&str, &str) = ("Started", "Started container {}");
 
 /// Where a kubelet runs.
 #[derive(Clone, Debug)]
@@ -36,6 +45,10 @@ pub struct Kubelet {
     /// Since when something is as it is, by a name for it.
     since: BTreeMap<String, Instant>,
     asked: BTreeSet<String>,
+    /// Whether its node was closed to new pods when it last looked.
+    closed: Option<bool>,
+    /// Its node is up since the world began: that pods start again in this boot is no news.
+    quiet: bool,
     /// When there is something to do although nothing changed.
     next: Option<Instant>,
 }
@@ -47,8 +60,16 @@ impl Kubelet {
             view: View::new(Eyes::Node(node.to_owned())),
             since: BTreeMap::new(),
             asked: BTreeSet::new(),
+            closed: None,
+            quiet: false,
             next: None,
         }
+    }
+
+    /// The kubelet of a node that is up when the world begins.
+    #[must_use]
+    pub fn from_the_beginning(self) -> Self {
+        Self { quiet: true, ..self }
     }
 
     /// What it writes now.
@@ -81,9 +102,10 @@ impl Kubelet {
     fn work(&mut self, place: &Place, broken: &[String], time: Time<'_>) -> Round {
         let due = self.next.is_some_and(|next| Instant::now() >= next);
         if !self.view.take_news() && !due {
-            return Round { writes: Vec::new(), next: self.next };
+            return Round { next: self.next, ..Round::default() };
         }
         let mut round = Round::default();
+        self.door(place, &mut round);
         let all: Vec<_> = self.view.list("/registry/pods/").cloned().collect();
         for pod in all.iter().filter(|pod| !pods::is_mirror(&pod.value)) {
             self.pod(pod, place, time, &mut round);
@@ -102,9 +124,22 @@ impl Kubelet {
         round
     }
 
+    /// Tells when its node was closed to new pods, or opened again.
+    fn door(&mut self, place: &Place, round: &mut Round) {
+        let Some(node) = self.node() else { return };
+        let closed = node.value.pointer("/spec/unschedulable") == Some(&json!(true));
+        if self.closed.replace(closed).is_some_and(|before| before != closed) {
+            let reason = if closed { "NodeNotSchedulable" } else { "NodeSchedulable" };
+            round.news.push(News::of_node(&place.node, reason, format!("Node {} status is now: {reason}", place.node)));
+        }
+    }
+
     fn pod(&mut self, pod: &Entry, place: &Place, time: Time<'_>, round: &mut Round) {
         let uid = pods::text(&pod.value, "/metadata/uid").to_owned();
         if pods::is_going(&pod.value) {
+            if !self.since.contains_key(&format!("going {uid}")) && runs(&pod.value, place) {
+                each(&pod.value, place, &[("Killing", "Stopping container {}")], &mut round.news);
+            }
             let since = self.since(format!("going {uid}"));
             let grace = pod.value["metadata"]["deletionGracePeriodSeconds"].as_f64().unwrap_or(0.0);
             if !round.due(time.passed(since, STOP.min(grace))) {
@@ -126,9 +161,22 @@ impl Kubelet {
             }
             if round.due(time.passed(since, START)) {
                 round.update(pod, started(&pod.value, place));
+                let mut news = Vec::new();
+                if pods::text(&pod.value, "/status/containerStatuses/0/containerID").is_empty() {
+                    each(&pod.value, place, &[("Pulled", PULLED), CREATED, STARTED], &mut news);
+                } else if !self.quiet {
+                    let why = "Pod sandbox changed, it will be killed and re-created.";
+                    news.push(News::of(&pod.value, "kubelet", "SandboxChanged", why).on(&place.node));
+                    each(&pod.value, place, &[("Pulled", PRESENT), CREATED, STARTED], &mut news);
+                }
+                for one in news {
+                    round.tell(one);
+                }
             } else if pod.value.pointer("/status/containerStatuses").is_none() {
                 waiting(pod, place, "ContainerCreating", "", round);
             }
+        } else if let Some(value) = debugged(&pod.value, place) {
+            round.update(pod, value);
         } else if ends(&pod.value) {
             let since = self.since(format!("running {uid}"));
             if round.due(time.passed(since, RUN)) {
@@ -140,6 +188,17 @@ impl Kubelet {
             pods::set_ready(&mut value, true);
             round.update(pod, value);
         }
+    }
+}
+
+/// What a kubelet tells of each container: a reason, and words in which `{}` is its name and `{image}` its image.
+fn each(pod: &Value, place: &Place, news: &[(&'static str, &str)], into: &mut Vec<News>) {
+    for one in containers(pod) {
+        let (name, image) = (pods::text(&one, "/name"), pods::text(&one, "/image"));
+        into.extend(news.iter().map(|&(reason, words)| {
+            let words = words.replace("{}", name).replace("{image}", image);
+            News::of(pod, "kubelet", reason, words).on(&place.node).in_container(name)
+        }));
     }
 }
 
@@ -197,6 +256,20 @@ fn waiting(pod: &Entry, place: &Place, reason: &str, message: &str, round: &mut 
     pods::set_condition(&mut value, "PodScheduled", "True", "", "");
     if value != pod.value {
         round.update(pod, value);
+        if reason == "ImagePullBackOff" {
+            let mut news = Vec::new();
+            each(&pod.value, place, &[("Pulling", "Pulling image \"{image}\""), ("BackOff", BACK_OFF)], &mut news);
+            let mut failed = Vec::new();
+            let error = message.split_once("ErrImagePull: ").map_or(message, |(_, error)| error);
+            let error = format!("Failed to pull image \"{{image}}\": {error}");
+            for why in [error.as_str(), "Error: ErrImagePull", "Error: ImagePullBackOff"] {
+                each(&pod.value, place, &[("Failed", why)], &mut failed);
+            }
+            news.extend(failed.into_iter().map(News::warns));
+            for one in news {
+                round.tell(one);
+            }
+        }
     }
 }
 
@@ -242,6 +315,30 @@ fn started(pod: &Value, place: &Place) -> Value {
     }
     pods::set_ready(&mut pod, true);
     pod
+}
+
+/// A pod with the containers that somebody added to look into it, if there are any that don't run yet.
+fn debugged(pod: &Value, place: &Place) -> Option<Value> {
+    let wanted = pod.pointer("/spec/ephemeralContainers")?.as_array()?;
+    let mut known = pod["status"]["ephemeralContainerStatuses"].as_array().cloned().unwrap_or_default();
+    let before = known.len();
+    for one in wanted {
+        if known.iter().any(|status| status["name"] == one["name"]) {
+            continue;
+        }
+        let id = objects::uid(&format!("{} {}", container_id(pod, place), one["name"])).replace('-', "");
+        known.push(
+            json!({ "name": one["name"], "image": one["image"], "imageID": "", "ready": false, "restartCount": 0,
+            "containerID": format!("containerd://{id}{id}"), "lastState": {},
+            "state": { "running": { "startedAt": objects::now() } } }),
+        );
+    }
+    if known.len() == before {
+        return None;
+    }
+    let mut pod = pod.clone();
+    pod["status"]["ephemeralContainerStatuses"] = Value::Array(known);
+    Some(pod)
 }
 
 /// Whether a pod is one that ends.

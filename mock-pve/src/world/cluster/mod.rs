@@ -6,6 +6,7 @@
 
 pub mod controllers;
 pub mod defaults;
+pub mod events;
 pub mod kubelet;
 pub mod manifests;
 pub mod objects;

@@ -261,6 +261,9 @@ pub fn node(old: Option<Value>, facts: &NodeFacts, seed: &str) -> Keyed {
     if facts.control_plane {
         labels[control_plane] = json!("");
     }
+    node["metadata"]["annotations"]["node.alpha.kubernetes.io/ttl"] = json!("0");
+    node["metadata"]["annotations"]["volumes.kubernetes.io/controller-managed-attach-detach"] = json!("true");
+    node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] = json!(10_250);
     if facts.tainted && node.pointer("/spec/taints").is_none() {
         node["spec"]["taints"] = json!([{ "key": control_plane, "effect": "NoSchedule" }]);
     }

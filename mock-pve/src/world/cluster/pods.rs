@@ -136,6 +136,7 @@ pub fn from_template(owner: &Value, template: &Value, name: &str, uid: &str) -> 
 /// What admission adds to every pod: its account, its priority, and how long it stays on a node that fails
 /// (`DefaultTolerationSeconds`).
 pub fn admitted(pod: &mut Value) {
+    let mirror = is_mirror(pod);
     let Some(spec) = pod.get_mut("spec").filter(|spec| spec.is_object()) else { return };
     if spec.get("serviceAccountName").is_none() {
         spec["serviceAccountName"] = json!("default");
@@ -162,8 +163,58 @@ pub fn admitted(pod: &mut Value) {
         }
     }
     spec["tolerations"] = Value::Array(tolerations);
+    if spec["automountServiceAccountToken"] != false && !mirror {
+        mount_token(pod);
+    }
     if pod.get("status").is_none() {
-        pod["status"] = json!({ "phase": "Pending", "qosClass": "BestEffort" });
+        pod["status"] = json!({ "phase": "Pending", "qosClass": quality(&pod["spec"]) });
+    }
+}
+
+/// Where containers find their account's token.
+const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// Every container finds its account's token, unless it has something else there (`ServiceAccount` admission).
+fn mount_token(pod: &mut Value) {
+    let volume = format!("kube-api-access-{}", suffix(&format!("token {}", text(pod, "/metadata/uid")), 5));
+    let mut mounts = false;
+    for list in ["initContainers", "containers"] {
+        for container in pod["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            let mut all = container["volumeMounts"].as_array().cloned().unwrap_or_default();
+            if container.is_object() && !all.iter().any(|one| one["mountPath"] == TOKEN) {
+                all.push(json!({ "name": volume, "mountPath": TOKEN, "readOnly": true }));
+                container["volumeMounts"] = Value::Array(all);
+                mounts = true;
+            }
+        }
+    }
+    if mounts {
+        let mut all = pod["spec"]["volumes"].as_array().cloned().unwrap_or_default();
+        all.push(json!({ "name": volume, "projected": { "defaultMode": 420, "sources": [
+            { "serviceAccountToken": { "expirationSeconds": 3607, "path": "token" } },
+            { "configMap": { "name": "kube-root-ca.crt", "items": [{ "key": "ca.crt", "path": "ca.crt" }] } },
+            { "downwardAPI": { "items": [{ "path": "namespace",
+                "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.namespace" } }] } }] } }));
+        pod["spec"]["volumes"] = Value::Array(all);
+    }
+}
+
+/// How a pod is treated when its node runs short (Kubernetes, pkg/apis/core/helper/qos).
+fn quality(spec: &Value) -> &'static str {
+    let containers =
+        ["initContainers", "containers"].iter().flat_map(|list| spec[*list].as_array().into_iter().flatten());
+    let (mut any, mut all) = (false, true);
+    for container in containers {
+        let (limits, requests) = (&container["resources"]["limits"], &container["resources"]["requests"]);
+        for name in ["cpu", "memory"] {
+            any |= limits.get(name).is_some() || requests.get(name).is_some();
+            all &= limits.get(name).is_some() && requests.get(name) == limits.get(name);
+        }
+    }
+    match (any, all) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
     }
 }
 

@@ -8,6 +8,7 @@ use crate::etcd::{Client, Kv, Store};
 use crate::world::clock::Clock;
 
 use super::Entry;
+use super::events::News;
 
 /// What controllers look at, besides everything that somebody owns.
 const WATCHED: &[&str] = &[
@@ -195,6 +196,8 @@ pub struct Write {
     pub value: Option<serde_json::Value>,
     /// The revision it was seen at; 0: it must not exist.
     pub expected: u64,
+    /// What is told once it is written.
+    pub news: Vec<News>,
 }
 
 /// What one look led to.
@@ -202,6 +205,8 @@ pub struct Write {
 pub struct Round {
     /// What is to be written now.
     pub writes: Vec<Write>,
+    /// What is told whatever becomes of them.
+    pub news: Vec<News>,
     /// When to look again although nothing changed.
     pub next: Option<Instant>,
 }
@@ -209,17 +214,27 @@ pub struct Round {
 impl Round {
     /// A new object.
     pub fn create(&mut self, key: String, value: serde_json::Value) {
-        self.writes.push(Write { key, value: Some(value), expected: 0 });
+        self.writes.push(Write { key, value: Some(value), expected: 0, news: Vec::new() });
     }
 
     /// An object gets a new value.
     pub fn update(&mut self, entry: &Entry, value: serde_json::Value) {
-        self.writes.push(Write { key: entry.key.clone(), value: Some(value), expected: entry.modified });
+        let (key, expected) = (entry.key.clone(), entry.modified);
+        self.writes.push(Write { key, value: Some(value), expected, news: Vec::new() });
     }
 
     /// An object goes.
     pub fn remove(&mut self, entry: &Entry) {
-        self.writes.push(Write { key: entry.key.clone(), value: None, expected: entry.modified });
+        let (key, expected) = (entry.key.clone(), entry.modified);
+        self.writes.push(Write { key, value: None, expected, news: Vec::new() });
+    }
+
+    /// Has something told once the last of the writes so far is done.
+    pub fn tell(&mut self, news: News) {
+        match self.writes.last_mut() {
+            Some(write) => write.news.push(news),
+            None => self.news.push(news),
+        }
     }
 
     /// Looks again at that time, or before.

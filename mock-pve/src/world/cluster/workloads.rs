@@ -26,7 +26,7 @@ pub fn live(store: &mut Store, nodes: &[Place], seed: &str) {
 
 fn perform(store: &mut Store, round: Round) -> bool {
     let mut busy = false;
-    for Write { key, value, expected } in round.writes {
+    for Write { key, value, expected, .. } in round.writes {
         let key = bytes::Bytes::from(key);
         if store.get(&key).map_or(0, |kv| kv.modified) != expected {
             continue;

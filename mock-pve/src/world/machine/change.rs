@@ -11,10 +11,12 @@ const AT_ONCE: &[&str] = &[
     "/debug",
     "/cluster",
     "/machine/acceptedCAs",
+    "/machine/ca",
     "/machine/certSANs",
     "/machine/controlPlane",
     "/machine/features/hostDNS",
     "/machine/features/imageCache",
+    "/machine/features/kubePrism",
     "/machine/features/kubernetesTalosAPIAccess",
     "/machine/features/nodeAddressSortAlgorithm",
     "/machine/install",
@@ -31,15 +33,17 @@ const AT_ONCE: &[&str] = &[
     "/machine/sysctls",
     "/machine/sysfs",
     "/machine/time",
-    "/machine/udev",
 ];
+
+/// Since that minor of Talos, the machines' own authority can change while they run.
+const ROTATES: u32 = 7;
 
 /// Why a change needs a reboot; `None` when it doesn't.
 pub fn reboot_needed(old: &NodeConfig, new: &NodeConfig, version: Version) -> Option<String> {
     if version.minor >= 14 {
         return None;
     }
-    let (old, new) = (without(old.main()), without(new.main()));
+    let (old, new) = (without(old.main(), version), without(new.main(), version));
     if old == new {
         return None;
     }
@@ -48,9 +52,10 @@ pub fn reboot_needed(old: &NodeConfig, new: &NodeConfig, version: Version) -> Op
     Some(format!("this config change can't be applied in immediate mode\ndiff: {changed}"))
 }
 
-fn without(config: &Value) -> Value {
+fn without(config: &Value, version: Version) -> Value {
     let mut rest = config.clone();
-    for pointer in AT_ONCE {
+    let counts = |pointer: &&&str| version.minor >= ROTATES || **pointer != "/machine/ca";
+    for pointer in AT_ONCE.iter().filter(counts) {
         if let Some((parent, key)) = pointer.rsplit_once('/')
             && let Some(map) = rest.pointer_mut(parent).and_then(Value::as_object_mut)
         {

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::config_keys;
 use super::versions::{self, Version};
+use super::{config_documents, config_fold};
 use crate::world::cluster::manifests::Ingredients;
 
 /// Why a configuration was refused.
@@ -72,35 +72,18 @@ impl NodeConfig {
         let text = std::str::from_utf8(text).map_err(|error| broken(format!("yaml: {error}")))?;
         let documents: Vec<Value> =
             serde_saphyr::from_multiple(text).map_err(|error| broken(format!("yaml: {}", first_line(&error))))?;
-        let (mut main, mut others) = (Vec::new(), Vec::new());
-        for document in documents.into_iter().filter(|document| !document.is_null()) {
-            match document.get("kind").and_then(Value::as_str) {
-                None if document.get("version").is_some() || document.get("machine").is_some() => main.push(document),
-                None => return Err(broken("missing kind".to_owned())),
-                Some(kind) if versions::knows_document(version, kind) => others.push(document),
-                Some(kind) => {
-                    let group = document.get("apiVersion").and_then(Value::as_str).unwrap_or("v1alpha1");
-                    return Err(broken(format!("\"{kind}\" \"{group}\": not registered")));
-                }
-            }
-        }
+        let documents = documents.into_iter().filter(|document| !document.is_null());
+        let (mut main, others) = config_documents::sorted(documents, text, version).map_err(broken)?;
         if main.len() > 1 {
-            return Err(broken("not allowed to have multiple v1alpha1 documents".to_owned()));
+            return Err(broken("duplicate v1alpha1.Config".to_owned()));
         }
         let main = main
             .pop()
             .ok_or_else(|| broken("the applied machine configuration doesn't contain v1alpha1 config".to_owned()))?;
+        let main = config_fold::whole(main, &others);
         let config = Self { text: text.to_owned(), main, documents: others };
-        config.refuse_unknown_keys()?;
         config.validate(version)?;
         Ok(config)
-    }
-
-    fn refuse_unknown_keys(&self) -> Result<(), ConfigError> {
-        match config_keys::unknown(&self.main) {
-            None => Ok(()),
-            Some(keys) => Err(ConfigError::Parse(format!("unknown keys found during decoding:\n{keys}"))),
-        }
     }
 
     fn validate(&self, version: Version) -> Result<(), ConfigError> {
@@ -191,7 +174,17 @@ impl NodeConfig {
 
     /// Certificates of more authorities whose callers the Talos API takes.
     pub fn accepted_authorities(&self) -> Vec<String> {
-        let list = self.main.pointer("/machine/acceptedCAs").and_then(Value::as_array);
+        self.accepted("/machine/acceptedCAs")
+    }
+
+    /// Certificates of all authorities whose callers the Kubernetes API takes: the issuing one comes first.
+    pub fn kubernetes_authorities(&self) -> Vec<String> {
+        let own = self.kubernetes_ca().certificate;
+        std::iter::once(own).chain(self.accepted("/cluster/acceptedCAs")).filter(|one| !one.is_empty()).collect()
+    }
+
+    fn accepted(&self, pointer: &str) -> Vec<String> {
+        let list = self.main.pointer(pointer).and_then(Value::as_array);
         list.into_iter().flatten().filter_map(|one| Some(decode(one.get("crt")?.as_str()?))).collect()
     }
 

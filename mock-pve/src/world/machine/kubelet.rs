@@ -9,12 +9,14 @@ use serde_json::{Value, json};
 use super::config::{MachineType, NodeConfig};
 use super::event::What;
 use super::life::Boot;
+use super::signing;
 use super::state::Stage;
 use super::versions::{self, default_kubernetes};
 use crate::disk::minor;
 use crate::etcd::{Change, Client, EtcdError, Store};
 use crate::world::cluster;
 use crate::world::cluster::controllers::{Circumstances, Controllers};
+use crate::world::cluster::events::{self, News};
 use crate::world::cluster::kubelet::{Kubelet, Place};
 use crate::world::cluster::manifests::{self, Ingredients};
 use crate::world::cluster::objects::{self, Keyed, NodeFacts, Readiness};
@@ -28,8 +30,13 @@ const RENEW: f64 = 10.0;
 const LOOK: f64 = 2.0;
 /// Seconds that they let pass before they look at what they heard of: there may be more.
 const GATHER: f64 = 0.25;
+/// How many events are written at a time.
+const AT_ONCE: usize = 32;
 /// Kubernetes has etcd forget what is older than that.
 const COMPACT: f64 = 300.0;
+/// Seconds for which events are kept; however fast time passes, people want to read them.
+const TOLD: f64 = 3600.0;
+const LEAST_TOLD: Duration = Duration::from_mins(10);
 /// Seconds for which a shared address stays with a machine that isn't heard of: the lease's time in Talos' election.
 const LEASE: f64 = 60.0;
 
@@ -83,7 +90,9 @@ impl Boot {
         let mut registered = machine.see(|state| state.node_ready);
         let name = machine.see(super::State::hostname);
         let controllers = Controllers::default();
-        let mut staff = Staff { kubelet: Kubelet::new(&name), controllers, looked: None, next: None };
+        let kubelet = Kubelet::new(&name);
+        let kubelet = if self.is_slow() { kubelet } else { kubelet.from_the_beginning() };
+        let mut staff = Staff { kubelet, controllers, looked: None, next: None };
         let mut renewed = Instant::now();
         let mut compacted = (Instant::now(), 0);
         let clock = machine.world().clock();
@@ -123,6 +132,9 @@ impl Boot {
                 if compacted.1 > 0 {
                     let _ = client.change(Change::Compact(compacted.1)).await;
                 }
+                if let Err(error) = events::forget(&client, clock.scaled(TOLD).max(LEAST_TOLD)).await {
+                    tracing::debug!(%error, "old events stay for now");
+                }
                 compacted = (Instant::now(), revision.unwrap_or_default());
             }
             let mut changes = client.etcd.changes();
@@ -149,11 +161,29 @@ impl Boot {
         };
         client.catch_up().await?;
         self.renew(client).await?;
-        if self.is_slow() {
-            put(Readiness::NotReady).await?;
-            self.sleep(NODE_READY).await;
+        if !self.is_slow() {
+            put(Readiness::Ready).await?;
+            return self.uncordon(client).await;
         }
+        let (name, boot_id) = self.machine.see(|state| (state.hostname(), state.boot_id.clone()));
+        let before = cluster::get(client, &objects::key("minions", None, &name));
+        put(Readiness::NotReady).await?;
+        let mut news = vec![News::of_node(&name, "Starting", "Starting kubelet.")];
+        let well = ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID"];
+        news.extend(well.map(|reason| status_is(&name, reason)));
+        let known = before.as_ref().and_then(|node| node.value.pointer("/status/nodeInfo/bootID")?.as_str());
+        if known.is_some_and(|known| known != boot_id) {
+            let why = format!("Node {name} has been rebooted, boot id: {boot_id}");
+            news.push(News::of_node(&name, "Rebooted", why).warns());
+            if before.as_ref().is_some_and(|node| objects::is_ready(&node.value)) {
+                news.push(status_is(&name, "NodeNotReady"));
+            }
+        }
+        news.push(News::of_node(&name, "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods"));
+        tell(client, &news).await?;
+        self.sleep(NODE_READY).await;
         put(Readiness::Ready).await?;
+        tell(client, &[status_is(&name, "NodeReady")]).await?;
         self.uncordon(client).await
     }
 
@@ -229,19 +259,26 @@ impl Boot {
             let facts = self.facts(config, Readiness::Ready);
             let (_, value) = self.node_object(Some(node.value.clone()), &facts, client);
             round.update(node, value);
+            round.tell(status_is(&place.node, "NodeReady"));
         }
         if leads {
-            let authority = config.kubernetes_ca().certificate;
-            let now = Circumstances { time: Time::Runs(clock), seed: &seed, authority: &authority };
-            let Round { writes, next } = staff.controllers.look(client, now);
+            let authority = config.kubernetes_ca();
+            if let Err(error) = signing::sign(client, &authority).await {
+                staff.again();
+                return Err(error);
+            }
+            let now = Circumstances { time: Time::Runs(clock), seed: &seed, authority: &authority.certificate };
+            let Round { writes, news, next } = staff.controllers.look(client, now);
             round.writes.extend(writes);
+            round.news.extend(news);
             if let Some(next) = next {
                 round.wake(next);
             }
         }
         (staff.looked, staff.next) = (revision, round.next);
+        let mut told = round.news;
         let mut done = BTreeSet::new();
-        for Write { key, value, expected } in round.writes {
+        for Write { key, value, expected, news } in round.writes {
             // A second write to the same object waits for the next look.
             if !done.insert(key.clone()) {
                 staff.again();
@@ -252,14 +289,15 @@ impl Boot {
                 None => client.delete(&key, Some(expected)).await,
             };
             match written {
-                Ok(_) | Err(EtcdError::Conflict(_)) => {}
+                Ok(_) => told.extend(news),
+                Err(EtcdError::Conflict(_)) => {}
                 Err(error) => {
                     staff.again();
                     return Err(error);
                 }
             }
         }
-        Ok(())
+        tell(client, &told).await
     }
 
     pub(super) fn facts(&self, config: &NodeConfig, readiness: Readiness) -> NodeFacts {
@@ -311,6 +349,19 @@ impl Boot {
             self.wait().await;
         }
     }
+}
+
+/// A kubelet's news of what its node's status is now.
+fn status_is(node: &str, reason: &'static str) -> News {
+    News::of_node(node, reason, format!("Node {node} status is now: {reason}"))
+}
+
+async fn tell(client: &Client, news: &[News]) -> Result<(), EtcdError> {
+    // Who tells of a hundred pods doesn't wait for each.
+    for some in news.chunks(AT_ONCE) {
+        futures_util::future::try_join_all(some.iter().map(|one| events::post(client, one))).await?;
+    }
+    Ok(())
 }
 
 async fn write(client: &Client, objects: impl IntoIterator<Item = Keyed>) -> Result<(), EtcdError> {

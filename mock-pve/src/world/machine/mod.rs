@@ -7,6 +7,8 @@
 mod change;
 mod command;
 mod config;
+mod config_documents;
+mod config_fold;
 mod config_keys;
 mod drain;
 mod event;
@@ -24,6 +26,7 @@ mod revisions;
 mod room;
 mod seeding;
 mod sequence;
+mod signing;
 mod state;
 mod versions;
 

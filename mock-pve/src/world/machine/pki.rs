@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, SanType, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, SanType,
+    SignatureAlgorithm,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -85,12 +86,38 @@ pub fn issue_for(
     subject: Subject<'_>,
     time: Duration,
 ) -> Result<Identity, PkiError> {
+    leaf(&issuer(authority)?, kind, subject, time.min(Duration::from_hours(876_000)))
+}
+
+fn issuer(authority: &Authority) -> Result<Issuer<'static, KeyPair>, PkiError> {
     let invalid = |error: &dyn std::fmt::Display| PkiError::Authority(error.to_string());
     let pem = authority.key.replace("ED25519 PRIVATE KEY", "PRIVATE KEY");
     let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| invalid(&error))?;
     let key = KeyPair::try_from(&der).map_err(|error| invalid(&error))?;
-    let issuer = Issuer::from_ca_cert_pem(&authority.certificate, key).map_err(|error| invalid(&error))?;
-    leaf(&issuer, kind, subject, time.min(Duration::from_hours(876_000)))
+    Issuer::from_ca_cert_pem(&authority.certificate, key).map_err(|error| invalid(&error))
+}
+
+/// Signs what somebody asks for (PKCS#10, PEM), for these usages as Kubernetes names them and that time. The certificate,
+/// as PEM.
+pub fn sign(authority: &Authority, request: &str, usages: &[&str], time: Duration) -> Result<String, PkiError> {
+    let mut request = CertificateSigningRequestParams::from_pem(request)?;
+    let now = SystemTime::now();
+    let params = &mut request.params;
+    params.not_before = (now - Duration::from_mins(5)).into();
+    params.not_after = (now + time).into();
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.use_authority_key_identifier_extension = true;
+    (params.key_usages, params.extended_key_usages) = (Vec::new(), Vec::new());
+    for usage in usages {
+        match *usage {
+            "digital signature" => params.key_usages.push(KeyUsagePurpose::DigitalSignature),
+            "key encipherment" => params.key_usages.push(KeyUsagePurpose::KeyEncipherment),
+            "client auth" => params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth),
+            "server auth" => params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth),
+            _ => {}
+        }
+    }
+    Ok(request.signed_by(&issuer(authority)?)?.pem())
 }
 
 /// A server certificate from an authority that is forgotten at once: maintenance mode.

@@ -23,11 +23,12 @@ const START: f64 = 4.0;
 const AGAIN: f64 = 10.0;
 
 impl Boot {
-    /// The kubelet runs with the configured image; restarts it when that changed.
+    /// The kubelet runs with the configured image, and trusts the configured authorities; restarts it when they changed.
     pub(super) async fn start_kubelet(&self, config: &NodeConfig) {
         let machine = &self.machine;
         let image = config.image("kubelet", machine.see(State::version));
-        if machine.see(|state| state.kubelet.as_ref() == Some(&image)) {
+        let trusts = config.kubernetes_authorities();
+        if machine.see(|state| state.kubelet.as_ref() == Some(&image) && state.kubelet_trusts == trusts) {
             return;
         }
         let restarts = machine.see(|state| state.services.get("kubelet").map(|one| one.state));
@@ -40,7 +41,8 @@ impl Boot {
             machine.service("kubelet", ServiceState::Stopping, None, "Sending SIGTERM to task kubelet");
             takes(STOP).await;
             machine.service("kubelet", ServiceState::Finished, None, "Service finished successfully");
-            machine.update(|state| state.node_ready = false);
+            // Whatever is wanted next, it has to be started for it.
+            machine.update(|state| (state.node_ready, state.kubelet) = (false, None));
         }
         machine.service("kubelet", ServiceState::Waiting, None, "Waiting for service \"cri\" to be \"up\"");
         machine.service("kubelet", ServiceState::Preparing, None, "Running pre state");
@@ -62,7 +64,7 @@ impl Boot {
         }
         takes(START / 2.0).await;
         machine.service("kubelet", ServiceState::Running, Some(true), "Health check successful");
-        machine.update(|state| state.kubelet = Some(image));
+        machine.update(|state| (state.kubelet, state.kubelet_trusts) = (Some(image), trusts));
     }
 
     /// The static pods as they are when a machine boots.

@@ -317,7 +317,6 @@ fn config(cluster: &ClusterSeed, machine: &MachineSeed, secrets: &Secrets, world
             "features": {
                 "diskQuotaSupport": true,
                 "kubePrism": { "enabled": true, "port": 7445 },
-                "hostDNS": { "enabled": true, "forwardKubeDNSToHost": true },
             },
         },
         "cluster": {
@@ -331,6 +330,10 @@ fn config(cluster: &ClusterSeed, machine: &MachineSeed, secrets: &Secrets, world
             "discovery": { "enabled": true, "registries": { "kubernetes": { "disabled": true }, "service": {} } },
         },
     });
+    // Older versions refuse what they don't know.
+    if Version::of(talos).minor >= 7 {
+        document["machine"]["features"]["hostDNS"] = json!({ "enabled": true, "forwardKubeDNSToHost": true });
+    }
     if control_plane {
         let part = &mut document["cluster"];
         if let Some(secret) = &secrets.tokens.secretboxencryptionsecret {

@@ -187,6 +187,8 @@ pub struct State {
     pub staged: Option<Arc<NodeConfig>>,
     /// The image that the kubelet runs, once it does.
     pub kubelet: Option<String>,
+    /// Certificates of the authorities that it was started with.
+    pub kubelet_trusts: Vec<String>,
     /// Its static pods by component, as they were rendered last.
     pub static_pods: BTreeMap<&'static str, StaticPod>,
     /// The images it pulled: namespace, name.
@@ -261,6 +263,7 @@ impl Machine {
             busy: None,
             staged: None,
             kubelet: None,
+            kubelet_trusts: Vec::new(),
             static_pods: BTreeMap::new(),
             images: BTreeMap::new(),
             sick: false,

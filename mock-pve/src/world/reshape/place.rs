@@ -11,6 +11,7 @@ use super::super::property::Properties;
 use super::super::refusal::{Refusal, Rule};
 use super::super::rights::Caller;
 use super::super::state::{Config, State, VolumeKey};
+use super::super::stop::Words;
 use super::super::update::check_lock;
 use super::super::work::{Mode, Work};
 use super::MODIFIED;
@@ -79,7 +80,7 @@ impl World {
             format: ask.format.as_deref(),
             way: Way::Full,
         };
-        let (_, value) = self.clone_drive(work, &clone).await?;
+        let (_, value) = work.attempt(Words::Signal, self.clone_drive(work, &clone)).await?;
         if plugged {
             let key = &ask.disk;
             work.log(format!("drive-{key}: Completing block job..."));

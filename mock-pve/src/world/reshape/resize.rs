@@ -10,7 +10,7 @@ use super::super::lifecycle::Lock;
 use super::super::property::{Properties, parse_size, print_size};
 use super::super::refusal::{Refusal, Rule};
 use super::super::rights::Caller;
-use super::super::state::{State, Volume, VolumeKey};
+use super::super::state::{State, Switch, Volume, VolumeKey};
 use super::super::volume::{Family, parse_name};
 use super::super::work::Mode;
 
@@ -41,7 +41,7 @@ impl World {
                 return Err(Refusal::failed("checksum mismatch (file change by other user?)\n"));
             }
             lock.check(&vm.config)?;
-            let running = vm.running.is_some();
+            let power = vm.switch();
             let Some(value) = vm.config.get(&disk).cloned() else {
                 return Err(Refusal::failed(format!("disk '{disk}' does not exist\n")));
             };
@@ -70,7 +70,7 @@ impl World {
                 return Ok(());
             }
             let whole = state.storage_on(storage, &at)?.rounded(new);
-            let told = state.check_growth((&key, &volume), new, running)?;
+            let told = state.check_growth((&key, &volume), new, power)?;
             let path = state.file_of(world.dir(), &key);
             std::fs::OpenOptions::new()
                 .write(true)
@@ -93,13 +93,13 @@ impl World {
 impl State {
     /// What stands against a new size of a volume, else what the program that gives it that size prints. A guest that
     /// runs is asked itself where volumes are files.
-    fn check_growth(&self, (key, volume): (&VolumeKey, &Volume), new: u64, running: bool) -> Rule<Vec<String>> {
+    fn check_growth(&self, (key, volume): (&VolumeKey, &Volume), new: u64, power: Switch) -> Rule<Vec<String>> {
         let Some(storage) = self.storages.get(&key.storage) else { return Ok(Vec::new()) };
         if storage.family() == Family::Files {
             if volume.format == "vmdk" {
                 return Err(Refusal::failed("can't resize this image format\n"));
             }
-            if running {
+            if power == Switch::On {
                 return Ok(Vec::new());
             }
             if parse_name(storage, &key.name).is_ok_and(|named| named.base) {

@@ -110,9 +110,20 @@ pub(in crate::pve) fn ticket(call: &Call) -> Result {
     Ok(answer.into())
 }
 
-/// `POST /access/vncticket`: there are no consoles, so that no ticket of one is right.
-pub(in crate::pve) fn vnc_ticket(_: &Call) -> Result {
-    Err(Refusal::failed(WRONG_PASSWORD))
+/// `POST /access/vncticket`
+pub(in crate::pve) fn vnc_ticket(call: &Call) -> Result {
+    let wrong = || Refusal::failed(WRONG_PASSWORD);
+    let path = normalized(call.text("path")).ok_or_else(wrong)?;
+    let caller = Caller { identity: call.text("authid").to_owned() };
+    let port = call.params.text("port").map(|port| format!(":{port}")).unwrap_or_default();
+    let who = format!("{}:{path}{port}", caller.identity);
+    let privileges = call.params.list("privs");
+    let wanted: Vec<&str> = privileges.iter().map(String::as_str).collect();
+    let may = !wanted.is_empty() && call.world.state().may(&caller, &path, &wanted);
+    if !may || !call.auth.may_view(call.text("vncticket"), &who, call.world.clock().unix()) {
+        return Err(wrong());
+    }
+    Ok(().into())
 }
 
 /// The world's way of setting a password; `Err` is the text of the realm.

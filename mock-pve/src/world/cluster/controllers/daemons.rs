@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Desk, Entry, generation, is_available, objects, pods, schedule, template_hash};
+use super::{Desk, Entry, News, generation, is_available, objects, pods, schedule, template_hash};
 use crate::world::cluster::pods::Rounding;
+
+/// Who tells of daemon sets.
+const DAEMONS: &str = "daemonset-controller";
 
 impl Desk<'_> {
     pub(super) fn daemonsets(&mut self) {
@@ -38,11 +41,13 @@ impl Desk<'_> {
             let (key, mut pod) = self.make_pod(set, &template, number);
             pod["spec"]["nodeName"] = json!(node);
             pods::set_condition(&mut pod, "PodScheduled", "True", "", "");
+            let why = format!("Created pod: {}", pods::text(&pod, "/metadata/name"));
             self.round.create(key, pod);
+            self.round.tell(News::of(&set.value, DAEMONS, "SuccessfulCreate", why));
         }
         for pod in mine.iter().filter(|pod| pods::is_active(&pod.value)) {
             if !nodes.iter().any(|node| pods::node_of(&pod.value) == node) {
-                self.terminate(pod);
+                self.end_daemon(set, pod);
             }
         }
         let here: Vec<&Arc<Entry>> = mine
@@ -64,7 +69,7 @@ impl Desk<'_> {
                     }
                     room -= 1;
                 }
-                self.terminate(pod);
+                self.end_daemon(set, pod);
             }
         }
         let misplaced = mine.iter().filter(|pod| pods::is_active(&pod.value)).count() - here.len();
@@ -82,6 +87,12 @@ impl Desk<'_> {
             }
         }
         self.set_status(set, status);
+    }
+
+    fn end_daemon(&mut self, set: &Entry, pod: &Entry) {
+        self.terminate(pod);
+        let why = format!("Deleted pod: {}", pod.name());
+        self.round.tell(News::of(&set.value, DAEMONS, "SuccessfulDelete", why));
     }
 
     /// Remembers a template that was once wanted, for the way back.

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Desk, Entry, objects, pods};
+use super::{Desk, Entry, News, objects, pods};
+
+/// Who tells of jobs.
+const JOBS: &str = "job-controller";
 
 impl Desk<'_> {
     pub(super) fn jobs(&mut self) {
@@ -62,11 +65,20 @@ impl Desk<'_> {
             for number in 0..most.min(wanted - succeeded).saturating_sub(active).min(100) {
                 let number = usize::try_from(number).unwrap_or_default();
                 let (key, pod) = self.make_pod(job, &template, number);
+                let why = format!("Created pod: {}", pods::text(&pod, "/metadata/name"));
                 self.round.create(key, pod);
+                self.round.tell(News::of(&job.value, JOBS, "SuccessfulCreate", why));
             }
         }
         if value != job.value {
+            let done = is_done(&value);
             self.round.update(job, value);
+            if done && succeeded >= wanted {
+                self.round.tell(News::of(&job.value, JOBS, "Completed", "Job completed"));
+            } else if done {
+                let why = "Job has reached the specified backoff limit";
+                self.round.tell(News::of(&job.value, JOBS, "BackoffLimitExceeded", why).warns());
+            }
         }
     }
 }

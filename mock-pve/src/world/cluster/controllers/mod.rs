@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::events::News;
 use super::view::{Eyes, Round, Time, View};
 use super::{Entry, objects, pods};
 use crate::etcd::{Client, Kv};
@@ -36,6 +37,8 @@ pub struct Controllers {
 struct Memory {
     /// Of each node's lease: its revision, and since when.
     heard: BTreeMap<String, (u64, Instant)>,
+    /// Nodes that are heard of for the first time.
+    fresh: Vec<String>,
     /// Since when something is as it is, by a name for it.
     since: BTreeMap<String, Instant>,
     /// The names that were asked for in this look.
@@ -47,6 +50,13 @@ impl Memory {
     fn since(&mut self, name: String) -> Instant {
         self.asked.insert(name.clone());
         *self.since.entry(name).or_insert_with(Instant::now)
+    }
+
+    /// Whether something is so for the first time.
+    fn is_new(&mut self, name: String) -> bool {
+        let known = self.since.contains_key(&name);
+        self.since(name);
+        !known
     }
 }
 
@@ -128,7 +138,7 @@ impl Controllers {
         // Renewed leases are the everyday's noise.
         let due = self.next.is_some_and(|next| Instant::now() >= next);
         if !self.view.take_news() && !due {
-            return Round { writes: Vec::new(), next: self.next };
+            return Round { next: self.next, ..Round::default() };
         }
         let memory = &mut self.memory;
         let mut desk =

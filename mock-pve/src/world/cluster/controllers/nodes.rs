@@ -4,10 +4,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Desk, Memory, View, objects, pods};
+use super::{Desk, Memory, News, View, objects, pods};
 use crate::world::cluster::objects::Readiness;
 use crate::world::cluster::view::Time;
 
+/// Who tells of nodes, and of pods that have to leave them.
+const NODES: &str = "node-controller";
+const TAINTS: &str = "taint-eviction-controller";
 /// Seconds that the node controller waits before it calls a node unknown.
 const GRACE: f64 = 40.0;
 /// However fast time passes: a busy computer delays kubelets.
@@ -28,6 +31,7 @@ pub(super) fn hear(view: &View, memory: &mut Memory) {
             Some(known) => *known = (lease, Instant::now()),
             None => {
                 memory.heard.insert(name.to_owned(), (lease, Instant::now()));
+                memory.fresh.push(name.to_owned());
             }
         }
     }
@@ -36,6 +40,12 @@ pub(super) fn hear(view: &View, memory: &mut Memory) {
 impl Desk<'_> {
     pub(super) fn nodes(&mut self) {
         let nodes = self.all("/registry/minions/");
+        let fresh = std::mem::take(&mut self.memory.fresh);
+        for node in nodes.iter().filter(|node| fresh.iter().any(|name| name == node.name())) {
+            let name = node.name();
+            let why = format!("Node {name} event: Registered Node {name} in Controller");
+            self.round.news.push(News::of(&node.value, NODES, "RegisteredNode", why));
+        }
         for node in &nodes {
             let known = self.memory.heard.get(node.name()).copied().unwrap_or((0, Instant::now()));
             let mut value = node.value.clone();
@@ -50,7 +60,12 @@ impl Desk<'_> {
             }
             set_taints(&mut value);
             if value != node.value {
+                let lost = condition(&value) == "Unknown" && condition(&node.value) == "True";
                 self.round.update(node, value);
+                if lost {
+                    let why = format!("Node {} status is now: NodeNotReady", node.name());
+                    self.round.tell(News::of(&node.value, NODES, "NodeNotReady", why));
+                }
             }
             self.leave(node);
         }
@@ -73,6 +88,8 @@ impl Desk<'_> {
                 let since = self.memory.since(format!("driven {uid}"));
                 if self.round.due(self.time.passed(since, seconds)) {
                     self.terminate(&pod);
+                    let why = format!("Marking for deletion Pod {}/{}", pods::namespace(&pod), pod.name());
+                    self.round.tell(News::of(&pod.value, TAINTS, "TaintManagerEviction", why));
                     continue;
                 }
             }
@@ -80,6 +97,7 @@ impl Desk<'_> {
                 let mut value = pod.value.clone();
                 pods::set_condition(&mut value, "Ready", "False", "NodeNotReady", "Node is not ready");
                 self.round.update(&pod, value);
+                self.round.tell(News::of(&pod.value, NODES, "NodeNotReady", "Node is not ready").warns());
             }
         }
     }
@@ -114,10 +132,20 @@ impl Desk<'_> {
                 self.round.create(account, value);
             }
             let map = objects::key("configmaps", Some(name), "kube-root-ca.crt");
-            if !authority.is_empty() && (self.look_up)(&map).is_empty() {
-                let data = json!({ "ca.crt": authority });
-                let value = objects::config_map(name, "kube-root-ca.crt", data, &self.uid("ca", name));
-                self.round.create(map, value);
+            let known = (self.look_up)(&map).into_iter().next();
+            match known.filter(|_| !authority.is_empty()) {
+                Some(known) if known.value["data"]["ca.crt"] != authority => {
+                    let mut value = known.value.clone();
+                    value["data"]["ca.crt"] = json!(authority);
+                    self.round.update(&known, value);
+                }
+                Some(_) => {}
+                None if authority.is_empty() => {}
+                None => {
+                    let data = json!({ "ca.crt": authority });
+                    let value = objects::config_map(name, "kube-root-ca.crt", data, &self.uid("ca", name));
+                    self.round.create(map, value);
+                }
             }
         }
     }
@@ -147,6 +175,8 @@ impl Desk<'_> {
             }
         }
         if any {
+            // What nobody watches makes no news when it is gone.
+            self.round.wake(Instant::now() + Duration::from_millis(500));
             return;
         }
         let finalizers = |pointer: &str| {

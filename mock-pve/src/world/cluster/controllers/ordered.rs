@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Desk, Entry, generation, is_available, objects, pods, replicas, template_hash};
+use super::{Desk, Entry, News, generation, is_available, objects, pods, replicas, template_hash};
+
+/// Who tells of stateful sets.
+const ORDERED: &str = "statefulset-controller";
 
 impl Desk<'_> {
     pub(super) fn statefulsets(&mut self) {
@@ -42,7 +45,7 @@ impl Desk<'_> {
         surplus.sort_by_key(|pod| std::cmp::Reverse(number(pod)));
         for pod in surplus {
             settled = false;
-            self.terminate(pod);
+            self.end_numbered(set, pod);
             if !parallel {
                 break;
             }
@@ -56,7 +59,7 @@ impl Desk<'_> {
                 mine.iter().filter(|pod| number(pod) >= first && of_revision(pod) != update).collect();
             old.sort_by_key(|pod| std::cmp::Reverse(number(pod)));
             if let Some(pod) = old.first() {
-                self.terminate(pod);
+                self.end_numbered(set, pod);
             }
         }
         let active: Vec<&Arc<Entry>> = mine.iter().filter(|pod| pods::is_active(&pod.value)).collect();
@@ -111,5 +114,16 @@ impl Desk<'_> {
         pod["spec"]["hostname"] = json!(name);
         pod["spec"]["subdomain"] = set.value["spec"]["serviceName"].clone();
         self.round.create(key, pod);
+        let why = format!("create Pod {name} in StatefulSet {} successful", set.name());
+        self.round.tell(News::of(&set.value, ORDERED, "SuccessfulCreate", why));
+    }
+
+    fn end_numbered(&mut self, set: &Entry, pod: &Entry) {
+        if pods::is_going(&pod.value) {
+            return;
+        }
+        self.terminate(pod);
+        let why = format!("delete Pod {} in StatefulSet {} successful", pod.name(), set.name());
+        self.round.tell(News::of(&set.value, ORDERED, "SuccessfulDelete", why));
     }
 }

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Desk, Entry, generation, is_available, objects, pods, replicas, template_hash};
+use super::{Desk, Entry, News, generation, is_available, objects, pods, replicas, template_hash};
 use crate::world::cluster::pods::Rounding;
 
+/// Who tells of deployments, and of their sets.
+const DEPLOYMENTS: &str = "deployment-controller";
+const SETS: &str = "replicaset-controller";
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
 impl Desk<'_> {
@@ -85,6 +88,9 @@ impl Desk<'_> {
         set["spec"] = json!({ "replicas": first, "selector": selector, "template": template });
         set["status"] = json!({ "replicas": 0 });
         self.round.create(key, set);
+        if first > 0 {
+            self.round.tell(scaled(deployment, &name, 0, first));
+        }
     }
 
     /// Moves replicas from old sets to the current one, within the bounds of the strategy.
@@ -97,6 +103,7 @@ impl Desk<'_> {
                 value["metadata"]["annotations"]["deployment.kubernetes.io/desired-replicas"] =
                     json!(wanted.to_string());
                 self.round.update(set, value);
+                self.round.tell(scaled(deployment, set.name(), replicas(&set.value), to));
             }
         };
         let has = replicas(&current.value);
@@ -205,7 +212,9 @@ impl Desk<'_> {
             for number in 0..wanted.saturating_sub(active.len()).min(500) {
                 let template = set.value["spec"]["template"].clone();
                 let (key, pod) = self.make_pod(&set, &template, number);
+                let why = format!("Created pod: {}", pods::text(&pod, "/metadata/name"));
                 self.round.create(key, pod);
+                self.round.tell(News::of(&set.value, SETS, "SuccessfulCreate", why));
             }
             // First those that aren't bound, aren't ready, or are the youngest.
             active.sort_by_key(|pod| {
@@ -215,6 +224,8 @@ impl Desk<'_> {
                 active.iter().take(active.len().saturating_sub(wanted)).map(|pod| Arc::clone(pod)).collect();
             for pod in &surplus {
                 self.terminate(pod);
+                let why = format!("Deleted pod: {}", pod.name());
+                self.round.tell(News::of(&set.value, SETS, "SuccessfulDelete", why));
             }
             let count = active.len();
             let ready = active.iter().filter(|pod| pods::is_ready(&pod.value)).count();
@@ -239,6 +250,13 @@ fn set(object: &mut Value, kind: &str, status: &str, (reason, message): (&str, &
     {
         one["lastUpdateTime"] = json!(objects::now());
     }
+}
+
+/// What is told of a deployment one of whose sets gets another number.
+fn scaled(deployment: &Entry, set: &str, from: u64, to: u64) -> News {
+    let way = if to > from { "up" } else { "down" };
+    let why = format!("Scaled {way} replica set {set} from {from} to {to}");
+    News::of(&deployment.value, DEPLOYMENTS, "ScalingReplicaSet", why)
 }
 
 fn is_recreated(deployment: &Value) -> bool {

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Desk, Entry, objects, pods};
+use super::{Desk, Entry, News, objects, pods};
+
+/// Who tells where pods go.
+const SCHEDULER: &str = "default-scheduler";
 
 /// On whose behalf nodes are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,17 +92,21 @@ impl Desk<'_> {
                 }
             }
             let mut value = pod.value.clone();
-            if let Some((_, node)) = best {
+            let news = if let Some((_, node)) = best {
                 value["spec"]["nodeName"] = json!(node);
                 pods::set_condition(&mut value, "PodScheduled", "True", "", "");
                 placed.push((node.to_owned(), value.clone()));
+                let why = format!("Successfully assigned {}/{} to {node}", pods::namespace(&pod), pod.name());
+                News::of(&pod.value, SCHEDULER, "Scheduled", why).doing("Binding")
             } else {
                 let each: Vec<String> = reasons.iter().map(|(why, count)| format!("{count} {why}")).collect();
                 let why = format!("0/{} nodes are available: {}.", nodes.len(), each.join(", "));
                 pods::set_condition(&mut value, "PodScheduled", "False", "Unschedulable", &why);
-            }
+                News::of(&pod.value, SCHEDULER, "FailedScheduling", why).doing("Scheduling").warns()
+            };
             if value != pod.value {
                 self.round.update(&pod, value);
+                self.round.tell(news);
             }
         }
     }
@@ -184,8 +191,14 @@ impl Desk<'_> {
                 (mine || free) && !taken.contains(&volume.key)
             });
             let Some(volume) = found else {
+                let uid = pods::text(&claim.value, "/metadata/uid");
                 if claim.value["status"]["phase"].is_null() {
                     self.set_status(&claim, json!({ "phase": "Pending" }));
+                }
+                if class(&claim.value).is_empty() && self.memory.is_new(format!("unbound {uid}")) {
+                    let why = "no persistent volumes available for this claim and no storage class is set";
+                    let by = "persistentvolume-controller";
+                    self.round.news.push(News::of(&claim.value, by, "FailedBinding", why));
                 }
                 continue;
             };

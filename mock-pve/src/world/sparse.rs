@@ -1,0 +1,83 @@
+//! Files with holes.
+//!
+//! Purpose: a copy of a disk costs what is on it, not how big it is: holes are neither read nor written. Must not know:
+//! volumes, image formats. Start at [`sparse_copy`].
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use super::holes::data_from;
+
+/// What is no more than zeros in pieces of that size isn't written.
+const BLOCK: usize = 65_536;
+/// What is read at once.
+const CHUNK: usize = 1 << 20;
+
+/// Copies a file, cut or filled up to `size`; holes and blocks of zeros are not written.
+pub fn sparse_copy(from: &Path, to: &Path, size: u64) -> io::Result<()> {
+    let source = File::open(from)?;
+    if let Some(parent) = to.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let target = File::create(to)?;
+    target.set_len(size)?;
+    let mut buffer = vec![0_u8; CHUNK];
+    let mut at = 0_u64;
+    while let Some(data) = data_from(&source, at)?.filter(|data| data.start < size) {
+        let end = data.end.min(size);
+        at = data.start;
+        while at < end {
+            let wanted = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
+            let read = source.read_at(&mut buffer[..wanted], at)?;
+            if read == 0 {
+                // It became shorter meanwhile.
+                return Ok(());
+            }
+            let mut offset = at;
+            for block in buffer[..read].chunks(BLOCK) {
+                if block.iter().any(|byte| *byte != 0) {
+                    target.write_all_at(block, offset)?;
+                }
+                offset += block.len() as u64;
+            }
+            at += read as u64;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_has_what_there_is_and_the_holes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("a/to"));
+        let file = File::create(&from).unwrap();
+        file.set_len(64 << 30).unwrap();
+        let places = [0, (1 << 20) - 3, 5 << 30, (64 << 30) - 6];
+        for place in places {
+            file.write_all_at(b"block!", place).unwrap();
+        }
+        for size in [64 << 30, 65 << 30, 6 << 30] {
+            sparse_copy(&from, &to, size).unwrap();
+            let copy = File::open(&to).unwrap();
+            let about = copy.metadata().unwrap();
+            assert!(about.len() == size && about.blocks() * 512 < 2 << 20, "{size}: {} blocks", about.blocks());
+            for place in places.into_iter().filter(|place| place + 6 <= size) {
+                let mut found = [0; 6];
+                copy.read_exact_at(&mut found, place).unwrap();
+                assert_eq!(&found, b"block!", "{size} {place}");
+            }
+        }
+        std::fs::write(&from, vec![7; 200_000]).unwrap();
+        sparse_copy(&from, &to, 200_001).unwrap();
+        let copied = std::fs::read(&to).unwrap();
+        assert!(copied.len() == 200_001 && copied[199_999] == 7 && copied[200_000] == 0);
+    }
+}
