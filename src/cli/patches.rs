@@ -4,6 +4,8 @@
 //! `<node>.yaml` for each machine, or have the folders that other tools use: `all/`, `control-plane/` (or
 //! `controlplane/`), `worker/` and `node/<node>/`, files by name. What a new version means for them is told by [`migration`].
 
+mod removed;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,8 @@ use crate::steps::config;
 use crate::talos::config::Patch;
 use crate::talos::config::migrate::{self, Subjects, Weight};
 use crate::types::Role;
+
+pub use removed::removed;
 
 /// Where a profile's patches are.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +76,7 @@ impl Patches<'_> {
         }
         let mut all = Vec::new();
         files_below(&dir, 3, &mut all);
-        all.retain(|path| is_patch(path) && !taken.contains(path));
+        all.retain(|path| (is_patch(path) || is_template(path)) && !taken.contains(path));
         all.sort();
         Ok(all)
     }
@@ -106,6 +110,13 @@ fn is_patch(path: &Path) -> bool {
     path.is_file() && matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
+/// Whether it is a patch with gaps in it, which other tools fill in and nobody here does.
+fn is_template(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = [".tpl", ".tmpl", ".gotmpl"].iter().find_map(|extension| name.strip_suffix(extension));
+    stem.is_some_and(|stem| [".yaml", ".yml", ".json"].iter().any(|extension| stem.ends_with(extension)))
+}
+
 fn files_below(dir: &Path, depth: usize, into: &mut Vec<PathBuf>) {
     let entries = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
     for path in entries.map(|entry| entry.path()) {
@@ -134,7 +145,15 @@ pub fn migration(wanted: &Wanted, seen: &Observed) -> Vec<Finding> {
     let patches: Vec<Patch> = places.into_iter().filter_map(|at| config::patch(at).ok()).collect();
     let subjects =
         Subjects { patches: &patches.iter().collect::<Vec<_>>(), nocloud: true, image, ..Subjects::default() };
-    let found = migrate::findings(running, &wanted.talos, &subjects);
+    let mut found = migrate::findings(running, &wanted.talos, &subjects);
+    for machine in wanted.machines.values().filter(whole) {
+        let own: Vec<Patch> = machine.patches.iter().filter_map(|at| config::patch(at).ok()).collect();
+        for gone in removed(own.iter(), &wanted.kubernetes, machine.role) {
+            if !found.contains(&gone) {
+                found.push(gone);
+            }
+        }
+    }
     let touching = found.into_iter().filter(|finding| !finding.origin.is_empty() || finding.weight == Weight::Changes);
     touching
         .map(|finding| match finding.weight {
@@ -164,6 +183,7 @@ mod tests {
             "all/10-b.yaml",
             "all/01-a.yaml",
             "all/README.md",
+            "all/05-t.yaml.tpl",
             "worker/x.yml",
             "control-plane/y.yaml",
             "node/w1/z.yaml",
@@ -187,7 +207,7 @@ mod tests {
         // Nobody is called w1 here.
         let machines = || [("w2", Role::Worker), ("cp-1", Role::ControlPlane)].into_iter();
         let stray = patches.stray(machines()).unwrap();
-        assert_eq!(stray, [dir.join("node/w1/z.yaml"), dir.join("w1.yaml")]);
+        assert_eq!(stray, [dir.join("all/05-t.yaml.tpl"), dir.join("node/w1/z.yaml"), dir.join("w1.yaml")]);
         fs::remove_dir_all(&dir).unwrap();
         assert!(patches.stray(machines()).unwrap_err().problems[0].what.contains("is not there"));
     }

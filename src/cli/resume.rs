@@ -8,7 +8,7 @@ use super::stop::Stop;
 use super::{Answer, Surroundings};
 use crate::exit::ExitCode;
 use crate::journal::{JournalError, RunDir, RunStatus, StateDir};
-use crate::plan::{Plan, Verb};
+use crate::plan::Verb;
 use crate::types::RunId;
 
 /// `recast resume`.
@@ -82,16 +82,12 @@ pub(super) fn unfinished(session: &Session, asked: &Resume) -> Result<RunDir, St
 /// Whether a run, once it is done, leaves nothing to go on with in those before it: the cluster is another, or its
 /// machines run another release than those plans knew.
 pub(super) fn left_another(run: &RunDir) -> bool {
-    let plan = run.plan_bytes().ok().and_then(|bytes| serde_json::from_slice::<Plan>(&bytes).ok());
-    plan.is_some_and(|plan| plan.verb.destroys() || plan.verb.installs() || plan.verb.reboots())
+    run.plan().is_ok_and(|plan| plan.verb.destroys() || plan.verb.installs() || plan.verb.reboots())
 }
 
 /// The way back that came after this run and is not done: it may have taken machines from where this run left them.
 fn taken_back(state: &StateDir, dir: &RunDir) -> Result<Option<RunId>, JournalError> {
-    let is_back = |run: &RunDir| {
-        let plan = run.plan_bytes().ok().and_then(|bytes| serde_json::from_slice::<Plan>(&bytes).ok());
-        plan.is_some_and(|plan| plan.verb == Verb::GoBack)
-    };
+    let is_back = |run: &RunDir| run.plan().is_ok_and(|plan| plan.verb == Verb::GoBack);
     for run in state.list()? {
         if run.id() == dir.id() {
             break;

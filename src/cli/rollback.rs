@@ -73,8 +73,7 @@ fn upgrade_of(session: &Session, asked: &Rollback) -> Result<Option<(RunDir, Pla
         }
     };
     let Some(dir) = dir else { return Ok(None) };
-    let Ok(bytes) = dir.plan_bytes() else { return Ok(None) };
-    let plan = serde_json::from_slice::<Plan>(&bytes).ok().filter(|plan| plan.verb == Verb::Upgrade);
+    let plan = dir.plan().ok().filter(|plan| plan.verb == Verb::Upgrade);
     if let Some(plan) = &plan {
         belongs(plan, session)?;
     }

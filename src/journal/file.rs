@@ -93,6 +93,14 @@ pub enum JournalError {
         /// Digest of the file.
         found: Sha256,
     },
+    /// The plan beside it can't be read.
+    #[error("{} is not a plan", path.display())]
+    NoPlan {
+        /// The plan's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
     /// There is nothing left to do.
     #[error("run {run} is done")]
     AlreadyDone {
@@ -114,7 +122,7 @@ impl JournalError {
                  the cluster anew.",
                 path.display()
             )],
-            Self::OtherPlan { .. } => vec!["Put the run's original plan.json back.".to_owned()],
+            Self::OtherPlan { .. } | Self::NoPlan { .. } => vec!["Put the run's original plan.json back.".to_owned()],
             Self::Io { .. } | Self::AlreadyDone { .. } => Vec::new(),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Purpose: the layout of the state directory, run ids, and files that are whole or absent. Directories are 0700 and
 //! files 0600, as they name machines and addresses.
-//! Must not know: what a plan or a record says, beyond whether a run is over.
+//! Must not know: what a plan says, nor what a record says, beyond whether a run is over.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -15,6 +15,7 @@ use super::file::{self, JournalError, io_error};
 use super::lock::{Break, ClusterLock, LockError};
 use super::record::{Entry, Record};
 use crate::event::Outcome;
+use crate::plan::Plan;
 use crate::types::RunId;
 
 /// One cluster's part of the state directory.
@@ -175,6 +176,12 @@ impl RunDir {
         fs::read(&path).map_err(io_error("read", &path))
     }
 
+    /// The plan.
+    pub fn plan(&self) -> Result<Plan, JournalError> {
+        let unread = |source| JournalError::NoPlan { path: self.plan_file(), source };
+        serde_json::from_slice(&self.plan_bytes()?).map_err(unread)
+    }
+
     /// The journal's records; none when the run had not begun.
     pub fn records(&self) -> Result<Vec<Record>, JournalError> {
         match file::read(&self.journal_file()) {
@@ -278,5 +285,17 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(run.path()), mode(&file)), (0o700, 0o600));
         assert_eq!(fs::read(file).unwrap(), b"{}");
+    }
+
+    #[test]
+    fn a_plan_that_is_none_is_told_with_its_file() {
+        let root = tempfile::tempdir().unwrap();
+        let run = StateDir::new(root.path(), "lab").run(&RunId::from("2026-11-20T22-31-05"));
+        run.make().unwrap();
+        assert!(matches!(run.plan(), Err(JournalError::Io { .. })), "there is none");
+        let file = run.save("plan.json", b"{}").unwrap();
+        let error = run.plan().unwrap_err();
+        assert_eq!(error.to_string(), format!("{} is not a plan", file.display()));
+        assert!(error.hints().iter().any(|hint| hint.contains("original plan.json")));
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! The table is run twice: by itself, and against the real tool where that is here.
 
+mod json;
+
 use std::fs;
 use std::process::Command;
 
@@ -10,6 +12,8 @@ use recast::talos::config::{Config, Patch};
 use secrecy::ExposeSecret as _;
 
 use crate::site::program;
+
+mod scalars;
 
 /// What becomes of a patch.
 #[derive(Clone, Copy)]
@@ -22,9 +26,11 @@ enum Outcome {
     Better(&'static str),
     /// It is refused, and the real tool takes it: `src/talos/config/patch.rs` says why.
     OursRefuses,
+    /// These lines are in the result, and the real tool refuses it: the same file says why.
+    OursTakes(&'static str),
 }
 
-use Outcome::{Better, Has, OursRefuses, Refused};
+use Outcome::{Better, Has, OursRefuses, OursTakes, Refused};
 
 /// One document.
 const ONE: &str = "machine:\n  type: worker\ncluster:\n  controlPlane:\n    endpoint: https://192.0.2.1:6443\n";
@@ -164,6 +170,15 @@ const PATCHES: &[(&str, Outcome)] = &[
     ("machine: {features: {kubePrism: {port: 1e3}}}\n", Has("            port: 1000\n")),
     ("machine: {features: {kubePrism: {port: \"7445\"}}}\n", Refused),
     ("machine: {certSANs: [a, null, b]}\n", Has("    certSANs:\n        - a\n        - b\n")),
+    // Documents that a tag makes nothing.
+    ("!!null x\n", Refused),
+    ("debug: true\n--- !!null x\n", Has("debug: true\n")),
+    ("--- !!null \"x\"\n---\ndebug: true\n", Has("debug: true\n")),
+    ("null\n--- !!null x\n", Has("  type: worker\n")),
+    ("--- !!null x\n--- null\n", Refused),
+    ("--- !!null x\n---\n[]\n", Refused),
+    ("--- !!null [a]\n", Refused),
+    ("machine: !!null x\n", Refused),
     // File modes.
     ("machine: {files: [{path: /a, permissions: 0o600}]}\n", Has("permissions: 0o600\n")),
     ("machine: {files: [{path: /a, permissions: 0600}]}\n", Has("permissions: 0o600\n")),
@@ -208,6 +223,11 @@ const PATCHES: &[(&str, Outcome)] = &[
     ("[{\"op\":\"add\",\"path\":\"/x\",\"value\":1},{\"op\":\"test\",\"path\":\"/x\",\"value\":1.0}]", Refused),
     ("[{op: add, path: /x, value: 2001-01-01}]\n", Has("x: \"2001-01-01T00:00:00Z\"\n")),
     ("[{op: add, path: /x, value: 1e6}]\n", Has("x: 1000000\n")),
+    (
+        "[{op: add, path: /x, value: [True, {a: FALSE}]}, {op: test, path: /x/0, value: true}]\n",
+        Has("x:\n- true\n- a: false\n"),
+    ),
+    ("[{op: add, path: True, value: 1}]\n", Refused),
     ("[{\"op\":\"add\",\"path\":\"/x\",\"value\":1e6}]", Has("x: 1e+06\n")),
     ("[{op: add, path: /x, value: .inf}]\n", Refused),
     ("[{op: add, path: /x, value: {1: a}}]\n", Refused),
@@ -234,6 +254,11 @@ const PATCHES: &[(&str, Outcome)] = &[
     ("[{op: replace, path: \"\", value: [1]}]\n", OursRefuses),
     ("[{\"op\":\"add\",\"op\":\"remove\",\"path\":\"/machine/type\"}]", OursRefuses),
     ("[]\n---\n[]\n", OursRefuses),
+    ("[{op: add, path: /x, value: 1}]\n---\nnull\n", Has("x: 1\n")),
+    ("[{op: add, path: /x, value: 1}]\n---\n{broken\n", OursRefuses),
+    ("null\n---\n{broken\n", OursRefuses),
+    ("null\n---\nbogus: 1\n", OursRefuses),
+    ("null\n---\n[{op: add, path: /x, value: 1}]\n", OursRefuses),
 ];
 
 /// Patches of a configuration of two documents.
@@ -262,7 +287,69 @@ const CONFIGURATIONS: &[(&str, Outcome)] = &[
 
 const PLAIN: &str = "machine: {token: t}\n";
 
-fn table() -> Vec<(&'static str, &'static str, Outcome)> {
+/// A URL, the one that is merged into it, and what becomes of them.
+const URLS: &[(&str, &str, Outcome)] = &[
+    ("https://h/a%2fb", "https://h/a/b", Has("endpoint: https://h/a%2fb\n")),
+    ("https://h/a%2fb", "https://i/c", Has("endpoint: https://i/c\n")),
+    ("https://h/a/b", "https://i/a%2Fb", Has("endpoint: https://i/a%2Fb\n")),
+    ("https://h/a!b", "https://i/a%21b", Has("endpoint: https://i/a!b\n")),
+    ("https://h/a%20b", "https://h/a b", Has("endpoint: https://h/a%20b\n")),
+    ("https://h/%e4", "https://i", Has("endpoint: https://i/%e4\n")),
+    ("https://h", "https://%e4", Has("endpoint: https://%E4\n")),
+    ("https://h/x?a=%zz#%41", "https://i", Has("endpoint: https://i/x?a=%zz#%41\n")),
+    ("https://h#a%2fb", "https://i#a/b", Has("endpoint: https://i#a%2fb\n")),
+    ("https://h", "https://i#x y", Has("endpoint: https://i#x%20y\n")),
+    ("https://h?", "https://i", Has("endpoint: https://i\n")),
+    ("https://h", "https://i?", Has("endpoint: https://i?\n")),
+    ("https://h?x", "https://i?", Has("endpoint: https://i?x\n")),
+    ("https://u:p@h", "https://i", Has("endpoint: https://u:p@i\n")),
+    ("https://h", "https://u:p@i", Has("endpoint: https://u:p@i\n")),
+    ("https://u:p@h", "https://v@i", Refused),
+    ("https://u@h", "https://u@h", Refused),
+    ("https:/x", "https://h", Has("endpoint: https://h/x\n")),
+    ("https://h/x", "https:/y", Has("endpoint: https://h/y\n")),
+    ("https://h/x", "https:z", Has("endpoint: https:z\n")),
+    ("https:z", "https://h", Has("endpoint: https:z\n")),
+    ("https://h/p", "q", Has("endpoint: https://h/q\n")),
+    ("https://h", "//i/x", Has("endpoint: https://i/x\n")),
+    ("/x", "//i", Has("endpoint: //i/x\n")),
+    ("https://[fe80::1%25eth0]:6443", "https://[fe80::2%25eth1]", Has("endpoint: https://[fe80::2%25eth1]\n")),
+    ("https://[::1]:6443", "https:///p", Has("endpoint: https://[::1]:6443/p\n")),
+    ("https://h", "*", Has("endpoint: https://h/*\n")),
+    ("*", "https://h", Has("endpoint: https://h/*\n")),
+    ("https://h:1", "https://:2", Has("endpoint: https://:2\n")),
+    ("https://h", "./b:c", Has("endpoint: https://h/./b:c\n")),
+    ("./b:c", "d", Has("endpoint: d\n")),
+    ("https://h/a%zz", "https://i", Refused),
+];
+
+/// Texts with Unicode's line separators and marks, as entries of a mapping, and what is written of them.
+const SEPARATORS: &[(&str, &str)] = &[
+    (r"a\Lb", "        k: 'a\u{2028}            b'\n"),
+    (r"a\Pb", "        k: 'a\u{2029}            b'\n"),
+    (r"it's\L\Lx", "        k: 'it''s\u{2028}\u{2028}            x'\n"),
+    (r"a\nb\Lc", "        k: |-\n            a\n            b\u{2028}            c\n"),
+    (r"a\nb\L", "        k: |\n            a\n            b\u{2028}        l: m\n"),
+    (r"a\n\L", "        k: |+\n            a\n\u{2028}        l: m\n"),
+    (r"a\L\n", "        k: |+\n            a\u{2028}\n        l: m\n"),
+    (r"\La\nb", "        k: |-\n\u{2028}            a\n            b\n"),
+    (r"\u00a0\t", "        k: \"\u{a0}\\t\"\n"),
+    (r"\uFEFFa b", "        k: \"\\uFEFF\\x61\\x20\\x62\"\n"),
+    (r"\L\n", "        k: \"\\L\\n\"\n"),
+];
+
+fn table() -> Vec<(String, String, Outcome)> {
+    let endpoint = |url: &str| format!("cluster: {{controlPlane: {{endpoint: '{url}'}}}}\n");
+    let urls = URLS.iter().map(|(old, new, outcome)| (endpoint(old), endpoint(new), *outcome));
+    let separators = SEPARATORS
+        .iter()
+        .map(|(text, lines)| (ONE.to_owned(), format!("machine: {{sysctls: {{k: \"{text}\", l: m}}}}\n"), Has(lines)));
+    let owned = |(base, patch, outcome): (&str, &str, Outcome)| (base.to_owned(), patch.to_owned(), outcome);
+    let through = json::THROUGH_JSON.iter().copied().map(owned);
+    written().into_iter().map(owned).chain(urls).chain(separators).chain(through).chain(json::long()).collect()
+}
+
+fn written() -> Vec<(&'static str, &'static str, Outcome)> {
     let of = |base: &'static str, cases: &'static [(&'static str, Outcome)]| {
         cases.iter().map(move |(patch, outcome)| (base, *patch, *outcome))
     };
@@ -271,7 +358,14 @@ fn table() -> Vec<(&'static str, &'static str, Outcome)> {
         ("machine: {sysctls: {10: a, 2001-01-01: b}}\nx: 2001-01-01\n", "[]", Has("    \"10\": a\n")),
         ("machine: {}\n---\n", "[]", Refused),
     ];
-    of(ONE, PATCHES).chain(of(TWO, OF_TWO)).chain(configurations).chain(json).collect()
+    let merges = scalars::MERGES.iter().copied();
+    of(ONE, PATCHES)
+        .chain(of(ONE, scalars::PATCHES))
+        .chain(of(TWO, OF_TWO))
+        .chain(configurations)
+        .chain(json)
+        .chain(merges)
+        .collect()
 }
 
 /// What `config patch` makes of it.
@@ -292,11 +386,13 @@ fn patched(base: &str, patch: &str) -> Result<String, String> {
 #[test]
 fn edges_of_yaml_are_taken_or_refused_as_nodes_do() {
     for (base, patch, outcome) in table() {
-        match (patched(base, patch), outcome) {
-            (Ok(text), Has(lines) | Better(lines)) => assert!(text.contains(lines), "{patch:?}\n{text}"),
+        match (patched(&base, &patch), outcome) {
+            (Ok(text), Has(lines) | Better(lines) | OursTakes(lines)) => {
+                assert!(text.contains(lines), "{base:?} {patch:?}\n{text}");
+            }
             (Err(_), Refused | OursRefuses) => {}
-            (Ok(text), Refused | OursRefuses) => panic!("{patch:?} was taken:\n{text}"),
-            (Err(error), Has(_) | Better(_)) => panic!("{base:?} {patch:?} was refused: {error}"),
+            (Ok(text), Refused | OursRefuses) => panic!("{base:?} {patch:?} was taken:\n{text}"),
+            (Err(error), Has(_) | Better(_) | OursTakes(_)) => panic!("{base:?} {patch:?} was refused: {error}"),
         }
     }
 }
@@ -313,16 +409,75 @@ fn the_real_tool_takes_and_writes_the_same() {
         done.status.success().then(|| fs::read_to_string(path(out)).unwrap())
     };
     for (base, patch, outcome) in table() {
-        fs::write(path("c.yaml"), base).unwrap();
-        fs::write(path("p.yaml"), patch).unwrap();
+        fs::write(path("c.yaml"), &base).unwrap();
+        fs::write(path("p.yaml"), &patch).unwrap();
         let mut real = Command::new(&talosctl);
         real.env_clear().env("HOME", place.path());
         let theirs = run(real, ["machineconfig", "patch"], "theirs.yaml");
         let ours = run(program(place.path()), ["config", "patch"], "ours.yaml");
         match outcome {
             OursRefuses => assert!(theirs.is_some() && ours.is_none(), "{base:?} {patch:?}: {theirs:?} {ours:?}"),
+            OursTakes(_) => assert!(theirs.is_none() && ours.is_some(), "{base:?} {patch:?}: {theirs:?} {ours:?}"),
             Better(_) => assert!(theirs.is_some() && ours.is_some() && theirs != ours, "{patch:?}: {theirs:?}"),
             Has(_) | Refused => assert!(theirs == ours, "{base:?} {patch:?}\n{theirs:?}\n{ours:?}"),
         }
     }
+}
+
+#[test]
+fn texts_of_windows_are_read_as_the_real_tool_reads_them() {
+    let place = tempfile::tempdir().unwrap();
+    let units = |text: &str, unit: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(unit).collect::<Vec<u8>>();
+    let little = [vec![0xff, 0xfe], units(ONE, u16::to_le_bytes)].concat();
+    let big = [vec![0xfe, 0xff], units(PLAIN, u16::to_be_bytes)].concat();
+    let broken = [big.as_slice(), b"x"].concat();
+    let patched = |mut command: Command, verb: [&str; 2]| {
+        command.args(verb).args(["c.yaml", "-p", "@p.yaml"]).current_dir(place.path());
+        let done = command.output().unwrap();
+        done.status.success().then_some(done.stdout)
+    };
+    for (config, patch, fits) in [
+        (ONE.as_bytes(), big.as_slice(), true),
+        (little.as_slice(), PLAIN.as_bytes(), true),
+        (little.as_slice(), big.as_slice(), true),
+        (ONE.as_bytes(), broken.as_slice(), false),
+        (ONE.as_bytes(), b"machine: {token: \xff}\n".as_slice(), false),
+    ] {
+        fs::write(place.path().join("c.yaml"), config).unwrap();
+        fs::write(place.path().join("p.yaml"), patch).unwrap();
+        let ours = patched(program(place.path()), ["config", "patch"]);
+        assert_eq!(
+            ours.as_ref().map(|text| String::from_utf8_lossy(text).contains("    token: t\n")),
+            fits.then_some(true)
+        );
+        if let Some(talosctl) = real_parts::client("talosctl") {
+            let mut real = Command::new(&talosctl);
+            real.env_clear().env("HOME", place.path());
+            assert_eq!(patched(real, ["machineconfig", "patch"]), ours);
+        }
+    }
+}
+
+#[test]
+fn names_too_long_for_a_line_are_read_by_the_real_tool() {
+    let Some(talosctl) = real_parts::client("talosctl") else { return };
+    let place = tempfile::tempdir().unwrap();
+    let real = |file: &str, args: &[&str]| {
+        let mut command = Command::new(&talosctl);
+        command.env_clear().env("HOME", place.path()).current_dir(place.path());
+        let done = command.args(["--talosconfig", file, "config"]).args(args).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let names = ["a".repeat(150), "b".repeat(1500)];
+    for (name, file) in names.iter().zip(["a.yaml", "b.yaml"]) {
+        let mut ours = program(place.path());
+        ours.current_dir(place.path()).args(["config", "generate", name, "https://192.0.2.1:6443"]);
+        assert!(ours.args(["-t", "talosconfig", "-o", file]).status().unwrap().success());
+        assert!(real(file, &["contexts"]).contains(name.as_str()));
+    }
+    // What the real tool makes of both is read by this program.
+    real("a.yaml", &["merge", "b.yaml"]);
+    let merged = fs::read_to_string(place.path().join("a.yaml")).unwrap();
+    assert_eq!(recast::talos::access::talosconfig::names(&merged).unwrap(), names);
 }

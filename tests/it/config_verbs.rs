@@ -164,13 +164,83 @@ fn what_a_machine_would_refuse_is_told_with_its_place_and_its_replacement() {
         assert_eq!(rendered.status.code(), Some(3), "{content}: {}", text(&rendered.stderr));
     }
     assert!(!folder.path("cluster/single/clusterconfig").exists(), "nothing was written");
+}
 
-    // What can be translated is.
-    patch(&folder, "all/10-old.yaml", cases[0].0);
+#[test]
+fn what_can_be_translated_is_and_what_can_t_is_named() {
+    let folder = folder();
+    patch(&folder, "all/10-old.yaml", "machine:\n  network:\n    hostname: mine\n");
     let migrated = alone(&folder, &["config", "render", "--migrate"]);
     assert_eq!(migrated.status.code(), Some(0), "{}", text(&migrated.stderr));
     let config = fs::read_to_string(folder.path("cluster/single/clusterconfig/single-cp-01.yaml")).unwrap();
     assert!(config.ends_with("kind: HostnameConfig\nauto: \"off\"\nhostname: mine\n"), "{config}");
+    // Discovery is off in what is generated here, so that a patch which turned it on has to go on doing so.
+    patch(&folder, "all/10-old.yaml", "cluster: {discovery: {enabled: true}}\n");
+    let migrated = alone(&folder, &["config", "render", "--migrate", "--to", "1.14.0"]);
+    assert_eq!(migrated.status.code(), Some(0), "{}", text(&migrated.stderr));
+    let config = fs::read_to_string(folder.path("cluster/single/clusterconfig/single-cp-01.yaml")).unwrap();
+    let service = "kind: DiscoveryServiceConfig\nname: default\nendpoint: https://discovery.talos.dev/\n";
+    assert!(config.contains(service), "{config}");
+    // What can't be translated is named.
+    let mounts =
+        "machine: {kubelet: {clusterDNS: [10.96.0.10], extraMounts: [{destination: /a, type: bind, source: /a}]}}\n";
+    patch(&folder, "all/10-old.yaml", mounts);
+    let refused = alone(&folder, &["config", "render", "--migrate", "--to", "1.14.0"]);
+    assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
+    let why = "--migrate has no document for machine.kubelet.extraMounts: ";
+    assert!(text(&refused.stderr).contains(why), "{}", text(&refused.stderr));
+    // KubeSpan finds its peers by it.
+    let span = "apiVersion: v1alpha1\nkind: KubeSpanConfig\nenabled: true\n";
+    patch(&folder, "all/10-old.yaml", span);
+    let checked = alone(&folder, &["config", "check", "--to", "1.14.0"]);
+    assert_eq!(checked.status.code(), Some(3), "{}", text(&checked.stderr));
+    assert!(
+        text(&checked.stderr).contains("KubeSpanConfig enabled: needs cluster discovery"),
+        "{}",
+        text(&checked.stderr)
+    );
+    patch(&folder, "all/10-old.yaml", &format!("{span}---\napiVersion: v1alpha1\n{service}"));
+    let checked = alone(&folder, &["config", "check", "--to", "1.14.0"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+}
+
+#[test]
+fn a_flag_that_kubernetes_no_longer_has_is_refused_before_an_api_server_gets_it() {
+    let folder = folder();
+    let content = "cluster:\n  apiServer:\n    extraArgs:\n      cloud-config: /etc/cloud\n";
+    let path = patch(&folder, "all/10-flags.yaml", content);
+    let before = alone(&folder, &["config", "check", "--kubernetes", "1.32.4"]);
+    assert_eq!(before.status.code(), Some(0), "{}", text(&before.stderr));
+    let place = format!("{}, line 4, column 7: cluster.apiServer.extraArgs.cloud-config: ", path.display());
+    for verb in ["check", "render"] {
+        let refused = alone(&folder, &["config", verb, "--kubernetes", "1.33.5"]);
+        let told = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(3), "{told}");
+        let why = "since Kubernetes 1.33 kube-apiserver has no flag --cloud-config, and does not start with it";
+        assert!(told.contains(&format!("{place}{why}")) && told.contains("leave it out"), "{told}");
+    }
+    assert!(!folder.path("cluster/single/clusterconfig").exists(), "nothing was written");
+}
+
+#[test]
+fn a_kubernetes_that_the_talos_does_not_run_is_refused_as_the_machine_does() {
+    let folder = folder();
+    let check =
+        |talos: &str, kubernetes: &str| alone(&folder, &["config", "check", "--to", talos, "--kubernetes", kubernetes]);
+    let refused = check("1.12.4", "1.29.9");
+    let told = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(3), "{told}");
+    let why = "machine.kubelet.image is of Kubernetes 1.29.9, and Talos 1.12.4 runs 1.30 to 1.35";
+    assert!(told.contains(why) && told.contains("talos.kubernetes_version"), "{told}");
+    // Before 1.11 a machine takes what it is given.
+    let untried = check("1.9.5", "1.25.3");
+    assert_eq!(untried.status.code(), Some(0), "{}", text(&untried.stderr));
+    assert!(text(&untried.stderr).contains("Talos 1.9.5 runs 1.27 to 1.32"), "{}", text(&untried.stderr));
+    // A patch may name an image of its own.
+    patch(&folder, "all/10-image.yaml", "machine: {kubelet: {image: \"ghcr.io/siderolabs/kubelet:v1.29.9\"}}\n");
+    let refused = check("1.12.4", "1.34.1");
+    assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains(why), "{}", text(&refused.stderr));
 }
 
 #[test]

@@ -25,14 +25,15 @@ const FIXED: [&str; 10] = [
     "v1.13",
 ];
 
-fn bundle() -> String {
-    fs::read_to_string(repository().join("tests/fixtures/talos-configs/secrets/rsa.yaml")).unwrap()
+fn bundle(name: &str) -> String {
+    fs::read_to_string(repository().join(format!("tests/fixtures/talos-configs/secrets/{name}.yaml"))).unwrap()
 }
 
 /// A place with the inputs that cases name.
 fn place() -> tempfile::TempDir {
     let place = tempfile::tempdir().unwrap();
-    fs::write(place.path().join("s.yaml"), bundle()).unwrap();
+    fs::write(place.path().join("s.yaml"), bundle("rsa")).unwrap();
+    fs::write(place.path().join("a.yaml"), bundle("aescbc")).unwrap();
     fs::write(place.path().join("p.yaml"), "debug: true\n").unwrap();
     place
 }
@@ -46,7 +47,7 @@ fn made(place: &Path) -> BTreeMap<String, String> {
             let name = path.strip_prefix(place).unwrap().display().to_string();
             if path.is_dir() {
                 folders.push(path);
-            } else if !["s.yaml", "p.yaml"].contains(&name.as_str()) {
+            } else if !["s.yaml", "a.yaml", "p.yaml"].contains(&name.as_str()) {
                 found.insert(name, masked(&fs::read_to_string(&path).unwrap()));
             }
         }
@@ -55,11 +56,16 @@ fn made(place: &Path) -> BTreeMap<String, String> {
 }
 
 fn masked(text: &str) -> String {
-    let masked = |line: &str| match line.trim_start().split_once(": ") {
-        Some((key @ ("crt" | "key"), _)) if text.starts_with("context:") => format!("{key}: X\n"),
-        _ => format!("{line}\n"),
+    // Several outputs may be one text.
+    let mut in_talosconfig = false;
+    let mut masked = |line: &str| {
+        in_talosconfig |= line.starts_with("context:");
+        match line.trim_start().split_once(": ") {
+            Some((key @ ("crt" | "key"), _)) if in_talosconfig => format!("{key}: X\n"),
+            _ => format!("{line}\n"),
+        }
     };
-    text.lines().map(masked).collect()
+    text.lines().map(&mut masked).collect()
 }
 
 fn theirs(talosctl: &Path, place: &Path) -> Command {
@@ -117,7 +123,7 @@ fn endpoints_and_names_are_taken_and_written_alike() {
     let endpoints = endpoints.split_whitespace().chain(spaced);
     let given = |endpoint| [&["lab", endpoint][..], &FIXED[..], &["-t", "controlplane", "-o", "out.yaml"]].concat();
     let older = |endpoint| [given(endpoint), vec!["--talos-version", "1.11"]].concat();
-    let names = ["A b", "läb", "1", "true", "~", "a: b", "o'n", " x", "-", "\u{1f600}"];
+    let names = ["", "A b", "läb", "1", "true", "~", "a: b", "o'n", " x", "-", "\u{1f600}"];
     let named = names.map(|name| [&[name, ENDPOINT][..], &FIXED[..], &["-o", "out"]].concat());
     all_alike(endpoints.flat_map(|endpoint| [given(endpoint), older(endpoint)]).chain(named));
 }
@@ -200,6 +206,62 @@ fn flags_and_versions_are_read_alike() {
     all_alike(flags.chain(bare).chain(first));
 }
 
+#[test]
+fn talos_from_before_the_first_that_is_built_is_written_alike() {
+    let versions = ["v0.8", "0.14.3", "v1.0", "1.1", "1.2.8", "1.3", "v1.4"];
+    let more = [
+        "",
+        "--with-secrets a.yaml",
+        "--with-kubespan --registry-mirror k8s.gcr.io=https://m --registry-mirror b=https://m",
+    ];
+    let given = |version, more: &'static str| {
+        with(&[vec!["--talos-version", version, "-o", "out"], more.split_whitespace().collect()].concat())
+    };
+    all_alike(versions.into_iter().flat_map(|version| more.map(|more| given(version, more))));
+}
+
+/// A bundle's values are new each time, its keys are not.
+#[test]
+fn bundles_have_the_same_keys_for_each_talos() {
+    let Some(talosctl) = real_parts::client("talosctl") else { return };
+    for version in ["0.8", "1.2", "1.3", "1.4", "1.6"] {
+        let (one, two) = (place(), place());
+        let words = ["--talos-version", version, "-o", "-"];
+        let real = run(theirs(&talosctl, one.path()), one.path(), &[&["secrets"][..], &words].concat());
+        let ours = run(program(two.path()), two.path(), &[&["secrets", "generate"][..], &words].concat());
+        let keys = |output: &Output| {
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            text.lines().map(|line| line.split(": ").next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+        assert!(ours.status.success() && keys(&real) == keys(&ours), "{version}: {:?} {:?}", keys(&real), keys(&ours));
+    }
+}
+
+/// Flags before the verb are the verb's, and where they take a value it is the next word.
+#[test]
+fn flags_may_stand_before_the_verb_as_there() {
+    let Some(talosctl) = real_parts::client("talosctl") else { return };
+    for (line, behind) in [
+        ("-f", "-o out"),
+        ("-o out", "-t worker"),
+        ("-oout", "-t worker"),
+        ("--output out -t worker", ""),
+        ("--output=out", ""),
+        ("--nope x", "-o out"),
+        ("-o", ""),
+    ] {
+        let (one, two) = (place(), place());
+        let before: Vec<&str> = line.split(' ').collect();
+        let words = with(&behind.split_whitespace().collect::<Vec<_>>());
+        let real = run(theirs(&talosctl, one.path()), one.path(), &[&before[..], &["config"], &words].concat());
+        let ours = [&["config"][..], &before, &["generate"], &words].concat();
+        let ours = run(program(two.path()), two.path(), &ours);
+        let told = String::from_utf8_lossy(&ours.stderr);
+        assert_eq!(real.status.success(), ours.status.success(), "{line}: {told}");
+        assert!(made(one.path()) == made(two.path()), "{line}: {told}");
+    }
+}
+
 /// What comes behind the fixed words, and what is in the folder before.
 type Prepared = (&'static str, Box<dyn Fn(&Path)>);
 
@@ -208,6 +270,7 @@ fn outputs_go_to_the_same_places() {
     let Some(talosctl) = real_parts::client("talosctl") else { return };
     let file = |name: &'static str| move |place: &Path| fs::write(place.join(name), "there\n").unwrap();
     let folder = |place: &Path| fs::create_dir(place.join("out")).unwrap();
+    let link = |place: &Path| std::os::unix::fs::symlink("led", place.join("out")).unwrap();
     let nothing = |_: &Path| {};
     let cases: Vec<Prepared> = vec![
         ("", Box::new(nothing)),
@@ -216,7 +279,11 @@ fn outputs_go_to_the_same_places() {
         ("-o out", Box::new(file("out"))),
         ("-o out/a/b", Box::new(nothing)),
         ("-o out/a", Box::new(file("out"))),
+        ("-o out/../x", Box::new(nothing)),
+        ("-t worker -o out/../x", Box::new(nothing)),
         ("-o -", Box::new(nothing)),
+        ("-o -/", Box::new(nothing)),
+        ("-t worker -o -/", Box::new(nothing)),
         ("-t worker -o -", Box::new(nothing)),
         ("-t worker -o=-", Box::new(nothing)),
         ("-t worker", Box::new(nothing)),
@@ -225,6 +292,8 @@ fn outputs_go_to_the_same_places() {
         ("-t worker -o out -f", Box::new(folder)),
         ("-t worker -o out", Box::new(file("out"))),
         ("-t worker -o out -f", Box::new(file("out"))),
+        ("-t worker -o out", Box::new(link)),
+        ("-t worker -o out -f", Box::new(link)),
         ("-t worker -o out/a/b", Box::new(nothing)),
         ("-t worker,worker -o -", Box::new(nothing)),
         ("-f", Box::new(file("worker.yaml"))),
@@ -236,6 +305,8 @@ fn outputs_go_to_the_same_places() {
         ("--output-dir out -o=", Box::new(nothing)),
         ("--output-dir= -o out", Box::new(nothing)),
         ("--output-dir - -t worker", Box::new(nothing)),
+        ("--output-dir -", Box::new(nothing)),
+        ("--output-dir - -t worker,talosconfig", Box::new(nothing)),
     ];
     let mut wrong = Vec::new();
     for (line, prepare) in cases {
@@ -243,6 +314,23 @@ fn outputs_go_to_the_same_places() {
         wrong.extend(differ(&talosctl, "config", &with(&more), prepare));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn patched_configurations_go_to_the_same_places() {
+    let Some(talosctl) = real_parts::client("talosctl") else { return };
+    let outputs: [&[&str]; 8] =
+        [&[], &["-o="], &["-o", ""], &["-oout"], &["-o", "a/b"], &["-o", "a/../b"], &["-o", "a/"], &["-o", "-/"]];
+    for more in outputs {
+        let (one, two) = (place(), place());
+        let words = [&["patch", "p.yaml", "-p", "@p.yaml"][..], more].concat();
+        let mut real = Command::new(&talosctl);
+        real.env_clear().env("HOME", one.path()).arg("machineconfig");
+        let real = run(real, one.path(), &words);
+        let ours = run(program(two.path()), two.path(), &[&["config"][..], &words].concat());
+        assert_eq!(real.status.success(), ours.status.success(), "{more:?}: {}", String::from_utf8_lossy(&ours.stderr));
+        assert!(real.stdout == ours.stdout && made(one.path()) == made(two.path()), "{more:?}");
+    }
 }
 
 /// The secrets of a configuration come back as they are, and where nothing can be made both say so.
@@ -282,9 +370,7 @@ fn what_is_refused_here_alone_writes_nothing_and_says_what_to_do() {
         assert_eq!(made(place.path()), BTreeMap::from([("worker.yaml".to_owned(), "there\n".to_owned())]), "{words:?}");
     };
     refused(&with(&[]), &["worker.yaml is there already", "--force replaces it"]);
-    refused(&with(&["--output-dir", "-"]), &["stdout takes one output only", "--output-types"]);
-    refused(&[&["", ENDPOINT][..], &FIXED[..], &["-o", "out"]].concat(), &["the cluster needs a name"]);
-    refused(&with(&["--talos-version", "1.4", "-o", "out"]), &["--talos-version", "from 1.5"]);
+    refused(&with(&["-o", "-"]), &["stdout takes one output only", "--output-types"]);
     refused(&with(&["--persist=false", "-o", "out"]), &["leave --persist out"]);
     refused(
         &with(&["--with-secrets", "p.yaml", "-o", "out"]),
@@ -303,6 +389,9 @@ fn files_are_their_owners_and_a_switch_may_stand_before_the_verb() {
         run(program(place.path()), place.path(), &[&["config", "--force", "generate"][..], &words[..]].concat());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("Talos 1.99 is newer"), "{said}");
+    let nameless = [&["config", "generate", "", ENDPOINT][..], &FIXED, &["-t", "talosconfig", "-o", "-"]].concat();
+    let nameless = run(program(place.path()), place.path(), &nameless);
+    assert!(nameless.status.success() && String::from_utf8_lossy(&nameless.stderr).contains("the cluster has no name"));
     for name in ["controlplane.yaml", "worker.yaml"] {
         let mode = fs::metadata(place.path().join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{name}");

@@ -132,6 +132,17 @@ fn bad_input_is_told_with_file_line_place_and_what_to_do() {
         assert!(!told.contains("PRIVATE KEY") && !told.contains("LS0t"), "{name}: {told}");
         assert!(!dir.path().join("out.yaml").exists(), "{name}");
     }
+    for (right, wrong) in
+        [("k8saggregator:", "k8sagregator:"), ("secretboxencryptionsecret:", "secretboxEncryptionSecrt:")]
+    {
+        fs::write(dir.path().join("misspelt.yaml"), whole.replacen(right, wrong, 1)).unwrap();
+        let output = recast(dir.path(), &["secrets", "import", "misspelt.yaml", "--out", "out.yaml"]);
+        let told = told(&output);
+        let key = wrong.trim_end_matches(':');
+        assert_eq!(output.status.code(), Some(3), "{told}");
+        assert!(told.contains(&format!(".{key}' is no key of a bundle")) && told.contains("call it as"), "{told}");
+        assert!(told.contains("misspelt.yaml") && !dir.path().join("out.yaml").exists(), "{told}");
+    }
     fs::write(dir.path().join("tabs.yaml"), "cluster:\n\tid: x\n").unwrap();
     let output = recast(dir.path(), &["secrets", "fingerprint", "tabs.yaml"]);
     assert!(output.status.code() == Some(3) && told(&output).contains("tabs.yaml"), "{}", told(&output));

@@ -125,10 +125,16 @@ impl Scene {
         let newest = |seed: &mut Seed| seed.factory.talos_versions.push("1.14.0".to_owned());
         let double = Double::over(&folder, TIME_SCALE, newest, scenario, etcd).await;
         let scene = Self { folder, double };
-        scene.until("all machines are up", || scene.is_up(shape)).await;
-        let answers = async || scene.api().await.version().await.is_ok();
-        scene.until_async("the Kubernetes API answers", answers).await;
+        scene.settled(shape).await;
         scene
+    }
+
+    /// Until all machines are up, and somebody holds the shared address again: it stays nobody's for a while after its
+    /// holder lost power.
+    async fn settled(&self, shape: Shape) {
+        self.until("all machines are up", || self.is_up(shape)).await;
+        let answers = async || self.api().await.version().await.is_ok();
+        self.until_async("the Kubernetes API answers", answers).await;
     }
 
     fn is_up(&self, shape: Shape) -> bool {

@@ -6,6 +6,7 @@ use secrecy::ExposeSecret as _;
 use super::ground::{Ground, OldKeys, Source, add};
 use super::image;
 use super::moved::fill;
+use super::range::{self, Fate};
 use crate::cli::args::{CheckConfig, Global};
 use crate::cli::stop::Stop;
 use crate::cli::{Answer, Surroundings};
@@ -15,6 +16,7 @@ use crate::profile::lock::Lock;
 use crate::report::Document;
 use crate::report::document::{Ending, Kind, Problem};
 use crate::steps::files::read_lock;
+use crate::talos::config::Config;
 use crate::talos::config::migrate::{Finding, Weight};
 use crate::talos::config::validate::{Mode, validate};
 use crate::types::Version;
@@ -46,6 +48,19 @@ pub(super) async fn check(global: &Global, asked: &CheckConfig, surroundings: &S
             add(&mut stop, Stop::new(ExitCode::Invalid, format!("{name} would be refused by its machine: {error}")));
         }
         warnings.extend(found.warnings.iter().map(|warning| failure(format!("{name}: {warning}"), None)));
+        let config = Config::parse(rendered.text.expose_secret())
+            .map_err(|error| Stop::because(ExitCode::Invalid, format!("{name} has no configuration"), &error))?;
+        for beyond in range::beyond(&config, &ground.versions.talos) {
+            let hint = "take a Kubernetes that this Talos runs: talos.kubernetes_version of the profile, --kubernetes, or the \
+                        patch that names the image";
+            match Fate::with(&ground.versions.talos) {
+                Fate::Refused => {
+                    let what = format!("{name} would be refused by its machine: {beyond}");
+                    add(&mut stop, Stop::new(ExitCode::Invalid, what).hinted(hint));
+                }
+                Fate::Untried => warnings.push(failure(format!("{name}: {beyond}"), Some(hint.to_owned()))),
+            }
+        }
         // The image on Proxmox VE is installed already; only what boots without it asks for a disk.
         let metal = validate(rendered.text.expose_secret(), Mode::Metal)
             .map_err(|error| Stop::because(ExitCode::Invalid, format!("{name} has no configuration"), &error))?;

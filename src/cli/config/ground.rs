@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::moved::refusal;
 use crate::cli::Surroundings;
 use crate::cli::args::{Global, Migrate, Target};
-use crate::cli::patches::Patches;
+use crate::cli::patches::{Patches, removed};
 use crate::cli::session::{self, Session};
 use crate::cli::stop::Stop;
 use crate::exit::ExitCode;
@@ -226,7 +226,9 @@ impl Ground {
     /// One machine's configuration.
     pub(in crate::cli) fn render(&self, source: &Source, old: OldKeys) -> Result<Rendered, Stop> {
         let patches = self.patches(source, old)?;
-        let broken = self.findings(None, &patches).into_iter().filter(|found| found.weight == Weight::Breaks).collect();
+        let mut broken = self.findings(None, &patches);
+        broken.retain(|found| found.weight == Weight::Breaks);
+        broken.extend(removed(patches.iter(), &self.versions.kubernetes, source.spec.role));
         let target = (self.contract()?, &source.spec);
         if let Some(stop) = refusal(broken, &patches, target, (&self.secrets, old)) {
             return Err(stop);

@@ -9,6 +9,7 @@ mod diff;
 pub(super) mod ground;
 mod image;
 mod moved;
+mod range;
 mod render;
 
 use super::args::{Config as Asked, Global};

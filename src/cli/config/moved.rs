@@ -6,7 +6,7 @@ use super::ground::{OldKeys, add};
 use crate::cli::stop::Stop;
 use crate::exit::ExitCode;
 use crate::plan::step::MachineSpec;
-use crate::talos::config::migrate::{Finding, Rest, replacement};
+use crate::talos::config::migrate::{Finding, Product, Rest, left, replacement};
 use crate::talos::config::{Contract, Patch};
 use crate::talos::secrets::Secrets;
 
@@ -66,7 +66,9 @@ pub(super) fn refusal(
 ) -> Option<Stop> {
     let mut stop = None;
     for mut finding in broken {
-        let migrated = fill(&mut finding, patches, (contract, spec), secrets);
+        // Only what has moved has a document to move to.
+        let has_moved = finding.of == Product::Talos && !matches!(finding.rule, "untagged-image" | "key-too-new");
+        let migrated = if has_moved { fill(&mut finding, patches, (contract, spec), secrets) } else { Migrated::Not };
         let what = format!("the configuration of {} can't have {finding}", spec.name);
         let mut one = Stop::new(ExitCode::Invalid, what);
         if finding.instead.contains('\n') {
@@ -74,6 +76,11 @@ pub(super) fn refusal(
         }
         if let (OldKeys::Refuse, Some(hint)) = (old, migrated.hint()) {
             one = one.hinted(hint);
+        }
+        let left: Vec<String> = patches.iter().flat_map(|patch| left(patch, &finding)).collect();
+        if has_moved && old == OldKeys::Translate && !left.is_empty() {
+            one = one
+                .hinted(format!("--migrate has no document for {}: write it anew, or leave it out", left.join(", ")));
         }
         add(&mut stop, one);
     }

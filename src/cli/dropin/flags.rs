@@ -2,12 +2,12 @@
 //! other way: `--flag=value`, then `--`, then the arguments.
 //!
 //! The rules that differ from clap's: a flag takes the next word whatever it looks like (`--install-disk --force`); a switch
-//! takes a value only behind `=`, long or short (`-f=false`); help is given once everything else was understood; a switch that
-//! belongs to the group may stand before the verb. What is not understood is left for clap to tell.
+//! takes a value only behind `=`, long or short (`-f=false`); help is given once everything else was understood; flags may
+//! stand before the verb. What is not understood is left for clap to tell.
 //! Must not know: what flags mean.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use clap::{Arg, Command};
@@ -66,10 +66,20 @@ pub(super) fn spelled_out(verb: &Command, words: &[OsString]) -> Vec<OsString> {
     flags
 }
 
-/// Whether the word is a switch of the group, which may stand before the verb.
-pub(super) fn is_of_group(word: &OsStr) -> bool {
-    let word = word.as_bytes();
-    matches!(word, b"-f" | b"--force") || word.starts_with(b"-f=") || word.starts_with(b"--force=")
+/// How many of the words after a group stand before its verb: flags, which talosctl takes there as well. One that is no
+/// switch of the group has the next word for its value, whatever it means to the verb. None when help is asked for, or when
+/// there is no verb.
+pub(super) fn before_verb(words: &[OsString]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        match words.get(at)?.as_bytes() {
+            b"--" | b"-h" | b"--help" => return None,
+            b"-f" | b"--force" => at += 1,
+            flag @ ([b'-', b'-', ..] | [b'-', _]) if !flag.contains(&b'=') => at += 2,
+            [] | [b'-', ..] => at += 1,
+            _ => return Some(at),
+        }
+    }
 }
 
 /// How a flag takes its value.
@@ -197,6 +207,27 @@ mod tests {
             ("a -fs -s=F", "--force -- a"),
         ] {
             assert_eq!(spelled(given), wanted, "{given}");
+        }
+    }
+
+    #[test]
+    fn flags_may_stand_before_the_verb() {
+        for (words, wanted) in [
+            ("generate -f", Some(0)),
+            ("-f generate", Some(1)),
+            ("--force=0 generate", Some(1)),
+            ("-o out generate", Some(2)),
+            ("-oout generate", Some(1)),
+            ("--output out -t worker generate", Some(4)),
+            ("--output=out generate", Some(1)),
+            ("-o generate", None),
+            ("-o generate generate", Some(2)),
+            ("- generate", Some(1)),
+            ("-h generate", None),
+            ("-- generate", None),
+        ] {
+            let words: Vec<OsString> = words.split(' ').map(OsString::from).collect();
+            assert_eq!(before_verb(&words), wanted, "{words:?}");
         }
     }
 

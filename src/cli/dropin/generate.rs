@@ -8,7 +8,7 @@ use clap::{ArgAction, Args};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::output::{Existing, Parents, apply, patch, read, write};
+use super::output::{Existing, Parents, apply, direct, patch, read, write};
 use super::{Done, contract, list, switch};
 use crate::cli::stop::Stop;
 use crate::exit::ExitCode;
@@ -25,8 +25,17 @@ const INSTALLER: &str = "ghcr.io/siderolabs/installer";
 const FACTORY_INSTALLER: (u32, &str) =
     (14, "factory.talos.dev/metal-installer/376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba");
 
+/// What is told of a cluster without a name.
+const NAMELESS: &str = "the cluster has no name: talosctl takes no context without one from a talosconfig\n";
+
 /// The minor version since which talosctl has no `--persist`.
 const PERSIST_GONE: u32 = 13;
+
+/// The newest Kubernetes of a Talos from before those that can be installed.
+fn kubernetes_before(contract: Contract) -> Version {
+    let after = [27, 26, 25, 24].into_iter().zip((1..5).rev()).find(|(_, minor)| contract >= Contract::minor(*minor));
+    Version::new(1, after.map_or(23, |(kubernetes, _)| kubernetes), 0)
+}
 
 /// What can be generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,7 +177,8 @@ impl Generate {
             outputs.push((*kind, text));
         }
         let done = put(&outputs, &destination, Existing::by(self.force))?;
-        Ok(Done { told: newer.unwrap_or_default() + &done.told, ..done })
+        let nameless = if self.name.is_empty() { NAMELESS } else { "" };
+        Ok(Done { told: format!("{}{nameless}{}", newer.unwrap_or_default(), done.told), ..done })
     }
 
     /// What is asked for, as often as it is.
@@ -199,15 +209,16 @@ impl Generate {
             return Err(Stop::new(ExitCode::Invalid, "--output and --output-dir can't be used together")
                 .hinted("--output alone does for both"));
         }
-        // The older flag names a folder, whatever there is to write.
-        let single = kinds.len() == 1 && folder.is_none();
+        // The older flag names a folder, whatever there is to write, or stdout for all of it.
+        let is_older = folder.is_some();
+        let single = kinds.len() == 1 && !is_older;
         match output.or(folder) {
             None => Ok(Destination::Folder(PathBuf::from("."))),
-            Some(path) if path == Path::new("-") && kinds.len() > 1 => {
+            Some(path) if path.as_os_str() == "-" && kinds.len() > 1 && !is_older => {
                 Err(Stop::new(ExitCode::Invalid, "stdout takes one output only")
                     .hinted("choose one with --output-types, or name a folder"))
             }
-            Some(path) if path == Path::new("-") => Ok(Destination::Stdout),
+            Some(path) if path.as_os_str() == "-" => Ok(Destination::Stdout),
             Some(path) if single => Ok(Destination::File(path)),
             Some(path) => Ok(Destination::Folder(path)),
         }
@@ -221,8 +232,10 @@ impl Generate {
         }
         let talos = self.talos_version.as_deref().and_then(|text| text.parse::<Version>().ok());
         let talos = talos.unwrap_or_else(|| contract.first());
-        let newest = kubernetes_range(&talos)
-            .map_or(Version::new(1, 37, 0), |(_, (major, minor))| Version::new(major, minor, 0));
+        let newest = kubernetes_range(&talos).map_or_else(
+            || if contract < Contract::OLDEST { kubernetes_before(contract) } else { Version::new(1, 37, 0) },
+            |(_, (major, minor))| Version::new(major, minor, 0),
+        );
         let kubernetes = self.kubernetes_version.clone().unwrap_or_else(|| newest.to_string());
         let unusable = |error: crate::talos::config::InputError| {
             Stop::because(ExitCode::Invalid, "no configuration can be made", &error)
@@ -284,7 +297,9 @@ fn put(outputs: &[(OutputType, SecretString)], destination: &Destination, existi
             return Ok(Done { data, told: String::new() });
         }
         Destination::File(path) => outputs.iter().map(|(_, text)| (path.clone(), text)).collect(),
-        Destination::Folder(folder) => outputs.iter().map(|(kind, text)| (folder.join(kind.file()), text)).collect(),
+        Destination::Folder(folder) => {
+            outputs.iter().map(|(kind, text)| (direct(&folder.join(kind.file())), text)).collect()
+        }
     };
     let there = files.iter().find(|(path, _)| path.exists()).map(|(path, _)| path);
     if let (Some(path), Existing::Keep) = (there, existing) {

@@ -8,16 +8,18 @@
 //! # Where they differ from talosctl 1.13.9 on purpose
 //! `generate`, of both groups:
 //! - No comments are written: `--with-docs` and `--with-examples` are accepted and change nothing.
-//! - Files are for their owner only (0600), since keys are in them; a link that leads nowhere is not written through.
+//! - Files are for their owner only (0600), since keys are in them.
 //! - When one of several files is there, none is written; talosctl writes those before it.
 //! - Without `--talos-version` the newest contract known here is written; the default installer and Kubernetes are those of the
-//!   Talos version. Versions before 1.5 and of Talos 2 are refused.
-//! - A cluster without a name is refused: talosctl can't use the talosconfig of one.
+//!   Talos version.
+//! - A cluster without a name is told: talosctl can't use the talosconfig of one.
 //! - A bundle is refused where Talos or Kubernetes would fail with it: an expired authority, a key of another certificate, a
 //!   certificate under another label, a bootstrap token or a 32-byte secret in another form, a value blanked out or encrypted.
 //!   So is a configuration or PKI folder that doesn't give a whole bundle; talosctl writes one with holes.
-//! - `--output-dir -` with several outputs is refused: talosctl prints them as one text.
+//! - A bundle's authority may not be of RSA below 2048 bits, nor on a curve beside P-256, P-384 and P-521.
 //! - `--persist` is known for Talos up to 1.12, as its own talosctl had it.
+//!
+//! `validate`: a control plane needs Talos' authority with its certificate, not the key alone.
 
 mod flags;
 mod generate;
@@ -86,13 +88,10 @@ pub struct Done {
 /// Does the verb, if the command line is one of these; `args` begins with the program's name.
 pub fn of(args: &[OsString]) -> Option<Result<Done, Stop>> {
     let word = |at: usize| args.get(at).and_then(|arg| arg.to_str());
-    // A switch of talosctl's group may stand before its verb.
-    let before = args.iter().skip(2).take_while(|arg| flags::is_of_group(arg)).count();
-    let (group, verb) = (word(1)?, word(2 + before)?);
+    let group = word(1)?;
+    let before = flags::before_verb(args.get(2..)?)?;
+    let verb = word(2 + before)?;
     VERBS.iter().find(|(name, verbs)| *name == group && verbs.contains(&verb))?;
-    if before > 0 && verb != "generate" {
-        return None;
-    }
     let command = Words::command();
     let known = command.find_subcommand(group)?.find_subcommand(verb)?;
     let given: Vec<OsString> = args[2..2 + before].iter().chain(&args[3 + before..]).cloned().collect();
@@ -147,7 +146,7 @@ fn contract(given: Option<&str>) -> Result<(Contract, Option<String>), Stop> {
     let contract = Contract::nearest(given).map_err(|error| {
         Stop::because(ExitCode::Invalid, "--talos-version is none that can be generated for", &error)
     })?;
-    let known = given.parse::<Contract>().is_ok();
+    let newer = contract == Contract::NEWEST && given.parse::<Contract>().is_err();
     let told = format!("Talos {given} is newer than what is known here: written as for {contract}, which it reads\n");
-    Ok((contract, (!known).then_some(told)))
+    Ok((contract, newer.then_some(told)))
 }

@@ -1,5 +1,6 @@
 //! `recast config patch`, in the place of `talosctl machineconfig patch`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -19,7 +20,7 @@ pub struct Patch {
     file: PathBuf,
     /// Where the result goes [default: stdout]
     #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    output: Option<OsString>,
     /// A patch: @FILE, or the patch itself; several are applied in their order.
     ///
     /// As with talosctl, a patch with nothing in it is a JSON patch without operations: it sorts a configuration of one
@@ -50,7 +51,8 @@ impl Patch {
             if patches.last().is_some_and(is_json) { config.to_sorted_yaml() } else { config.to_yaml() }
         };
         match &self.output {
-            Some(path) if path != Path::new("-") => {
+            Some(path) if !path.is_empty() && path != "-" => {
+                let path = Path::new(path);
                 write(path, &text, Existing::Replace, Parents::Make)?;
                 Ok(Done { data: String::new(), told: format!("Created {}\n", path.display()) })
             }

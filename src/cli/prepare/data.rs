@@ -11,9 +11,9 @@ use crate::cli::stop::Stop;
 use crate::command::Mode;
 use crate::exit::ExitCode;
 use crate::journal::StateDir;
+use crate::plan::Data;
 use crate::plan::data::{CopyTo, Keep, Proven};
 use crate::plan::gates::{Snapshot, Source};
-use crate::plan::{Data, Plan};
 use crate::profile::CopyTarget;
 use crate::types::{Version, VersionWish};
 
@@ -83,8 +83,7 @@ fn written_by(session: &Session, file: &Path) -> Option<Version> {
     let name = file.file_name()?.to_string_lossy().parse::<SnapshotName>().ok();
     let of_run = name.and_then(|name| {
         let dir = StateDir::new(&session.state_root(), &session.profile.value.name).run(&name.run?);
-        let plan: Plan = serde_json::from_slice(&dir.plan_bytes().ok()?).ok()?;
-        Some(plan.before?.kubernetes)
+        Some(dir.plan().ok()?.before?.kubernetes)
     });
     let of_profile = || match &session.profile.value.talos.as_ref()?.kubernetes_version {
         VersionWish::Exact(version) => Some(version.clone()),

@@ -20,7 +20,7 @@ use crate::exit::ExitCode;
 use crate::journal::lock::Break;
 use crate::journal::{RunStatus, StateDir};
 use crate::observe::templates::{Template, templates};
-use crate::plan::{Plan, Step};
+use crate::plan::Step;
 use crate::pve::vm::{Forget, VmRef};
 use crate::pve::{PveError, Wait};
 use crate::report::Document;
@@ -106,8 +106,7 @@ fn needed(state: &Path) -> Result<BTreeMap<(NodeName, VmId), RunId>, Stop> {
             if run.status().map_err(|error| unknown(&error))? == RunStatus::Done {
                 continue;
             }
-            let plan = run.plan_bytes().map_err(|error| unknown(&error))?;
-            let plan: Plan = serde_json::from_slice(&plan).map_err(|error| unknown(&error))?;
+            let plan = run.plan().map_err(|error| unknown(&error))?;
             for (vmid, node) in &plan.facts.templates {
                 needed.insert((node.clone(), *vmid), run.id().clone());
             }

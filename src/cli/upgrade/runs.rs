@@ -29,8 +29,7 @@ pub(super) fn read(session: &Session) -> Result<Known, Stop> {
     let mut deeds: Vec<(jiff::Timestamp, Option<(Step, Far)>)> = Vec::new();
     let mut carried: BTreeMap<Minor, Runs> = BTreeMap::new();
     for dir in state.list().map_err(|error| unreadable(&error))?.iter().rev() {
-        let plan = dir.plan_bytes().ok().and_then(|bytes| serde_json::from_slice::<Plan>(&bytes).ok());
-        let Some(plan) = plan else {
+        let Ok(plan) = dir.plan() else {
             let last = dir.records().ok().and_then(|records| records.last().map(|record| record.at));
             deeds.extend(last.map(|at| (at, None)));
             continue;

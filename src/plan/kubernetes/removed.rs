@@ -232,6 +232,37 @@ pub fn all_kinds() -> impl Iterator<Item = &'static str> {
     REMOVALS.iter().flat_map(|removal| removal.kinds).copied()
 }
 
+/// What a component is given and no version from this minor one on knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// What: `flag --cloud-config`, `feature gate AppArmor`.
+    pub what: String,
+    /// The first minor version (of major 1) without it.
+    pub since: u64,
+}
+
+/// What of a component's flag `kubernetes` no longer knows: the flag, or names among its values.
+pub fn of_flag(component: Component, flag: &str, values: &[String], kubernetes: &Version) -> Vec<Gone> {
+    let mut found = Vec::new();
+    for removal in REMOVALS.iter().filter(|removal| removal.minor <= kubernetes.minor().1) {
+        let mut gone = |what: String| found.push(Gone { what, since: removal.minor });
+        if removal.flags.iter().any(|(of, flags)| *of == component && flags.contains(&flag)) {
+            gone(format!("flag --{flag}"));
+        }
+        for name in values.iter().flat_map(|values| values.split(',')).map(str::trim) {
+            let gate = name.split('=').next().unwrap_or_default();
+            // As for what runs: the kubelet forgives gates.
+            if flag == "feature-gates" && component != Kubelet && removal.gates.contains(&gate) {
+                gone(format!("feature gate {gate}"));
+            }
+            if flag == "enable-admission-plugins" && component == ApiServer && removal.plugins.contains(&name) {
+                gone(format!("admission plugin {name}"));
+            }
+        }
+    }
+    found
+}
+
 /// The removals between two versions.
 fn passed(from: &Version, to: &Version) -> impl Iterator<Item = &'static Removal> {
     let minors = from.minor().1 + 1..=to.minor().1;
@@ -330,6 +361,25 @@ mod tests {
         assert_eq!(in_use(33, 34), ["flag --cloud-config of kubelet on cp-02"]);
         assert_eq!(in_use(34, 35), Vec::<String>::new());
         assert_eq!(in_use(33, 33), Vec::<String>::new(), "a patch release removes nothing");
+    }
+
+    #[test]
+    fn what_a_configuration_says_is_held_against_one_version_alone() {
+        let told = |component, flag: &str, value: &str, minor: u64| -> Vec<String> {
+            let found = of_flag(component, flag, &[value.to_owned()], &Version::new(1, minor, 3));
+            found.into_iter().map(|gone| format!("{} 1.{}", gone.what, gone.since)).collect()
+        };
+        assert_eq!(told(ApiServer, "cloud-config", "/x", 35), ["flag --cloud-config 1.33"]);
+        assert_eq!(told(ApiServer, "cloud-config", "/x", 32), Vec::<String>::new());
+        assert_eq!(told(Kubelet, "cloud-config", "/x", 33), Vec::<String>::new());
+        let gates = "Other=true, AppArmor=true,DevicePlugins=false";
+        let expected = ["feature gate DevicePlugins 1.28", "feature gate AppArmor 1.33"];
+        assert_eq!(told(ControllerManager, "feature-gates", gates, 33), expected);
+        assert_eq!(told(Kubelet, "feature-gates", gates, 33), Vec::<String>::new());
+        assert_eq!(
+            told(ApiServer, "enable-admission-plugins", "NodeRestriction,SecurityContextDeny", 30),
+            ["admission plugin SecurityContextDeny 1.30"]
+        );
     }
 
     #[test]

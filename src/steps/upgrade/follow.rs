@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 
-use super::judge::{Cause, Glimpse, Goal, Question, Standing, Told, judge};
+use super::judge::{Cause, Glimpse, Goal, Question, Standing, Time, Told, judge};
 use crate::engine::StepCx;
 use crate::plan::upgrade::{KernelLog, Member};
 use crate::steps::World;
@@ -58,9 +58,9 @@ impl World {
         loop {
             let looked = glimpse(&machine).await;
             let gone = cx.elapsed().saturating_sub(since);
-            let late = gone >= limit;
+            let time = if gone < limit { Time::Left } else { Time::Over };
             let look = looked.map_err(|error| in_short(&error));
-            let question = Question { before, goal, trouble: trouble.as_ref(), late };
+            let question = Question { before, goal, trouble: trouble.as_ref(), time };
             match judge(&question, &look, gone.as_secs()) {
                 Standing::Done => {
                     // `Done` comes of a look that saw something.

@@ -63,8 +63,14 @@ pub(super) struct Question<'a> {
     pub(super) goal: Goal<'a>,
     /// What the machine itself told of its trouble.
     pub(super) trouble: Option<&'a Told>,
-    /// Whether the time is over.
-    pub(super) late: bool,
+    pub(super) time: Time,
+}
+
+/// Whether there is time left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Time {
+    Left,
+    Over,
 }
 
 /// What a machine told of its own trouble.
@@ -215,10 +221,10 @@ impl Cause {
 
 /// Judges one look; an error says why nobody answered.
 pub(super) fn judge(question: &Question<'_>, look: &Result<Glimpse, String>, seconds: u64) -> Standing {
-    let Question { before, goal, trouble, late } = question;
+    let Question { before, goal, trouble, time } = question;
     let now = match look {
         Ok(now) => now,
-        Err(why) if *late => {
+        Err(why) if *time == Time::Over => {
             return Standing::Failed(Cause::Unreachable { seconds, why: why.clone() });
         }
         Err(why) => return Standing::Waiting(format!("it is down ({why})")),
@@ -229,7 +235,7 @@ pub(super) fn judge(question: &Question<'_>, look: &Result<Glimpse, String>, sec
     if now.boot == before.boot {
         return match trouble {
             Some(Told::Refused(words)) => Standing::Failed(Cause::of(words, None)),
-            _ if *late => Standing::Failed(Cause::NotRebooted { seconds, reason: said }),
+            _ if *time == Time::Over => Standing::Failed(Cause::NotRebooted { seconds, reason: said }),
             Some(Told::Failed(words)) => Standing::Waiting(format!("it failed and goes back: {words}")),
             None => Standing::Waiting(
                 now.status
@@ -239,7 +245,7 @@ pub(super) fn judge(question: &Question<'_>, look: &Result<Glimpse, String>, sec
         };
     }
     if !now.is_up() {
-        if !late {
+        if *time == Time::Left {
             return Standing::Waiting(format!("Talos {}: {}", now.version, now.missing()));
         }
         let (running, missing) = (now.version.clone(), now.missing());

@@ -111,8 +111,11 @@ fn last_child(value: &Value) -> Option<String> {
 fn block(lines: &[String], start: usize) -> std::ops::Range<usize> {
     let own = indent(&lines[start]);
     let is_blank = |at: usize| lines[at].trim().is_empty();
-    let mut end =
-        (start + 1..lines.len()).find(|at| !is_blank(*at) && indent(&lines[*at]) <= own).unwrap_or(lines.len());
+    // The value of a long key stands below it, behind a colon of its own.
+    let is_value =
+        |at: usize| indent(&lines[at]) == own && matches!(lines[at].trim_start().as_bytes(), [b':', b' ', ..]);
+    let is_next = |at: &usize| !is_blank(*at) && indent(&lines[*at]) <= own && !is_value(*at);
+    let mut end = (start + 1..lines.len()).find(is_next).unwrap_or(lines.len());
     while end > start + 1 && is_blank(end - 1) {
         end -= 1;
     }

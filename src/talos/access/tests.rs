@@ -158,6 +158,26 @@ current-context: admin@lab
 ";
 
 #[test]
+fn contexts_with_names_too_long_for_a_line_are_put_and_taken_out_like_others() {
+    let (long, longer) = ("l".repeat(150), "m".repeat(1500));
+    let put = |text: &str, context: Context| talosconfig::merge(Some(text), &context).unwrap();
+    let text = put(OTHERS, context(&long, &[]));
+    let text = put(text.expose_secret(), context(&longer, &[]));
+    let text = put(text.expose_secret(), context(&long, &["10.20.0.31"]));
+    let all = ["home", "lab", "work", &long, &longer];
+    assert_eq!(talosconfig::names(text.expose_secret()).unwrap(), all);
+    let found = talosconfig::find(text.expose_secret(), None).unwrap().unwrap();
+    assert_eq!((found.name, found.nodes), (long.clone(), vec!["10.20.0.31".to_owned()]));
+    let without = talosconfig::remove(text.expose_secret(), &long).unwrap().unwrap();
+    assert_eq!(talosconfig::names(without.expose_secret()).unwrap(), ["home", "lab", "work", &longer]);
+    for text in [text, without] {
+        assert!(
+            ["# my clusters", "# keep me", "# the last one"].iter().all(|kept| text.expose_secret().contains(kept))
+        );
+    }
+}
+
+#[test]
 fn a_kubeconfigs_other_entries_keep_their_text() {
     let merged = kubeconfig::merge(Some(KUBE), INCOMING, Activate::IfNone).unwrap();
     assert_eq!(

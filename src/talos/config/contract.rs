@@ -1,7 +1,8 @@
 //! Which Talos version's configuration is written, and what that version knows.
 //!
 //! A contract is the minor version a configuration is generated for. It must not be newer than the Talos that reads it:
-//! a node refuses keys and documents it does not know, while a newer Talos keeps on reading older contracts.
+//! a node refuses keys and documents it does not know, while a newer Talos keeps on reading older contracts. Those before
+//! 1.5 are written for the verbs in talosctl's place alone ([`Contract::nearest`]): clusters are not built of them.
 //! Must not know: documents. Start with [`Feature`].
 
 use std::fmt;
@@ -9,7 +10,7 @@ use std::str::FromStr;
 
 use crate::types::{Malformed, Version};
 
-/// A version contract, `1.5` to `1.14`.
+/// A version contract, `1.5` to `1.14`; older ones come of [`nearest`](Self::nearest) alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Contract {
     major: u32,
@@ -21,6 +22,13 @@ pub struct Contract {
 /// The table is that of siderolabs/talos pkg/machinery/config/contract.go and generate/*.go (v1.14.0-rc.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
+    /// The API server's `PodSecurity` admission plugin.
+    PodSecurity,
+    /// Stable host names, the runtime's seccomp profile for pods, discovery without Kubernetes.
+    StableHostname,
+    /// The encryption secret is for `secretbox`; audit policy, extended key usage, no folder for static pods. Mirrors of
+    /// `k8s.gcr.io` are not needed any more.
+    Secretbox,
     /// `machine.features.diskQuotaSupport`.
     DiskQuota,
     /// `machine.features.kubePrism`.
@@ -57,6 +65,9 @@ impl Feature {
     /// The first contract with it.
     pub const fn since(self) -> Contract {
         let minor = match self {
+            Self::PodSecurity => 1,
+            Self::StableHostname => 2,
+            Self::Secretbox => 3,
             Self::DiskQuota => 5,
             Self::KubePrism => 6,
             Self::HostDns | Self::RsaServiceAccount => 7,
@@ -87,22 +98,23 @@ impl Contract {
         version.tag().parse()
     }
 
-    /// The contract to generate for a release that may be newer than those known here: the newest, which it still reads.
+    /// The contract that the real generator takes for a release: of one older than 1.5 its own, of one newer than those
+    /// known here the newest, which it still reads.
     ///
     /// # Errors
-    /// When the release is older than what can be generated, or of another major version.
+    /// When the text is no version.
     pub fn nearest(text: &str) -> Result<Self, Malformed> {
-        match Self::spelled(text) {
-            Some(wanted) if wanted > Self::NEWEST && wanted.major == Self::NEWEST.major => Ok(Self::NEWEST),
-            _ => text.parse(),
-        }
+        let wanted =
+            Self::spelled(text).ok_or_else(|| Malformed::new(text, "a Talos version such as 1.13 or v1.13.9"))?;
+        Ok(wanted.min(Self::NEWEST))
     }
 
     fn spelled(text: &str) -> Option<Self> {
         let mut parts = text.strip_prefix('v').unwrap_or(text).splitn(3, '.');
         let mut number = || {
-            let digits = parts.next().filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
-            digits.and_then(|digits| digits.parse::<u32>().ok())
+            let digits = parts.next().filter(|part| !part.is_empty())?;
+            // One that is too large is newer than anything.
+            digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().unwrap_or(u32::MAX))
         };
         Some(Self { major: number()?, minor: number()? })
     }
@@ -157,7 +169,18 @@ mod tests {
     fn a_release_that_is_not_known_yet_gets_the_newest_contract() {
         assert_eq!(Contract::nearest("v1.99.3"), Ok(Contract::NEWEST));
         assert_eq!(Contract::nearest("1.13.9"), Ok(Contract::minor(13)));
-        assert!(Contract::nearest("v2.0").is_err() && Contract::nearest("1.4").is_err());
+        for newer in ["v2.0", "1.99999999999999999999", "99999999999999999999.1"] {
+            assert_eq!(Contract::nearest(newer), Ok(Contract::NEWEST), "{newer}");
+        }
+    }
+
+    #[test]
+    fn older_releases_have_contracts_for_those_who_ask_for_them() {
+        assert_eq!(Contract::nearest("v1.4.9"), Ok(Contract::minor(4)));
+        assert!(!Contract::nearest("0.14").unwrap().has(Feature::PodSecurity));
+        for text in ["", "1", "1.", ".1", "1.x", "vv1.2", "1.13-alpha"] {
+            assert!(Contract::nearest(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::schema::shapes::{self, Kind};
 use super::schema::{self, Flaw};
-use super::yaml::{Document, Map, Marks, Spot, Value, YamlError, read};
+use super::yaml::{Document, Map, Marks, Nothing, Spot, Value, YamlError, read};
 use super::{Config, kind_of};
 
 /// Something in a text that a node would not read.
@@ -228,7 +228,8 @@ impl Config {
         let documents = std::mem::take(&mut self.documents);
         let mut found = Vec::new();
         for root in documents {
-            match decode(Document { root, spot: Spot::default(), marks: Marks::default() }) {
+            match decode(Document { root, spot: Spot::default(), marks: Marks::default(), nothing: Nothing::default() })
+            {
                 Ok(root) => self.documents.push(root),
                 Err(wrong) => found.extend(wrong),
             }
@@ -255,7 +256,7 @@ impl Config {
 
 /// A document read by the types of its kind.
 pub(super) fn decode(document: Document) -> Result<Value, Vec<Wrong>> {
-    let Document { root, spot, marks } = document;
+    let Document { root, spot, marks, .. } = document;
     let kind = kind(&root).map_err(|unfit| vec![unfit.wrong(spot, &marks)])?;
     let name = root.at(&["name"]).and_then(Value::as_text).filter(|_| kind.named);
     let title = title(kind, name);

@@ -191,7 +191,7 @@ fn push(path: &[String], element: Option<(String, String)>, found: &mut Vec<Dele
 fn text(value: &Value) -> String {
     match value {
         Value::Number(number) => number.raw().to_owned(),
-        Value::Bool(value) => value.to_string(),
+        Value::Bool(flag) => flag.raw().to_owned(),
         Value::Text(text) => text.clone(),
         Value::Null | Value::List(_) | Value::Map(_) => String::new(),
     }

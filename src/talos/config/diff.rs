@@ -188,7 +188,7 @@ impl Mask<'_> {
             }
             Value::Text(text) => text.clone(),
             Value::Number(number) => Number::normal(number).to_owned(),
-            Value::Bool(value) => value.to_string(),
+            Value::Bool(flag) => flag.to_string(),
         }
     }
 }

@@ -10,6 +10,9 @@ use super::yaml::{Map, Value};
 use super::{Cni, LegacyEncryption};
 use crate::talos::secrets::{Encryption, KeyPair};
 
+/// The discovery service that machines know without another.
+pub(super) const DISCOVERY: &str = "https://discovery.talos.dev/";
+
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 
 /// A document of `kind` without fields.
@@ -62,9 +65,7 @@ pub(super) fn base(task: &Task<'_>) -> Map {
 pub(super) fn of_1_14(task: &Task<'_>) -> Vec<Map> {
     let mut documents = Vec::new();
     if task.input.discovery.is_on() {
-        documents.push(
-            kind("DiscoveryServiceConfig").with("name", "default").with("endpoint", "https://discovery.talos.dev/"),
-        );
+        documents.push(kind("DiscoveryServiceConfig").with("name", "default").with("endpoint", DISCOVERY));
     }
     documents.push(
         kind("DiscoveryIdentityConfig")

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 
 use super::documents;
 use super::yaml::{Map, Value};
-use super::{Cni, Config, Feature, Input, LegacyEncryption, Mirror};
+use super::{Cni, Config, Feature, Input, LegacyEncryption};
 use crate::talos::secrets::{Encryption, KeyPair, Secrets};
 use crate::types::Role;
 
@@ -94,8 +94,8 @@ impl Task<'_> {
     fn machine(&self) -> Map {
         let kubelet = Map::new()
             .with("image", self.image("ghcr.io/siderolabs/kubelet"))
-            .with("defaultRuntimeSeccompProfileEnabled", true)
-            .with("disableManifestsDirectory", true);
+            .with_some("defaultRuntimeSeccompProfileEnabled", self.has(Feature::StableHostname).then_some(true))
+            .with_some("disableManifestsDirectory", self.has(Feature::Secretbox).then_some(true));
         let node_labels = self.is_control_plane() && self.has(Feature::ExcludeFromLoadBalancers);
         let documents = self.has(Feature::RegistryDocuments);
         Map::new()
@@ -107,7 +107,7 @@ impl Task<'_> {
             .with_some("network", self.network())
             .with("install", self.install())
             .with_some("sysctls", self.sysctls())
-            .with_some("registries", (!documents).then(|| registries(&self.input.mirrors)).flatten())
+            .with_some("registries", (!documents).then(|| self.registries()).flatten())
             .with("features", self.features())
             .with_some("nodeLabels", node_labels.then(|| Map::new().with(EXCLUDE_LABEL, "")))
     }
@@ -131,7 +131,10 @@ impl Task<'_> {
     fn features(&self) -> Map {
         let mut features = Map::new();
         if !self.has(Feature::LockedFeatures) {
-            features = features.with("rbac", true).with("stableHostname", true).with("apidCheckExtKeyUsage", true);
+            features = features
+                .with("rbac", true)
+                .with_some("stableHostname", self.has(Feature::StableHostname).then_some(true))
+                .with_some("apidCheckExtKeyUsage", self.has(Feature::Secretbox).then_some(true));
         }
         let prism = || Map::new().with("enabled", true).with("port", self.input.kubeprism_port);
         let forward = self.has(Feature::ForwardKubeDns).then_some(true);
@@ -146,10 +149,10 @@ impl Task<'_> {
         let named = self.is_control_plane() || self.has(Feature::WorkerClusterName);
         let component = |name: &str| Map::new().with("image", self.image(&format!("registry.k8s.io/{name}")));
         let key = |key: &secrecy::SecretString| Map::new().with("key", key.expose_secret());
-        let discovery = Map::new().with("enabled", self.input.discovery.is_on()).with(
-            "registries",
-            Map::new().with("kubernetes", Map::new().with("disabled", true)).with("service", Map::new()),
-        );
+        let by_kubernetes = Map::new().with_some("disabled", self.has(Feature::StableHostname).then_some(true));
+        let discovery = Map::new()
+            .with("enabled", self.input.discovery.is_on())
+            .with("registries", Map::new().with("kubernetes", by_kubernetes).with("service", Map::new()));
         let port = self.on_control_plane(|| self.input.local_api_port).flatten();
         let (encryption, encryption_secret) = self.encryption();
         let scheduling = self.is_control_plane() && self.input.schedule_on_control_planes.is_on();
@@ -178,12 +181,11 @@ impl Task<'_> {
 
     /// Which key the encryption secret stands under, and the secret where it is written.
     fn encryption(&self) -> (&'static str, Option<&str>) {
+        let kept = self.input.legacy_encryption == LegacyEncryption::Keep;
+        let secretbox = self.has(Feature::Secretbox);
         let (key, secret) = match self.secrets.encryption() {
-            Encryption::Secretbox(secret) => ("secretboxEncryptionSecret", Some(secret)),
-            Encryption::AesCbc(secret) => {
-                let kept = self.input.legacy_encryption == LegacyEncryption::Keep;
-                ("aescbcEncryptionSecret", kept.then_some(secret))
-            }
+            Encryption::Secretbox(secret) => ("secretboxEncryptionSecret", (kept || secretbox).then_some(secret)),
+            Encryption::AesCbc(secret) => ("aescbcEncryptionSecret", (kept || !secretbox).then_some(secret)),
         };
         (key, secret.filter(|_| self.is_control_plane()).map(ExposeSecret::expose_secret))
     }
@@ -208,23 +210,29 @@ impl Task<'_> {
             names.push(self.input.endpoint_host());
         }
         names.extend(self.input.extra_sans.iter().cloned());
-        let admission = Map::new().with("name", "PodSecurity").with("configuration", pod_security());
+        let admission =
+            || vec![Value::Map(Map::new().with("name", "PodSecurity").with("configuration", pod_security()))];
         Map::new()
             .with("image", self.image("registry.k8s.io/kube-apiserver"))
             .with_some("certSANs", (!names.is_empty()).then(|| Value::texts(names)))
             .with_some("disablePodSecurityPolicy", (!lean).then_some(true))
-            .with("admissionControl", vec![Value::Map(admission)])
-            .with("auditPolicy", audit_policy())
+            .with_some("admissionControl", self.has(Feature::PodSecurity).then(admission))
+            .with_some("auditPolicy", self.has(Feature::Secretbox).then(audit_policy))
     }
-}
 
-fn registries(mirrors: &[Mirror]) -> Option<Map> {
-    let mut hosts: Map = mirrors
-        .iter()
-        .map(|mirror| (mirror.host.clone(), Map::new().with("endpoints", Value::texts(&mirror.endpoints)).into()))
-        .collect();
-    hosts.sort();
-    (!hosts.is_empty()).then(|| Map::new().with("mirrors", hosts))
+    fn registries(&self) -> Option<Map> {
+        let mut hosts = Map::new();
+        // The one contract from the time when Kubernetes' images moved.
+        if self.has(Feature::StableHostname) && !self.has(Feature::Secretbox) {
+            let endpoints = Value::texts(["https://registry.k8s.io", "https://k8s.gcr.io"]);
+            hosts.set("k8s.gcr.io", Map::new().with("endpoints", endpoints));
+        }
+        for mirror in &self.input.mirrors {
+            hosts.set(&mirror.host, Map::new().with("endpoints", Value::texts(&mirror.endpoints)));
+        }
+        hosts.sort();
+        (!hosts.is_empty()).then(|| Map::new().with("mirrors", hosts))
+    }
 }
 
 /// The default configuration of the `PodSecurity` admission plugin.

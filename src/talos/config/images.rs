@@ -62,10 +62,10 @@ impl Config {
         let Some(place) = place(component) else { return false };
         let flag = |document: usize, path: &[&str]| self.documents[document].at(path).cloned();
         if let Some(at) = self.own_document(place) {
-            return flag(at, &["enabled"]) == Some(Value::Bool(false));
+            return flag(at, &["enabled"]) == Some(false.into());
         }
         let (Some(at), Some([first, second, third])) = (self.main_document(), place.off) else { return false };
-        flag(at, &[first, second, third, "disabled"]) == Some(Value::Bool(true))
+        flag(at, &[first, second, third, "disabled"]) == Some(true.into())
     }
 
     /// Sets the image of a component in the style that the configuration has; whether there was a place for it.

@@ -126,20 +126,14 @@ pub enum InputError {
         /// What is wrong with it.
         source: UrlError,
     },
-    /// The cluster has no name.
-    #[error("the cluster needs a name")]
-    Name,
 }
 
 impl Input {
     /// The real generator's defaults for a cluster: disk `/dev/sda`, flannel, discovery on, no installer image.
     ///
     /// # Errors
-    /// When the name is empty or the endpoint no https URL.
+    /// When the endpoint is no https URL.
     pub fn new(name: &str, endpoint: &str, contract: Contract, kubernetes: &str) -> Result<Self, InputError> {
-        if name.is_empty() {
-            return Err(InputError::Name);
-        }
         host(endpoint)?;
         Ok(Self {
             cluster_name: name.to_owned(),

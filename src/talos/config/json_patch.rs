@@ -5,6 +5,7 @@
 //! this is too: `replace` of a key that isn't there adds it, a negative index counts from a list's end, a `test` for null
 //! holds where nothing is, and a value that is missing is null. Must not know: where patches come from.
 
+use super::json::{self, Keys};
 use super::yaml::{Map, Marks, Spot, Value};
 
 /// One operation.
@@ -44,6 +45,12 @@ pub enum OperationError {
         spot: Spot,
         /// The path.
         path: String,
+    },
+    /// Something else than a mapping in place of everything.
+    #[error("{spot}: a whole configuration is replaced by a mapping only")]
+    Whole {
+        /// Where the operation says the path.
+        spot: Spot,
     },
     /// A `test` that does not hold.
     #[error("{spot}: the test at {path} does not hold; correct its value, or leave it out")]
@@ -117,8 +124,10 @@ fn index(key: &str, len: usize) -> Option<usize> {
 /// How a patch is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// Its numbers stay as they are written.
+    /// Its numbers stay as they are written, its control characters are escapes.
     Json,
+    /// The same, with control characters as they are.
+    RawJson,
     /// What it has is brought to JSON.
     Yaml,
 }
@@ -146,18 +155,26 @@ fn parse_one(operation: &Value, here: &str, marks: &Marks, form: Form) -> Result
     let from = || pointer("from", "'from' must be a path such as /machine/type");
     let value = || {
         let mut value = operation.at(&["value"]).cloned().unwrap_or(Value::Null);
-        let fits = form == Form::Json || super::as_json(&mut value, super::Keys::Texts);
+        if form != Form::Json && json::has_controls(&value) {
+            return Err("'value' has a control character: write the patch as JSON, and the character as an escape");
+        }
+        let fits = form != Form::Yaml || json::convert(&mut value, Keys::Texts);
         fits.then_some(value).ok_or("'value' has something in it that JSON has not: quote it")
     };
+    let written = || value().map(written);
     let verb = match operation.at(&["op"]).and_then(Value::as_text) {
-        Some("add") => Verb::Add(value()?),
+        Some("add") => Verb::Add(written()?),
         Some("remove") => Verb::Remove,
-        Some("replace") => Verb::Replace(value()?),
+        Some("replace") => Verb::Replace(written()?),
         Some("move") => Verb::Move(from()?),
         Some("copy") => Verb::Copy(from()?),
         Some("test") => Verb::Test(value()?),
         _ => return Err("'op' must be add, remove, replace, move, copy or test"),
     };
+    let puts = !matches!(verb, Verb::Remove | Verb::Test(_));
+    if puts && path.keys.last().is_some_and(|key| key.contains(json::is_control_in_key)) {
+        return Err("'path' has a control character, and no key may have one after a JSON patch");
+    }
     Ok(Operation { verb, path })
 }
 
@@ -218,8 +235,7 @@ fn same(one: &Value, other: &Value) -> bool {
 
 fn replace(root: &mut Value, path: &Pointer, value: Value) -> Result<(), OperationError> {
     if path.keys.is_empty() {
-        // A whole configuration is a mapping.
-        value.as_map().ok_or_else(|| path.nowhere())?;
+        value.as_map().ok_or(OperationError::Whole { spot: path.spot })?;
         *root = value;
         return Ok(());
     }
@@ -255,6 +271,16 @@ fn remove(root: &mut Value, path: &Pointer) -> Result<Value, OperationError> {
         _ => None,
     };
     gone.ok_or_else(|| path.nowhere())
+}
+
+/// A value of a JSON text whose numbers are written as they are when the whole text was.
+fn written(value: Value) -> Value {
+    match value {
+        Value::Map(map) => Value::Map(map.into_iter().map(|(key, value)| (key, written(value))).collect()),
+        Value::List(list) => Value::List(list.into_iter().map(written).collect()),
+        Value::Number(number) => Value::Number(number.of_json()),
+        other => other,
+    }
 }
 
 /// Whether a patch's document is a list of operations.

@@ -9,6 +9,7 @@
 
 use super::schema::shapes::{Elements, Entries, Field, Scalar, Type, fields};
 use super::yaml::{Map, Marks, Sort, Spot, Value};
+use super::{Url, UrlError};
 
 /// A patch that does not fit its target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +24,12 @@ pub enum MergeError {
         /// What the patch has.
         theirs: &'static str,
     },
+    /// A value that is there already, of a type whose values the real tool can't change.
+    #[error("{path} is there already and no patch changes it; delete it in a patch before this one")]
+    Fixed {
+        /// Where.
+        path: String,
+    },
     /// Something to delete is not there.
     #[error("{path} is to be deleted and is not there; correct the path, or leave it out of the patch")]
     NothingToDelete {
@@ -34,6 +41,14 @@ pub enum MergeError {
     Undeletable {
         /// Where.
         path: String,
+    },
+    /// Two URLs that can't be made one.
+    #[error("{path} can't be merged with what is there")]
+    Url {
+        /// Where.
+        path: String,
+        /// Why.
+        source: UrlError,
     },
     /// `$patch` with anything but `delete`.
     #[error("{path}: $patch must be delete")]
@@ -48,8 +63,10 @@ impl MergeError {
     pub(super) fn spot(&self, marks: &Marks) -> Option<Spot> {
         let path = match self {
             Self::Mismatch { path, .. }
+            | Self::Fixed { path }
             | Self::NothingToDelete { path }
             | Self::Undeletable { path }
+            | Self::Url { path, .. }
             | Self::Directive { path } => path,
         };
         // A delete's path has its elements as keys of their own.
@@ -134,11 +151,21 @@ fn node(target: &mut Value, patch: Value, of: &'static Type, absent: Absent, pat
         }
         (Type::Optional(inner), target, patch) => node(target, patch, inner, Absent::IsMeant, path),
         (Type::Scalar(Scalar::Url), Value::Text(old), Value::Text(new)) => {
-            *old = merge_url(old, &new);
+            let (Ok(mut url), Ok(other)) = (Url::parse(old), Url::parse(&new)) else {
+                *old = new;
+                return Ok(());
+            };
+            url.merge(other).map_err(|source| MergeError::Url { path: path.to_owned(), source })?;
+            *old = url.to_string();
             Ok(())
         }
+        (Type::Scalar(Scalar::DiskCondition), _, _) => Err(MergeError::Fixed { path: path.to_owned() }),
+        // Next to a number of bytes a share is not seen.
+        (Type::Scalar(Scalar::Share), target, patch) if is_share(&patch) && !is_share(target) => Ok(()),
         (Type::Scalar(scalar), target, patch) => {
-            if absent == Absent::IsMeant || *scalar == Scalar::Bool || !is_zero(&patch) {
+            // Bytes are taken as they are, also none.
+            let is_meant = matches!(scalar, Scalar::Bool | Scalar::Base64 | Scalar::Mac);
+            if absent == Absent::IsMeant || is_meant || !(is_zero(&patch) || patch == scalar.empty()) {
                 *target = patch;
             }
             Ok(())
@@ -167,65 +194,18 @@ fn node(target: &mut Value, patch: Value, of: &'static Type, absent: Absent, pat
     }
 }
 
+fn is_share(value: &Value) -> bool {
+    value.as_text().is_some_and(|text| text.ends_with('%'))
+}
+
 fn is_zero(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Text(text) => text.is_empty(),
         Value::Number(number) => matches!(number.normal(), "0" | "0o0" | "-0"),
-        Value::Bool(value) => !value,
+        Value::Bool(flag) => !flag.is_on(),
         Value::List(list) => list.is_empty(),
         Value::Map(map) => map.is_empty(),
-    }
-}
-
-/// URLs merge by their parts, as Go's `url.URL` has them: what the new one doesn't have stays.
-fn merge_url(old: &str, new: &str) -> String {
-    let (old, new) = (Parts::of(old), Parts::of(new));
-    let pick = |new: &str, old: &str| if new.is_empty() { old.to_owned() } else { new.to_owned() };
-    let (scheme, host) = (pick(new.scheme, old.scheme), pick(new.host, old.host));
-    let (user, path) = (pick(new.user, old.user), pick(new.path, old.path));
-    let (query, fragment) = (pick(new.query, old.query), pick(new.fragment, old.fragment));
-    let mut text = String::new();
-    if !scheme.is_empty() {
-        text.extend([scheme.as_str(), ":"]);
-    }
-    if !host.is_empty() || !user.is_empty() || (!scheme.is_empty() && path.starts_with('/')) {
-        text.extend(["//", user.as_str(), if user.is_empty() { "" } else { "@" }, host.as_str()]);
-    }
-    if !host.is_empty() && !path.is_empty() && !path.starts_with('/') {
-        text.push('/');
-    }
-    for (mark, part) in [("", path), ("?", query), ("#", fragment)] {
-        if !part.is_empty() {
-            text.extend([mark, part.as_str()]);
-        }
-    }
-    text
-}
-
-struct Parts<'a> {
-    scheme: &'a str,
-    user: &'a str,
-    host: &'a str,
-    path: &'a str,
-    query: &'a str,
-    fragment: &'a str,
-}
-
-impl<'a> Parts<'a> {
-    fn of(text: &'a str) -> Self {
-        let (rest, fragment) = text.split_once('#').unwrap_or((text, ""));
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (scheme, rest) = match rest.split_once(':') {
-            Some((scheme, rest)) if !scheme.is_empty() && !scheme.contains('/') => (scheme, rest),
-            _ => ("", rest),
-        };
-        let (authority, path) = match rest.strip_prefix("//") {
-            Some(rest) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
-            None => ("", rest),
-        };
-        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-        Self { scheme, user, host, path, query, fragment }
     }
 }
 
@@ -277,7 +257,13 @@ fn free_map(target: &mut Map, patch: Map, path: &str) -> Result<(), MergeError> 
 }
 
 fn free(target: &mut Value, patch: Value, path: &str) -> Result<(), MergeError> {
-    let is_whole = |value: &Value| matches!(value, Value::Number(number) if number.sort() == Sort::Whole);
+    // Numbers are of three types: with a fraction, whole, and whole but too large to have a sign.
+    let sort = |value: &Value| match value {
+        Value::Number(number) if number.sort() == Sort::Whole => {
+            (true, number.whole().is_some_and(|whole| whole > i128::from(i64::MAX)))
+        }
+        _ => (false, false),
+    };
     match (target, patch) {
         (Value::Map(old), Value::Map(new)) => free_map(old, new, path),
         (Value::List(old), Value::List(new)) => {
@@ -294,7 +280,7 @@ fn free(target: &mut Value, patch: Value, path: &str) -> Result<(), MergeError> 
             *old = new;
             Ok(())
         }
-        (old @ Value::Number(_), new @ Value::Number(_)) if is_whole(old) == is_whole(&new) => {
+        (old @ Value::Number(_), new @ Value::Number(_)) if sort(old) == sort(&new) => {
             if !is_zero(&new) {
                 *old = new;
             }
@@ -331,6 +317,16 @@ mod tests {
                 "machine: {features: {kubePrism: {port: 7445, enabled: true}}}\n",
                 "machine: {features: {kubePrism: {port: 0}}}\n",
                 "machine:\n    features:\n        kubePrism:\n            port: 7445\n            enabled: true\n",
+            ),
+            (
+                "machine: {time: {bootTimeout: 1m}}\n",
+                "machine: {time: {bootTimeout: 0s}}\n",
+                "machine:\n    time:\n        bootTimeout: 1m0s\n",
+            ),
+            (
+                "machine: {registries: {config: {r: {tls: {ca: YQ==}}}}}\n",
+                "machine: {registries: {config: {r: {tls: {ca: \"\"}}}}}\n",
+                "machine:\n    registries:\n        config:\n            r:\n                tls:\n                    ca: \"\"\n",
             ),
             (
                 "machine: {certSANs: [a]}\n",
@@ -382,7 +378,10 @@ mod tests {
     #[test]
     fn free_content_of_two_kinds_does_not_merge() {
         let config = |inner: &str| format!("machine: {{kubelet: {{extraConfig: {{a: {inner}}}}}}}\n");
-        for (ours, theirs) in [("1", "x"), ("1", "1.5"), ("[1]", "{b: 1}"), ("x", "true"), ("x", "null")] {
+        let largest = "18446744073709551615";
+        let pairs =
+            [("1", "x"), ("1", "1.5"), ("[1]", "{b: 1}"), ("x", "true"), ("x", "null"), ("1", largest), (largest, "1")];
+        for (ours, theirs) in pairs {
             assert!(merged(&config(ours), &config(theirs)).is_err(), "{ours} + {theirs}");
         }
         let error = merged(&config("[1]"), &config("{b: 1}")).unwrap_err().to_string();

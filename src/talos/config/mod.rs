@@ -11,6 +11,7 @@ mod documents;
 mod generate;
 mod images;
 mod input;
+mod json;
 mod json_patch;
 mod merge;
 pub mod migrate;
@@ -60,9 +61,15 @@ impl Config {
     /// The text of all documents, as it is applied.
     pub fn to_yaml(&self) -> SecretString {
         let layout = if self.is_of_documents() { yaml::Layout::Talos } else { yaml::Layout::EarlierTalos };
-        let documents: Vec<String> =
-            self.documents.iter().map(|document| yaml::document_in(document, layout)).collect();
-        documents.join("---\n").into()
+        let written = |document: &Value| {
+            let mut document = document.clone();
+            let kind = kind_of(&document).to_owned();
+            if let Value::Map(map) = &mut document {
+                schema::bare(&kind, map);
+            }
+            yaml::document_in(&document, layout)
+        };
+        self.documents.iter().map(written).collect::<Vec<_>>().join("---\n").into()
     }
 
     /// The text with all keys sorted and kubectl's layout: what the real `machineconfig patch` writes after a JSON patch.
@@ -77,44 +84,6 @@ impl Config {
             })
             .collect();
         documents.join("---\n").into()
-    }
-}
-
-/// Which keys a mapping may have on its way to JSON.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Keys {
-    /// All, as texts.
-    Any,
-    /// Texts only: a patch with others is refused.
-    Texts,
-}
-
-/// Numbers and dates as they come out of JSON, which has no octal ones; `false` when something has no form there.
-fn as_json(value: &mut Value, keys: Keys) -> bool {
-    match value {
-        Value::Map(map) => {
-            if map.has(yaml::Odd::Foreign) {
-                if keys == Keys::Texts {
-                    return false;
-                }
-                *map = std::mem::take(map).with_text_keys();
-            }
-            map.iter_mut().all(|(_, value)| as_json(value, keys))
-        }
-        Value::List(list) => list.iter_mut().all(|value| as_json(value, keys)),
-        // In a configuration a date is the text that stands there.
-        Value::Number(number) if keys == Keys::Any && number.sort() == yaml::Sort::Date => {
-            *value = number.raw().into();
-            true
-        }
-        Value::Number(number) => match number.in_json() {
-            Some(form) => {
-                *value = form;
-                true
-            }
-            None => false,
-        },
-        _ => true,
     }
 }
 

@@ -12,28 +12,31 @@
 //!   that is the node, dies of them. Nowhere is a key null: talosctl drops it with its value.
 //! - A multi-line text whose first line begins with a tab or, after empty lines, with a space, is written in quotes, and
 //!   the indent that is told for a block in a list is counted from the list: what talosctl writes there is read otherwise,
-//!   or not at all. So are texts with Unicode's line separators.
-//! - A JSON patch: its paths begin with `/` (talosctl drops what stands before the first one), nothing follows its list,
-//!   no operation says a key twice, a whole configuration is replaced by a mapping only, a test compares what is meant and
-//!   not how it is escaped. The configuration that it changes is read as all others are: `yes` and `on` without quotes are
-//!   texts, keys that are there twice are refused, keys and anchors may be as long and as odd as elsewhere.
-//! - The text is UTF-8 (talosctl takes UTF-16 as well), has one byte order mark at most, and is nested 200 levels deep at
-//!   most; `!!binary` stands for a text, `!!null` for nothing. A document that has a kind has an `apiVersion`.
+//!   or not at all.
+//! - A JSON patch: its paths begin with `/` (talosctl drops what stands before the first one, and changes another place),
+//!   nothing follows its list, nor the null that stands for an empty one (talosctl passes over it), no operation says a key
+//!   twice, a whole configuration is replaced by a mapping only, a test compares what is meant and not how it is escaped.
+//!   The configuration that it changes is read as all others are: `yes` and `on` without quotes stay texts, keys that are
+//!   there twice are refused, anchors may have any name, the next line of Unicode (U+0085) stays in a text where talosctl
+//!   makes a space of it.
+//! - The text has one byte order mark at most, and is nested 200 levels deep at most, for the stack's sake; `!!binary` stands
+//!   for a text, because nothing in a configuration is anything else. A document that has a kind has an `apiVersion`: a node
+//!   refuses it without one, unless a value in it happens to be called `debug`.
 //! - Kinds and keys of Talos 1.14 are known.
+//! - `null` or a list before a document that can't be read: talosctl drops the rest of the patch without a word.
 //!
-//! These are not, and nobody has mended them yet: `True` and `TRUE` in a text's place become `true`; a value out of a list
-//! may be empty, and other letter case is refused; `on`, `off`, `yes`, `no` and base-60 values in `extraArgs` are quoted
-//! otherwise; `!!null x` as a document; escapes with `%` in merged URLs; sizes of 2^64-1; the limits that yaml.v2 has
-//! after JSON patches (length of keys, control characters, float keys); `null` or a list before a broken document.
+//! These are not, and nobody has mended them yet: percentages in hexadecimal; in a JSON patch, a control character between
+//! U+007F and U+009F that another operation takes out again, and `\u` escapes of two halves in a path.
 
 use super::decode::{self, Unfit, Wrong};
 use super::delete::{self, Delete};
-use super::json_patch::{self, Operation};
+use super::json::{self, Controls};
+use super::json_patch::{self, Form, Operation};
 use super::merge::{self, MergeError};
 use super::patch_error::PatchError;
 use super::schema::shapes::Kind;
-use super::yaml::{Document, Map, Marks, Spot, Value, YamlError, read, read_all};
-use super::{Config, Keys, kind_of, schema};
+use super::yaml::{Document, Map, Marks, Nothing, Spot, Value, YamlError, read, read_all};
+use super::{Config, kind_of, schema};
 
 /// What a part of a patch does.
 #[derive(Clone, Copy)]
@@ -113,24 +116,35 @@ impl Patch {
     /// When the text is no YAML and no patch, or has a kind, a key or a value that no configuration has.
     pub fn parse(text: &str, origin: &str) -> Result<Self, PatchError> {
         let origin = origin.to_owned();
-        let documents = match read(text) {
+        let is_json = serde_json::from_str::<Vec<serde_json::Value>>(text).is_ok();
+        let form = if !is_json {
+            Form::Yaml
+        } else if text.contains(json::is_control) {
+            Form::RawJson
+        } else {
+            Form::Json
+        };
+        let documents = if is_json { read_all(&json::as_yaml(text)) } else { read_all(text) };
+        let documents = match documents {
             Ok(documents) => documents,
             Err(source) => return Err(PatchError::Yaml { origin, source }),
         };
-        if let [document] = &documents[..]
+        if let [document, behind @ ..] = &documents[..]
+            && behind.iter().all(|document| document.root == Value::Null)
             && let Value::List(list) = &document.root
             && json_patch::is_patch(&document.root)
         {
-            let is_json = serde_json::from_str::<serde_json::Value>(text).is_ok();
-            let form = if is_json { json_patch::Form::Json } else { json_patch::Form::Yaml };
             return match json_patch::parse(list, &document.marks, form) {
                 Ok(operations) => Ok(Self { origin, content: Content::Json(operations) }),
                 Err(source) => Err(PatchError::Operation { origin, source }),
             };
         }
         let (mut parts, mut wrong) = (Vec::new(), Vec::new());
-        // What says nothing changes nothing, as the real tool has it.
-        for document in documents.into_iter().filter(|document| !delete::is_nothing(&document.root)) {
+        for document in documents {
+            // What says nothing changes nothing, as the real tool has it.
+            if document.root == Value::Null || delete::is_nothing(&document.root) {
+                continue;
+            }
             match part(document, &origin)? {
                 Ok(part) => parts.push(part),
                 Err(flaws) => wrong.extend(flaws),
@@ -151,7 +165,7 @@ impl Patch {
     pub fn parse_strictly(text: &str, origin: &str) -> Result<Self, PatchError> {
         let patch = Self::parse(text, origin)?;
         match &patch.content {
-            Content::Merge(parts) if parts.is_empty() => match read(text).unwrap_or_default().first() {
+            Content::Merge(parts) if parts.is_empty() => match says_nothing(text) {
                 Some(document) => {
                     let wrong = Wrong::at(document.spot, "", "there is nothing in the document: leave the patch out");
                     Err(PatchError::Documents { origin: patch.origin, wrong: vec![wrong] })
@@ -244,6 +258,14 @@ impl Part {
     }
 }
 
+/// The document of a patch without parts that keeps it from being an empty list of operations: one that is more than
+/// null, or the first one when it is null by its tag only.
+fn says_nothing(text: &str) -> Option<Document> {
+    let documents = read_all(text).unwrap_or_default();
+    let tagged = documents.first().is_some_and(|first| first.nothing == Nothing::Tagged);
+    documents.into_iter().find(|document| tagged || document.root != Value::Null)
+}
+
 /// A document's name, where documents of its kind have one.
 fn name(root: &Value, kind: &Kind) -> Option<String> {
     let text = root.at(&["name"]).and_then(Value::as_text).unwrap_or_default();
@@ -252,7 +274,7 @@ fn name(root: &Value, kind: &Kind) -> Option<String> {
 
 /// Reads a document of a patch: what it deletes, and what it merges.
 fn part(document: Document, origin: &str) -> Result<Result<Part, Vec<Wrong>>, PatchError> {
-    let Document { root, spot, marks } = document;
+    let Document { root, spot, marks, .. } = document;
     let kind = match decode::kind(&root) {
         Ok(kind) => kind,
         // A document that only deletes may leave out what it is.
@@ -290,6 +312,27 @@ fn only_known(map: &Map) -> bool {
     map.keys().all(|key| schema::shapes::field("v1alpha1.Config", key).is_some())
 }
 
+/// Carries out operations on a configuration of one document.
+fn apply_json(only: &mut Value, operations: &[Operation], origin: &str) -> Result<(), PatchError> {
+    let origin = || origin.to_owned();
+    if !matches!(only, Value::Map(_) | Value::List(_) | Value::Null) {
+        return Err(PatchError::NoMapping { origin: origin(), kind: only.kind() });
+    }
+    if !json::convert(only, json::Keys::Any) {
+        return Err(PatchError::NoJson { origin: origin() });
+    }
+    // Those of the patch were looked at before.
+    let controls = if json::has_controls(only) { Controls::Refused } else { Controls::Taken };
+    json_patch::apply(only, operations).map_err(|source| PatchError::Operation { origin: origin(), source })?;
+    match json::unreadable(only, controls) {
+        Some((path, what)) => {
+            let path = if path.is_empty() { "/".to_owned() } else { path };
+            Err(PatchError::Unreadable { origin: origin(), path, what })
+        }
+        None => Ok(()),
+    }
+}
+
 /// A document that merges into the same one as an earlier one of the patch.
 fn twice(parts: &[Part]) -> Option<&Part> {
     let merging = |part: &&Part| part.content.is_some();
@@ -323,11 +366,7 @@ impl Config {
                     let (spot, path) = (first.spot(), first.path().to_owned());
                     return Err(PatchError::JsonPatch { origin: origin(), spot, path });
                 };
-                if !super::as_json(only, Keys::Any) {
-                    return Err(PatchError::NoJson { origin: origin() });
-                }
-                return json_patch::apply(only, operations)
-                    .map_err(|source| PatchError::Operation { origin: origin(), source });
+                return apply_json(only, operations, patch.origin());
             }
             Content::Merge(parts) => parts,
         };

@@ -48,6 +48,27 @@ pub enum PatchError {
         /// Where the patch came from.
         origin: String,
     },
+    /// What no path leads into.
+    #[error("patch {origin} is a JSON patch, and the configuration is {kind}: it must be a mapping")]
+    NoMapping {
+        /// Where the patch came from.
+        origin: String,
+        /// What the configuration is.
+        kind: &'static str,
+    },
+    /// What is lost on the way back from JSON.
+    #[error(
+        "after JSON patch {origin} the configuration has {what} at {path}, which is not read again: leave it out, or \
+         write a strategic merge patch"
+    )]
+    Unreadable {
+        /// Where the patch came from.
+        origin: String,
+        /// Where, as a pointer.
+        path: String,
+        /// What.
+        what: &'static str,
+    },
     /// A JSON patch that cannot be read or carried out.
     #[error("JSON patch {origin} cannot be applied")]
     Operation {

@@ -86,6 +86,9 @@ impl Facts {
             return Err(Flaw::WrongLabel { found: block.label, expected: "a certificate" });
         }
         let (_, certificate) = x509_parser::parse_x509_certificate(&block.der).map_err(|_| Flaw::GarbledCertificate)?;
+        if !is_name(certificate.subject().as_raw()) || !is_name(certificate.issuer().as_raw()) {
+            return Err(Flaw::GarbledCertificate);
+        }
         let key_id = certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
             x509_parser::extensions::ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
             _ => None,
@@ -156,6 +159,25 @@ fn name(organizations: &[&str]) -> Vec<u8> {
         der::sequence(&[ORGANIZATION, &text])
     });
     der::sequence(&[&der::set(values.collect())])
+}
+
+/// Whether this is a name that Talos reads: sets of attributes, each an identifier with a text.
+fn is_name(name: &[u8]) -> bool {
+    const TEXTS: [u8; 6] = [0x0c, 0x12, 0x13, 0x14, 0x16, 0x1e];
+    let Some((mut parts, _)) = der::take(name, 0x30) else { return false };
+    while !parts.is_empty() {
+        let Some((mut part, rest)) = der::take(parts, 0x31) else { return false };
+        parts = rest;
+        while !part.is_empty() {
+            let Some((attribute, rest)) = der::take(part, 0x30) else { return false };
+            part = rest;
+            let value = der::take(attribute, 0x06).and_then(|(_, value)| value.first());
+            if !value.is_some_and(|tag| TEXTS.contains(tag)) {
+                return false;
+            }
+        }
+    }
+    true
 }
 
 /// A time as certificates write it: two digits of the year before 2050, four from then on (RFC 5280, 4.1.2.5).

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 
 use super::certificate::Facts;
 use super::key::PrivateKey;
+use super::pem::BASE64;
 use super::{Encryption, Flaw, KeyPair, Problem, Secrets, SecretsError};
 use crate::talos::config::yaml::{Document, Value, read};
 
@@ -17,6 +18,8 @@ use crate::talos::config::yaml::{Document, Value, read};
 #[derive(Default)]
 struct Draft {
     found: Vec<(&'static str, Option<usize>, Value)>,
+    /// What stands near a place where there is nothing: its path and its line.
+    near: Vec<(&'static str, String, Option<usize>)>,
     problems: Vec<Problem>,
 }
 
@@ -85,6 +88,11 @@ impl Secrets {
         let mut draft = Draft::default();
         for place in PLACES {
             draft.take(place, document, place);
+            if draft.value(place).is_none()
+                && let Some((path, line)) = near(document, place)
+            {
+                draft.near.push((place, path, line));
+            }
         }
         draft.check(now)
     }
@@ -130,6 +138,22 @@ impl Secrets {
             other => other,
         })
     }
+}
+
+/// The key that was probably meant for the one where the way to a place ends: its path and its line.
+fn near(document: &Document, place: &str) -> Option<(String, Option<usize>)> {
+    let keys: Vec<&str> = place.split('.').collect();
+    let end = (0..keys.len()).find(|end| document.root.at(&keys[..=*end]).is_none())?;
+    let path = |key: &str| [&keys[..end], &[key]].concat().join(".");
+    let known = |path: &str| {
+        PLACES.iter().any(|place| place.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    };
+    let siblings = document.root.at(&keys[..end])?.as_map()?.keys().filter(|key| !known(&path(key)));
+    let likeness = |key: &str| strsim::jaro_winkler(keys[end], &key.to_lowercase());
+    let best = siblings.max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
+    let path = path(best.filter(|key| likeness(key) > 0.9)?);
+    let line = document.marks.line(&path);
+    Some((path, line))
 }
 
 fn has_any(document: &Document, keys: &[&str]) -> bool {
@@ -188,19 +212,27 @@ impl Draft {
 
     fn flaw(&mut self, path: &'static str, flaw: Flaw) {
         let line = self.found.iter().find(|(name, ..)| *name == path).and_then(|(_, line, _)| *line);
+        let line = line.or_else(|| self.near.iter().find(|(name, ..)| *name == path).and_then(|(.., line)| *line));
         self.problems.push(Problem { path, line, flaw });
+    }
+
+    /// Why there is nothing at a place.
+    fn missing(&self, place: &str) -> Flaw {
+        let near = self.near.iter().find(|(name, ..)| *name == place);
+        near.map_or(Flaw::Missing, |(_, found, _)| Flaw::Misspelt { found: found.clone() })
     }
 
     /// The text at `place`, or an empty one and a problem.
     fn text(&mut self, place: &'static str) -> String {
         let found = match self.value(place) {
-            None => Err(Flaw::Missing),
+            None => Err(self.missing(place)),
             // Only a file of its own can be empty: what is empty in a bundle was not taken.
             Some(Value::Text(text)) if text.is_empty() => Err(Flaw::NoPem),
             Some(Value::Text(text)) if text.bytes().all(|byte| byte == b'*') => Err(Flaw::Redacted),
             Some(Value::Text(text)) if text.starts_with("ENC[") => Err(Flaw::Encrypted),
             Some(Value::Text(text)) => Ok(text.clone()),
             Some(Value::Number(number)) => Ok(number.raw().to_owned()),
+            Some(Value::Bool(on)) => Ok(on.raw().to_owned()),
             Some(_) => Err(Flaw::NotText),
         };
         found.unwrap_or_else(|flaw| {
@@ -225,7 +257,8 @@ impl Draft {
     fn key_of_32(&mut self, place: &'static str) -> SecretString {
         let text = self.text(place);
         if !text.is_empty() {
-            match STANDARD.decode(&text) {
+            // Line breaks at the end do no harm.
+            match BASE64.decode(text.trim_end_matches(['\r', '\n'])) {
                 Err(_) => self.flaw(place, Flaw::NotBase64),
                 Ok(bytes) if bytes.len() != 32 => self.flaw(place, Flaw::Length { found: bytes.len(), expected: 32 }),
                 Ok(_) => {}
@@ -240,7 +273,7 @@ impl Draft {
         if text.is_empty() {
             return (text, None);
         }
-        let pem = STANDARD.decode(&text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let pem = BASE64.decode(&text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         if pem.is_none() {
             self.flaw(place, Flaw::NotBase64);
         }
@@ -280,7 +313,11 @@ impl Draft {
                 if both && other {
                     self.flaw(PLACES[3], Flaw::TwoEncryptions);
                 } else if !both {
-                    self.flaw(PLACES[3], Flaw::NoEncryption);
+                    let flaw = match self.missing(PLACES[3]) {
+                        Flaw::Missing => Flaw::NoEncryption,
+                        misspelt => misspelt,
+                    };
+                    self.flaw(PLACES[3], flaw);
                     return Encryption::Secretbox(String::new().into());
                 }
                 Encryption::Secretbox(self.key_of_32(PLACES[3]))

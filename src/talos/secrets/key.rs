@@ -6,8 +6,8 @@ use aws_lc_rs::encoding::{AsBigEndian, AsDer, EcPrivateKeyBin, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
-    RSA_PKCS1_SHA512, RsaKeyPair,
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair,
+    Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA512, RsaKeyPair,
 };
 use rustls_pki_types::PrivateKeyDer;
 use secrecy::SecretString;
@@ -18,9 +18,11 @@ const ED25519: &[u8] = &[0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70];
 const EC: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 const P384: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
+const P521: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
 const RSA: &[u8] = &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 const ECDSA_SHA256: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
 const ECDSA_SHA384: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03];
+const ECDSA_SHA512: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x04];
 const RSA_SHA512: &[u8] = &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0d, 0x05, 0x00];
 
 /// The kinds of key that Talos makes.
@@ -42,6 +44,8 @@ pub(crate) enum PrivateKey {
     P256(EcdsaKeyPair),
     /// ECDSA on P-384 with SHA-384.
     P384(EcdsaKeyPair),
+    /// ECDSA on P-521 with SHA-512.
+    P521(EcdsaKeyPair),
     /// RSA, PKCS#1 v1.5 with SHA-512.
     Rsa(Box<RsaKeyPair>),
 }
@@ -98,17 +102,18 @@ impl PrivateKey {
     }
 
     fn ecdsa(der: &[u8]) -> Option<Self> {
-        EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_ASN1_SIGNING, der)
+        let on = |curve| EcdsaKeyPair::from_private_key_der(curve, der).ok();
+        on(&ECDSA_P256_SHA256_ASN1_SIGNING)
             .map(Self::P256)
-            .ok()
-            .or_else(|| EcdsaKeyPair::from_private_key_der(&ECDSA_P384_SHA384_ASN1_SIGNING, der).map(Self::P384).ok())
+            .or_else(|| on(&ECDSA_P384_SHA384_ASN1_SIGNING).map(Self::P384))
+            .or_else(|| on(&ECDSA_P521_SHA512_ASN1_SIGNING).map(Self::P521))
     }
 
     /// The kind of key Talos makes for certificates signed by this one.
     pub(crate) fn leaf_kind(&self) -> KeyKind {
         match self {
             Self::Ed25519(_) => KeyKind::Ed25519,
-            Self::P256(_) | Self::P384(_) => KeyKind::P256,
+            Self::P256(_) | Self::P384(_) | Self::P521(_) => KeyKind::P256,
             Self::Rsa(_) => KeyKind::Rsa4096,
         }
     }
@@ -117,7 +122,7 @@ impl PrivateKey {
     pub(crate) fn public(&self) -> &[u8] {
         match self {
             Self::Ed25519(pair) => pair.public_key().as_ref(),
-            Self::P256(pair) | Self::P384(pair) => pair.public_key().as_ref(),
+            Self::P256(pair) | Self::P384(pair) | Self::P521(pair) => pair.public_key().as_ref(),
             Self::Rsa(pair) => pair.public_key().as_ref(),
         }
     }
@@ -128,6 +133,7 @@ impl PrivateKey {
             Self::Ed25519(_) => ED25519.to_vec(),
             Self::P256(_) => der::sequence(&[EC, P256]),
             Self::P384(_) => der::sequence(&[EC, P384]),
+            Self::P521(_) => der::sequence(&[EC, P521]),
             Self::Rsa(_) => RSA.to_vec(),
         };
         der::sequence(&[&algorithm, &der::bits(self.public())])
@@ -139,6 +145,7 @@ impl PrivateKey {
             Self::Ed25519(_) => ED25519,
             Self::P256(_) => ECDSA_SHA256,
             Self::P384(_) => ECDSA_SHA384,
+            Self::P521(_) => ECDSA_SHA512,
             Self::Rsa(_) => RSA_SHA512,
         }
     }
@@ -147,7 +154,9 @@ impl PrivateKey {
     pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, aws_lc_rs::error::Unspecified> {
         Ok(match self {
             Self::Ed25519(pair) => pair.sign(message).as_ref().to_vec(),
-            Self::P256(pair) | Self::P384(pair) => pair.sign(&SystemRandom::new(), message)?.as_ref().to_vec(),
+            Self::P256(pair) | Self::P384(pair) | Self::P521(pair) => {
+                pair.sign(&SystemRandom::new(), message)?.as_ref().to_vec()
+            }
             Self::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
                 pair.sign(&RSA_PKCS1_SHA512, &SystemRandom::new(), message, &mut signature)?;

@@ -18,6 +18,7 @@ impl Secrets {
         let service_account = if contract.has(Feature::RsaServiceAccount) { KeyKind::Rsa4096 } else { KeyKind::P256 };
         let (_, service_account) = PrivateKey::generate(service_account).map_err(|_| SecretsError::Crypto)?;
         let id = random::<32>()?;
+        let encryption = STANDARD.encode(random::<32>()?).into();
         Ok(Self {
             cluster_id: if contract.has(Feature::StandardClusterId) {
                 STANDARD.encode(id).into()
@@ -26,7 +27,11 @@ impl Secrets {
             },
             cluster_secret: STANDARD.encode(random::<32>()?).into(),
             bootstrap_token: token()?,
-            encryption: Encryption::Secretbox(STANDARD.encode(random::<32>()?).into()),
+            encryption: if contract.has(Feature::Secretbox) {
+                Encryption::Secretbox(encryption)
+            } else {
+                Encryption::AesCbc(encryption)
+            },
             trustd_token: token()?,
             etcd: authority(Some("etcd"), KeyKind::P256, now)?,
             kubernetes: authority(Some("kubernetes"), KeyKind::P256, now)?,

@@ -16,7 +16,6 @@ mod write;
 use std::fmt;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -112,6 +111,12 @@ pub enum Flaw {
     /// It is not there.
     #[error("is required")]
     Missing,
+    /// It is not there, but something that is called nearly so.
+    #[error("is required, and '{found}' is no key of a bundle")]
+    Misspelt {
+        /// What it is called.
+        found: String,
+    },
     /// It is a list, a mapping or a number.
     #[error("must be a string")]
     NotText,
@@ -150,7 +155,7 @@ pub enum Flaw {
         expected: &'static str,
     },
     /// The block is no key of a kind Talos uses.
-    #[error("is no private key that can be read (Ed25519, ECDSA on P-256 or P-384, RSA)")]
+    #[error("is no private key that can be read (Ed25519, ECDSA on P-256, P-384 or P-521, RSA of 2048 bits and more)")]
     GarbledKey,
     /// The block is no certificate.
     #[error("is no certificate that can be read")]
@@ -182,6 +187,7 @@ impl Flaw {
             Self::Missing | Self::NoEncryption => {
                 "a bundle is whole or of no use: take it from where it is kept safe, or from a control plane (recast secrets import --node ADDRESS)"
             }
+            Self::Misspelt { .. } => "a key was misspelt: call it as it is called here",
             Self::Redacted => "this file was redacted: take the original",
             Self::Encrypted => {
                 "decrypt it: import the encrypted file itself, or have the profile say `secrets_file: {command: sops --decrypt FILE}`"
@@ -252,7 +258,7 @@ pub(crate) fn not_after(pem: &str) -> Option<Timestamp> {
 
 /// Base64 of PEM text; the bundle was checked when it was read, so there is nothing left that can fail.
 fn decoded(text: &str) -> String {
-    STANDARD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+    pem::BASE64.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
 }
 
 /// How Kubernetes' Secrets are encrypted in etcd. A restored etcd can only be read with the same one.

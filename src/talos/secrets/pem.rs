@@ -3,10 +3,14 @@
 //! Written by hand because Talos labels an Ed25519 key `ED25519 PRIVATE KEY`, which PEM libraries for keys neither read
 //! nor write. Must not know: what is in the block.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine as _, alphabet};
 
 use super::Flaw;
+
+/// Base64 as Go's library reads it: bits after the last byte mean nothing.
+pub(super) const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
 /// A PEM block.
 pub(super) struct Block {
@@ -28,17 +32,19 @@ pub(super) fn decode(text: &str) -> Result<Block, Flaw> {
     loop {
         match lines.next() {
             Some(line) if line.starts_with(&end) => break,
+            // Headers, as openssl wrote them once.
+            Some(line) if body.is_empty() && line.contains(':') => {}
             Some(line) => body.extend(line.split_ascii_whitespace()),
             None => return Err(Flaw::Truncated),
         }
     }
-    let der = STANDARD.decode(body).map_err(|_| Flaw::Truncated)?;
+    let der = BASE64.decode(body).map_err(|_| Flaw::Truncated)?;
     if der.is_empty() { Err(Flaw::Truncated) } else { Ok(Block { label: label.to_owned(), der }) }
 }
 
 /// `der` in lines of 64 characters under `label`, with a newline at the end.
 pub(super) fn encode(label: &str, der: &[u8]) -> String {
-    let body = STANDARD.encode(der);
+    let body = BASE64.encode(der);
     let mut text = format!("-----BEGIN {label}-----\n");
     let mut rest = body.as_str();
     while !rest.is_empty() {

@@ -1,10 +1,21 @@
+use base64::engine::general_purpose::STANDARD;
 use jiff::ToSpan as _;
 
 use super::*;
+use crate::talos::config::Contract;
 
 const RSA: &str = include_str!("../../../tests/fixtures/talos-configs/secrets/rsa.yaml");
 const ECDSA: &str = include_str!("../../../tests/fixtures/talos-configs/secrets/ecdsa.yaml");
 const AESCBC: &str = include_str!("../../../tests/fixtures/talos-configs/secrets/aescbc.yaml");
+
+/// A key made for this test.
+const P521: &str = "-----BEGIN EC PRIVATE KEY-----\n\
+    MIHcAgEBBEIAT6mn4Gl7iBYNLsmiyt+zpEctL1VJ/17lYi1plfSDedEEpYcsPp42\n\
+    8+461Tiyf8Ulcin6w+yoxyxUEuBKUTLRwGmgBwYFK4EEACOhgYkDgYYABAHqoDAd\n\
+    sXpxxZieCH5wkdOInuqofDvh+d0sx8xuF1y7ceAUqfcbfZ7jml0eGg2JIAluiPsq\n\
+    ZSc5DyahBZaxsLskugERkR6sESwhyK6ekP4kHE70fGk1XevNjBWLTSaccfnX+TrQ\n\
+    j0nbwgO6sJ2NWby+cIvz/0MzH6Y2Jplpu/oa95jikg==\n\
+    -----END EC PRIVATE KEY-----\n";
 
 /// A moment at which the committed bundles are valid, whatever the clock of this machine says.
 fn then() -> Timestamp {
@@ -86,7 +97,11 @@ fn what_the_real_tool_reads_is_read_and_what_it_does_not_is_not() {
         with("crt:", &format!("junk\n{crt}junk")),
         with("crt:", &crt.replace('\n', "\r\n")),
         with("crt:", crt.trim_end()),
+        with("crt:", &crt.replacen("-----\n", "-----\nComment: x\n\n", 1)),
         replaced(RSA, "token:", 1, "any-word"),
+        replaced(RSA, "id:", 1, "true"),
+        replaced(RSA, "secret:", 1, "\"vj5no104VjNMsT6i4QMVIjMjCZYYZE5TGQ04foxkYAE=\\n\""),
+        replaced(RSA, "secret:", 1, "vj5no104VjNMsT6i4QMVIjMjCZYYZE5TGQ04foxkYAF="),
         format!("{RSA}---\nanother: document\n"),
         in_lines,
     ] {
@@ -95,10 +110,19 @@ fn what_the_real_tool_reads_is_read_and_what_it_does_not_is_not() {
     for text in [
         with("crt:", &format!(" {crt}")),
         with("crt:", &crt.replace('\n', "")),
+        with("crt:", &crt.replace(&crt.lines().nth(2).unwrap()[..8], "AAAAAAAA")),
         with("key:", &key.replace("EC PRIVATE KEY", "PRIVATE KEY")),
     ] {
         assert_eq!(problems(&text).len(), 1);
     }
+}
+
+#[test]
+fn a_key_on_the_largest_curve_is_read() {
+    let key = PrivateKey::from_pem(P521).unwrap();
+    assert!(matches!(key, PrivateKey::P521(_)) && key.public().len() == 133);
+    let text = replaced(RSA, "key:", 4, &STANDARD.encode(P521));
+    assert!(Secrets::load(&text, then()).is_ok(), "{:?}", problems(&text));
 }
 
 #[test]
@@ -122,8 +146,9 @@ fn an_expired_authority_is_told_with_its_date() {
 
 #[test]
 fn what_is_made_can_be_read() {
-    for (contract, label) in [("1.6", "EC PRIVATE KEY"), ("1.13", "RSA PRIVATE KEY")] {
-        let made = Secrets::generate(contract.parse().unwrap(), then()).unwrap();
+    for (contract, label) in [("1.2", "EC PRIVATE KEY"), ("1.6", "EC PRIVATE KEY"), ("1.13", "RSA PRIVATE KEY")] {
+        let made = Secrets::generate(Contract::nearest(contract).unwrap(), then()).unwrap();
+        assert_eq!(matches!(made.encryption(), Encryption::AesCbc(_)), contract == "1.2");
         let read = Secrets::load(made.to_yaml().expose_secret(), then()).unwrap();
         assert_eq!(made.differences(&read), []);
         assert_eq!(made.fingerprint(), read.fingerprint());

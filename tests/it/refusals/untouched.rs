@@ -78,7 +78,22 @@ const CASES: &[Case] = &[
         words: &["what was received can't be relied on, and was thrown away", "is damaged: its SHA-256 is"],
         ..SOUND
     },
+    Case {
+        name: "first snapshot without its checksum, and the stream ends well",
+        scenario: "faults: [{on: {talos: EtcdSnapshot}, then: {lacks: 1}}]",
+        phase: "backup",
+        words: &["what was received can't be relied on, and was thrown away", "does not end with a SHA-256"],
+        ..SOUND
+    },
     // It may come another time, so this is no refusal.
+    Case {
+        name: "first snapshot broken off each time",
+        scenario: "faults: [{on: {talos: EtcdSnapshot}, times: 99, then: {breaks-off: 20}}]",
+        phase: "backup",
+        code: 5,
+        words: &["save a snapshot of etcd", "recast resume"],
+        ..SOUND
+    },
     Case {
         name: "first snapshot cut off each time",
         scenario: "faults: [{on: {talos: EtcdSnapshot}, times: 99, then: reset-after}]",

@@ -119,7 +119,7 @@ pub(super) async fn dies(scene: &Scene, shape: Shape, args: &[&str], step: &'sta
     let mut recast = begins(scene, args, step).await;
     recast.kill();
     recast.end();
-    scene.until("all machines are up", || scene.is_up(shape)).await;
+    scene.settled(shape).await;
 }
 
 /// An upgrade dies at its second machine, and is taken back: those that moved go back, and nobody else goes down.
@@ -137,7 +137,7 @@ async fn dies_at_the_second_machine(far: Far, moved: &[&str]) {
     }
     recast.kill();
     recast.end();
-    scene.until("all machines are up", || scene.is_up(SMALL)).await;
+    scene.settled(SMALL).await;
     let upgraded = scene.inside().into_iter().filter(|(_, inside)| inside.version == "1.13.9");
     assert_eq!(upgraded.map(|(name, _)| name).collect::<Vec<_>>(), moved, "{}", told(&scene.folder));
 

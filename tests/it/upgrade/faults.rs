@@ -32,7 +32,7 @@ async fn fails_and_goes_on(shape: Shape, fault: Fault, code: i32, words: &[&str]
         assert!(told.contains(word), "{fault:?}: {word}\n{document:#}\n{story}");
     }
     assert_eq!(scene.inside()["lab-worker-01"].version, before["lab-worker-01"].version, "{story}");
-    scene.until("it is up", || scene.is_up(shape)).await;
+    scene.settled(shape).await;
     let nodes = scene.api().await.nodes().await.unwrap();
     assert!(nodes.iter().all(|node| !node.unschedulable), "{nodes:?}\n{story}");
 
@@ -83,7 +83,7 @@ async fn a_busy_disk_leads_to_a_staged_upgrade() {
         assert_eq!((code, &document["resumable"]), (5, &true.into()), "{document:#}\n{story}");
         let told = problems(&document);
         assert!(told.contains("device or resource busy") && told.contains("recast upgrade --stage"), "{document:#}");
-        scene.until("it is up", || scene.is_up(shape)).await;
+        scene.settled(shape).await;
         // It would be busy again.
         scene.double.world().machine_fault(WORKER, Fault::DiskBusy);
         let (code, document, story) = scene.asked(&[&ASK[..], &["--stage"]].concat()).await;

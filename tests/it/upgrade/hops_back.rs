@@ -1,5 +1,6 @@
 //! The way back from several hops, and from a run that moved Kubernetes too: hop by hop, as far as that one allows.
 
+use mock_pve::world::machine::{Namespace, State};
 use recast::journal::StateDir;
 
 use super::back::dies;
@@ -9,6 +10,9 @@ use crate::kill::told;
 /// Two hops below 1.13.9, and three below 1.10.9: etcd is of one minor on all of either way.
 const TWO: Shape = Shape { control: 1, workers: 1, talos: "1.11.6", ..LAB };
 const THREE: Shape = Shape { control: 1, workers: 1, talos: "1.7.7", kubernetes: "1.30.14", ..LAB };
+
+/// An image in a machine's own store.
+const KEPT: &str = "registry.example.com/kept:1";
 
 const BACK: &[&str] = &["rollback"];
 const WORKER: &[&str] = &["rollback", "--nodes", "lab-worker-01"];
@@ -100,13 +104,23 @@ async fn three_control_planes_go_back_two_hops_the_last_one_first() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_hops_are_taken_back() {
+async fn three_hops_are_taken_back_and_the_installer_of_1_7_wipes_nobody() {
     let scene = Scene::begin(THREE).await;
     let profile = scene.profile();
+    // What lies on EPHEMERAL: etcd's data, and on every machine a store of images, with one that nobody pulls again.
+    let cluster = scene.api().await.namespace_uid("kube-system").await.unwrap();
+    for machine in scene.double.room().machines() {
+        machine.import_image(Namespace::Cri, KEPT).unwrap();
+    }
     scene.done(&up("1.10.9")).await;
     let (_, story) = scene.done(BACK).await;
     scene.assert_runs("1.7.7", "1.30.14", &story).await;
     assert_eq!(scene.profile(), profile, "{story}");
+    assert!(cluster.is_some() && scene.api().await.namespace_uid("kube-system").await.unwrap() == cluster, "{story}");
+    for machine in scene.double.room().machines() {
+        let name = machine.see(State::hostname);
+        assert!(machine.pulled(Namespace::Cri, KEPT).is_some(), "{name} was wiped\n{story}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -170,7 +184,7 @@ async fn what_a_run_wrote_and_never_booted_is_not_booted_later_either() {
     assert_eq!(scene.boots(), before, "{story}");
     scene.plug(1200, Plug::Out).await;
     scene.plug(1200, Plug::In).await;
-    scene.until("all machines are up", || scene.is_up(shape)).await;
+    scene.settled(shape).await;
     assert_eq!(scene.inside()["lab-cp-01"].version, "1.13.5", "{story}");
 }
 

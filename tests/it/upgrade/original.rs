@@ -225,7 +225,7 @@ async fn what_talos_tells_of_etcd_and_its_leadership_is_the_real_ones() {
     scene.until("the process ended", ended).await;
     assert!(scene.lives().iter().any(|life| life.pid == pid && life.told == Some(Stop::Cut)));
     scene.plug(1202, super::Plug::In).await;
-    scene.until("all machines are up", || scene.is_up(THREE)).await;
+    scene.settled(THREE).await;
     let last = scene.lives().into_iter().rfind(|life| life.seat == 1202).unwrap();
     assert!(last.pid != pid && last.served.is_some(), "{last:?}");
 }

@@ -60,7 +60,7 @@ async fn a_cluster_that_is_not_well_is_not_upgraded() {
     let asked = ["--to", "1.13.9"];
     assert_refused(&scene, &asked, &["the running cluster is not healthy", "lab-cp-03"]).await;
     scene.plug(1202, Plug::In).await;
-    scene.until("all are up", || scene.is_up(LAB)).await;
+    scene.settled(LAB).await;
 
     // Somebody works on a node.
     let cordon = |on: bool| {

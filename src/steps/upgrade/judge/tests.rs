@@ -20,14 +20,14 @@ fn release() -> Release {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "callers make them on the spot")]
-fn standing(look: Result<Glimpse, String>, trouble: Option<Told>, late: bool) -> Standing {
+fn standing(look: Result<Glimpse, String>, trouble: Option<Told>, time: Time) -> Standing {
     let (before, release) = (glimpse("1.12.4", "s", "1", Life::Running), release());
     let goal = Goal::Release(&release);
-    judge(&Question { before: &before, goal, trouble: trouble.as_ref(), late }, &look, 60)
+    judge(&Question { before: &before, goal, trouble: trouble.as_ref(), time }, &look, 60)
 }
 
 fn cause(look: Result<Glimpse, String>, trouble: Option<Told>) -> String {
-    match standing(look, trouble, true) {
+    match standing(look, trouble, Time::Over) {
         Standing::Failed(cause) => {
             let member = Member { name: "a".into(), role: crate::types::Role::Worker, address: [10, 0, 0, 1].into() };
             assert!(!cause.hint(&member, Way::Written).is_empty());
@@ -39,8 +39,8 @@ fn cause(look: Result<Glimpse, String>, trouble: Option<Told>) -> String {
 
 #[test]
 fn only_another_boot_with_version_schematic_and_readiness_is_success() {
-    assert_eq!(standing(Ok(glimpse("1.13.9", "s", "2", Life::Running)), None, false), Standing::Done);
-    let waiting = |look| matches!(standing(look, None, false), Standing::Waiting(_));
+    assert_eq!(standing(Ok(glimpse("1.13.9", "s", "2", Life::Running)), None, Time::Left), Standing::Done);
+    let waiting = |look| matches!(standing(look, None, Time::Left), Standing::Waiting(_));
     assert!(waiting(Err("refused".to_owned())));
     assert!(waiting(Ok(glimpse("1.12.4", "s", "1", Life::Upgrading))));
     assert!(waiting(Ok(glimpse("1.13.9", "s", "2", Life::Booting))));
@@ -98,13 +98,13 @@ fn every_other_end_has_its_name() {
 #[test]
 fn a_refusal_is_told_at_once_and_a_fallback_as_soon_as_it_is_up() {
     let refused = Some(Told::Refused("locked".to_owned()));
-    let now = standing(Ok(glimpse("1.12.4", "s", "1", Life::Running)), refused, false);
+    let now = standing(Ok(glimpse("1.12.4", "s", "1", Life::Running)), refused, Time::Left);
     assert_eq!(now, Standing::Failed(Cause::Refused("locked".to_owned())));
-    let now = standing(Ok(glimpse("1.12.4", "s", "2", Life::Running)), None, false);
+    let now = standing(Ok(glimpse("1.12.4", "s", "2", Life::Running)), None, Time::Left);
     assert!(matches!(now, Standing::Failed(Cause::FellBack { missing: None, .. })));
-    let booting = |late: bool| standing(Ok(glimpse("1.12.4", "s", "2", Life::Booting)), None, late);
-    assert!(matches!(booting(false), Standing::Waiting(_)), "it may come up yet");
-    assert!(matches!(booting(true), Standing::Failed(cause) if !cause.leaves_it_up()));
+    let booting = |time| standing(Ok(glimpse("1.12.4", "s", "2", Life::Booting)), None, time);
+    assert!(matches!(booting(Time::Left), Standing::Waiting(_)), "it may come up yet");
+    assert!(matches!(booting(Time::Over), Standing::Failed(cause) if !cause.leaves_it_up()));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn going_back_wants_anything_but_what_ran() {
     let before = glimpse("1.13.9", "s", "1", Life::Running);
     let of = |version: &str, schematic: &str| {
         let look = Ok(glimpse(version, schematic, "2", Life::Running));
-        judge(&Question { before: &before, goal: Goal::Another, trouble: None, late: false }, &look, 60)
+        judge(&Question { before: &before, goal: Goal::Another, trouble: None, time: Time::Left }, &look, 60)
     };
     assert_eq!((of("1.12.4", "s"), of("1.13.9", "t")), (Standing::Done, Standing::Done));
     assert_eq!(of("1.13.9", "s"), Standing::Failed(Cause::NothingBefore));

@@ -13,11 +13,11 @@ use std::fmt::{self, Write as _};
 
 use super::json_patch::Operation;
 use super::patch::{Part, Patch};
-use super::yaml::{Spot, Value};
+use super::yaml::{self, Spot, Value};
 use super::{Config, Contract, kind_of};
 use crate::types::Version;
-pub use replacement::{Replacement, Rest, replacement};
-use rules::{Effect, OF_TALOS, RULES, Rule};
+pub use replacement::{Replacement, Rest, left, replacement};
+use rules::{Effect, OF_TALOS, Rule};
 pub use translate::translate;
 
 /// How much a finding weighs.
@@ -29,6 +29,24 @@ pub enum Weight {
     Changes,
     /// The target version, or a configuration of its contract, refuses it.
     Breaks,
+}
+
+/// Whose version changed something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Product {
+    /// Talos'.
+    Talos,
+    /// Kubernetes'.
+    Kubernetes,
+}
+
+impl fmt::Display for Product {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Talos => "Talos",
+            Self::Kubernetes => "Kubernetes",
+        })
+    }
 }
 
 /// Something of the user's that a change of version touches.
@@ -46,7 +64,9 @@ pub struct Finding {
     pub document: String,
     /// The path in it.
     pub path: String,
-    /// The Talos version that changed it.
+    /// Whose version changed it.
+    pub of: Product,
+    /// The version that changed it.
     pub since: Version,
     /// What happens, a lower-case fragment.
     pub what: String,
@@ -57,7 +77,7 @@ pub struct Finding {
 impl Finding {
     /// Where it is and what happens, without what to do.
     pub fn told(&self) -> String {
-        let Self { origin, spot, document, path, since, what, .. } = self;
+        let Self { origin, spot, document, path, of, since, what, .. } = self;
         let mut text = match (origin.is_empty(), spot.is_known()) {
             (true, _) => String::new(),
             (false, false) => format!("{origin}: "),
@@ -68,7 +88,7 @@ impl Finding {
             let _ = write!(text, "{document}{path}: ");
         }
         let (major, minor) = since.minor();
-        let _ = write!(text, "since Talos {major}.{minor} {what}");
+        let _ = write!(text, "since {of} {major}.{minor} {what}");
         text
     }
 }
@@ -102,6 +122,39 @@ pub enum Image {
     Same,
     /// It has others.
     Other,
+}
+
+/// An entry of a mapping that a patch sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its key.
+    pub key: String,
+    /// Its value, or each of its values; nothing where they are no texts.
+    pub values: Vec<String>,
+    /// Where it stands.
+    pub spot: Spot,
+}
+
+/// The entries that a patch sets in the mapping at `path` of documents of a kind.
+pub fn entries(patch: &Patch, document: &str, path: &str) -> Vec<Entry> {
+    let mut found = Vec::new();
+    for part in patch.parts().iter().filter(|part| part.kind.name == document) {
+        for (_, value) in Place::of_part(patch.origin(), part).find(path) {
+            for (key, value) in value.as_map().into_iter().flat_map(yaml::Map::iter) {
+                let texts = value.as_list().unwrap_or(std::slice::from_ref(value));
+                let values = texts.iter().filter_map(Value::as_text).map(str::to_owned).collect();
+                found.push(Entry { key: key.to_owned(), values, spot: part.spot_of(&format!("{path}.{key}")) });
+            }
+        }
+    }
+    found
+}
+
+/// The keys that a patch takes out of the mapping at `path` of documents of a kind.
+pub fn deleted(patch: &Patch, document: &str, path: &str) -> Vec<String> {
+    let parts = patch.parts().iter().filter(|part| part.kind.name == document);
+    let deletes = parts.flat_map(Part::deletes).filter_map(|delete| delete.path().split_last());
+    deletes.filter(|(_, above)| above.join(".") == path).map(|(key, _)| key.clone()).collect()
 }
 
 /// Everything that a change from `running` to `target` means for `subjects`, the gravest first. Without a running version
@@ -194,6 +247,7 @@ impl<'a> Place<'a> {
             spot: self.spot(&path),
             document: self.kind.to_owned(),
             path,
+            of: Product::Talos,
             since: Version::new(1, rule.since.into(), 0),
             what: rule.what.to_owned(),
             instead: rule.instead.to_owned(),
@@ -209,7 +263,7 @@ fn of_document(
     found: &mut Vec<Finding>,
 ) {
     let generated = place.part.is_some();
-    for rule in RULES.iter().filter(|rule| contract >= Contract::minor(rule.since) && rule.document == place.kind) {
+    for rule in rules::all().filter(|rule| contract >= Contract::minor(rule.since) && rule.document == place.kind) {
         // What a node does otherwise is news only once; what it refuses stays refused.
         let news = running.is_none_or(|running| running < Contract::minor(rule.since));
         let applies = match rule.effect {
@@ -218,7 +272,9 @@ fn of_document(
             Effect::Refused => true,
             // What a machine was told and ignores already is no news of the machine; a patch is better without it.
             Effect::Ignored => generated || (news && !OF_TALOS.contains(&rule.name)),
-            Effect::Deprecated | Effect::Behaves => news,
+            // What a patch can't say any more needs no word that it was to go.
+            Effect::Deprecated => news && !(generated && has_moved(rule, contract)),
+            Effect::Behaves | Effect::Seldom => news,
             Effect::Risks => running.is_none_or(|running| running < contract),
         };
         if !applies || (rule.nocloud && !subjects.nocloud) {
@@ -243,6 +299,19 @@ fn of_document(
             }
         }
     }
+    for delete in place.part.into_iter().flat_map(Part::deletes) {
+        let path = delete.path().join(".");
+        let below = |above: &str| path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let moved = |rule: &&Rule| {
+            rule.effect == Effect::Moved && contract >= Contract::minor(rule.since) && rule.document == place.kind
+        };
+        let rule = rules::all().filter(moved).find(|rule| below(rule.path) && !deletes(subjects, rule));
+        if let Some(rule) = rule {
+            let what = "a document says this, and there is nothing to delete at the old key".to_owned();
+            let instead = "leave the delete out, or write it into the document that says this now".to_owned();
+            found.push(Finding { what, instead, ..place.finding(rule, path) });
+        }
+    }
     if generated && let Some(since) = keys::kind_since(place.kind).filter(|since| contract < Contract::minor(*since)) {
         found.push(Finding {
             rule: "document-too-new",
@@ -251,6 +320,7 @@ fn of_document(
             spot: place.spot(""),
             document: place.kind.to_owned(),
             path: String::new(),
+            of: Product::Talos,
             since: Version::new(1, since.into(), 0),
             what: format!("there are documents {}, and Talos {contract} does not read them", place.kind),
             instead: "leave it out until the machines run that version, or use the keys of the main document"
@@ -268,6 +338,7 @@ fn key_too_new(place: &Place<'_>, path: String, since: u32, contract: Contract) 
         spot: place.spot(&path),
         document: place.kind.to_owned(),
         path,
+        of: Product::Talos,
         since: Version::new(1, since.into(), 0),
         what: format!("there is this key, and Talos {contract} does not read it"),
         instead: "leave it out until the machines run that version".to_owned(),
@@ -282,10 +353,17 @@ fn json_patch(origin: &str, first: &Operation, contract: Contract) -> Finding {
         spot: first.spot(),
         document: "v1alpha1".to_owned(),
         path: first.path().to_owned(),
+        of: Product::Talos,
         since: Version::new(1, 12, 0),
         what: format!("a configuration has several documents, and a JSON patch changes one only (contract {contract})"),
         instead: "write it as a strategic merge patch: the part of the configuration as it should be".to_owned(),
     }
+}
+
+/// Whether a document has taken the place of the key of this rule.
+fn has_moved(rule: &Rule, contract: Contract) -> bool {
+    let same = |other: &&Rule| (other.document, other.path) == (rule.document, rule.path);
+    rules::all().filter(same).any(|other| other.effect == Effect::Moved && contract >= Contract::minor(other.since))
 }
 
 /// Whether a patch takes out the document that says a moved key's value: then nothing conflicts with the old key.
@@ -301,6 +379,7 @@ fn of_cluster(running: Contract, target: Contract) -> impl Iterator<Item = Findi
     rules::CHANGES
         .iter()
         .filter(move |change| running < Contract::minor(change.since) && Contract::minor(change.since) <= target)
+        .filter(move |change| change.until.is_none_or(|until| target < Contract::minor(until)))
         .map(|change| cluster_finding(change.name, change.since, change.what, change.instead))
 }
 
@@ -329,6 +408,7 @@ fn cluster_finding(name: &'static str, since: u32, what: &str, instead: &str) ->
         spot: Spot::default(),
         document: String::new(),
         path: String::new(),
+        of: Product::Talos,
         since: Version::new(1, since.into(), 0),
         what: what.to_owned(),
         instead: instead.to_owned(),

@@ -55,6 +55,17 @@ pub fn replacement(
     Some(Replacement { documents: stream(&documents), rest })
 }
 
+/// What a patch still says below the key of a finding: after a translation, what has none.
+pub fn left(patch: &Patch, finding: &Finding) -> Vec<String> {
+    if patch.origin() != finding.origin || finding.document != "v1alpha1" {
+        return Vec::new();
+    }
+    let keys: Vec<&str> = finding.path.split('.').collect();
+    let main = patch.parts().iter().filter(|part| part.kind.name == "v1alpha1");
+    let below = main.filter_map(|part| part.at(&keys)?.as_map()).flat_map(Map::keys);
+    below.map(|key| format!("{}.{key}", finding.path)).collect()
+}
+
 /// A part of a patch as it is written in a file.
 fn written(part: &Part) -> Value {
     let mut document = part.content().cloned().unwrap_or_else(|| {

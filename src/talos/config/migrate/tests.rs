@@ -50,6 +50,96 @@ fn json_patches_end_with_1_12_and_documents_begin_with_their_version() {
     assert_eq!(of_patch("1.11.0", "1.12.0", document), []);
 }
 
+#[test]
+fn each_release_tells_what_it_changes_about_keys() {
+    let cases: [(&str, &str, &str, &[&str]); 9] = [
+        ("1.6.0", "1.7.0", "machine: {network: {kubespan: {enabled: true}}}\n", &["kubespan-endpoints"]),
+        ("1.6.0", "1.7.0", "machine: {network: {kubespan: {enabled: false}}}\n", &[]),
+        (
+            "1.8.0",
+            "1.9.0",
+            "machine: {install: {bootloader: true, extraKernelArgs: [talos.unified_cgroup_hierarchy=0, a=b]}}\n",
+            &["bootloader", "cgroups"],
+        ),
+        (
+            "1.10.0",
+            "1.11.0",
+            "machine: {kubelet: {image: \"example.org/kubelet@sha256:0\"}}\ncluster: {scheduler: {image: \"s:v1.34.1@sha256:0\"}}\n",
+            &["untagged-image"],
+        ),
+        (
+            "1.11.0",
+            "1.12.0",
+            "machine:\n  time: {servers: [a]}\n  network:\n    extraHostEntries: [{ip: 192.0.2.1, aliases: [a]}]\n    \
+             nameservers: [192.0.2.53]\n    searchDomains: [a]\n    disableSearchDomain: true\n",
+            &["host-entries", "old-disable-search-domain", "old-nameservers", "old-search-domains", "time"],
+        ),
+        ("1.12.0", "1.13.0", "machine: {network: {nameservers: [192.0.2.53]}}\n", &["nameservers-replace"]),
+        (
+            "1.11.0",
+            "1.14.0",
+            "machine: {network: {nameservers: [192.0.2.53]}}\n",
+            &["nameservers", "nameservers-replace"],
+        ),
+        (
+            "1.13.0",
+            "1.14.0",
+            "machine:\n  sysctls: {a: b}\n  sysfs: {a: b}\n  kernel: {modules: [{name: a}]}\n  udev: {rules: [a]}\n  pods: [{a: \
+             b}]\n  baseRuntimeSpecOverrides: {a: b}\n  features:\n    imageCache: {localEnabled: true}\n    \
+             kubernetesTalosAPIAccess: {enabled: true}\n",
+            &[
+                "base-runtime-spec",
+                "image-cache",
+                "kernel-modules",
+                "static-pods",
+                "sysctls",
+                "sysfs",
+                "talos-api-access",
+                "udev",
+            ],
+        ),
+        (
+            "1.13.0",
+            "1.14.0",
+            "cluster:\n  id: a\n  extraManifests: [https://example.org/a]\n  extraManifestHeaders: {a: b}\n  \
+             inlineManifests: [{name: a, contents: b}]\n",
+            &["extra-manifests", "identity", "manifest-headers", "old-inline-manifests"],
+        ),
+    ];
+    for (running, target, patch, expected) in cases {
+        let mut rules: Vec<&str> = of_patch(running, target, patch).iter().map(|finding| finding.rule).collect();
+        rules.sort_unstable();
+        assert_eq!(rules, expected, "{running} -> {target}: {patch}");
+    }
+}
+
+#[test]
+fn deleting_an_old_key_is_told_as_setting_it_is() {
+    let patch = "cluster:\n  apiServer:\n    auditPolicy: {$patch: delete}\nmachine:\n  sysctls: {$patch: delete}\n";
+    let found = of_patch("1.13.0", "1.14.0", patch);
+    let told: Vec<String> = found.iter().map(Finding::to_string).collect();
+    let expected = "p.yaml, line 3, column 5: cluster.apiServer.auditPolicy: since Talos 1.14 a document says this, and there \
+                    is nothing to delete at the old key; leave the delete out, or write it into the document that says this now";
+    assert_eq!(told, [expected]);
+    assert_eq!(of_patch("1.12.0", "1.13.0", patch), []);
+}
+
+#[test]
+fn what_no_key_says_is_told_for_the_releases_on_the_way_that_still_have_it() {
+    let told = |running: &str, target: &str| -> Vec<&'static str> {
+        let found = findings(Some(&version(running)), &version(target), &Subjects::default());
+        assert!(found.iter().all(|finding| !finding.instead.is_empty()), "{found:?}");
+        found.into_iter().map(|finding| finding.rule).collect()
+    };
+    let whole = told("1.5.5", "1.14.0");
+    let lasting = rules::CHANGES.iter().filter(|change| change.until.is_none());
+    assert_eq!(whole.len(), lasting.clone().count(), "{whole:?}");
+    assert!(lasting.clone().all(|change| whole.contains(&change.name)), "{whole:?}");
+    assert!(told("1.7.7", "1.9.5").contains(&"meta-data-hostname"));
+    assert!(!told("1.7.7", "1.10.9").contains(&"meta-data-hostname"), "it was mended");
+    assert_eq!(told("1.13.0", "1.13.9"), Vec::<&str>::new());
+}
+
 /// Something of this type that a patch can have.
 fn sample(of: &shapes::Type) -> Value {
     use shapes::{Scalar, Type, fields};
@@ -198,7 +288,7 @@ fn of_what_a_machine_runs_only_news_are_told() {
 
 #[test]
 fn every_rule_is_about_a_key_that_there_is() {
-    let changed = RULES.iter().map(|rule| (rule.document, rule.path));
+    let changed = rules::all().map(|rule| (rule.document, rule.path));
     for (document, path) in changed.chain(keys::KEYS.iter().map(|(kind, path, _)| (*kind, *path))) {
         // The names of mappings that the user chooses lead nowhere.
         walk(document, path.split(".extraArgs.").next().unwrap_or(path));
@@ -224,6 +314,17 @@ const OWN_WAY: &[(u32, &str, &str)] = &[
     (14, "machine.controlPlane.controllerManager", "machine: {controlPlane: {controllerManager: {disabled: true}}}"),
     (14, "machine.controlPlane.scheduler", "machine: {controlPlane: {scheduler: {disabled: true}}}"),
     (14, "cluster.discovery", "cluster: {discovery: {enabled: false}}"),
+    (14, "cluster.discovery", "cluster: {discovery: {enabled: true}}"),
+    (
+        14,
+        "cluster.discovery",
+        "cluster: {discovery: {enabled: true, registries: {service: {endpoint: https://d.example.org/}}}}",
+    ),
+    (
+        14,
+        "cluster.apiServer.admissionControl",
+        "cluster: {apiServer: {admissionControl: [{name: PodSecurity, configuration: {exemptions: {namespaces: [a]}}}]}}",
+    ),
     (14, "machine.install", "machine: {install: {disk: /dev/vda, wipe: true}}"),
     (14, "cluster.network", "cluster: {network: {cni: {name: none}}}"),
     (14, "cluster.network", "cluster: {network: {cni: {name: custom, urls: [https://example.org/cni.yaml]}}}"),

@@ -4,6 +4,7 @@
 //! finding about it, refuses it. Must not know: where patches come from.
 
 use crate::talos::config::delete::Delete;
+use crate::talos::config::documents::DISCOVERY;
 use crate::talos::config::patch::{Part, Patch};
 use crate::talos::config::schema::shapes;
 use crate::talos::config::yaml::{Map, Value};
@@ -26,6 +27,7 @@ pub(super) const MOVES: &[(u32, &str, &str, &str)] = &[
     (14, "machine.kubelet.nodeIP", "KubeNodeConfig", "nodeIP"),
     (14, "machine.kubelet.registerWithFQDN", "KubeNodeConfig", "registerWithFQDN"),
     (14, "machine.kubelet.skipNodeRegistration", "KubeNodeConfig", "skipNodeRegistration"),
+    (14, "machine.kubelet.credentialProviderConfig", "KubeCredentialProviderConfig", "configuration"),
     (14, "machine.nodeLabels", "KubeNodeConfig", "labels"),
     (14, "machine.nodeAnnotations", "KubeNodeConfig", "annotations"),
     (14, "machine.nodeTaints", "KubeNodeConfig", "taints"),
@@ -100,7 +102,7 @@ impl Work {
             if let Some(name) = self.take("machine.network.hostname") {
                 self.put("HostnameConfig", None, &[("auto", "off".into()), ("hostname", name)]);
             }
-            if let Some(Value::Bool(false)) = self.take("machine.features.stableHostname") {
+            if self.take("machine.features.stableHostname") == Some(false.into()) {
                 self.put("HostnameConfig", None, &[("auto", "off".into())]);
             }
             self.mirrors();
@@ -109,6 +111,7 @@ impl Work {
             self.lists_and_switches();
             self.install();
             self.cni();
+            self.admission();
         }
         for (since, from, kind, to) in MOVES {
             if self.has(*since)
@@ -134,7 +137,7 @@ impl Work {
             self.put("ResolverConfig", None, &[("nameservers", servers.into())]);
         }
         match self.take("machine.features.kubePrism.enabled") {
-            Some(Value::Bool(false)) => {
+            Some(enabled) if enabled == false.into() => {
                 self.take("machine.features.kubePrism.port");
                 self.made.extend(whole("KubePrismConfig"));
             }
@@ -145,7 +148,7 @@ impl Work {
             }
         }
         for key in ["cluster.allowSchedulingOnControlPlanes", "cluster.allowSchedulingOnMasters"] {
-            if self.take(key) == Some(Value::Bool(true)) && self.role == Role::ControlPlane {
+            if self.take(key) == Some(true.into()) && self.role == Role::ControlPlane {
                 let path = vec!["taints".to_owned(), CONTROL_PLANE.to_owned()];
                 self.made.extend(
                     document("KubeNodeConfig").map(|kind| Part::made(kind, None, vec![Delete::of(path)], None)),
@@ -159,11 +162,25 @@ impl Work {
             ("machine.controlPlane.scheduler.disabled", "KubeSchedulerConfig"),
         ] {
             if let Some(Value::Bool(disabled)) = self.take(from) {
-                self.put(kind, None, &[("enabled", (!disabled).into())]);
+                self.put(kind, None, &[("enabled", (!disabled.is_on()).into())]);
             }
         }
-        if let Some(Value::Bool(false)) = self.take("cluster.discovery.enabled") {
-            self.made.extend(named("DiscoveryServiceConfig", "default"));
+        self.discovery();
+    }
+
+    fn discovery(&mut self) {
+        const ENDPOINT: &str = "cluster.discovery.registries.service.endpoint";
+        match self.take("cluster.discovery.enabled") {
+            Some(enabled) if enabled == false.into() => {
+                self.take(ENDPOINT);
+                self.made.extend(named("DiscoveryServiceConfig", "default"));
+            }
+            // The document turns it on, also where none is generated: the configurations of profiles have it off.
+            Some(_) => {
+                let endpoint = self.take(ENDPOINT).unwrap_or_else(|| DISCOVERY.into());
+                self.put("DiscoveryServiceConfig", Some("default"), &[("endpoint", endpoint)]);
+            }
+            None => {}
         }
     }
 
@@ -188,6 +205,16 @@ impl Work {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn admission(&mut self) {
+        let Some(Value::List(plugins)) = self.take("cluster.apiServer.admissionControl") else { return };
+        for plugin in plugins {
+            if let Some(name) = plugin.at(&["name"]).and_then(Value::as_text).map(str::to_owned) {
+                let configuration = plugin.at(&["configuration"]).cloned().unwrap_or_else(|| Map::new().into());
+                self.put("KubeAdmissionControlConfig", Some(&name), &[("configuration", configuration)]);
+            }
         }
     }
 

@@ -4,9 +4,12 @@
 //! by line, and unknown keys and unfitting values, which a node would refuse, are told to the user.
 //! Must not know: how documents were made. Start reading at `shapes.txt`, then [`read_document`].
 
+mod address;
+mod duration;
 mod read;
 mod scalar;
 pub(super) mod shapes;
+mod size;
 mod write;
 
 use super::yaml::{Map, Value};
@@ -100,6 +103,13 @@ pub(super) fn read_document(kind: &str, map: Map) -> Result<Map, Vec<Flaw>> {
 pub(super) fn arrange(kind: &str, document: &mut Map) {
     if let Some(kind) = shapes::document(kind) {
         write::shape(document, kind.shape);
+    }
+}
+
+/// A document that was arranged as it goes out: what only its writer can tell by the types.
+pub(super) fn bare(kind: &str, document: &mut Map) {
+    if let Some(kind) = shapes::document(kind) {
+        write::bare(document, kind.shape);
     }
 }
 

@@ -2,24 +2,31 @@
 //!
 //! Must not know: where they stand. Errors say what is wanted and never quote the value, which may be secret.
 
-use std::net::{IpAddr, SocketAddr};
-
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 
 use super::shapes::Scalar;
+use super::{address, duration, size};
 use crate::talos::config::Url;
 use crate::talos::config::yaml::{Number, Sort, Value};
 
+/// Base64 as Go reads it: what the last letter says beyond the last byte is passed over.
+const LENIENT: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
+
 impl Scalar {
     /// What an absent scalar of this kind is, where the real tool writes it nevertheless.
-    pub(super) fn empty(self) -> Value {
+    pub(in crate::talos::config) fn empty(self) -> Value {
         match self {
-            Self::Bool => Value::Bool(false),
+            Self::Bool => false.into(),
             Self::Integer { .. } | Self::DiskSize => Value::from(0_u32),
             Self::Mode => Number::octal("0").map_or(Value::Null, Value::Number),
             Self::Duration => Value::from("0s"),
-            Self::OneOf(names) => Value::from(names.split('|').next().unwrap_or_default()),
+            Self::OneOf(names) | Self::Numbered(names) => match names.split('|').next().unwrap_or_default() {
+                name if is_choice(name) => Value::from(name),
+                other => Value::Number(Number::nameless(other)),
+            },
             Self::Table => Value::from("unspec"),
             _ => Value::from(""),
         }
@@ -32,8 +39,8 @@ impl Scalar {
     pub(super) fn read(self, value: Value) -> Result<Value, String> {
         match self {
             Self::Bool => match &value {
-                Value::Bool(_) => Ok(value),
-                Value::Text(text) => old_bool(text).map(Value::Bool).ok_or_else(|| "must be true or false".to_owned()),
+                Value::Bool(flag) => Ok(flag.is_on().into()),
+                Value::Text(text) => old_bool(text).map(Value::from).ok_or_else(|| "must be true or false".to_owned()),
                 other => Err(format!("must be true or false, this is {}", other.kind())),
             },
             Self::Integer { least, most } => match &value {
@@ -61,85 +68,74 @@ impl Scalar {
                 Value::Number(number) if number.sort() == Sort::Whole && number.whole() == Some(0) => Ok(self.empty()),
                 _ => Err("must be a duration with a unit, such as 30s".to_owned()),
             },
+            // Read once before, and nothing was chosen.
+            Self::OneOf(_) if matches!(&value, Value::Number(number) if number.sort() == Sort::Bare) => Ok(value),
+            Self::PortRange => match &value {
+                Value::Number(number) => match number.whole().and_then(|port| u16::try_from(port).ok()) {
+                    Some(port) => Ok(port.into()),
+                    None => self.read_text(number.raw().to_owned()),
+                },
+                _ => self.read_text(raw(&value)?),
+            },
             _ => self.read_text(raw(&value)?),
         }
     }
 
     fn read_text(self, text: String) -> Result<Value, String> {
-        if text.is_empty() && !matches!(self, Self::Duration | Self::DiskSize) {
+        if text.is_empty() && self.may_be_empty() {
             return Ok(Value::Text(text));
         }
-        let wanted = |what: &str| format!("must be {what}");
-        Ok(match self {
-            Self::Trimmed => Value::from(text.trim_start_matches(['\t', '\n', '\x0b', '\x0c', '\r'])),
-            Self::Duration => Value::Text(duration(&text).ok_or_else(|| wanted("a duration such as 30s or 1h30m"))?),
-            Self::Address => {
-                let (address, zone) = text.split_once('%').map_or((&text[..], None), |(a, z)| (a, Some(z)));
-                let address: IpAddr = address.parse().map_err(|_| wanted("an IP address"))?;
-                Value::Text(zone.map_or_else(|| address.to_string(), |zone| format!("{address}%{zone}")))
-            }
-            Self::AddressPort => {
-                let address: SocketAddr = text.parse().map_err(|_| wanted("an address with a port"))?;
-                Value::Text(address.to_string())
-            }
-            Self::Prefix => {
-                let what = "a prefix such as 10.0.0.0/8";
-                let (address, bits) = text.split_once('/').ok_or_else(|| wanted(what))?;
-                let address: IpAddr = address.parse().map_err(|_| wanted(what))?;
-                let most = if address.is_ipv4() { 32 } else { 128 };
-                let plain = bits == "0" || !bits.starts_with('0');
-                let bits = bits.parse::<u8>().ok().filter(|bits| plain && *bits <= most).ok_or_else(|| wanted(what))?;
-                Value::Text(format!("{address}/{bits}"))
-            }
-            Self::Mac => {
-                let parts: Vec<&str> = text.split([':', '-']).collect();
-                let good = matches!(parts.len(), 6 | 8 | 20)
-                    && parts.iter().all(|part| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit()));
-                if !good {
-                    return Err(wanted("a hardware address such as bc:24:11:00:12:01"));
-                }
-                Value::Text(parts.join(":").to_lowercase())
-            }
-            Self::Size => {
-                bytes(text.trim_start_matches('-')).ok_or_else(|| wanted("a size such as 10GiB"))?;
-                Value::Text(text)
-            }
+        let or_else = |read: Option<String>, what: &str| read.map(Value::Text).ok_or_else(|| format!("must be {what}"));
+        let kept = |fits: bool, text: &str, what: &str| or_else(fits.then(|| text.to_owned()), what);
+        match self {
+            Self::Trimmed => Ok(text.trim_start_matches(['\t', '\n', '\x0b', '\x0c', '\r']).into()),
+            Self::Duration => or_else(duration::duration(&text), "a duration such as 30s or 1h30m"),
+            Self::Address => or_else(address::address(&text), "an IP address"),
+            Self::AddressPort => or_else(address::address_with_port(&text), "an address with a port"),
+            Self::Prefix => or_else(address::prefix(&text), "a prefix such as 10.0.0.0/8"),
+            Self::Mac => or_else(address::hardware(&text), "a hardware address such as bc:24:11:00:12:01"),
+            Self::Size => kept(size::is_size(&text), &text, "a size such as 10GiB"),
             Self::Share => {
-                let good = match text.split_once('%') {
-                    Some((part, "")) => part.parse::<u64>().is_ok_and(|part| part <= 100),
-                    Some(_) => false,
-                    None => bytes(text.trim_start_matches('-')).is_some(),
-                };
-                if !good {
-                    return Err(wanted("a size such as 10GiB, or a percentage"));
-                }
-                Value::Text(text)
+                let fits = if text.contains('%') { size::is_share(&text) } else { size::is_size(&text) };
+                kept(fits, &text, "a size such as 10GiB, or a percentage")
             }
             Self::DiskCondition => {
                 let text = text.trim();
-                let size = [">=", "<=", "==", ">", "<"].iter().find_map(|sign| text.strip_prefix(sign)).unwrap_or(text);
-                bytes(size.trim()).ok_or_else(|| wanted("a size such as 100GB, with >=, <=, ==, > or < before it"))?;
-                Value::from(text)
+                let what = "a size such as 100GB, with >=, <=, ==, > or < before it";
+                kept(size::is_condition(text), text, what)
             }
-            Self::DiskSize => disk_size(bytes(&text).ok_or_else(|| wanted("a size such as 100 GB"))?),
-            Self::Url => {
-                Value::Text(Url::parse(&text).map_err(|error| wanted(&format!("a URL: {error}")))?.to_string())
-            }
-            Self::Base64 => {
-                let text = text.replace(['\r', '\n'], "");
-                STANDARD.decode(&text).map_err(|_| wanted("base64"))?;
-                Value::Text(text)
-            }
-            Self::PortRange => ports(&text).ok_or_else(|| wanted("a port, or a range such as 50000-50001"))?,
-            Self::Table => Value::Text(table(&text).ok_or_else(|| wanted("a routing table: main, local or a number"))?),
-            Self::OneOf(names) => {
-                if !names.split('|').any(|name| name == text) {
-                    return Err(wanted(&format!("one of {}", names.replace('|', ", "))));
-                }
-                Value::Text(text)
-            }
-            _ => Value::Text(text),
-        })
+            Self::DiskSize => match size::bytes(&text) {
+                Some(bytes) => Ok(size::disk_size(bytes)),
+                None => Err("must be a size such as 100 GB".to_owned()),
+            },
+            Self::Url => match Url::parse(&text) {
+                Ok(url) => Ok(url.to_string().into()),
+                Err(error) => Err(format!("must be a URL: {error}")),
+            },
+            Self::Base64 => match LENIENT.decode(text.replace(['\r', '\n'], "")) {
+                Ok(bytes) => Ok(STANDARD.encode(bytes).into()),
+                Err(_) => Err("must be base64".to_owned()),
+            },
+            Self::PortRange => ports(&text).ok_or_else(|| "must be a port, or a range such as 50000-50001".to_owned()),
+            Self::Table => or_else(table(&text), "a routing table: main, local or a number from 1 to 252"),
+            Self::OneOf(names) => or_else(one_of(names, &text), &format!("one of {}", listed(names))),
+            Self::Numbered(names) => or_else(numbered(names, &text), &format!("one of {}", listed(names))),
+            _ => Ok(Value::Text(text)),
+        }
+    }
+
+    /// Whether an empty text stands for nothing.
+    fn may_be_empty(self) -> bool {
+        !matches!(
+            self,
+            Self::Duration
+                | Self::DiskSize
+                | Self::DiskCondition
+                | Self::PortRange
+                | Self::Table
+                | Self::OneOf(_)
+                | Self::Numbered(_)
+        )
     }
 }
 
@@ -148,7 +144,7 @@ pub(super) fn raw(value: &Value) -> Result<String, String> {
     match value {
         Value::Text(text) => Ok(text.clone()),
         Value::Number(number) => Ok(number.raw().to_owned()),
-        Value::Bool(value) => Ok(value.to_string()),
+        Value::Bool(flag) => Ok(flag.raw().to_owned()),
         other => Err(format!("must be a string, this is {}", other.kind())),
     }
 }
@@ -162,142 +158,44 @@ fn old_bool(text: &str) -> Option<bool> {
     }
 }
 
-/// Go's durations, in the form Go writes: `90s` is `1m30s`.
-fn duration(text: &str) -> Option<String> {
-    let (negative, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some("0s".to_owned());
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut total: i128 = 0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, tail) = rest.split_at(end);
-        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit_end);
-        let scale: i128 = match unit {
-            "ns" => 1,
-            "us" | "µs" | "μs" => 1_000,
-            "ms" => 1_000_000,
-            "s" => 1_000_000_000,
-            "m" => 60_000_000_000,
-            "h" => 3_600_000_000_000,
-            _ => return None,
-        };
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if whole.is_empty() && fraction.is_empty() {
-            return None;
-        }
-        total += if whole.is_empty() { 0 } else { whole.parse::<i128>().ok()? * scale };
-        let mut unit = scale;
-        for digit in fraction.chars() {
-            unit /= 10;
-            total += i128::from(digit.to_digit(10)?) * unit;
-        }
-        rest = tail;
-    }
-    (total <= i128::from(i64::MAX)).then(|| shown_duration(if negative { -total } else { total }))
-}
-
-fn shown_duration(nanoseconds: i128) -> String {
-    let sign = if nanoseconds < 0 { "-" } else { "" };
-    let all = nanoseconds.unsigned_abs();
-    let decimal = |value: u128, digits: usize, unit: &str| {
-        let scale = 10_u128.pow(u32::try_from(digits).unwrap_or_default());
-        let fraction = format!("{:0digits$}", value % scale);
-        let fraction = fraction.trim_end_matches('0');
-        let dot = if fraction.is_empty() { "" } else { "." };
-        format!("{}{dot}{fraction}{unit}", value / scale)
-    };
-    let text = match all {
-        0 => "0s".to_owned(),
-        1..1_000 => format!("{all}ns"),
-        1_000..1_000_000 => decimal(all, 3, "µs"),
-        1_000_000..1_000_000_000 => decimal(all, 6, "ms"),
-        _ => {
-            let (minutes, seconds) = (all / 60_000_000_000, all % 60_000_000_000);
-            let seconds = decimal(seconds, 9, "s");
-            match (minutes / 60, minutes % 60) {
-                (0, 0) => seconds,
-                (0, minutes) => format!("{minutes}m{seconds}"),
-                (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
-            }
-        }
-    };
-    format!("{sign}{text}")
-}
-
-/// A number of bytes with an optional unit, as github.com/dustin/go-humanize reads it.
-fn bytes(text: &str) -> Option<u64> {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ',').unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let scale: f64 = match unit.trim().to_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "kb" | "k" => 1e3,
-        "mb" | "m" => 1e6,
-        "gb" | "g" => 1e9,
-        "tb" | "t" => 1e12,
-        "pb" | "p" => 1e15,
-        "eb" | "e" => 1e18,
-        "kib" | "ki" => 1024.0,
-        "mib" | "mi" => 1_048_576.0,
-        "gib" | "gi" => 1_073_741_824.0,
-        "tib" | "ti" => 1_099_511_627_776.0,
-        "pib" | "pi" => 1_125_899_906_842_624.0,
-        "eib" | "ei" => 1_152_921_504_606_846_976.0,
-        _ => return None,
-    };
-    let value = number.replace(',', "").parse::<f64>().ok()? * scale;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "what is too large is refused before")]
-    (value < LARGEST).then_some(value as u64)
-}
-
-/// 2^64: no number of bytes is as large.
-const LARGEST: f64 = 18_446_744_073_709_551_616.0;
-
-/// Bytes in a unit of thousands where that says exactly the same, else their number.
-fn disk_size(bytes_wanted: u64) -> Value {
-    let number = || Number::parse(&bytes_wanted.to_string()).map_or(Value::Null, Value::Number);
-    if bytes_wanted == 0 || !bytes_wanted.is_multiple_of(1000) {
-        return number();
-    }
-    let units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
-    let power = bytes_wanted.ilog(1000);
-    let Some(unit) = units.get(power as usize) else { return number() };
-    let scale = 1000_u64.pow(power);
-    // One decimal below ten, none above, as the real library shows sizes.
-    let tenths = (bytes_wanted * 10 + scale / 2) / scale;
-    let shown = if tenths < 100 {
-        format!("{}.{} {unit}", tenths / 10, tenths % 10)
-    } else {
-        format!("{} {unit}", (bytes_wanted + scale / 2) / scale)
-    };
-    if bytes(&shown) == Some(bytes_wanted) { Value::Text(shown) } else { number() }
-}
-
+/// A range of ports, as a number where it is one port.
 fn ports(text: &str) -> Option<Value> {
-    let port = |text: &str| text.trim().parse::<u16>().ok();
-    let (low, high) = match text.split_once('-') {
-        Some((low, high)) => (port(low)?, port(high)?),
-        None => (port(text)?, port(text)?),
-    };
+    let (low, high) = text.split_once('-')?;
+    let (low, high) = (address::number(low)?, address::number(high)?);
     Some(if low == high { Value::from(low) } else { Value::Text(format!("{low}-{high}")) })
 }
 
+/// A routing table by its name: some of them are called by their number.
 fn table(text: &str) -> Option<String> {
-    let named = match text {
-        "unspec" | "0" => "unspec",
-        "default" | "253" => "default",
-        "main" | "254" => "main",
-        "local" | "255" => "local",
-        number => return number.parse::<u32>().ok().map(|number| number.to_string()),
-    };
-    Some(named.to_owned())
+    let named = one_of("unspec|default|main|local", text);
+    named.or_else(|| (1..=252_u8).map(|number| number.to_string()).find(|name| name == text))
+}
+
+/// Whether a name out of a list is one: a first one that is none is only written, where nothing was chosen.
+fn is_choice(name: &str) -> bool {
+    !name.ends_with(')')
+}
+
+fn choices(names: &str) -> impl Iterator<Item = &str> {
+    names.split('|').filter(|name| is_choice(name))
+}
+
+fn listed(names: &str) -> String {
+    choices(names).collect::<Vec<_>>().join(", ")
+}
+
+/// The one of these names that is meant, in whatever letter case.
+fn one_of(names: &str, text: &str) -> Option<String> {
+    let lower = text.to_lowercase();
+    let names = || choices(names);
+    names().find(|name| *name == text).or_else(|| names().find(|name| name.to_lowercase() == lower)).map(str::to_owned)
+}
+
+/// The one of these names that is meant, by itself or by its place among them; nothing stands for the first.
+fn numbered(names: &str, text: &str) -> Option<String> {
+    let named = names.split('|').find(|name| *name == text || text.is_empty());
+    let place = || text.parse::<i8>().ok().and_then(|place| usize::try_from(place).ok());
+    named.or_else(|| names.split('|').nth(place()?)).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -308,18 +206,23 @@ mod tests {
     fn scalars_are_written_in_the_form_of_the_real_tool() {
         let cases = [
             (Scalar::Duration, "90s", "1m30s"),
-            (Scalar::Duration, "168h", "168h0m0s"),
-            (Scalar::Duration, "1.5h", "1h30m0s"),
-            (Scalar::Duration, "1500ms", "1.5s"),
-            (Scalar::Address, "fd00:0:0::1", "fd00::1"),
-            (Scalar::Prefix, "fd00:0::/64", "fd00::/64"),
-            (Scalar::Mac, "BC-24-11-00-12-01", "bc:24:11:00:12:01"),
+            (Scalar::Mac, "BC:24:11:00:12:01", "bc:24:11:00:12:01"),
             (Scalar::DiskSize, "100GB", "100 GB"),
             (Scalar::DiskSize, "1500 MB", "1.5 GB"),
-            (Scalar::Share, "50%", "50%"),
-            (Scalar::PortRange, "50000-50001", "50000-50001"),
+            (Scalar::DiskSize, "18EB", "18 EB"),
+            (Scalar::Size, "-10 GiB", "-10 GiB"),
+            (Scalar::Share, "-50.5%", "-50.5%"),
+            (Scalar::Share, "1_0%", "1_0%"),
+            (Scalar::DiskCondition, " >= 4 GB ", ">= 4 GB"),
+            (Scalar::DiskCondition, "x\n4GB", "x\n4GB"),
+            (Scalar::PortRange, "50000-050001", "50000-50001"),
             (Scalar::Url, "HTTPS://a.b:6443/x", "https://a.b:6443/x"),
-            (Scalar::Table, "254", "main"),
+            (Scalar::Table, "Main", "main"),
+            (Scalar::Table, "252", "252"),
+            (Scalar::Base64, "YR==", "YQ=="),
+            (Scalar::OneOf("off|Do53"), "dO53", "Do53"),
+            (Scalar::Numbered("none|active"), "", "none"),
+            (Scalar::Numbered("none|active"), "+1", "active"),
         ];
         for (scalar, given, written) in cases {
             assert_eq!(scalar.read(Value::from(given)).unwrap().as_text(), Some(written), "{given}");
@@ -335,15 +238,28 @@ mod tests {
             (Scalar::Prefix, "10.0.0.0/33"),
             (Scalar::Mac, "bc-24"),
             (Scalar::Size, "lots"),
+            (Scalar::Size, "--10"),
+            (Scalar::Share, "101%"),
+            (Scalar::Share, "5%GB"),
             (Scalar::DiskCondition, "> lots"),
             (Scalar::PortRange, "70000"),
+            (Scalar::PortRange, "80 - 90"),
             (Scalar::Bool, "maybe"),
-            (Scalar::OneOf("a|b"), "c"),
+            (Scalar::OneOf("on|off"), "neither"),
+            (Scalar::Numbered("none|active"), "NONE"),
+            (Scalar::Numbered("none|active"), "2"),
+            (Scalar::Table, "254"),
+            (Scalar::Table, "01"),
             (Scalar::Url, "https://a b/"),
         ];
         for (scalar, given) in cases {
             let error = scalar.read(Value::from(given)).unwrap_err();
             assert!(error.starts_with("must be ") && !error.contains(given), "{given}: {error}");
+        }
+        for scalar in
+            [Scalar::OneOf("on|off"), Scalar::Table, Scalar::PortRange, Scalar::DiskCondition, Scalar::Duration]
+        {
+            assert!(scalar.read(Value::from("")).is_err(), "{scalar:?}");
         }
         assert!(Scalar::Integer { least: 0, most: 10 }.read(Value::from(11_u32)).is_err());
     }

@@ -32,8 +32,6 @@ pub(in crate::talos::config) struct Field {
     pub(in crate::talos::config) key: &'static str,
     /// Written even when it is empty.
     pub(super) always: bool,
-    /// Written when it is empty but given.
-    pub(super) if_given: bool,
     /// A patch's value takes the place of the old one.
     pub(in crate::talos::config) replace: bool,
     pub(in crate::talos::config) of: Type,
@@ -102,7 +100,10 @@ pub(in crate::talos::config) enum Scalar {
     Base64,
     PortRange,
     Table,
+    /// One of these names, in whatever letter case.
     OneOf(&'static str),
+    /// One of these names, or its place among them.
+    Numbered(&'static str),
 }
 
 struct Table {
@@ -167,9 +168,9 @@ fn read_kind(line: &'static str) -> Option<Kind> {
 
 fn read_field(line: &'static str) -> Option<Field> {
     let (key, of) = line.split_once(' ')?;
-    let bare = key.trim_end_matches(['!', '+', '~']);
+    let bare = key.trim_end_matches(['!', '~']);
     let has = |mark| key[bare.len()..].contains(mark);
-    Some(Field { key: bare, always: has('!'), if_given: has('+'), replace: has('~'), of: read_type(of) })
+    Some(Field { key: bare, always: has('!'), replace: has('~'), of: read_type(of) })
 }
 
 fn read_type(text: &'static str) -> Type {
@@ -228,7 +229,10 @@ fn scalar(name: &'static str) -> Option<Scalar> {
         "base64" => Scalar::Base64,
         "portrange" => Scalar::PortRange,
         "table" => Scalar::Table,
-        name => Scalar::OneOf(name.strip_prefix("enum(")?.strip_suffix(')')?),
+        name => match name.strip_prefix("numbered(") {
+            Some(names) => Scalar::Numbered(names.strip_suffix(')')?),
+            None => Scalar::OneOf(name.strip_prefix("enum(")?.strip_suffix(')')?),
+        },
     })
 }
 

@@ -4,7 +4,7 @@
 //! Must not know: whether the content makes sense.
 
 use super::shapes::{Type, fields};
-use crate::talos::config::yaml::{Map, Value};
+use crate::talos::config::yaml::{Map, Number, Value};
 
 /// The mapping of this shape as it is written.
 pub(super) fn shape(map: &mut Map, name: &str) {
@@ -14,17 +14,39 @@ pub(super) fn shape(map: &mut Map, name: &str) {
         if let Some(value) = &mut value {
             arrange(value, &field.of);
         }
-        let given = value.as_ref().is_some_and(|value| *value != Value::Null);
         match value {
-            Some(value) if field.always || (field.if_given && given) || !leaves_out(&value, &field.of) => {
-                map.set(field.key, value);
-            }
+            Some(value) if field.always || !leaves_out(&value, &field.of) => map.set(field.key, value),
             None if field.always => map.set(field.key, absent(&field.of)),
             Some(_) | None => {}
         }
     }
     for (key, value) in old {
         map.set(&key, value);
+    }
+}
+
+/// The mapping of this shape on its way out: flags' values have no quotes for the sake of readers of YAML 1.1.
+pub(super) fn bare(map: &mut Map, name: &str) {
+    for field in fields(name) {
+        if let Some(value) = map.get_mut(field.key) {
+            bare_value(value, &field.of);
+        }
+    }
+}
+
+fn bare_value(value: &mut Value, of: &Type) {
+    match (of, value) {
+        (Type::Optional(inner), value) => bare_value(value, inner),
+        (Type::List(inner, _), Value::List(list)) => list.iter_mut().for_each(|value| bare_value(value, inner)),
+        (Type::Map(inner, _), Value::Map(map)) => map.iter_mut().for_each(|(_, value)| bare_value(value, inner)),
+        (Type::Argument, Value::List(list)) => list.iter_mut().for_each(|value| bare_value(value, of)),
+        (Type::Argument, value) => {
+            if let Some(number) = value.as_text().and_then(Number::bare) {
+                *value = Value::Number(number);
+            }
+        }
+        (Type::Shape(name), Value::Map(map)) => bare(map, name),
+        _ => {}
     }
 }
 
@@ -50,12 +72,20 @@ fn leaves_out(value: &Value, of: &Type) -> bool {
         Type::Optional(_) => *value == Value::Null,
         Type::List(..) | Type::Map(..) | Type::Free => is_empty(value),
         // A shape is left out when nothing at all was said in it.
-        Type::Shape(name) => value.as_map().is_some_and(|map| fields(name).iter().all(|field| is_unset(map, field))),
+        Type::Shape(name) => value
+            .as_map()
+            .is_some_and(|map| encrypts_nothing(name, map) || fields(name).iter().all(|field| is_unset(map, field))),
         Type::Scalar(scalar) | Type::Unit(scalar) => {
             is_empty(value) || *value == scalar.empty() || *value == Value::Null
         }
         Type::Argument | Type::Pem(_) => false,
     }
+}
+
+/// Whether this is an encryption without a provider and keys, which is none whatever else it says.
+fn encrypts_nothing(shape: &str, map: &Map) -> bool {
+    let is_none = |value: &Value| is_empty(value) || value.as_text() == Some("none");
+    shape == "block.EncryptionSpec" && ["provider", "keys"].iter().all(|key| map.get(key).is_none_or(is_none))
 }
 
 fn is_unset(map: &Map, field: &super::shapes::Field) -> bool {

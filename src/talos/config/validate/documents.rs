@@ -92,6 +92,19 @@ pub(super) fn between(documents: &[Document], mode: Mode, found: &mut Findings) 
         if worker && shapes::document(kind).is_some_and(|kind| kind.control_plane) {
             Check { document, kind, found }.error("kind", "is for control planes only");
         }
+        // Machines before 1.14, where the main document says who the cluster is, don't look.
+        let discovers = has("DiscoveryServiceConfig")
+            || main.is_some_and(|main| main.root.at(&["cluster", "discovery", "enabled"]) == Some(&Value::from(true)));
+        // Where no document says it, the main one's old key does.
+        let path = match kind {
+            "KubeSpanConfig" => "enabled",
+            "v1alpha1" if !has("KubeSpanConfig") => "machine.network.kubespan.enabled",
+            _ => continue,
+        };
+        let spans = document.root.at(&path.split('.').collect::<Vec<_>>()) == Some(&Value::from(true));
+        if spans && has("KubeClusterConfig") && !discovers {
+            Check { document, kind, found }.error(path, "needs cluster discovery: a document DiscoveryServiceConfig");
+        }
     }
     let Some(main) = main else { return };
     let mut check = Check { document: main, kind: "v1alpha1", found };

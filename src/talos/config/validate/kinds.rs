@@ -62,7 +62,7 @@ fn storage(check: &mut Check<'_>) {
                     check.error("provisioning", "is not for STATE");
                 }
                 for (at, key) in check.list("encryption.keys").iter().enumerate() {
-                    if key.at(&["lockToState"]) == Some(&Value::Bool(true)) {
+                    if key.at(&["lockToState"]) == Some(&true.into()) {
                         check.error(&format!("encryption.keys[{at}].lockToState"), "is not for STATE");
                     }
                 }
@@ -338,7 +338,7 @@ fn images(check: &mut Check<'_>) {
         if text(rule, &["image"]).is_empty() {
             check.error(&format!("{path}.image"), "is missing");
         }
-        let is = |key: &str| rule.at(&[key]) == Some(&Value::Bool(true));
+        let is = |key: &str| rule.at(&[key]) == Some(&true.into());
         let verifiers = ["keyless", "publicKey"].iter().filter(|key| rule.at(&[key]).is_some()).count();
         let said = usize::from(is("skip")) + usize::from(is("deny")) + verifiers;
         if said != 1 {

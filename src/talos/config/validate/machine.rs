@@ -2,7 +2,7 @@
 
 use super::names::{is_label_value, is_qualified_name};
 use super::scalars::{number, text, texts};
-use super::{Check, Mode, network};
+use super::{Check, Mode, network, runtime};
 use crate::talos::config::yaml::Value;
 use crate::types::Role;
 
@@ -43,6 +43,7 @@ pub(super) fn machine(check: &mut Check<'_>, mode: Mode) -> Option<Role> {
     disks(check);
     encryption(check);
     logging(check);
+    runtime::overrides(check);
     network::interfaces(check, role);
     network::kubespan(check);
     features(check, mode, role);

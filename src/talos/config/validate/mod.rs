@@ -13,6 +13,7 @@ mod links;
 mod machine;
 mod names;
 mod network;
+mod runtime;
 mod scalars;
 
 use super::decode::{self, Wrong};
@@ -100,11 +101,11 @@ impl<'a> Check<'a> {
     }
 
     fn is_true(&self, path: &str) -> bool {
-        self.at(path) == Some(&Value::Bool(true))
+        self.at(path) == Some(&true.into())
     }
 
     fn is_false(&self, path: &str) -> bool {
-        self.at(path) == Some(&Value::Bool(false))
+        self.at(path) == Some(&false.into())
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn interfaces(check: &mut Check<'_>, role: Option<Role>) {
         if interface.at(&["bond"]).is_some() && interface.at(&["bridge"]).is_some() {
             check.error(&path, "bond and bridge exclude each other");
         }
-        if interface.at(&["ignore"]) != Some(&Value::Bool(true)) {
+        if interface.at(&["ignore"]) != Some(&true.into()) {
             device(check, interface, &path);
             addressing(check, interface, &path, &masters);
             routes(check, interface, &path);
@@ -166,7 +166,7 @@ fn addressing(check: &mut Check<'_>, interface: &Value, path: &str, masters: &BT
     let name = text(interface, &["interface"]);
     let own = holds(interface, "addresses") || holds(interface, "cidr") || interface.at(&["vip"]).is_some();
     if let Some(master) = masters.get(name)
-        && (own || interface.at(&["dhcp"]) == Some(&Value::Bool(true)))
+        && (own || interface.at(&["dhcp"]) == Some(&true.into()))
     {
         check.error(path, format!("{name} is part of {master} and can't have addresses of its own"));
     }

@@ -8,13 +8,15 @@ use super::{Spot, YamlError};
 pub(super) fn read(text: &str) -> Result<Vec<char>, YamlError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut spot = Spot::START;
-    for c in text.chars() {
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
         let fits = matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
         if !fits {
             let what = "a control character can't stand here: write it as an escape in quotes".to_owned();
             return Err(YamlError::Syntax { line: spot.line, column: spot.column, what });
         }
-        if c == '\n' {
+        // Two of them are one break.
+        if is_break(c) && !(c == '\r' && chars.peek() == Some(&'\n')) {
             spot = Spot { line: spot.line + 1, column: 1 };
         } else {
             spot.column += 1;

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use super::members::{Key, Members, Written};
 use super::scan::{DEEPEST, Piece, Style, TOO_DEEP, Token};
-use super::tagged::{OWN, scalar, wrong};
-use super::{Document, Marks, Odd, Spot, Value, YamlError};
+use super::tagged::{OWN, is_null, scalar, wrong};
+use super::{Document, Marks, Nothing, Odd, Spot, Value, YamlError};
 
 /// How many nodes a text may unfold to: aliases of aliases must not eat the memory.
 const MOST_NODES: usize = 200_000;
@@ -17,7 +17,8 @@ const MOST_NODES: usize = 200_000;
 enum Anchor {
     /// A node that is not at its end yet.
     Open(usize),
-    Done(Value),
+    /// The node, and how many the real library goes through to read it.
+    Done(Value, usize),
 }
 
 /// Where a node may stand.
@@ -41,8 +42,12 @@ pub(super) struct Composer {
     anchors: HashMap<String, Anchor>,
     handles: Vec<(String, String)>,
     marks: Marks,
+    nothing: Nothing,
     nodes: usize,
     depth: usize,
+    /// How many nodes of this document the real library would have read by now, and how many of them behind an alias.
+    read: usize,
+    aliased: usize,
 }
 
 impl Composer {
@@ -53,8 +58,11 @@ impl Composer {
             anchors: HashMap::new(),
             handles: Vec::new(),
             marks: Marks::default(),
+            nothing: Nothing::default(),
             nodes: 0,
             depth: 0,
+            read: 0,
+            aliased: 0,
         }
     }
 
@@ -92,13 +100,15 @@ impl Composer {
                 return wrong(self.spot(), "a document begins with --- here");
             }
             let spot = self.spot();
+            (self.read, self.aliased) = (0, 0);
             let is_empty = matches!(
                 self.peek(),
                 Piece::Version(..) | Piece::TagFor(..) | Piece::DocumentStart | Piece::DocumentEnd | Piece::End
             );
             let root = if is_marked && is_empty { Value::Null } else { self.node(Place::Block, "")? };
             self.passes(&Piece::DocumentEnd);
-            documents.push(Document { root, spot, marks: std::mem::take(&mut self.marks) });
+            let (marks, nothing) = (std::mem::take(&mut self.marks), std::mem::take(&mut self.nothing));
+            documents.push(Document { root, spot, marks, nothing });
         }
     }
 
@@ -131,6 +141,8 @@ impl Composer {
         let spot = self.spot();
         self.marks.note(path, spot);
         self.count(spot, 1)?;
+        let before = self.read;
+        self.read += 1;
         if let Piece::Alias(name) = self.peek() {
             let name = name.clone();
             self.tokens.next();
@@ -155,7 +167,7 @@ impl Composer {
         if let Some(place) = properties.anchor.and_then(|anchor| self.anchors.get_mut(&anchor))
             && matches!(place, Anchor::Open(open) if *open == id)
         {
-            *place = Anchor::Done(value.clone());
+            *place = Anchor::Done(value.clone(), self.read - before);
         }
         Ok(value)
     }
@@ -172,7 +184,14 @@ impl Composer {
         match self.peek() {
             Piece::Entry if place == Place::Member => self.dashes(path),
             Piece::Scalar(..) => match self.tokens.next() {
-                Some(Token { piece: Piece::Scalar(text, style), .. }) => scalar(text, style, tag, spot),
+                Some(Token { piece: Piece::Scalar(text, style), .. }) => match scalar(text, style, tag, spot) {
+                    // Nobody reads a document that says that it is nothing.
+                    Err(_) if self.depth == 1 && is_null(tag) => {
+                        self.nothing = Nothing::Tagged;
+                        Ok(Value::Null)
+                    }
+                    read => read,
+                },
                 _ => Ok(Value::Null),
             },
             Piece::FlowList => self.flow_list(path),
@@ -210,9 +229,15 @@ impl Composer {
     }
 
     fn alias(&mut self, name: &str, spot: Spot) -> Result<Value, YamlError> {
-        let Some(Anchor::Done(value)) = self.anchors.get(name).cloned() else {
+        let Some(Anchor::Done(value, read)) = self.anchors.get(name).cloned() else {
             return Err(YamlError::Alias { line: spot.line });
         };
+        self.read += read;
+        self.aliased += read;
+        // Its bounds against what unfolds without end: 99 of 100 once there are more than a thousand.
+        if self.aliased > 100 && self.read > 1000 && self.aliased * 100 > self.read * 99 {
+            return Err(YamlError::Aliases { line: spot.line });
+        }
         if self.depth + depth(&value) > DEEPEST {
             return wrong(spot, TOO_DEEP);
         }
@@ -222,7 +247,8 @@ impl Composer {
 
     fn count(&mut self, spot: Spot, nodes: usize) -> Result<(), YamlError> {
         self.nodes += nodes;
-        if self.nodes > MOST_NODES { Err(YamlError::Alias { line: spot.line }) } else { Ok(()) }
+        let too_many = YamlError::TooMany { line: spot.line, most: MOST_NODES };
+        if self.nodes > MOST_NODES { Err(too_many) } else { Ok(()) }
     }
 
     /// The entries of a block list.
@@ -373,12 +399,13 @@ impl Composer {
             }
         };
         self.count(spot, 1)?;
+        self.read += 1;
         let short = tag.as_deref().and_then(|tag| tag.strip_prefix(OWN));
         let is_merge = short == Some("merge") || (text == "<<" && style == Style::Plain && tag.is_none());
         let value =
             if is_merge { Value::Text(text.clone()) } else { scalar(text.clone(), style, tag.as_deref(), spot)? };
         if let Some(anchor) = anchor {
-            self.anchors.insert(anchor, Anchor::Done(value.clone()));
+            self.anchors.insert(anchor, Anchor::Done(value.clone(), 1));
         }
         // A tag may say that another text is meant.
         let text = value.as_text().map_or(text, str::to_owned);

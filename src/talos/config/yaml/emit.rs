@@ -37,7 +37,7 @@ pub fn document_in(value: &Value, layout: Layout) -> String {
         Value::List(list) if !list.is_empty() => write_list(&mut out, list, 0, layout),
         scalar => {
             write_leaf(&mut out, scalar, Block { indent: layout.step(), parent: 0, layout });
-            out.push('\n');
+            end_line(&mut out);
         }
     }
     out
@@ -90,6 +90,13 @@ fn pad(out: &mut String, indent: usize) {
     out.extend(std::iter::repeat_n(' ', indent));
 }
 
+/// Ends a line, unless a text did with a break of its own.
+fn end_line(out: &mut String) {
+    if !out.ends_with(is_break) {
+        out.push('\n');
+    }
+}
+
 fn write_map(out: &mut String, map: &Map, indent: usize, (first, layout): (First, Layout)) {
     for (at, (key, value)) in map.iter().enumerate() {
         if at > 0 || first == First::Fresh {
@@ -123,7 +130,7 @@ fn write_map(out: &mut String, map: &Map, indent: usize, (first, layout): (First
             leaf => {
                 out.push(' ');
                 write_leaf(out, leaf, block);
-                out.push('\n');
+                end_line(out);
             }
         }
     }
@@ -133,12 +140,12 @@ fn write_map(out: &mut String, map: &Map, indent: usize, (first, layout): (First
 fn write_behind_mark(out: &mut String, key: &str, value: &Value, block: Block) {
     let Block { indent, parent, layout } = block;
     out.push_str("? ");
-    if key.contains(is_break) {
+    if key.contains('\n') {
         write_lines(out, key, block);
     } else {
         write_inline(out, key, Some(block));
     }
-    out.push('\n');
+    end_line(out);
     pad(out, parent);
     out.push(':');
     let mut inner = String::new();
@@ -148,7 +155,7 @@ fn write_behind_mark(out: &mut String, key: &str, value: &Value, block: Block) {
         leaf => {
             out.push(' ');
             write_leaf(out, leaf, block);
-            out.push('\n');
+            end_line(out);
             return;
         }
     }
@@ -169,7 +176,7 @@ fn write_list(out: &mut String, list: &[Value], indent: usize, layout: Layout) {
             Value::List(inner) if !inner.is_empty() => write_list(out, inner, indent + 2, layout),
             leaf => {
                 write_leaf(out, leaf, Block { indent: indent + 2, parent: indent, layout });
-                out.push('\n');
+                end_line(out);
             }
         }
     }
@@ -178,8 +185,7 @@ fn write_list(out: &mut String, list: &[Value], indent: usize, layout: Layout) {
 fn write_leaf(out: &mut String, value: &Value, block: Block) {
     match value {
         Value::Null => out.push_str("null"),
-        Value::Bool(true) => out.push_str("true"),
-        Value::Bool(false) => out.push_str("false"),
+        Value::Bool(flag) => out.push_str(flag.normal()),
         Value::Number(number) => out.push_str(number.normal()),
         Value::List(_) => out.push_str("[]"),
         Value::Map(_) => out.push_str("{}"),
@@ -198,8 +204,7 @@ fn write_lines(out: &mut String, text: &str, block: Block) {
     // What readers would take otherwise is written in quotes; the real writer does not know better.
     let first = text.trim_start_matches(is_break);
     let misread = first.starts_with('\t')
-        || (block.layout != Layout::Kubectl && text.starts_with(is_break) && first.starts_with(' '))
-        || text.contains(['\u{2028}', '\u{2029}']);
+        || (block.layout != Layout::Kubectl && text.starts_with(is_break) && first.starts_with(' '));
     if allowed && !misread && text.contains('\n') && Shape::of(text).block_allowed {
         write_literal(out, text, block);
     } else {
@@ -212,9 +217,10 @@ fn write_inline(out: &mut String, text: &str, block: Option<Block>) {
     let shape = Shape::of(text);
     let folds = block.filter(|block| block.layout == Layout::Kubectl);
     let column = column(out);
-    let folded = |text: &str, quotes, column| match folds {
-        Some(block) => fold::lines(text, quotes, column, block.indent),
-        None => text.to_owned(),
+    let folded = |text: &str, quotes, column| match (folds, block) {
+        (Some(block), _) => fold::lines(text, quotes, column, block.indent),
+        (None, Some(block)) => fold::indented(text, block.indent),
+        (None, None) => text.to_owned(),
     };
     // That library knows no merges when it writes.
     let is_plain = plain::stays_text(text) || (folds.is_some() && text == "<<");
@@ -248,18 +254,18 @@ fn column(out: &str) -> usize {
 
 fn write_literal(out: &mut String, text: &str, block: Block) {
     out.push('|');
-    if text.starts_with(' ') || (block.layout == Layout::Kubectl && text.starts_with('\n')) {
+    if text.starts_with(' ') || (block.layout == Layout::Kubectl && text.starts_with(is_break)) {
         // Not always the step: readers count from the parent. (The real writer doesn't: its lists are read otherwise.)
         out.push_str(&(block.indent - block.parent).to_string());
     }
-    if !text.ends_with('\n') {
-        out.push('-');
-    } else if text.ends_with("\n\n") || text == "\n" {
-        out.push('+');
+    match text.strip_suffix(is_break) {
+        None => out.push('-'),
+        Some(before) if before.is_empty() || before.ends_with(is_break) => out.push('+'),
+        Some(_) => {}
     }
     out.push('\n');
     let mut fresh = true;
-    for c in text.strip_suffix('\n').unwrap_or(text).chars() {
+    for c in text.chars() {
         if fresh && !is_break(c) {
             pad(out, block.indent);
         }
@@ -272,6 +278,8 @@ fn write_literal(out: &mut String, text: &str, block: Block) {
 fn escaped(text: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::with_capacity(text.len());
+    // Behind a byte order mark the real writer takes every character for one.
+    let hides = text.starts_with('\u{feff}');
     for c in text.chars() {
         match c {
             '"' => out.push_str("\\\""),
@@ -286,10 +294,10 @@ fn escaped(text: &str) -> String {
             '\r' => out.push_str("\\r"),
             '\x1b' => out.push_str("\\e"),
             '\u{85}' => out.push_str("\\N"),
-            '\u{a0}' => out.push_str("\\_"),
+            '\u{a0}' if hides => out.push_str("\\_"),
             '\u{2028}' => out.push_str("\\L"),
             '\u{2029}' => out.push_str("\\P"),
-            c if is_printable(c) => out.push(c),
+            c if is_printable(c) && !hides => out.push(c),
             c if u32::from(c) <= 0xff => write!(out, "\\x{:02X}", u32::from(c)).unwrap_or_default(),
             c if u32::from(c) <= 0xffff => write!(out, "\\u{:04X}", u32::from(c)).unwrap_or_default(),
             c => write!(out, "\\U{:08X}", u32::from(c)).unwrap_or_default(),
@@ -378,6 +386,13 @@ mod tests {
             ("it's: here", "k: 'it''s: here'\n"),
             ("yes", "k: \"yes\"\n"),
             ("😀", "k: \"\\U0001F600\"\n"),
+            ("\u{a0}\t", "k: \"\u{a0}\\t\"\n"),
+            ("\u{feff}a\tb c", "k: \"\\uFEFF\\x61\\t\\x62\\x20\\x63\"\n"),
+            ("a\u{2028}b", "k: 'a\u{2028}    b'\n"),
+            ("a\n\u{2028}b\n", "k: |\n    a\n\u{2028}    b\n"),
+            ("a\nb\u{2028}", "k: |\n    a\n    b\u{2028}"),
+            ("a\n\u{2028}", "k: |+\n    a\n\u{2028}"),
+            ("a\u{2028}\n", "k: |+\n    a\u{2028}\n"),
             ("12", "k: \"12\"\n"),
             ("a\tb", "k: \"a\\tb\"\n"),
             ("a\nb\n", "k: |\n    a\n    b\n"),

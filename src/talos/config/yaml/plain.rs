@@ -7,17 +7,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::civil::Date;
 
-use super::{Number, Sort, Value};
+use super::{Flag, Number, Sort, Value};
 
 /// What an unquoted scalar is.
 pub(super) fn resolve(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
-        "true" | "True" | "TRUE" => Value::Bool(true),
-        "false" | "False" | "FALSE" => Value::Bool(false),
-        _ => match date(text) {
-            Some(normal) => Value::Number(Number::date(text, normal)),
-            None => Number::parse(text).map_or_else(|| Value::Text(text.to_owned()), Value::Number),
+        _ => match (Flag::parse(text), date(text)) {
+            (Some(flag), _) => Value::Bool(flag),
+            (None, Some(normal)) => Value::Number(Number::date(text, normal)),
+            (None, None) => Number::parse(text).map_or_else(|| Value::Text(text.to_owned()), Value::Number),
         },
     }
 }
@@ -30,11 +29,13 @@ pub(super) fn resolve_as(kind: &str, text: &str) -> Option<Value> {
         ("int", Value::Number(number)) => (number.sort() == Sort::Whole).then_some(value),
         ("timestamp", Value::Number(number)) => (number.sort() == Sort::Date).then_some(value),
         ("float", Value::Number(number)) => match number.sort() {
-            Sort::Date => None,
+            Sort::Date | Sort::Bare => None,
             Sort::Fraction => Some(value),
-            Sort::Whole => number.normal().parse().ok().map(|whole| {
-                Value::Number(Number { raw: text.to_owned(), normal: float(whole), sort: Sort::Fraction })
-            }),
+            Sort::Whole => {
+                number.normal().parse::<i64>().ok().and_then(|_| number.normal().parse().ok()).map(|whole| {
+                    Value::Number(Number { raw: text.to_owned(), normal: float(whole), sort: Sort::Fraction })
+                })
+            }
         },
         _ => None,
     }
@@ -103,7 +104,9 @@ fn integer(text: &str) -> Option<i128> {
         parse(digits, 10)
     }?;
     let value = if negative { -value } else { value };
-    (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&value).then_some(value)
+    // With a sign there is one bit less.
+    let most = if digits.len() == text.len() { i128::from(u64::MAX) } else { i128::from(i64::MAX) };
+    (i128::from(i64::MIN)..=most).contains(&value).then_some(value)
 }
 
 /// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`
@@ -128,8 +131,22 @@ fn is_float(text: &str) -> bool {
 
 /// Shortest form, with an exponent of two digits at least outside 10^-4 to 10^6 (strconv.FormatFloat 'g').
 fn float(value: f64) -> String {
-    let plain = format!("{value}");
-    let scientific = format!("{value:e}");
+    general(format!("{value}"), &format!("{value:e}"))
+}
+
+/// The shortest form of a number that is kept in half as many bits: what a key of this number becomes on its way to JSON.
+pub(super) fn short(normal: &str) -> String {
+    let Ok(value) = normal.parse::<f64>() else { return normal.to_owned() };
+    #[expect(clippy::cast_possible_truncation, reason = "what is lost is lost to the real tool too")]
+    let value = value as f32;
+    if value.is_infinite() {
+        return if value > 0.0 { ".inf" } else { "-.inf" }.to_owned();
+    }
+    general(format!("{value}"), &format!("{value:e}"))
+}
+
+/// One of two forms: without an exponent, or with one.
+fn general(plain: String, scientific: &str) -> String {
     let Some((mantissa, exponent)) = scientific.split_once('e') else { return plain };
     let Ok(power) = exponent.parse::<i32>() else { return plain };
     if (-4..6).contains(&power) {
@@ -142,6 +159,14 @@ fn float(value: f64) -> String {
 /// Whether a string can stand unquoted and still be read as a string, also by readers of YAML 1.1.
 pub(super) fn stays_text(text: &str) -> bool {
     matches!(resolve(text), Value::Text(_)) && !is_old_bool(text) && !is_base60(text) && text != "<<"
+}
+
+/// How a text stands without quotes where only YAML 1.2 counts; `None` where that is how it stands anyway, or where it has
+/// to have quotes.
+pub(super) fn bare(text: &str) -> Option<String> {
+    let is_text = matches!(resolve(text), Value::Text(_)) && (is_old_bool(text) || is_base60(text));
+    let is_empty_lines = !text.is_empty() && text.bytes().all(|byte| byte == b'\n');
+    if is_empty_lines { Some(format!("|+\n{text}")) } else { is_text.then(|| text.to_owned()) }
 }
 
 /// What YAML 1.1 took for a boolean.
@@ -232,6 +257,9 @@ mod tests {
             ("0o17", Some("15")),
             ("0x1F", Some("31")),
             ("1_000", Some("1000")),
+            ("18446744073709551615", Some("18446744073709551615")),
+            ("+18446744073709551615", Some("1.8446744073709552e+19")),
+            ("-9223372036854775808", Some("-9223372036854775808")),
             ("-5", Some("-5")),
             ("1.50", Some("1.5")),
             ("1e3", Some("1000")),

@@ -44,11 +44,25 @@ pub enum YamlError {
         /// Its line.
         line: usize,
     },
-    /// An alias to nothing, or to something that unfolds without end.
+    /// An alias to nothing, or to what it stands in.
     #[error("line {line}: the alias has no usable target")]
     Alias {
         /// Its line.
         line: usize,
+    },
+    /// Aliases that unfold to nearly all there is: a node refuses them.
+    #[error("line {line}: nearly everything comes from aliases of aliases: write it out, or use fewer of them")]
+    Aliases {
+        /// The line of the one that is too many.
+        line: usize,
+    },
+    /// More than this program reads.
+    #[error("line {line}: there are more than {most} values up to here: no configuration has so many")]
+    TooMany {
+        /// The line of the one that is too many.
+        line: usize,
+        /// How many there may be.
+        most: usize,
     },
     /// One document was wanted.
     #[error("one document was expected, {count} are there")]
@@ -119,6 +133,18 @@ pub struct Document {
     pub spot: Spot,
     /// Where its nodes stand.
     pub marks: Marks,
+    /// How it comes that there is nothing in it, if so.
+    pub nothing: Nothing,
+}
+
+/// What stands in a document without content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Nothing {
+    /// `null`, or not even that.
+    #[default]
+    Null,
+    /// A text that the tag `!!null` is before: documents of it are passed over, and no type takes it.
+    Tagged,
 }
 
 /// All documents of `text` that have content, in order.
@@ -170,6 +196,43 @@ mod tests {
             let inner = format!("*a{}", level - 1);
             bomb = format!("{bomb}a{level}: &a{level} [{}]\n", vec![inner; 10].join(", "));
         }
-        assert!(matches!(read(&bomb), Err(YamlError::Alias { .. })));
+        assert_eq!(read(&bomb).unwrap_err(), YamlError::Aliases { line: 4 });
+        let list = |count: usize| format!("l:\n{}", "- x\n".repeat(count));
+        assert_eq!(read(&list(250_000)).unwrap_err(), YamlError::TooMany { line: 199_999, most: 200_000 });
+    }
+
+    #[test]
+    fn aliases_may_be_nearly_all_of_a_document() {
+        let nested = |width: usize| {
+            let first = format!("a: &a [{}]\n", vec!["x"; width].join(", "));
+            let second = format!("b: &b [{}]\n", vec!["*a"; width].join(", "));
+            format!("{first}{second}c: [{}]\n", vec!["*b"; width].join(", "))
+        };
+        assert!(read(&nested(12)).is_ok());
+        assert_eq!(read(&nested(20)).unwrap_err(), YamlError::Aliases { line: 3 });
+    }
+
+    #[test]
+    fn every_break_begins_a_line() {
+        for end in ["\n", "\r", "\r\n", "\u{85}", "\u{2028}", "\u{2029}"] {
+            let at = |text: &str| match read(&text.replace('\n', end)) {
+                Err(YamlError::Syntax { line, column, .. }) => Some((line, column)),
+                Err(YamlError::Twice { line, .. }) => Some((line, 0)),
+                _ => None,
+            };
+            assert_eq!(at("a: b\n\nc: \"d\u{1}\"\n"), Some((3, 6)), "{end:?}");
+            assert_eq!(at("a: b\n\nc: [\n"), Some((3, 4)), "{end:?}");
+            assert_eq!(at("a: b\n# c\n\na: c\n"), Some((4, 0)), "{end:?}");
+        }
+    }
+
+    #[test]
+    fn a_mapping_of_many_keys_is_read_and_its_double_found() {
+        let mut text: String = (0..60_000).map(|key| format!("k{key}: v\n")).collect();
+        let root = one(&text).unwrap().root;
+        assert_eq!(root.as_map().map(super::super::Map::len), Some(60_000));
+        assert_eq!(root.at(&["k59999"]).and_then(Value::as_text), Some("v"));
+        text.push_str("k30000: w\n");
+        assert_eq!(read(&text).unwrap_err(), YamlError::Twice { line: 60_001, key: "k30000".to_owned() });
     }
 }

@@ -13,6 +13,11 @@ pub(super) fn wrong<T>(spot: Spot, what: &str) -> Result<T, YamlError> {
     Err(YamlError::Syntax { line: spot.line, column: spot.column, what: what.to_owned() })
 }
 
+/// Whether a tag says that there is nothing.
+pub(super) fn is_null(tag: Option<&str>) -> bool {
+    tag.and_then(|tag| tag.strip_prefix(OWN)) == Some("null")
+}
+
 /// What a scalar is by its tag, or else by its text.
 pub(super) fn scalar(text: String, style: Style, tag: Option<&str>, spot: Spot) -> Result<Value, YamlError> {
     let resolved = |text: &str| if style == Style::Plain { plain::resolve(text) } else { Value::from(text) };

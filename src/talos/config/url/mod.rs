@@ -3,8 +3,12 @@
 //! Purpose: a configuration holds what Go writes of a URL, so that `HTTPS://h/a b` stands there as `https://h/a%20b`, and a
 //! name beyond ASCII with its bytes escaped. What Go refuses is refused. Must not know: what a URL is for.
 
+mod escape;
+
 use std::fmt;
 use std::net::IpAddr;
+
+use escape::{Escaped, Part, pick};
 
 /// A URL in its parts. May hold a password, so there is no `Debug`.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -15,11 +19,11 @@ pub struct Url {
     user: Option<(Vec<u8>, Option<Vec<u8>>)>,
     /// With brackets and port, unescaped.
     host: Vec<u8>,
-    /// Escaped; never written with an empty authority before it when there was none.
-    path: String,
+    /// Never written with an empty authority before it when there was none.
+    path: Escaped,
     authority: Authority,
     query: Option<String>,
-    fragment: String,
+    fragment: Escaped,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -54,77 +58,9 @@ pub enum UrlError {
     /// A name or password with a character that must be escaped.
     #[error("its user has a character that must be escaped")]
     User,
-}
-
-/// A part of a URL; each lets other characters stand as they are.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Path,
-    Host,
-    Zone,
-    User,
-    Fragment,
-}
-
-impl Part {
-    /// Whether a character of this part is written as it is.
-    fn has(self, byte: u8) -> bool {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            return true;
-        }
-        match self {
-            Self::Path => b"$&+,/:;=@".contains(&byte),
-            Self::Host | Self::Zone => b"!$&'()*+,;=:[]<>\"".contains(&byte),
-            Self::User => b"$&+,;=".contains(&byte),
-            Self::Fragment => b"$&+,/:;=?@!()*".contains(&byte),
-        }
-    }
-
-    fn escape(self, bytes: &[u8]) -> String {
-        let mut text = String::with_capacity(bytes.len());
-        for byte in bytes {
-            if self.has(*byte) { text.push(char::from(*byte)) } else { text.push_str(&format!("%{byte:02X}")) }
-        }
-        text
-    }
-
-    fn unescape(self, text: &str) -> Result<Vec<u8>, UrlError> {
-        let hosts = matches!(self, Self::Host | Self::Zone);
-        let mut bytes = Vec::with_capacity(text.len());
-        let mut rest = text.bytes();
-        while let Some(byte) = rest.next() {
-            if byte != b'%' {
-                if hosts && byte.is_ascii() && !self.has(byte) {
-                    return Err(UrlError::Host);
-                }
-                bytes.push(byte);
-                continue;
-            }
-            let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-            let (Some(high), Some(low)) = (digit(rest.next()), digit(rest.next())) else {
-                return Err(UrlError::Escape);
-            };
-            let value = u8::try_from(high * 16 + low).map_err(|_| UrlError::Escape)?;
-            let hidden = match self {
-                // Of ASCII a host may hide nothing but the mark itself.
-                Self::Host => value.is_ascii() && value != b'%',
-                Self::Zone => value != b'%' && value != b' ' && !Self::Host.has(value),
-                _ => false,
-            };
-            if hidden {
-                return Err(UrlError::Escape);
-            }
-            bytes.push(value);
-        }
-        Ok(bytes)
-    }
-
-    /// The text as it is written again: kept where each character may stand as it does, else escaped anew.
-    fn normal(self, text: &str) -> Result<String, UrlError> {
-        let bytes = self.unescape(text)?;
-        let kept = text.bytes().all(|byte| self.has(byte) || b"!$&'()*+,;=:@[]%".contains(&byte));
-        Ok(if kept { text.to_owned() } else { self.escape(&bytes) })
-    }
+    /// Two URLs that are merged both have one.
+    #[error("both URLs have a user; leave it out of the patch")]
+    Users,
 }
 
 impl Url {
@@ -135,7 +71,7 @@ impl Url {
     pub fn parse(text: &str) -> Result<Self, UrlError> {
         let (text, fragment) = text.split_once('#').unwrap_or((text, ""));
         let mut url = Self::without_fragment(text)?;
-        url.fragment = Part::Fragment.normal(fragment)?;
+        url.fragment = Escaped::parse(Part::Fragment, fragment)?;
         Ok(url)
     }
 
@@ -144,7 +80,7 @@ impl Url {
             return Err(UrlError::Control);
         }
         if text == "*" {
-            return Ok(Self { path: text.to_owned(), ..Self::default() });
+            return Ok(Self { path: Escaped::plain(text), ..Self::default() });
         }
         let (scheme, rest) = scheme(text)?;
         let (rest, query) = match rest.split_once('?') {
@@ -180,8 +116,33 @@ impl Url {
                 rest
             }
         };
-        url.path = Part::Path.normal(path)?;
+        url.path = Escaped::parse(Part::Path, path)?;
         Ok(url)
+    }
+
+    /// Merges another one into this, part by part: what the other doesn't have stays.
+    ///
+    /// # Errors
+    /// When both have a user: those of the real tool can't be changed.
+    pub fn merge(&mut self, other: Self) -> Result<(), UrlError> {
+        if self.user.is_some() && other.user.is_some() {
+            return Err(UrlError::Users);
+        }
+        self.user = self.user.take().or(other.user);
+        pick(&mut self.scheme, other.scheme);
+        pick(&mut self.opaque, other.opaque);
+        if !other.host.is_empty() {
+            self.host = other.host;
+        }
+        self.path.merge(other.path);
+        self.authority = other.authority;
+        let asks = |query: &Option<String>| query.as_ref().is_some_and(|query| !query.is_empty());
+        // A lonely `?` is not kept.
+        if asks(&other.query) || !asks(&self.query) {
+            self.query = other.query;
+        }
+        self.fragment.merge(other.fragment);
+        Ok(())
     }
 
     /// The scheme, in lower case; none is an empty one.
@@ -211,8 +172,9 @@ impl fmt::Display for Url {
             text.extend([self.scheme.as_str(), ":"]);
         }
         if self.opaque.is_empty() {
+            let path = self.path.text(Part::Path);
             let placed = !self.host.is_empty() || self.user.is_some();
-            let slashes = placed || (!self.scheme.is_empty() && !self.path.is_empty());
+            let slashes = placed || (!self.scheme.is_empty() && !path.is_empty());
             if slashes && (placed || self.authority == Authority::Written) {
                 text.push_str("//");
             }
@@ -224,18 +186,21 @@ impl fmt::Display for Url {
                 text.push('@');
             }
             text.push_str(&Part::Host.escape(&self.host));
-            if text.is_empty() && first_segment(&self.path).contains(':') {
+            if !self.host.is_empty() && !path.is_empty() && !path.starts_with('/') {
+                text.push('/');
+            }
+            if text.is_empty() && first_segment(&path).contains(':') {
                 text.push_str("./");
             }
-            text.push_str(&self.path);
+            text.push_str(&path);
         } else {
             text.push_str(&self.opaque);
         }
         if let Some(query) = &self.query {
             text.extend(["?", query]);
         }
-        if !self.fragment.is_empty() {
-            text.extend(["#", &self.fragment]);
+        if !self.fragment.bytes.is_empty() {
+            text.extend(["#", &self.fragment.text(Part::Fragment)]);
         }
         f.write_str(&text)
     }
@@ -381,6 +346,49 @@ mod tests {
         for (given, wanted) in cases {
             assert_eq!(Url::parse(given).map(|url| url.to_string()), Err(wanted), "{given}");
         }
+    }
+
+    #[test]
+    fn urls_merge_by_their_parts_as_go_keeps_them() {
+        let cases = [
+            ("https://h/a%2fb", "https://h/a/b", "https://h/a%2fb"),
+            ("https://h/a%2fb", "https://i/c", "https://i/c"),
+            ("https://h/a/b", "https://i/a%2Fb", "https://i/a%2Fb"),
+            ("https://h/a!b", "https://i/a%21b", "https://i/a!b"),
+            ("https://h/ü", "https://i", "https://i/%C3%BC"),
+            ("https://h/%e4", "https://i", "https://i/%e4"),
+            ("https://h/x?a=%zz#%41", "https://i", "https://i/x?a=%zz#%41"),
+            ("https://h?x=1", "https://i", "https://i?x=1"),
+            ("https://h?", "https://i", "https://i"),
+            ("https://h", "https://i?", "https://i?"),
+            ("https://h?x", "https://i?", "https://i?x"),
+            ("https://h#a%2fb", "https://i#a/b", "https://i#a%2fb"),
+            ("https://h", "https://i#x y", "https://i#x%20y"),
+            ("https://u:p@h", "https://i", "https://u:p@i"),
+            ("https://h", "https://u:p@i", "https://u:p@i"),
+            ("https:/x", "https://h", "https://h/x"),
+            ("https://h/x", "https:/y", "https://h/y"),
+            ("https://h/x", "https:z", "https:z"),
+            ("https:z", "/p", "https:z"),
+            ("https://h/p", "q", "https://h/q"),
+            ("https://h", "//i/x", "https://i/x"),
+            ("/x", "//i", "//i/x"),
+            ("https://[fe80::1%25eth0]:6443", "https://[fe80::2%25eth1]", "https://[fe80::2%25eth1]"),
+            ("https://[::1]:6443", "https:///p", "https://[::1]:6443/p"),
+            ("https://h", "https://%e4", "https://%E4"),
+            ("https://h", "*", "https://h/*"),
+            ("*", "https://h", "https://h/*"),
+            ("https://h:1", "https://:2", "https://:2"),
+            ("https://h", "./b:c", "https://h/./b:c"),
+            ("https://h", "", "https://h"),
+        ];
+        for (old, new, wanted) in cases {
+            let mut url = Url::parse(old).unwrap();
+            assert_eq!(url.merge(Url::parse(new).unwrap()), Ok(()), "{old} {new}");
+            assert_eq!(url.to_string(), wanted, "{old} {new}");
+        }
+        let mut url = Url::parse("https://u@h").unwrap();
+        assert_eq!(url.merge(Url::parse("https://u@h").unwrap()), Err(UrlError::Users));
     }
 
     #[test]
