@@ -96,9 +96,18 @@ mod tests {
         let told =
             |patches: &[&Patch]| removed(patches.iter().copied(), &Version::new(1, 33, 0), Role::ControlPlane).len();
         assert_eq!(told(&[&old]), 1);
-        for later in ["feature-gates: Other=true", "feature-gates: {$patch: delete}"] {
-            let later = of(&format!("cluster: {{apiServer: {{extraArgs: {{{later}}}}}}}\n"));
-            assert_eq!((told(&[&old, &later]), told(&[&later, &old])), (0, 1));
+        let json = of("[{op: add, path: /cluster/apiServer/extraArgs/feature-gates, value: AppArmor=true}]");
+        assert_eq!(told(&[&json]), 1);
+        for later in [
+            "cluster: {apiServer: {extraArgs: {feature-gates: Other=true}}}",
+            "cluster: {apiServer: {extraArgs: {feature-gates: {$patch: delete}}}}",
+            "[{op: replace, path: /cluster/apiServer, value: {extraArgs: {feature-gates: Other=true}}}]",
+            "[{op: remove, path: /cluster/apiServer/extraArgs/feature-gates}]",
+        ] {
+            let later = of(later);
+            for old in [&old, &json] {
+                assert_eq!((told(&[old, &later]), told(&[&later, old])), (0, 1));
+            }
         }
     }
 }

@@ -24,6 +24,11 @@ impl Delete {
         Self { path, element: None }
     }
 
+    /// The same at another path.
+    pub(super) fn with_path(&self, path: Vec<String>) -> Self {
+        Self { path, ..self.clone() }
+    }
+
     /// Whether the document itself goes.
     pub(super) fn is_whole(&self) -> bool {
         self.path.is_empty()

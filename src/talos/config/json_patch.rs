@@ -188,6 +188,19 @@ impl Operation {
     pub(super) fn spot(&self) -> Spot {
         self.path.spot
     }
+
+    /// The keys to what it writes, and the value.
+    pub(super) fn writes(&self) -> Option<(&[String], &Value)> {
+        match &self.verb {
+            Verb::Add(value) | Verb::Replace(value) => Some((&self.path.keys, value)),
+            _ => None,
+        }
+    }
+
+    /// The keys to what it takes out.
+    pub(super) fn takes(&self) -> Option<&[String]> {
+        matches!(self.verb, Verb::Remove).then_some(&self.path.keys[..])
+    }
 }
 
 /// Carries out all operations, in order.

@@ -83,6 +83,16 @@ impl Part {
         Self { content, ..self.clone() }
     }
 
+    /// This one with other deletes.
+    pub(super) fn with_deletes(self, deletes: Vec<Delete>) -> Self {
+        Self { deletes, ..self }
+    }
+
+    /// Takes out something more.
+    pub(super) fn also_deletes(&mut self, delete: Delete) {
+        self.deletes.push(delete);
+    }
+
     /// Whether it takes its document out and puts none in its place.
     pub(super) fn deletes_whole(&self) -> bool {
         self.content.is_none() && self.deletes.iter().any(Delete::is_whole)

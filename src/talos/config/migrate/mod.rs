@@ -11,6 +11,7 @@ mod translate;
 
 use std::fmt::{self, Write as _};
 
+use super::delete::Delete;
 use super::json_patch::Operation;
 use super::patch::{Part, Patch};
 use super::yaml::{self, Spot, Value};
@@ -137,15 +138,24 @@ pub struct Entry {
 
 /// The entries that a patch sets in the mapping at `path` of documents of a kind.
 pub fn entries(patch: &Patch, document: &str, path: &str) -> Vec<Entry> {
+    let entry = |key: &str, value: &Value, spot: Spot| {
+        let texts = value.as_list().unwrap_or(std::slice::from_ref(value));
+        let values = texts.iter().filter_map(Value::as_text).map(str::to_owned).collect();
+        Entry { key: key.to_owned(), values, spot }
+    };
     let mut found = Vec::new();
     for part in patch.parts().iter().filter(|part| part.kind.name == document) {
         for (_, value) in Place::of_part(patch.origin(), part).find(path) {
-            for (key, value) in value.as_map().into_iter().flat_map(yaml::Map::iter) {
-                let texts = value.as_list().unwrap_or(std::slice::from_ref(value));
-                let values = texts.iter().filter_map(Value::as_text).map(str::to_owned).collect();
-                found.push(Entry { key: key.to_owned(), values, spot: part.spot_of(&format!("{path}.{key}")) });
-            }
+            let all = value.as_map().into_iter().flat_map(yaml::Map::iter);
+            found.extend(all.map(|(key, value)| entry(key, value, part.spot_of(&format!("{path}.{key}")))));
         }
+    }
+    for operation in patch.operations().iter().filter(|_| document == "v1alpha1") {
+        let Some((keys, value)) = operation.writes() else { continue };
+        let whole = keys.iter().rev().fold(value.clone(), |value, key| yaml::Map::new().with(key, value).into());
+        let there = whole.at(&path.split('.').collect::<Vec<_>>()).and_then(Value::as_map);
+        let all = there.into_iter().flat_map(yaml::Map::iter);
+        found.extend(all.map(|(key, value)| entry(key, value, operation.spot())));
     }
     found
 }
@@ -153,8 +163,10 @@ pub fn entries(patch: &Patch, document: &str, path: &str) -> Vec<Entry> {
 /// The keys that a patch takes out of the mapping at `path` of documents of a kind.
 pub fn deleted(patch: &Patch, document: &str, path: &str) -> Vec<String> {
     let parts = patch.parts().iter().filter(|part| part.kind.name == document);
-    let deletes = parts.flat_map(Part::deletes).filter_map(|delete| delete.path().split_last());
-    deletes.filter(|(_, above)| above.join(".") == path).map(|(key, _)| key.clone()).collect()
+    let deletes = parts.flat_map(Part::deletes).map(Delete::path);
+    let removes = patch.operations().iter().filter(|_| document == "v1alpha1").filter_map(Operation::takes);
+    let keys = deletes.chain(removes).filter_map(|keys| keys.split_last());
+    keys.filter(|(_, above)| above.join(".") == path).map(|(key, _)| key.clone()).collect()
 }
 
 /// Everything that a change from `running` to `target` means for `subjects`, the gravest first. Without a running version

@@ -40,19 +40,25 @@ pub fn replacement(
     if patch.origin() != finding.origin || finding.document != "v1alpha1" || finding.path.is_empty() {
         return None;
     }
-    let keys: Vec<&str> = finding.path.split('.').collect();
-    let part = patch
-        .parts()
-        .iter()
-        .find(|part| part.kind.name == "v1alpha1" && part.says(&keys) && part.spot_of(&finding.path) == finding.spot)?;
-    let value = part.at(&keys)?.clone();
-    let only = keys.iter().rev().fold(value, |value, key| Map::new().with(key, value).into());
-    let Value::Map(only) = only else { return None };
-    let translated = translate(&patch.with_parts(vec![part.with_content(Some(only))]), contract, role);
+    let mut main = patch.parts().iter().filter(|part| part.kind.name == "v1alpha1");
+    let only = main.find_map(|part| only(part, finding).filter(|_| part.spot_of(&finding.path) == finding.spot))?;
+    let translated = translate(&patch.with_parts(vec![only]), contract, role);
     let (left, made) = translated.parts().split_first()?;
     let documents: Vec<Value> = made.iter().map(|part| masked(&written(part), is_secret)).collect();
-    let rest = if left.content().is_some() { Rest::Stays } else { Rest::Nothing };
-    Some(Replacement { documents: stream(&documents), rest })
+    let is_left = left.content().is_some() || !left.deletes().is_empty();
+    Some(Replacement { documents: stream(&documents), rest: if is_left { Rest::Stays } else { Rest::Nothing } })
+}
+
+/// The part with nothing but what a finding is about: a value, or what is taken out.
+fn only(part: &Part, finding: &Finding) -> Option<Part> {
+    let keys: Vec<&str> = finding.path.split('.').collect();
+    if let Some(value) = part.at(&keys) {
+        let only = keys.iter().rev().fold(value.clone(), |value, key| Map::new().with(key, value).into());
+        return Some(part.with_content(only.as_map().cloned()).with_deletes(Vec::new()));
+    }
+    let is_it = |delete: &&Delete| delete.path().iter().map(String::as_str).eq(keys.iter().copied());
+    let deletes: Vec<Delete> = part.deletes().iter().filter(is_it).cloned().collect();
+    (!deletes.is_empty()).then(|| part.with_content(None).with_deletes(deletes))
 }
 
 /// What a patch still says below the key of a finding: after a translation, what has none.

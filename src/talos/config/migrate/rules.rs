@@ -103,23 +103,38 @@ const fn main(
     Rule { name, since, document: "v1alpha1", path, when: When::Set, effect, nocloud: false, what, instead }
 }
 
+impl Rule {
+    /// About these values only.
+    const fn when(self, when: When) -> Self {
+        Self { when, ..self }
+    }
+
+    /// About documents of this kind.
+    const fn of(self, document: &'static str) -> Self {
+        Self { document, ..self }
+    }
+
+    /// Only where machines boot the nocloud image.
+    const fn on_nocloud(self) -> Self {
+        Self { nocloud: true, ..self }
+    }
+}
+
 const fn deprecated(name: &'static str, since: u32, path: &'static str, instead: &'static str) -> Rule {
     main(name, since, path, Effect::Deprecated, "the key is deprecated", instead)
 }
 
 const fn untagged(document: &'static str, path: &'static str) -> Rule {
-    Rule {
-        document,
-        when: When::Untagged,
-        ..main(
-            "untagged-image",
-            11,
-            path,
-            Effect::Refused,
-            "an image has to name its Kubernetes version in its tag, also beside a digest",
-            "write the tag: …:v1.34.1 or …:v1.34.1@sha256:…",
-        )
-    }
+    main(
+        "untagged-image",
+        11,
+        path,
+        Effect::Refused,
+        "an image has to name its Kubernetes version in its tag, also beside a digest",
+        "write the tag: …:v1.34.1 or …:v1.34.1@sha256:…",
+    )
+    .of(document)
+    .when(When::Untagged)
 }
 
 const fn moved(name: &'static str, since: u32, path: &'static str, instead: &'static str) -> Rule {

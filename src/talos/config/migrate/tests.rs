@@ -1,6 +1,8 @@
 use super::*;
 use crate::talos::config::schema::shapes;
 use crate::talos::config::yaml::Map;
+use crate::talos::config::{Input, generate};
+use crate::talos::secrets::Secrets;
 use crate::types::Role;
 
 fn version(text: &str) -> Version {
@@ -406,4 +408,57 @@ fn a_translation_says_each_document_once_and_keeps_what_it_can_t_translate() {
     let told = replacement(&patch, finding, (Contract::minor(14), Role::Worker), &|_| false).unwrap();
     assert_eq!(told.rest, Rest::Stays);
     assert!(told.documents.contains("clusterDNS") && !told.documents.contains("extraMounts"), "{}", told.documents);
+}
+
+/// What a patch takes out at an old key is taken out of its document, and goes where it was to go.
+#[test]
+fn what_is_deleted_at_an_old_key_is_deleted_in_its_document() {
+    const CASES: &[(&str, &str)] = &[
+        ("machine: {features: {stableHostname: {$patch: delete}}}", "HostnameConfig: auto off"),
+        ("machine: {features: {kubePrism: {$patch: delete}}}", "KubePrismConfig"),
+        ("cluster: {discovery: {$patch: delete}}", "DiscoveryServiceConfig default"),
+        ("machine: {features: {hostDNS: {enabled: {$patch: delete}}}}", "ResolverConfig hostDNS.enabled"),
+        ("machine: {install: {wipe: {$patch: delete}}}", "UnattendedInstallConfig provisioning.wipe"),
+        (
+            "machine: {kubelet: {defaultRuntimeSeccompProfileEnabled: {$patch: delete}}}",
+            "KubeletConfig defaultRuntimeSeccompProfileEnabled",
+        ),
+        (
+            "machine: {nodeLabels: {node.kubernetes.io/exclude-from-external-load-balancers: {$patch: delete}}}",
+            "KubeNodeConfig labels.node.kubernetes.io/exclude-from-external-load-balancers",
+        ),
+        ("cluster: {apiServer: {auditPolicy: {$patch: delete}}}", "KubeAuditPolicyConfig"),
+        (
+            "cluster: {apiServer: {admissionControl: [{name: PodSecurity, $patch: delete}]}}",
+            "KubeAdmissionControlConfig PodSecurity",
+        ),
+        ("cluster: {apiServer: {disablePodSecurityPolicy: {$patch: delete}}}", ""),
+    ];
+    let input = Input::new("lab", "https://192.0.2.10:6443", Contract::minor(14), "1.37.0").unwrap();
+    let bundle = include_str!("../../../../tests/fixtures/talos-configs/secrets/rsa.yaml");
+    let secrets = Secrets::load(bundle, "2026-12-01T00:00:00Z".parse().unwrap()).unwrap();
+    for (text, wanted) in CASES {
+        let patch = Patch::parse(text, "p.yaml").unwrap();
+        let translated = translate(&patch, Contract::minor(14), Role::ControlPlane);
+        let told: Vec<String> = translated.parts()[1..]
+            .iter()
+            .map(|part| {
+                let deletes = part.deletes().iter().map(|delete| delete.path().join("."));
+                let sets =
+                    part.content().and_then(|map| map.get("auto")?.as_text()).map(|auto| format!(": auto {auto}"));
+                let name = part.name().map(str::to_owned);
+                let words = name.into_iter().chain(deletes).filter(|word| !word.is_empty());
+                [vec![part.kind.name.to_owned()], words.collect()].concat().join(" ") + &sets.unwrap_or_default()
+            })
+            .collect();
+        assert_eq!(told.join(", "), *wanted, "{text}");
+        let (left, _) = translated.parts().split_first().unwrap();
+        assert!(left.content().is_none() && left.deletes().is_empty(), "{text} stays");
+        let mut config = generate(&secrets, &input, Role::ControlPlane);
+        config.apply(&translated).unwrap_or_else(|error| panic!("{text}: {error}"));
+    }
+    // What is nowhere, or may be there without what leads to it, stays and is told.
+    let stays = Patch::parse("machine: {network: {searchDomains: {$patch: delete}}}", "p.yaml").unwrap();
+    let translated = translate(&stays, Contract::minor(14), Role::ControlPlane);
+    assert_eq!((translated.parts().len(), translated.parts()[0].deletes().len()), (1, 1));
 }

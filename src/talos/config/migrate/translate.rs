@@ -3,6 +3,8 @@
 //! Only what says the same afterwards is translated; what is left stays in the patch, where a machine's check, or the
 //! finding about it, refuses it. Must not know: where patches come from.
 
+mod deletes;
+
 use crate::talos::config::delete::Delete;
 use crate::talos::config::documents::DISCOVERY;
 use crate::talos::config::patch::{Part, Patch};
@@ -78,9 +80,10 @@ pub fn translate(patch: &Patch, contract: Contract, role: Role) -> Patch {
     for part in patch.parts() {
         if part.kind.name == "v1alpha1" {
             let mut work = Work { contract, role, left: part.content().cloned().unwrap_or_default(), made: Vec::new() };
+            let deletes = work.deletes(part.deletes());
             work.run();
             let left = (!work.left.is_empty()).then_some(work.left);
-            parts.push(part.with_content(left));
+            parts.push(part.with_content(left).with_deletes(deletes));
             parts.extend(work.made);
         } else {
             parts.push(part.clone());

@@ -29,17 +29,8 @@ pub(super) const CHANGED: &[Rule] = &[
         "the key is deprecated",
         "write documents RegistryTLSConfig and RegistryAuthConfig for each host",
     ),
-    Rule {
-        when: When::False,
-        ..main(
-            "persist",
-            6,
-            "persist",
-            Effect::Refused,
-            "a configuration that is not kept is refused",
-            "leave persist out",
-        )
-    },
+    main("persist", 6, "persist", Effect::Refused, "a configuration that is not kept is refused", "leave persist out")
+        .when(When::False),
     main(
         "install-extensions",
         10,
@@ -56,43 +47,36 @@ pub(super) const CHANGED: &[Rule] = &[
         "machines that boot with UEFI take kernel arguments from their image only",
         "put them into the schematic (customization.extraKernelArgs)",
     ),
-    Rule {
-        when: When::OtherPlatform,
-        nocloud: true,
-        ..main(
-            "metal-installer",
-            10,
-            "machine.install.image",
-            Effect::Risks,
-            "installers are of a platform, and this one would make a nocloud machine a metal one at its next upgrade",
-            "name nocloud-installer instead, or leave it to talos.factory of the profile",
-        )
-    },
-    Rule {
-        when: When::Has("ghcr.io/siderolabs/installer"),
-        ..main(
-            "ghcr-installer",
-            14,
-            "machine.install.image",
-            Effect::Behaves,
-            "the installer on ghcr.io is no longer published",
-            "name the Image Factory's: factory.talos.dev/nocloud-installer/<schematic>:<version>",
-        )
-    },
-    Rule {
-        document: "UnattendedInstallConfig",
-        path: "installer.image",
-        when: When::OtherPlatform,
-        nocloud: true,
-        ..main(
-            "metal-installer",
-            10,
-            "",
-            Effect::Risks,
-            "installers are of a platform, and this one would make a nocloud machine a metal one at its next upgrade",
-            "name nocloud-installer instead, or leave it to talos.factory of the profile",
-        )
-    },
+    main(
+        "metal-installer",
+        10,
+        "machine.install.image",
+        Effect::Risks,
+        "installers are of a platform, and this one would make a nocloud machine a metal one at its next upgrade",
+        "name nocloud-installer instead, or leave it to talos.factory of the profile",
+    )
+    .when(When::OtherPlatform)
+    .on_nocloud(),
+    main(
+        "ghcr-installer",
+        14,
+        "machine.install.image",
+        Effect::Behaves,
+        "the installer on ghcr.io is no longer published",
+        "name the Image Factory's: factory.talos.dev/nocloud-installer/<schematic>:<version>",
+    )
+    .when(When::Has("ghcr.io/siderolabs/installer")),
+    main(
+        "metal-installer",
+        10,
+        "installer.image",
+        Effect::Risks,
+        "installers are of a platform, and this one would make a nocloud machine a metal one at its next upgrade",
+        "name nocloud-installer instead, or leave it to talos.factory of the profile",
+    )
+    .of("UnattendedInstallConfig")
+    .when(When::OtherPlatform)
+    .on_nocloud(),
     main(
         "interface-by-name",
         5,
@@ -157,10 +141,8 @@ pub(super) const CHANGED: &[Rule] = &[
         "the key is ignored",
         "leave it out",
     ),
-    Rule {
-        when: When::False,
-        ..main("rbac", 12, "machine.features.rbac", Effect::Ignored, "RBAC can't be turned off", "leave it out")
-    },
+    main("rbac", 12, "machine.features.rbac", Effect::Ignored, "RBAC can't be turned off", "leave it out")
+        .when(When::False),
     main(
         "ext-key-usage",
         12,
@@ -217,28 +199,24 @@ pub(super) const CHANGED: &[Rule] = &[
         "the key does nothing: the boot loader is always installed",
         "leave it out",
     ),
-    Rule {
-        when: When::True,
-        ..main(
-            "kubespan-endpoints",
-            7,
-            "machine.network.kubespan.enabled",
-            Effect::Behaves,
-            "KubeSpan no longer passes on the addresses at which it saw other machines",
-            "say harvestExtraEndpoints: true beside it where machines found each other that way",
-        )
-    },
-    Rule {
-        when: When::Has("talos.unified_cgroup_hierarchy=0"),
-        ..main(
-            "cgroups",
-            9,
-            "machine.install.extraKernelArgs[]",
-            Effect::Behaves,
-            "version 1 of cgroups is deprecated, and with 1.10 it is gone: the argument is ignored",
-            "leave it out, and update what reads cgroups by their old paths",
-        )
-    },
+    main(
+        "kubespan-endpoints",
+        7,
+        "machine.network.kubespan.enabled",
+        Effect::Behaves,
+        "KubeSpan no longer passes on the addresses at which it saw other machines",
+        "say harvestExtraEndpoints: true beside it where machines found each other that way",
+    )
+    .when(When::True),
+    main(
+        "cgroups",
+        9,
+        "machine.install.extraKernelArgs[]",
+        Effect::Behaves,
+        "version 1 of cgroups is deprecated, and with 1.10 it is gone: the argument is ignored",
+        "leave it out, and update what reads cgroups by their old paths",
+    )
+    .when(When::Has("talos.unified_cgroup_hierarchy=0")),
     untagged("v1alpha1", "machine.kubelet.image"),
     untagged("v1alpha1", "cluster.apiServer.image"),
     untagged("v1alpha1", "cluster.controllerManager.image"),
@@ -281,17 +259,15 @@ pub(super) const CHANGED: &[Rule] = &[
         "name servers of the configuration take the place of all others, also of those of the other IP version",
         "list every name server that is needed",
     ),
-    Rule {
-        document: "ResolverConfig",
-        ..main(
-            "nameservers-replace",
-            13,
-            "nameservers",
-            Effect::Seldom,
-            "name servers of the configuration take the place of all others, also of those of the other IP version",
-            "list every name server that is needed",
-        )
-    },
+    main(
+        "nameservers-replace",
+        13,
+        "nameservers",
+        Effect::Seldom,
+        "name servers of the configuration take the place of all others, also of those of the other IP version",
+        "list every name server that is needed",
+    )
+    .of("ResolverConfig"),
     deprecated("sysctls", 14, "machine.sysctls", "write the document SysctlConfig with params"),
     deprecated("sysfs", 14, "machine.sysfs", "write the document SysfsConfig with params"),
     deprecated("kernel-modules", 14, "machine.kernel", "write a document KernelModuleConfig for each module"),
