@@ -38,6 +38,16 @@ pub struct Migrate {
     /// Local devices don't matter.
     pub force: bool,
 }
+
+/// How a VM moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// While it is off.
+    Offline,
+    /// Under a running guest, who notices nothing.
+    Live,
+}
+
 /// What is to be known before a migration.
 #[derive(Clone, Debug, Default)]
 pub struct Preconditions {
@@ -164,10 +174,10 @@ impl World {
     }
 
     async fn migrate_work(&self, work: &Work, node: &str, vmid: u32, ask: &Migrate) -> Rule<()> {
-        let online = self.pid_of(vmid).is_some();
-        let legs = self.scan(work, node, vmid, ask, online)?;
+        let way = if self.pid_of(vmid).is_some() { Way::Live } else { Way::Offline };
+        let legs = self.scan(work, node, vmid, ask, way)?;
         self.set_lock(node, vmid, Some("migrate"))?;
-        let moved = self.move_disks(work, vmid, ask, &legs, online).await;
+        let moved = self.move_disks(work, vmid, ask, &legs, way).await;
         let moved = match moved {
             Ok(moved) => moved,
             Err(refusal) => {
@@ -175,14 +185,14 @@ impl World {
                 return Err(refusal);
             }
         };
-        if online {
+        if way == Way::Live {
             say(work, "starting online/live migration on unix:/run/qemu-server/migrate.sock");
             // Memory goes over the wire, then the guest stands still for a moment.
             self.clock().sleep(4.0).await;
             say(work, "migration status: completed");
         }
         let mut state = self.state();
-        let pid = online.then(|| state.tasks.pid());
+        let pid = (way == Way::Live).then(|| state.tasks.pid());
         let vm = state.vm_mut(node, vmid)?;
         for config in [&mut vm.config, &mut vm.pending].into_iter().chain(vm.snapshots.values_mut()) {
             renamed(config, &moved);

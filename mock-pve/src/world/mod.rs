@@ -25,7 +25,6 @@ mod guest;
 pub mod guest_shell;
 pub mod ha;
 pub mod history;
-mod holes;
 mod hotplug;
 pub mod keys;
 mod leaving;

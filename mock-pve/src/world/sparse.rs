@@ -1,14 +1,16 @@
 //! Files with holes.
 //!
-//! Purpose: a copy of a disk costs what is on it, not how big it is: holes are neither read nor written. Must not know:
-//! volumes, image formats. Start at [`sparse_copy`].
+//! Purpose: whoever copies or saves a disk reads and writes what is on it, however big it is: holes are passed over. Must
+//! not know: volumes, image formats. Start at [`sparse_copy`] and [`data_from`].
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use super::holes::data_from;
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 
 /// What is no more than zeros in pieces of that size isn't written.
 const BLOCK: usize = 65_536;
@@ -48,6 +50,20 @@ pub fn sparse_copy(from: &Path, to: &Path, size: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// The next part of a file that holds data, at or behind an offset; none: only nothing follows. Where the file system
+/// can't tell, everything up to the end is data. The file's position moves.
+pub(super) fn data_from(file: &File, offset: u64) -> io::Result<Option<Range<u64>>> {
+    let start = match seek(file, SeekFrom::Data(offset)) {
+        Ok(start) => start,
+        Err(Errno::NXIO) => return Ok(None),
+        Err(_) => {
+            let end = file.metadata()?.len();
+            return Ok((offset < end).then_some(offset..end));
+        }
+    };
+    Ok(Some(start..seek(file, SeekFrom::Hole(start))?))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
@@ -79,5 +95,22 @@ mod tests {
         sparse_copy(&from, &to, 200_001).unwrap();
         let copied = std::fs::read(&to).unwrap();
         assert!(copied.len() == 200_001 && copied[199_999] == 7 && copied[200_000] == 0);
+    }
+
+    #[test]
+    fn nothing_is_data_and_what_was_written_is_found() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(64 << 20).unwrap();
+        assert_eq!(data_from(&file, 0).unwrap().filter(|found| found.end - found.start < 64 << 20), None);
+        file.write_all_at(b"here", 40 << 20).unwrap();
+        let mut found = 0;
+        let mut at = 0;
+        while let Some(part) = data_from(&file, at).unwrap() {
+            assert!(part.start >= at && part.end > part.start, "{part:?}");
+            found += u64::from(part.contains(&(40 << 20)));
+            at = part.end;
+        }
+        assert_eq!(found, 1);
+        assert_eq!(data_from(&file, 64 << 20).unwrap(), None);
     }
 }

@@ -47,9 +47,6 @@ pub struct Task {
     pub warnings: u32,
     /// Position among all tasks.
     pub order: u64,
-    /// Someone asked it to stop.
-    #[serde(default)]
-    pub stop: bool,
 }
 
 impl Tasks {
@@ -83,7 +80,6 @@ impl Tasks {
             log: Vec::new(),
             warnings: 0,
             order: self.next_order,
-            stop: false,
         };
         self.by_upid.insert(upid.clone(), task);
         self.forget();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::vma::{CLUSTER, Header, Packing, Writer, pack};
-use crate::world::holes::data_from;
+use crate::world::sparse::data_from;
 
 /// An archive that is to be written.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::storages::StorageMap;
-use super::{Migrate, devices, say, stamped};
+use super::{Migrate, Way, devices, say, stamped};
 use crate::world::World;
 use crate::world::config::volid;
 use crate::world::disks::{blocking, snapshots_of};
@@ -80,8 +80,8 @@ impl State {
         vmid: u32,
         disk: &LocalDisk,
         key: &VolumeKey,
-        (storage, target): (&str, &str),
-        live_only: bool,
+        storage: &str,
+        (ask, way): (&Migrate, Way),
     ) -> Option<String> {
         let generated = drive::is_cloudinit(&disk.volid);
         if disk.cdrom && !generated {
@@ -94,7 +94,7 @@ impl State {
         if owner != vmid {
             return Some(format!("owned by other VM (owner = VM {owner})"));
         }
-        if live_only && !generated && !disk.unused {
+        if way == Way::Live && !ask.local_disks && !generated && !disk.unused {
             return Some("can't live migrate attached local disks without with-local-disks option".to_owned());
         }
         let kind = self.storages.get(&key.storage).map_or("", |storage| storage.kind.as_str());
@@ -107,7 +107,7 @@ impl State {
         if let Some(base) = &volume.parent {
             return Some(format!("it is a linked clone of '{base}'"));
         }
-        match self.storage_on(storage, target) {
+        match self.storage_on(storage, &ask.target) {
             Err(refusal) => Some(refusal.text()),
             Ok(found) if !found.holds("images") => {
                 Some(format!("content type 'images' is not available on storage '{storage}'"))
@@ -141,7 +141,7 @@ impl State {
 
 impl World {
     /// The volumes that move, or what stands against it.
-    pub(super) fn scan(&self, work: &Work, node: &str, vmid: u32, ask: &Migrate, online: bool) -> Rule<Vec<Leg>> {
+    pub(super) fn scan(&self, work: &Work, node: &str, vmid: u32, ask: &Migrate, way: Way) -> Rule<Vec<Leg>> {
         let mut state = self.state();
         let vm = state.vm(node, vmid)?.clone();
         check_lock(&vm.config)?;
@@ -152,7 +152,7 @@ impl World {
             )));
         }
         let passed = devices(&vm.config);
-        if !passed.is_empty() && (online || !ask.force) {
+        if !passed.is_empty() && (way == Way::Live || !ask.force) {
             return Err(Refusal::failed(format!("can't migrate VM which uses local devices: {}\n", passed.join(", "))));
         }
         let map = StorageMap::parse(ask.storages.as_deref())?;
@@ -167,7 +167,7 @@ impl World {
                 (_, false) => format!("found local disk '{}' (attached)", disk.volid),
             });
             let storage = map.of(&key.storage).to_owned();
-            match state.stands_against(vmid, &disk, &key, (&storage, &ask.target), online && !ask.local_disks) {
+            match state.stands_against(vmid, &disk, &key, &storage, (ask, way)) {
                 Some(why) => errors.push(format!("can't migrate local disk '{}': {why}", disk.volid)),
                 None => legs.push(Leg { from: key, storage, size: disk.size }),
             }
@@ -189,7 +189,7 @@ impl World {
         vmid: u32,
         ask: &Migrate,
         legs: &[Leg],
-        online: bool,
+        way: Way,
     ) -> Rule<BTreeMap<String, String>> {
         let mut moved = BTreeMap::new();
         for leg in legs {
@@ -200,14 +200,14 @@ impl World {
             if !self.state().is_online(&ask.target) {
                 return Err(Refusal::failed(format!("storage migration for '{}' failed\n", leg.from.volid())));
             }
-            let to = self.move_volume(vmid, leg, &ask.target, online).await?;
+            let to = self.move_volume(vmid, leg, &ask.target, way).await?;
             say(work, &format!("volume '{}' is '{}' on the target", leg.from.volid(), to.volid()));
             moved.insert(leg.from.volid(), to.volid());
         }
         Ok(moved)
     }
 
-    async fn move_volume(&self, vmid: u32, leg: &Leg, target: &str, online: bool) -> Rule<VolumeKey> {
+    async fn move_volume(&self, vmid: u32, leg: &Leg, target: &str, way: Way) -> Rule<VolumeKey> {
         let (to, source, place) = {
             let state = self.state();
             let to = state.landing(leg, target, vmid);
@@ -222,7 +222,7 @@ impl World {
             if snapshots.exists() {
                 std::fs::rename(snapshots, snapshots_of(&into))?;
             }
-            if online {
+            if way == Way::Live {
                 // The guest has its disk open by the former path until it is off.
                 std::os::unix::fs::symlink(&into, &from)?;
             }
@@ -238,7 +238,9 @@ impl World {
             }
             state.volumes.insert(to.clone(), volume);
         }
-        if online && let Some(vm) = state.vms.get_mut(&vmid) {
+        if way == Way::Live
+            && let Some(vm) = state.vms.get_mut(&vmid)
+        {
             vm.trails.retain(|trail| *trail != place);
             vm.trails.push(source);
         }
