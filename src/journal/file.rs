@@ -122,7 +122,10 @@ impl JournalError {
                  the cluster anew.",
                 path.display()
             )],
-            Self::OtherPlan { .. } | Self::NoPlan { .. } => vec!["Put the run's original plan.json back.".to_owned()],
+            Self::OtherPlan { .. } => vec!["Put the run's original plan.json back.".to_owned()],
+            Self::NoPlan { .. } => vec![
+                "Put the run's original plan.json back; what a newer recast began, go on with that one.".to_owned(),
+            ],
             Self::Io { .. } | Self::AlreadyDone { .. } => Vec::new(),
         }
     }

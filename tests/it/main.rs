@@ -1,7 +1,7 @@
 //! The one integration test binary. `layers::no_test_file_is_forgotten` fails when a file here isn't listed.
 
-#![allow(clippy::large_futures, reason = "whole runs are awaited where they stand; nothing moves them")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
+#![expect(clippy::large_futures, reason = "whole runs are awaited where they stand; nothing moves them")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
 
 mod certificates;
 mod config_edges;
