@@ -1,6 +1,5 @@
 //! `recast config validate`, in the place of `talosctl validate`.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -46,15 +45,13 @@ impl Validate {
         if self.strict {
             found.errors.append(&mut found.warnings);
         }
-        let mut told = String::new();
-        for warning in &found.warnings {
-            let _ = writeln!(told, "warning: {warning}");
-        }
+        let warnings: Vec<String> = found.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
         if found.errors.is_empty() {
+            let told = warnings.iter().fold(String::new(), |told, warning| told + warning + "\n");
             return Ok(Done { data: String::new(), told: format!("{told}{path} is valid\n") });
         }
         let mut stop = Stop::new(ExitCode::Invalid, format!("{path} is not valid: {} problem(s)", found.errors.len()));
-        stop.problems[0].causes = found.errors.iter().map(ToString::to_string).collect();
+        stop.problems[0].causes = found.errors.iter().map(ToString::to_string).chain(warnings).collect();
         Err(stop)
     }
 }
