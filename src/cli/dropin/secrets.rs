@@ -81,7 +81,9 @@ fn from_config(path: &Path, now: Timestamp) -> Result<Secrets, Stop> {
 fn pem_of(path: &Path) -> Result<Vec<u8>, Stop> {
     match fs::read(path) {
         Ok(bytes) if bytes.windows(PEM.len()).any(|window| window == PEM) => Ok(bytes),
-        _ => read(path).map(String::into_bytes),
+        // UTF-16 is text, but no PEM.
+        Ok(bytes) => read(path).map(|_| bytes),
+        Err(_) => read(path).map(String::into_bytes),
     }
 }
 

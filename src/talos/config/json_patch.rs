@@ -89,10 +89,10 @@ impl Pointer {
     /// What is there; nothing for a key that its mapping lacks.
     fn find<'a>(&self, root: &'a mut Value) -> Result<Option<&'a mut Value>, OperationError> {
         let (parent, key) = self.parent(root)?;
-        if let Value::List(list) = &*parent
-            && index(key, list.len()).is_none_or(|at| at >= list.len())
-        {
-            return Err(self.nowhere());
+        match &*parent {
+            Value::Map(_) => {}
+            Value::List(list) if index(key, list.len()).is_some_and(|at| at < list.len()) => {}
+            _ => return Err(self.nowhere()),
         }
         Ok(child(parent, key))
     }
