@@ -235,6 +235,13 @@ fn a_kubernetes_pki_folder_becomes_a_bundle_and_its_flaws_are_told_by_file() {
     assert_eq!(taken.kubernetes().certificate(), loaded.kubernetes().certificate());
     assert_ne!(taken.talos().certificate(), loaded.talos().certificate(), "what kubeadm doesn't have is new");
 
+    let noted = [loaded.kubernetes().certificate_pem().as_bytes(), b"in Latin-1: \xfc\n"].concat();
+    fs::write(pki.join("ca.crt"), &noted).unwrap();
+    assert_eq!(import("noted.yaml").status.code(), Some(0));
+    let text = fs::read_to_string(dir.path().join("noted.yaml")).unwrap();
+    let taken = Secrets::load(&text, jiff::Timestamp::now()).unwrap();
+    assert_eq!(taken.kubernetes().certificate(), STANDARD.encode(noted), "a file is taken over as it is");
+
     fs::copy(pki.join("etcd/ca.key"), pki.join("ca.key")).unwrap();
     fs::write(pki.join("sa.key"), "nothing").unwrap();
     let bad = import("bad.yaml");

@@ -20,8 +20,8 @@ enum Read<'a> {
     Flag(OsString),
     /// A switch for which clap takes no value, or `help`.
     Switch(&'a str, bool),
-    /// Not understood: the word is left for clap to complain about.
-    Unknown,
+    /// Not understood: what of the word is left for clap to complain about.
+    Unknown(OsString),
 }
 
 /// The words after the verb, spelled out for `verb`.
@@ -49,8 +49,8 @@ pub(super) fn spelled_out(verb: &Command, words: &[OsString]) -> Vec<OsString> {
                 Read::Switch(name, on) => {
                     switches.insert(name, on);
                 }
-                Read::Unknown => {
-                    flags.push(word.clone());
+                Read::Unknown(rest) => {
+                    flags.push(rest);
                     return flags;
                 }
             }
@@ -106,17 +106,18 @@ fn known(verb: &Command, is: impl Fn(&Arg) -> bool) -> Option<(&str, Takes)> {
     Some((flag.get_long()?, takes))
 }
 
-fn written<'a>((name, takes): (&'a str, Takes), value: Option<&[u8]>) -> Read<'a> {
+/// A flag with its value, or nothing where that can't be read.
+fn written<'a>((name, takes): (&'a str, Takes), value: Option<&[u8]>) -> Option<Read<'a>> {
     if takes == Takes::Hidden {
         let text = value.map_or(Some("true"), |value| std::str::from_utf8(value).ok());
-        return text.and_then(|text| switch(text).ok()).map_or(Read::Unknown, |on| Read::Switch(name, on));
+        return text.and_then(|text| switch(text).ok()).map(|on| Read::Switch(name, on));
     }
     let mut flag = format!("--{name}").into_bytes();
     if let Some(value) = value {
         flag.push(b'=');
         flag.extend(value);
     }
-    Read::Flag(OsString::from_vec(flag))
+    Some(Read::Flag(OsString::from_vec(flag)))
 }
 
 fn long<'a, 'b>(verb: &'a Command, word: &[u8], next: &mut impl Iterator<Item = &'b OsString>) -> Read<'a> {
@@ -126,34 +127,41 @@ fn long<'a, 'b>(verb: &'a Command, word: &[u8], next: &mut impl Iterator<Item = 
     };
     let help = (name == b"help").then_some(("help", Takes::Hidden));
     let of_name = |flag: &Arg| flag.get_long().is_some_and(|long| long.as_bytes() == name);
-    let Some(flag) = help.or_else(|| known(verb, of_name)) else { return Read::Unknown };
-    match (value, flag.1) {
-        (None, Takes::Any) => next.next().map_or(Read::Unknown, |value| written(flag, Some(value.as_bytes()))),
+    let read = help.or_else(|| known(verb, of_name)).and_then(|flag| match (value, flag.1) {
+        (None, Takes::Any) => written(flag, Some(next.next()?.as_bytes())),
         (value, _) => written(flag, value),
-    }
+    });
+    read.unwrap_or_else(|| Read::Unknown(OsString::from_vec([b"--", word].concat())))
 }
 
 /// One word of short flags: switches in a row, of which the last may be a flag with its value.
 fn short<'a, 'b>(verb: &'a Command, word: &[u8], next: &mut impl Iterator<Item = &'b OsString>) -> Vec<Read<'a>> {
     let mut read = Vec::new();
     let mut rest = word;
+    // What was understood before it may be help, which clap would give.
+    let unknown = |rest: &[u8]| vec![Read::Unknown(OsString::from_vec([b"-", rest].concat()))];
     while let [letter, after @ ..] = rest {
         let help = (*letter == b'h').then_some(("help", Takes::Hidden));
         let of_letter = |flag: &Arg| flag.get_short() == Some(char::from(*letter));
-        let Some(flag) = known(verb, of_letter).or(help) else { return vec![Read::Unknown] };
+        let Some(flag) = known(verb, of_letter).or(help) else { return unknown(rest) };
         let value = match after {
             // An equals sign alone is not followed by a value.
             [b'=', value @ ..] if !value.is_empty() => Some(value),
             _ if flag.1 != Takes::Any => {
-                read.push(written(flag, None));
+                read.extend(written(flag, None));
                 rest = after;
                 continue;
             }
             [] => next.next().map(|value| value.as_bytes()),
             value => Some(value),
         };
-        read.push(value.map_or(Read::Unknown, |value| written(flag, Some(value))));
-        return read;
+        return match value.and_then(|value| written(flag, Some(value))) {
+            Some(last) => {
+                read.push(last);
+                read
+            }
+            None => unknown(rest),
+        };
     }
     read
 }
@@ -202,6 +210,9 @@ mod tests {
             ("a -- --disk -- b", "-- a --disk -- b"),
             ("a -h -f", "--help"),
             ("a -fh", "--help"),
+            ("a -hx", "-x"),
+            ("a -h -s=x", "-s=x"),
+            ("a -hd", "-d"),
             ("a --help=false", "-- a"),
             ("a --strict=0 -s", "--strict -- a"),
             ("a -fs -s=F", "--force -- a"),

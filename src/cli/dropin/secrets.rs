@@ -1,11 +1,12 @@
 //! `recast secrets generate`, in the place of `talosctl gen secrets`.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 
 use super::output::{Existing, Parents, read, write};
 use super::{Done, contract};
@@ -13,6 +14,9 @@ use crate::cli::stop::Stop;
 use crate::exit::ExitCode;
 use crate::talos::config::{Config, Contract};
 use crate::talos::secrets::{PKI_FILES, Secrets, SecretsError};
+
+/// How a PEM block begins.
+const PEM: &[u8] = b"-----BEGIN ";
 
 /// Flags of `recast secrets generate`.
 #[derive(Debug, Args)]
@@ -73,6 +77,16 @@ fn from_config(path: &Path, now: Timestamp) -> Result<Secrets, Stop> {
     })
 }
 
+/// What a file of PEM holds. Around its block there may be bytes in any encoding; one without a block must be text.
+fn pem_of(path: &Path) -> Result<Vec<u8>, Stop> {
+    match fs::read(path) {
+        Ok(bytes) if bytes.windows(PEM.len()).any(|window| window == PEM) => Ok(bytes),
+        // UTF-16 is text, but no PEM.
+        Ok(bytes) => read(path).map(|_| bytes),
+        Err(_) => read(path).map(String::into_bytes),
+    }
+}
+
 /// A bundle around the authorities in a folder such as `/etc/kubernetes/pki`.
 pub(in crate::cli) fn from_pki(
     dir: &Path,
@@ -88,8 +102,8 @@ pub(in crate::cli) fn from_pki(
     let mut texts = Vec::new();
     let mut unread: Option<Stop> = None;
     for (file, _) in PKI_FILES {
-        match read(&dir.join(file)) {
-            Ok(text) => texts.push(SecretString::from(text)),
+        match pem_of(&dir.join(file)) {
+            Ok(text) => texts.push(SecretSlice::from(text)),
             Err(stop) => match &mut unread {
                 Some(all) => all.problems.extend(stop.problems),
                 None => unread = Some(stop),

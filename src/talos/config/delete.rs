@@ -56,19 +56,47 @@ impl Delete {
             self.path.split_last().ok_or_else(|| MergeError::Undeletable { path: "the main document".into() })?;
         let mut place = Some(Place::Shape(shape));
         let mut map = target;
-        for key in parents {
+        for (at, key) in parents.iter().enumerate() {
+            let is_always_there = place.as_ref().is_some_and(|place| place.holds_always(key));
             place = place.and_then(|place| place.inner(key));
-            map = map.get_mut(key).and_then(Value::as_map_mut).ok_or_else(nothing)?;
+            match map.get_mut(key).and_then(Value::as_map_mut) {
+                Some(inner) => map = inner,
+                None if is_always_there
+                    && at + 1 == parents.len()
+                    && self.element.is_none()
+                    && knows(place.as_ref(), last) =>
+                {
+                    return Ok(());
+                }
+                None => return Err(nothing()),
+            }
         }
         if let Some((selector, wanted)) = &self.element {
+            // Nothing is chosen by what is base64.
+            if matches!(&place, Some(Place::Shape(shape)) if field(shape, last).is_some_and(|field| is_pem(&field.of)))
+            {
+                return Err(nothing());
+            }
             let Some(Value::List(list)) = map.get_mut(last) else { return Err(nothing()) };
             let at = list.iter().position(|element| chosen(element, selector, wanted)).ok_or_else(nothing)?;
             list.remove(at);
             return Ok(());
         }
         // A key that the types know may be absent already; one of the user's choice may not.
-        let known = matches!(place, Some(Place::Shape(shape)) if field(shape, last).is_some());
-        if map.remove(last).is_none() && !known { Err(nothing()) } else { Ok(()) }
+        if map.remove(last).is_none() && !knows(place.as_ref(), last) { Err(nothing()) } else { Ok(()) }
+    }
+}
+
+/// Whether the types know a key.
+fn knows(place: Option<&Place>, key: &str) -> bool {
+    matches!(place, Some(Place::Shape(shape)) if field(shape, key).is_some())
+}
+
+/// Whether a list's elements, or what may be absent, are of PEM.
+fn is_pem(of: &Type) -> bool {
+    match of {
+        Type::Optional(inner) | Type::List(inner, _) => is_pem(inner),
+        of => matches!(of, Type::Pem(_)),
     }
 }
 
@@ -80,6 +108,11 @@ enum Place {
 }
 
 impl Place {
+    /// Whether a key's mapping is there even where it is not written.
+    fn holds_always(&self, key: &str) -> bool {
+        matches!(self, Self::Shape(shape) if field(shape, key).is_some_and(|field| matches!(field.of, Type::Shape(_))))
+    }
+
     fn inner(self, key: &str) -> Option<Self> {
         match self {
             Self::Shape(shape) => Self::of(&field(shape, key)?.of),

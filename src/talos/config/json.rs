@@ -18,7 +18,7 @@ pub(super) enum Keys {
 }
 
 /// What to do with control characters.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Controls {
     Taken,
     Refused,
@@ -114,30 +114,60 @@ fn length(text: &str) -> usize {
     2 + text.chars().map(of).sum::<usize>()
 }
 
-/// A patch in JSON as a text that is YAML as well: there no tab indents, a key's colon stands in its line, and Unicode's
-/// line separators end a line.
+/// A patch in JSON as a text that is YAML as well: there no tab indents, a key's colon stands in its line, Unicode's
+/// line separators end a line, and no character is two escapes. In values such pairs are left, and refused: what is made of
+/// the patch can't be read again.
 pub(super) fn as_yaml(json: &str) -> String {
     let (mut out, mut gap) = (String::with_capacity(json.len()), String::new());
     let (mut quoted, mut escaped) = (false, false);
+    let (mut depth, mut pointer) = (0, None);
     for c in json.chars() {
         if !quoted && matches!(c, ' ' | '\t' | '\n' | '\r') {
             gap.push(if c == '\t' { ' ' } else { c });
             continue;
         }
+        let mut breaks = String::new();
         if c == ':' && !quoted {
-            gap = gap.replace(['\n', '\r'], " ");
+            // They follow the colon, so that all that comes after stands in the line where it stood.
+            breaks = gap.chars().filter(|c| matches!(c, '\n' | '\r')).collect();
+            gap.retain(|c| c == ' ');
         }
         out.push_str(&gap);
-        gap.clear();
+        gap = breaks;
         match c {
             '\u{2028}' => out.push_str("\\L"),
             '\u{2029}' => out.push_str("\\P"),
             _ => out.push(c),
         }
+        match c {
+            '[' | '{' if !quoted => depth += 1,
+            ']' | '}' if !quoted => depth -= 1,
+            '"' if !quoted => pointer = (depth == 2 && is_of_pointer(&out)).then(|| out.len() - 1),
+            '"' if !escaped => {
+                if let Some(at) = pointer.filter(|at| out[*at..].contains("\\u")) {
+                    let text = joined(&out[at..]);
+                    out.replace_range(at.., &text);
+                }
+            }
+            _ => {}
+        }
         quoted = if c == '"' && !escaped { !quoted } else { quoted };
         escaped = quoted && c == '\\' && !escaped;
     }
     out + &gap
+}
+
+/// Whether a quote at the end opens the value of an operation's `path` or `from`.
+fn is_of_pointer(text: &str) -> bool {
+    let key = text[..text.len() - 1].trim_end().strip_suffix(':').map(str::trim_end);
+    key.is_some_and(|key| key.ends_with("\"path\"") || key.ends_with("\"from\""))
+}
+
+/// A string of JSON with its pairs of escapes as the characters that they stand for.
+fn joined(text: &str) -> String {
+    let Ok(plain) = serde_json::from_str::<String>(text) else { return text.to_owned() };
+    let escaped = |c: char| if u32::from(c) > 0xffff { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) };
+    format!("\"{}\"", plain.chars().map(escaped).collect::<String>())
 }
 
 #[cfg(test)]
@@ -184,7 +214,14 @@ mod tests {
     #[test]
     fn json_is_yaml_once_its_colons_stand_by_their_keys() {
         let json = "\t[{\"a\"\n :\"b \\\" :\\n\",\t\"c\" : [ 1 ] }\n]\n";
-        assert_eq!(as_yaml(json), " [{\"a\"  :\"b \\\" :\\n\", \"c\" : [ 1 ] }\n]\n");
+        assert_eq!(as_yaml(json), " [{\"a\" :\n\"b \\\" :\\n\", \"c\" : [ 1 ] }\n]\n");
         assert!(one(&as_yaml(json)).is_ok());
+        let pairs = r#"[{"path" : "/\u00e9\ud83d\ude00\\ud83d", "value": {"path": "\ud83d\ude00"}}]"#;
+        assert_eq!(
+            as_yaml(pairs),
+            "[{\"path\" : \"\\u002f\\u00e9\u{1f600}\\u005c\\u0075\\u0064\\u0038\\u0033\\u0064\", \"value\": {\"path\": \"\\ud83d\\ude00\"}}]"
+        );
+        let marks = one(&as_yaml("[{\n\"a\"\n:\n\"b\",\n\"c\"\r\n: 1}]")).unwrap().marks;
+        assert_eq!((marks.line("[0].a"), marks.line("[0].c")), (Some(2), Some(5)));
     }
 }

@@ -5,7 +5,7 @@
 //! this is too: `replace` of a key that isn't there adds it, a negative index counts from a list's end, a `test` for null
 //! holds where nothing is, and a value that is missing is null. Must not know: where patches come from.
 
-use super::json::{self, Keys};
+use super::json::{self, Controls, Keys};
 use super::yaml::{Map, Marks, Spot, Value};
 
 /// One operation.
@@ -13,6 +13,8 @@ use super::yaml::{Map, Marks, Spot, Value};
 pub(super) struct Operation {
     verb: Verb,
     path: Pointer,
+    /// What becomes of control characters that are still there at the end, once this was done.
+    controls: Controls,
 }
 
 #[derive(Clone, Debug)]
@@ -87,10 +89,10 @@ impl Pointer {
     /// What is there; nothing for a key that its mapping lacks.
     fn find<'a>(&self, root: &'a mut Value) -> Result<Option<&'a mut Value>, OperationError> {
         let (parent, key) = self.parent(root)?;
-        if let Value::List(list) = &*parent
-            && index(key, list.len()).is_none_or(|at| at >= list.len())
-        {
-            return Err(self.nowhere());
+        match &*parent {
+            Value::Map(_) => {}
+            Value::List(list) if index(key, list.len()).is_some_and(|at| at < list.len()) => {}
+            _ => return Err(self.nowhere()),
         }
         Ok(child(parent, key))
     }
@@ -155,9 +157,6 @@ fn parse_one(operation: &Value, here: &str, marks: &Marks, form: Form) -> Result
     let from = || pointer("from", "'from' must be a path such as /machine/type");
     let value = || {
         let mut value = operation.at(&["value"]).cloned().unwrap_or(Value::Null);
-        if form != Form::Json && json::has_controls(&value) {
-            return Err("'value' has a control character: write the patch as JSON, and the character as an escape");
-        }
         let fits = form != Form::Yaml || json::convert(&mut value, Keys::Texts);
         fits.then_some(value).ok_or("'value' has something in it that JSON has not: quote it")
     };
@@ -171,17 +170,25 @@ fn parse_one(operation: &Value, here: &str, marks: &Marks, form: Form) -> Result
         Some("test") => Verb::Test(value()?),
         _ => return Err("'op' must be add, remove, replace, move, copy or test"),
     };
+    // Only escapes in a value of JSON stay escapes.
+    let brings = match &verb {
+        Verb::Add(value) | Verb::Replace(value) => form != Form::Json && json::has_controls(value),
+        Verb::Remove | Verb::Move(_) | Verb::Copy(_) | Verb::Test(_) => false,
+    };
     let puts = !matches!(verb, Verb::Remove | Verb::Test(_));
-    if puts && path.keys.last().is_some_and(|key| key.contains(json::is_control_in_key)) {
-        return Err("'path' has a control character, and no key may have one after a JSON patch");
-    }
-    Ok(Operation { verb, path })
+    let names = puts && path.keys.last().is_some_and(|key| key.contains(json::is_control_in_key));
+    Ok(Operation { verb, path, controls: if brings || names { Controls::Refused } else { Controls::Taken } })
 }
 
 impl Operation {
     /// Where it changes something.
     pub(super) fn path(&self) -> &str {
         &self.path.text
+    }
+
+    /// Whether it brings control characters that are not read again, where they stay.
+    pub(super) fn brings_controls(&self) -> bool {
+        self.controls == Controls::Refused
     }
 
     /// Where it says so.
@@ -205,7 +212,7 @@ impl Operation {
 
 /// Carries out all operations, in order.
 pub(super) fn apply(root: &mut Value, operations: &[Operation]) -> Result<(), OperationError> {
-    for Operation { verb, path } in operations {
+    for Operation { verb, path, .. } in operations {
         match verb {
             Verb::Add(value) => add(root, path, value.clone())?,
             Verb::Remove => {

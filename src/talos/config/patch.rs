@@ -331,8 +331,8 @@ fn apply_json(only: &mut Value, operations: &[Operation], origin: &str) -> Resul
     if !json::convert(only, json::Keys::Any) {
         return Err(PatchError::NoJson { origin: origin() });
     }
-    // Those of the patch were looked at before.
-    let controls = if json::has_controls(only) { Controls::Refused } else { Controls::Taken };
+    let refuses = json::has_controls(only) || operations.iter().any(Operation::brings_controls);
+    let controls = if refuses { Controls::Refused } else { Controls::Taken };
     json_patch::apply(only, operations).map_err(|source| PatchError::Operation { origin: origin(), source })?;
     match json::unreadable(only, controls) {
         Some((path, what)) => {

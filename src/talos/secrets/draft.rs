@@ -12,7 +12,7 @@ use super::certificate::Facts;
 use super::key::PrivateKey;
 use super::pem::BASE64;
 use super::{Encryption, Flaw, KeyPair, Problem, Secrets, SecretsError};
-use crate::talos::config::yaml::{Document, Value, read};
+use crate::talos::config::yaml::{Document, Value, first, read};
 
 /// Values as they were found, by their place in the bundle.
 #[derive(Default)]
@@ -78,11 +78,10 @@ impl Secrets {
     /// # Errors
     /// Every problem of the text at once; none of them holds a value.
     pub fn load(text: &str, now: Timestamp) -> Result<Self, SecretsError> {
-        let documents = read(text).map_err(SecretsError::Yaml)?;
         // The real tool reads the first document and no more.
-        let bundle =
-            documents.first().filter(|document| has_any(document, &["cluster", "secrets", "trustdinfo", "certs"]));
-        let document = bundle
+        let bundle = first(text).map_err(SecretsError::Yaml)?;
+        let document = &bundle
+            .filter(|document| has_any(document, &["cluster", "secrets", "trustdinfo", "certs"]))
             .filter(|document| !has_any(document, &["machine"]))
             .ok_or(SecretsError::Foreign { wanted: "secrets bundle", keys: "cluster, secrets, trustdinfo, certs" })?;
         let mut draft = Draft::default();
@@ -273,7 +272,8 @@ impl Draft {
         if text.is_empty() {
             return (text, None);
         }
-        let pem = BASE64.decode(&text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        // What stands around the block may be in any encoding.
+        let pem = BASE64.decode(&text).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         if pem.is_none() {
             self.flaw(place, Flaw::NotBase64);
         }

@@ -12,6 +12,7 @@ use aws_lc_rs::signature::{
 use rustls_pki_types::PrivateKeyDer;
 use secrecy::SecretString;
 
+use super::pem::Block;
 use super::{Flaw, der, pem};
 
 const ED25519: &[u8] = &[0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70];
@@ -94,7 +95,7 @@ impl PrivateKey {
                 .or_else(|| RsaKeyPair::from_pkcs8(&block.der).ok().map(|pair| Self::Rsa(Box::new(pair)))),
             _ => return Err(Flaw::WrongLabel { found: block.label, expected: "a private key" }),
         };
-        found.ok_or(Flaw::GarbledKey)
+        found.ok_or_else(|| refused(block))
     }
 
     fn ed25519(der: &[u8]) -> Option<Self> {
@@ -175,6 +176,60 @@ pub(crate) fn key_der(text: &str) -> Result<PrivateKeyDer<'static>, Flaw> {
         "RSA PRIVATE KEY" => PrivateKeyDer::Pkcs1(block.der.into()),
         _ => return Err(Flaw::WrongLabel { found: block.label, expected: "a private key" }),
     })
+}
+
+/// What is wrong with a key that could not be read.
+fn refused(Block { label, der }: Block) -> Flaw {
+    let found = match (label.as_str(), unwrap_pkcs8(&der)) {
+        ("EC PRIVATE KEY" | "RSA PRIVATE KEY", Some(_)) => {
+            return Flaw::WrongLabel { found: label, expected: "'PRIVATE KEY'" };
+        }
+        ("PRIVATE KEY", Some(inner)) => kind_in(&der).or_else(|| small_rsa(inner)),
+        ("EC PRIVATE KEY", None) => curve_of(&der).map(on_curve),
+        ("RSA PRIVATE KEY", None) => small_rsa(&der),
+        _ => None,
+    };
+    found.map_or(Flaw::GarbledKey, |found| Flaw::OtherKey { found })
+}
+
+/// What kind of key a PKCS#8 wrapping says that it has, if that is none that is taken.
+fn kind_in(wrapped: &[u8]) -> Option<String> {
+    let (content, _) = der::take(wrapped, 0x30)?;
+    let (_, rest) = der::take(content, 0x02)?;
+    let (algorithm, _) = der::take(rest, 0x30)?;
+    if let Some(curve) = algorithm.strip_prefix(EC) {
+        return (![P256, P384, P521].contains(&curve)).then(|| on_curve(curve));
+    }
+    (!RSA[2..].starts_with(algorithm) && !ED25519[2..].starts_with(algorithm))
+        .then(|| "a key of another algorithm than Talos' own".to_owned())
+}
+
+/// The curve that a SEC 1 key names, if that is none that is taken.
+fn curve_of(sec1: &[u8]) -> Option<&[u8]> {
+    let (content, _) = der::take(sec1, 0x30)?;
+    let (_, rest) = der::take(content, 0x02)?;
+    let (_, rest) = der::take(rest, 0x04)?;
+    let (curve, _) = der::take(rest, 0xa0)?;
+    (![P256, P384, P521].contains(&curve)).then_some(curve)
+}
+
+fn on_curve(curve: &[u8]) -> String {
+    let name = match curve {
+        [.., 0x04, 0x00, 0x21] => "the curve P-224",
+        [.., 0x04, 0x00, 0x0a] => "the curve secp256k1",
+        _ => "another curve",
+    };
+    format!("an ECDSA key on {name}")
+}
+
+/// An RSA key that is too small.
+fn small_rsa(key: &[u8]) -> Option<String> {
+    let (content, _) = der::take(key, 0x30)?;
+    let (_, rest) = der::take(content, 0x02)?;
+    let (modulus, _) = der::take(rest, 0x02)?;
+    let modulus = &modulus[modulus.iter().take_while(|byte| **byte == 0).count()..];
+    let bits = modulus.len() * 8 - usize::try_from(modulus.first()?.leading_zeros()).ok()?;
+    (bits < 2048).then(|| format!("an RSA key of {bits} bits"))
 }
 
 /// The key inside a PKCS#8 wrapping: `SEQUENCE { INTEGER, SEQUENCE, OCTET STRING }`.

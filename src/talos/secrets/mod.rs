@@ -157,6 +157,12 @@ pub enum Flaw {
     /// The block is no key of a kind Talos uses.
     #[error("is no private key that can be read (Ed25519, ECDSA on P-256, P-384 or P-521, RSA of 2048 bits and more)")]
     GarbledKey,
+    /// The block is a key of a kind that is not taken.
+    #[error("is {found}; Ed25519, ECDSA on P-256, P-384 or P-521, and RSA of 2048 bits and more are taken")]
+    OtherKey {
+        /// Its kind.
+        found: String,
+    },
     /// The block is no certificate.
     #[error("is no certificate that can be read")]
     GarbledCertificate,
@@ -197,6 +203,9 @@ impl Flaw {
             }
             Self::NoPem | Self::Truncated | Self::GarbledKey | Self::GarbledCertificate => {
                 "the PEM text was cut or damaged on its way: copy it again, from the BEGIN line to the END line"
+            }
+            Self::OtherKey { .. } => {
+                "the key is whole, but too weak or too rare to build on: make a new one, and for an authority a new certificate with it"
             }
             Self::WrongLabel { .. } | Self::NotAuthority => {
                 "another certificate or key was put in its place: look which is which with openssl"
@@ -258,7 +267,7 @@ pub(crate) fn not_after(pem: &str) -> Option<Timestamp> {
 
 /// Base64 of PEM text; the bundle was checked when it was read, so there is nothing left that can fail.
 fn decoded(text: &str) -> String {
-    pem::BASE64.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+    pem::BASE64.decode(text).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 /// How Kubernetes' Secrets are encrypted in etcd. A restored etcd can only be read with the same one.

@@ -7,7 +7,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 
 use super::draft::checked;
 use super::{Secrets, SecretsError};
@@ -25,12 +25,13 @@ pub const PKI_FILES: [(&str, &str); 7] = [
 ];
 
 impl Secrets {
-    /// A bundle with these PEM texts, in the order of [`PKI_FILES`], and with this bootstrap token, if there is one.
+    /// A bundle with these PEM texts, in the order of [`PKI_FILES`], and with this bootstrap token, if there is one. What
+    /// stands around a PEM block may be in any encoding, and is taken over as it is.
     ///
     /// # Errors
     /// Every problem of the texts at once.
     pub fn from_kubernetes_pki(
-        texts: &[SecretString],
+        texts: &[SecretSlice<u8>],
         bootstrap_token: Option<&SecretString>,
         contract: Contract,
         now: Timestamp,

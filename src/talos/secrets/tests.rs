@@ -103,6 +103,8 @@ fn what_the_real_tool_reads_is_read_and_what_it_does_not_is_not() {
         replaced(RSA, "secret:", 1, "\"vj5no104VjNMsT6i4QMVIjMjCZYYZE5TGQ04foxkYAE=\\n\""),
         replaced(RSA, "secret:", 1, "vj5no104VjNMsT6i4QMVIjMjCZYYZE5TGQ04foxkYAF="),
         format!("{RSA}---\nanother: document\n"),
+        format!("{RSA}---\n{{broken\n"),
+        RSA.replacen("cluster:\n", "cluster:\n    ~: 1\n", 1),
         in_lines,
     ] {
         assert!(Secrets::load(&text, then()).is_ok(), "{:?}", problems(&text));
@@ -126,8 +128,42 @@ fn a_key_on_the_largest_curve_is_read() {
 }
 
 #[test]
+fn a_key_that_is_whole_and_not_taken_is_told_as_that() {
+    const P224: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x21];
+    const EC: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+    let sec1 = der::sequence(&[&der::integer(&[1]), &der::octets(&[1; 28]), &der::element(0xa0, P224)]);
+    let pkcs1 = der::sequence(&[&der::integer(&[0]), &der::integer(&[0xff; 128])]);
+    let wrapped = |algorithm: &[u8], key: &[u8]| {
+        der::sequence(&[&der::integer(&[0]), &der::sequence(&[algorithm]), &der::octets(key)])
+    };
+    let rsa = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+    for (label, key, wanted) in [
+        ("EC PRIVATE KEY", sec1.clone(), "is an ECDSA key on the curve P-224; "),
+        ("RSA PRIVATE KEY", pkcs1.clone(), "is an RSA key of 1024 bits; "),
+        ("PRIVATE KEY", wrapped(&[EC, P224].concat(), &sec1), "is an ECDSA key on the curve P-224; "),
+        ("PRIVATE KEY", wrapped(rsa, &pkcs1), "is an RSA key of 1024 bits; "),
+        ("PRIVATE KEY", wrapped(&[0x06, 0x03, 0x2b, 0x65, 0x71], &[]), "is a key of another algorithm"),
+        ("RSA PRIVATE KEY", wrapped(rsa, &pkcs1), "is labelled 'RSA PRIVATE KEY', 'PRIVATE KEY' is needed"),
+        ("RSA PRIVATE KEY", pkcs1[..40].to_vec(), "is no private key that can be read"),
+    ] {
+        let flaw = PrivateKey::from_pem(&pem::encode(label, &key)).err().unwrap();
+        assert!(flaw.to_string().starts_with(wanted), "{label}: {flaw}");
+        assert_eq!(flaw.remedy().contains("cut or damaged"), flaw == Flaw::GarbledKey, "{flaw}");
+    }
+}
+
+#[test]
 fn a_file_of_another_kind_is_not_told_value_by_value() {
-    for text in ["", "# nothing\n", "null\n", "text\n", "apiVersion: v1\nkind: Config\n", "machine: {type: worker}\n"] {
+    let second = format!("---\n---\n{RSA}");
+    for text in [
+        second.as_str(),
+        "",
+        "# nothing\n",
+        "null\n",
+        "text\n",
+        "apiVersion: v1\nkind: Config\n",
+        "machine: {type: worker}\n",
+    ] {
         let error = Secrets::load(text, then()).unwrap_err();
         assert!(matches!(error, SecretsError::Foreign { .. }) && error.hints().len() == 1, "{text}: {error}");
     }

@@ -18,7 +18,20 @@ pub(super) const THROUGH_JSON: &[(&str, &str, Outcome)] = &[
     ("machine: {}\n", "[{\"op\":\"add\",\"path\":\"/x\",\"value\":\"\u{7f}\"}]", Refused),
     ("machine: {}\n", r#"[{"op":"add","path":"/x","value":{"\u007f":"\u0080"}}]"#, Has("x:\n  \"\\x7F\": \"\\x80\"\n")),
     ("machine: {}\n", r#"[{"op":"add","path":"/x","value":{"a\u0085b":1}}]"#, Has("  ? \"a\\Nb\"\n  : 1\n")),
+    ("machine: {}\n", r#"[{op: add, path: /x, value: "\x7f"}, {op: remove, path: /x}]"#, Has("machine: {}\n")),
+    ("machine: {}\n", r#"[{op: add, path: "/\x7f", value: 1}, {op: move, from: "/\x7f", path: /x}]"#, Has("x: 1\n")),
+    ("machine: {}\n", r#"[{op: add, path: /x, value: "\x9f"}, {op: copy, from: /x, path: /y}]"#, Refused),
+    ("machine: {}\n", r#"[{"op":"add","path":"/\u007f","value":1}]"#, Refused),
+    // Characters that are two escapes.
     ("machine: {}\n", r#"[{"op":"add","path":"/x","value":"\ud83d\ude00"}]"#, Refused),
+    ("machine: {}\n", r#"[{"op":"add","path":"/x","value":{"path":"\ud83d\ude00"}}]"#, Refused),
+    ("machine: {}\n", r#"[{"op":"add","path":"/a\ud83d\ude00","value":1}]"#, Has("\"a\\U0001F600\": 1\n")),
+    (
+        "machine: {}\n",
+        r#"[{"op":"add","path":"/\u00e9\ud83d\ude00","value":1},{"op":"move","from" : "/\u00E9\uD83D\uDE00","path":"/x"}]"#,
+        Has("x: 1\n"),
+    ),
+    ("machine: {}\n", r#"[{"op":"add","path":"/a\ud83d","value":1}]"#, OursRefuses),
     (r#"machine: {sysctls: {a: "\0\x01\uFEFF"}}"#, "[]", Has("    a: \"\\0\\x01\\uFEFF\"\n")),
     // Line separators and marks.
     (

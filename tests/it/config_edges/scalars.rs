@@ -62,6 +62,12 @@ pub(super) const PATCHES: &[(&str, Outcome)] = &[
     ),
     ("apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nprovisioning: {minSize: --10}\n", Refused),
     ("apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nprovisioning: {maxSize: 101%}\n", Refused),
+    (
+        "apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nprovisioning: {minSize: 0x_1.8p+5%, maxSize: -0X64P0%}\n",
+        Has("    minSize: 0x_1.8p+5%\n    maxSize: -0X64P0%\n"),
+    ),
+    ("apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nprovisioning: {maxSize: 0x10%}\n", Refused),
+    ("apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nprovisioning: {maxSize: 0x65p0%}\n", Refused),
     ("machine: {ca: {crt: YR==, key: True}}\n", Has("        crt: YQ==\n        key: \"True\"\n")),
     // One out of a list.
     (
@@ -150,6 +156,11 @@ pub(super) const MERGES: &[(&str, &str, Outcome)] = &[
         "apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nprovisioning: {maxSize: 60%}\n",
         "apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nprovisioning: {maxSize: 5GB}\n",
         Has("    maxSize: 5GB\n"),
+    ),
+    (
+        "apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nprovisioning: {maxSize: 50%}\n",
+        "apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nprovisioning: {maxSize: \"\"}\n",
+        Has("    maxSize: 50%\n"),
     ),
     (
         "apiVersion: v1alpha1\nkind: DummyLinkConfig\nname: d\nhardwareAddr: 00:11:22:33:44:55\nmtu: 5\n",

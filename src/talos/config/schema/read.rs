@@ -69,12 +69,13 @@ fn read(value: Value, of: &'static Type, path: &str, flaws: &mut Vec<Flaw>) -> O
             Err(_) => wrong(flaws, "must be a string or a list of strings".to_owned()),
         },
         (Type::Pem(keys), Value::Map(map)) => Some(Value::Map(pem(map, keys, path, flaws))),
-        // What is nothing in a list of texts is not there at all.
+        // What is nothing in a list of values is not there at all.
         (Type::List(inner, _), Value::List(list)) => Some(Value::List(
             list.into_iter()
                 .enumerate()
                 .filter(|(_, value)| {
-                    *value != Value::Null || !matches!(**inner, Type::Scalar(_) | Type::Unit(_) | Type::Shape(_))
+                    *value != Value::Null
+                        || !matches!(**inner, Type::Scalar(_) | Type::Unit(_) | Type::Shape(_) | Type::Free)
                 })
                 .map(|(at, value)| read(value, inner, &format!("{path}[{at}]"), flaws).unwrap_or_else(|| empty(inner)))
                 .collect(),

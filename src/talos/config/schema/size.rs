@@ -37,7 +37,7 @@ pub(super) fn is_size(text: &str) -> bool {
     bytes(text.strip_prefix('-').unwrap_or(text)).is_some()
 }
 
-/// Whether this is a share of a disk: up to 100%, perhaps with a `-` before it. (Go also takes hexadecimal ones.)
+/// Whether this is a share of a disk: up to 100%, perhaps with a `-` before it.
 pub(super) fn is_share(text: &str) -> bool {
     let Some(number) = text.strip_suffix('%') else { return false };
     let number = number.strip_prefix('-').unwrap_or(number);
@@ -45,16 +45,34 @@ pub(super) fn is_share(text: &str) -> bool {
     number.eq_ignore_ascii_case("nan") || float(number).is_some_and(|share| (0.0..=100.0).contains(&share))
 }
 
-/// A number of digits, with a point or an exponent; underscores may stand between digits.
+/// A number of digits, with a point or an exponent, or a hexadecimal one as Go reads it; underscores may stand between
+/// digits.
 fn float(text: &str) -> Option<f64> {
     let bytes = text.as_bytes();
-    let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
-    let between = |at: usize| at > 0 && is_digit(at - 1) && is_digit(at + 1);
+    let is_hex =
+        text.strip_prefix(['+', '-']).unwrap_or(text).get(..2).is_some_and(|base| base.eq_ignore_ascii_case("0x"));
+    let is_digit = |byte: &u8| byte.is_ascii_digit() || is_hex && byte.is_ascii_hexdigit();
+    let joins = |byte: &u8| is_digit(byte) || is_hex && byte.eq_ignore_ascii_case(&b'x');
+    let between = |at: usize| at > 0 && joins(&bytes[at - 1]) && bytes.get(at + 1).is_some_and(is_digit);
     let fits = |(at, byte): (usize, &u8)| match byte {
         b'_' => between(at),
-        byte => byte.is_ascii_digit() || b".+-eE".contains(byte),
+        byte => is_digit(byte) || b".+-eE".contains(byte) || is_hex && b"xXpP".contains(byte),
     };
-    bytes.iter().enumerate().all(fits).then(|| text.replace('_', "").parse().ok()).flatten()
+    let text = bytes.iter().enumerate().all(fits).then(|| text.replace('_', ""))?;
+    if is_hex { hexadecimal(&text) } else { text.parse().ok() }
+}
+
+/// `0x1.8p1` is 3: digits, perhaps a point in them, and always an exponent of two.
+fn hexadecimal(text: &str) -> Option<f64> {
+    let (sign, text) = text.strip_prefix('-').map_or((1.0, text), |rest| (-1.0, rest));
+    let digits = text.strip_prefix('+').unwrap_or(text).get(2..)?;
+    let (mantissa, exponent) = digits.split_once(['p', 'P'])?;
+    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = [whole, part].concat();
+    let value = digits.chars().try_fold(0.0, |sum, digit| Some(sum * 16.0 + f64::from(digit.to_digit(16)?)))?;
+    let shift = i32::try_from(part.len()).ok()?.checked_mul(4)?;
+    let exponent = exponent.parse::<i32>().ok()?.checked_sub(shift)?;
+    (!digits.is_empty()).then(|| sign * value * 2.0_f64.powi(exponent))
 }
 
 /// Whether this is a condition for a disk's size: bytes, perhaps with a comparison before them.

@@ -109,7 +109,13 @@ pub(super) fn between(documents: &[Document], mode: Mode, found: &mut Findings) 
     let Some(main) = main else { return };
     let mut check = Check { document: main, kind: "v1alpha1", found };
     for (kind, path) in INSTEAD {
-        if has(kind) && (*path != "machine.features.hostDNS" || resolves) && check.at(path).is_some_and(says) {
+        let counts = match *path {
+            "machine.features.hostDNS" => resolves,
+            // A switch that is off says nothing.
+            "machine.features.stableHostname" => !check.is_false(path),
+            _ => true,
+        };
+        if has(kind) && counts && check.at(path).is_some_and(says) {
             check.error(path, format!("the document {kind} says this already: keep it in one place"));
         }
     }

@@ -22,6 +22,7 @@ pub(super) fn document(check: &mut Check<'_>) {
         "BlackholeRouteConfig" => {
             name_is(check, "a network", |name| name.contains('/') && name.parse::<IpNet>().is_ok());
         }
+        "RoutingRuleConfig" => routing_rule(check),
         "StaticHostConfig" => {
             name_is(check, "an address", |name| name.parse::<IpAddr>().is_ok());
             if check.list("hostnames").is_empty() {
@@ -37,6 +38,20 @@ pub(super) fn document(check: &mut Check<'_>) {
         "TCPProbeConfig" if check.text("endpoint").is_none() => check.error("endpoint", "is missing"),
         "HostnameConfig" => hostname(check),
         _ => {}
+    }
+}
+
+/// A rule's name is its priority, of which some are the kernel's own.
+fn routing_rule(check: &mut Check<'_>) {
+    name_is(check, "a priority from 1 to 32765, except 32500", |name| {
+        name.parse::<u32>().is_ok_and(|priority| ![0, 32500, 32766, 32767].contains(&priority))
+    });
+    let action = check.text("action").unwrap_or("unspec");
+    if check.text("table").is_none_or(|table| table == "unspec") && ["unspec", "unicast"].contains(&action) {
+        check.error("table", "is missing: it may be only for another action than unicast");
+    }
+    if number(check.at("fwMask")) != 0 && number(check.at("fwMark")) == 0 {
+        check.error("fwMask", "needs fwMark");
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) struct Composer {
     handles: Vec<(String, String)>,
     marks: Marks,
     nothing: Nothing,
+    drops_null_keys: bool,
     nodes: usize,
     depth: usize,
     /// How many nodes of this document the real library would have read by now, and how many of them behind an alias.
@@ -59,11 +60,17 @@ impl Composer {
             handles: Vec::new(),
             marks: Marks::default(),
             nothing: Nothing::default(),
+            drops_null_keys: false,
             nodes: 0,
             depth: 0,
             read: 0,
             aliased: 0,
         }
+    }
+
+    /// One that passes over keys that are null, with their values, and does not refuse them.
+    pub(super) fn dropping_null_keys(self) -> Self {
+        Self { drops_null_keys: true, ..self }
     }
 
     fn peek(&self) -> &Piece {
@@ -279,8 +286,13 @@ impl Composer {
             let has_value = self.passes(&Piece::Value) && !ends(self.peek());
             let written = self.written();
             let value = if has_value { self.node(Place::Member, &path)? } else { Value::Null };
-            members.put(key, value, written)?;
+            self.put(&mut members, key, value, written)?;
         }
+    }
+
+    fn put(&self, members: &mut Members, key: Key, value: Value, written: Written) -> Result<(), YamlError> {
+        let is_dropped = self.drops_null_keys && key.odd == Some(Odd::Missing);
+        if is_dropped { Ok(()) } else { members.put(key, value, written) }
     }
 
     fn flow_map(&mut self, path: &str) -> Result<Value, YamlError> {
@@ -309,7 +321,7 @@ impl Composer {
             let has_value = is_pair && self.passes(&Piece::Value) && !ends(self.peek());
             let written = self.written();
             let value = if has_value { self.node(Place::Flow, &path)? } else { Value::Null };
-            members.put(key, value, written)?;
+            self.put(&mut members, key, value, written)?;
         }
     }
 
@@ -412,7 +424,7 @@ impl Composer {
         let odd = match value {
             _ if is_merge => Some(Odd::Merge),
             Value::Text(_) => None,
-            Value::Null => return Err(YamlError::NullKey { line: spot.line }),
+            Value::Null => Some(Odd::Missing),
             _ => Some(Odd::Foreign),
         };
         Ok(Key { text, alias: None, odd, spot })

@@ -30,7 +30,7 @@ pub use emit::{Layout, document, document_in, stream};
 pub use flag::Flag;
 pub use map::{Map, Odd};
 pub use number::{Number, Sort};
-pub use read::{Document, Marks, Nothing, Spot, YamlError, one, read, read_all};
+pub use read::{Document, Marks, Nothing, Spot, YamlError, first, one, read, read_all};
 
 /// A YAML node. Text in it may be secret: `Debug` shows shapes and keys only.
 #[derive(Clone, PartialEq)]

@@ -9,7 +9,7 @@ use std::fmt;
 
 use super::Value;
 use super::compose::Composer;
-use super::scan::scan;
+use super::scan::{scan, scan_first};
 
 /// Text that is not the YAML it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -157,6 +157,13 @@ pub fn read_all(text: &str) -> Result<Vec<Document>, YamlError> {
     Composer::new(scan(text)?).documents()
 }
 
+/// The first document of `text`, also when there is nothing in it. What follows it is not read, and of a key that is null
+/// nothing is kept: so the real library reads into a type.
+pub fn first(text: &str) -> Result<Option<Document>, YamlError> {
+    let documents = Composer::new(scan_first(text)?).dropping_null_keys().documents()?;
+    Ok(documents.into_iter().next())
+}
+
 /// The only document of `text`.
 pub fn one(text: &str) -> Result<Document, YamlError> {
     let mut documents = read(text)?;
@@ -176,6 +183,20 @@ mod tests {
         assert_eq!(documents.len(), 2);
         assert_eq!(documents[1].marks.line("b[0].d"), Some(6));
         assert_eq!(documents[1].marks.spot("b[0].missing"), Some(Spot { line: 5, column: 5 }));
+    }
+
+    #[test]
+    fn the_first_document_is_read_whatever_follows() {
+        let root = |text: &str| first(text).map(|document| document.map(|document| document.root));
+        let a = one("a: b\n").unwrap().root;
+        for behind in
+            ["---\n{broken\n", "...\nx: [\n", "---\nx: y: z\n", "---\n*x\n", "--- !x\n", "null: c\n", "? ~\n: {}\n"]
+        {
+            assert_eq!(root(&format!("a: b\n{behind}")), Ok(Some(a.clone())), "{behind}");
+        }
+        assert_eq!(root("%YAML 1.1\n--- # x\na: b\n---\n"), Ok(Some(a)));
+        assert_eq!((root("---\n---\na: b\n"), root("# x\n")), (Ok(Some(Value::Null)), Ok(None)));
+        assert!(root("a: b\n---\n\tx\n").is_err() && root("a: [b\n---\n").is_err());
     }
 
     #[test]

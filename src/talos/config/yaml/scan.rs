@@ -63,22 +63,30 @@ struct Candidate {
 
 /// All tokens of a text.
 pub(super) fn scan(text: &str) -> Result<Vec<Token>, YamlError> {
-    let chars = characters::read(text)?;
-    let mut scanner = Scanner {
-        chars,
-        at: 0,
-        line: 0,
-        column: 0,
-        tokens: Vec::new(),
-        indent: -1,
-        indents: Vec::new(),
-        level: 0,
-        key_allowed: true,
-        candidate: None,
-        required: false,
-        outer: Vec::new(),
-    };
+    let mut scanner = Scanner::new(text)?;
     while scanner.next()? {}
+    Ok(scanner.tokens)
+}
+
+/// The tokens of a text's first document. One token is looked for behind it, as the real library does; whatever else
+/// there is need be no YAML.
+pub(super) fn scan_first(text: &str) -> Result<Vec<Token>, YamlError> {
+    let mut scanner = Scanner::new(text)?;
+    let (mut seen, mut has_begun, mut end) = (0, false, None);
+    while scanner.next()? {
+        for (at, token) in scanner.tokens.iter().enumerate().skip(seen) {
+            match token.piece {
+                Piece::Version(..) | Piece::TagFor(..) => {}
+                Piece::DocumentStart | Piece::DocumentEnd if has_begun => end = end.or(Some(at)),
+                _ => has_begun = true,
+            }
+        }
+        seen = scanner.tokens.len();
+        if end.is_some_and(|end| end + 1 < seen) {
+            break;
+        }
+    }
+    scanner.tokens.truncate(end.unwrap_or(usize::MAX));
     Ok(scanner.tokens)
 }
 
@@ -100,6 +108,23 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
+    fn new(text: &str) -> Result<Self, YamlError> {
+        Ok(Self {
+            chars: characters::read(text)?,
+            at: 0,
+            line: 0,
+            column: 0,
+            tokens: Vec::new(),
+            indent: -1,
+            indents: Vec::new(),
+            level: 0,
+            key_allowed: true,
+            candidate: None,
+            required: false,
+            outer: Vec::new(),
+        })
+    }
+
     pub(super) fn spot(&self) -> Spot {
         Spot { line: self.line + 1, column: self.column + 1 }
     }
