@@ -7,6 +7,7 @@ use super::answer::Refusal;
 use super::kinds::Kind;
 use super::protobuf;
 use super::schema::Shape;
+use super::structural;
 
 /// What happens to fields that a kind doesn't have (`fieldValidation`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +90,10 @@ pub(super) fn object(value: Value, kind: &Kind, strictness: Strictness) -> Resul
             "{} in version \"{}\" cannot be handled as a {}: {broken}",
             kind.kind, kind.version, kind.kind
         )));
+    }
+    if let Some(schema) = structural::schema(kind) {
+        let dropped = structural::prune(&mut object, schema);
+        found.unknown.extend(dropped.iter().map(|name| format!("unknown field \"{name}\"")));
     }
     if !found.unknown.is_empty() && strictness == Strictness::Strict {
         let why = found.unknown.join(", ");

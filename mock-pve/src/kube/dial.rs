@@ -30,9 +30,13 @@ pub(super) fn stream(client: &Client, ask: &Ask, name: &str) -> Result<std::conv
 
 /// The container that is meant.
 pub(super) fn container_of(pod: &Value, name: &str, asked: &str) -> Result<String, Refusal> {
-    let all: Vec<&str> =
-        pod["spec"]["containers"].as_array().into_iter().flatten().filter_map(|one| one["name"].as_str()).collect();
-    match all.as_slice() {
+    let named = |list: &str| -> Vec<&str> {
+        pod["spec"][list].as_array().into_iter().flatten().filter_map(|one| one["name"].as_str()).collect()
+    };
+    if ["initContainers", "ephemeralContainers"].iter().any(|list| named(list).contains(&asked)) {
+        return Ok(asked.to_owned());
+    }
+    match named("containers").as_slice() {
         [one] if asked.is_empty() => Ok((*one).to_owned()),
         all if asked.is_empty() => {
             let why = format!("a container name must be specified for pod {name}, choose one of: [{}]", all.join(" "));

@@ -5,12 +5,12 @@ use serde_json::{Map, Value, json};
 
 use super::events;
 use super::kinds::Kind;
+use super::structural;
 use crate::world::cluster::{defaults, objects, pods};
 
 /// What a new object of a kind begins with.
 pub(super) fn begin(object: &mut Value, kind: &Kind) {
     if kind.has("status")
-        && kind.custom.is_none()
         && let Some(map) = object.as_object_mut()
     {
         map.remove("status");
@@ -70,8 +70,10 @@ pub(super) fn complete(object: &mut Value, kind: &Kind) {
         events::convert(object, "");
         object["apiVersion"] = json!("v1");
     }
-    if kind.custom.is_none() {
-        defaults::complete(object);
+    match structural::schema(kind) {
+        Some(schema) => structural::fill(object, schema),
+        None if kind.custom.is_none() => defaults::complete(object),
+        None => {}
     }
 }
 

@@ -40,16 +40,26 @@ impl Drop for Open {
     }
 }
 
+/// One run of an API server, as seen at one address. Another boot, or other authorities, are another run: connections to
+/// the one before end with it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Run {
+    address: IpAddr,
+    vmid: u32,
+    boot_id: String,
+    authorities: Vec<String>,
+}
+
 /// Serves the Kubernetes API of all machines in the room that run one, until the future is dropped.
 pub async fn serve(room: Room) {
     let mut changes = room.changes();
-    let mut open: BTreeMap<(IpAddr, u32, String), Open> = BTreeMap::new();
+    let mut open: BTreeMap<Run, Open> = BTreeMap::new();
     loop {
         let wanted = wanted(&room);
-        open.retain(|key, _| wanted.contains_key(key));
-        for (key, machine) in wanted {
-            let address = key.0;
-            open.entry(key).or_insert_with(|| Open(tokio::spawn(listen(address, machine)).abort_handle()));
+        open.retain(|run, _| wanted.contains_key(run));
+        for (run, machine) in wanted {
+            let address = run.address;
+            open.entry(run).or_insert_with(|| Open(tokio::spawn(listen(address, machine)).abort_handle()));
         }
         if changes.changed().await.is_err() {
             return;
@@ -58,16 +68,18 @@ pub async fn serve(room: Room) {
 }
 
 /// Which addresses are to be served, and by which machine: its own, and a shared one while it holds it.
-fn wanted(room: &Room) -> BTreeMap<(IpAddr, u32, String), Machine> {
+fn wanted(room: &Room) -> BTreeMap<Run, Machine> {
     let mut wanted = BTreeMap::new();
     for machine in room.machines() {
         let found = machine.see(|state| {
             let addresses: Vec<IpAddr> = state.addresses().collect();
-            state.kubernetes.then(|| (addresses, state.boot_id.clone()))
+            state.kubernetes.then(|| (addresses, state.boot_id.clone(), state.config.clone()))
         });
-        let Some((addresses, boot)) = found else { continue };
+        let Some((addresses, boot_id, config)) = found else { continue };
+        let authorities = config.map(|config| config.kubernetes_authorities()).unwrap_or_default();
         for address in addresses.into_iter().chain(room.shared(machine.vmid())) {
-            wanted.insert((address, machine.vmid(), boot.clone()), machine.clone());
+            let (vmid, boot_id, authorities) = (machine.vmid(), boot_id.clone(), authorities.clone());
+            wanted.insert(Run { address, vmid, boot_id, authorities }, machine.clone());
         }
     }
     wanted
@@ -78,8 +90,7 @@ async fn listen(address: IpAddr, machine: Machine) {
     if !real.is_loopback() {
         return machine.says(&format!("{address} isn't mapped onto loopback: no API server listens there"));
     }
-    let mut trusts = authorities(&machine);
-    let (mut acceptor, mut verifier) = match tls(&machine) {
+    let (acceptor, verifier) = match tls(&machine) {
         Ok((tls, verifier)) => (TlsAcceptor::from(Arc::new(tls)), verifier),
         Err(error) => return machine.says(&format!("kube-apiserver can't start: {error}")),
     };
@@ -96,15 +107,6 @@ async fn listen(address: IpAddr, machine: Machine) {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
-                // A configuration may name other authorities; they count from the next connection on.
-                let now = authorities(server.machine());
-                if now != trusts {
-                    trusts = now;
-                    match tls(server.machine()) {
-                        Ok((tls, fresh)) => (acceptor, verifier) = (TlsAcceptor::from(Arc::new(tls)), fresh),
-                        Err(error) => server.machine().says(&format!("kube-apiserver keeps its certificate: {error}")),
-                    }
-                }
                 connections.spawn(connection(stream, acceptor.clone(), verifier.clone(), server.clone()));
             }
             Some(_) = connections.join_next() => {}
@@ -210,12 +212,6 @@ impl ClientCertVerifier for Patient {
     }
 }
 
-/// Certificates of the authorities that a machine's configuration names.
-fn authorities(machine: &Machine) -> Vec<String> {
-    let config = machine.see(|state| state.config.clone());
-    config.map(|config| config.kubernetes_authorities()).unwrap_or_default()
-}
-
 type Tls = (rustls::ServerConfig, Arc<dyn ClientCertVerifier>);
 
 fn tls(machine: &Machine) -> Result<Tls, PkiError> {
@@ -244,7 +240,8 @@ fn tls(machine: &Machine) -> Result<Tls, PkiError> {
         ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1", "10.96.0.1"]
             .map(str::to_owned),
     );
-    let identity = pki::issue(&authority, Kind::P256, Subject::Server { name: "kube-apiserver", names }, 365)?;
+    let subject = Subject::Server { name: "kube-apiserver", organizations: &["kube-master"], names };
+    let identity = pki::issue(&authority, Kind::P256, subject, 365)?;
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| invalid(&error))?

@@ -37,6 +37,7 @@ mod scale;
 mod schema;
 mod scripted;
 mod select;
+mod structural;
 mod table;
 mod tokens;
 mod validate;

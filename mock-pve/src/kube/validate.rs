@@ -6,6 +6,7 @@ use super::answer::{Cause, Refusal};
 use super::cron;
 use super::kinds::Kind;
 use super::select::{is_label, is_label_key, is_label_value, is_subdomain};
+use super::structural;
 use crate::world::cluster::pods;
 
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must \
@@ -67,6 +68,11 @@ pub(super) fn check(kind: &Kind, object: &Value, old: Option<&Value>) -> Result<
         }
         ("apiextensions.k8s.io", "CustomResourceDefinition") => definition(object, &mut causes),
         _ => {}
+    }
+    if let Some(schema) = structural::schema(kind) {
+        // What was wrong already and didn't change is let be.
+        let known = old.map(|old| structural::check(old, schema)).unwrap_or_default();
+        causes.extend(structural::check(object, schema).into_iter().filter(|cause| !known.contains(cause)));
     }
     if causes.is_empty() {
         return Ok(());

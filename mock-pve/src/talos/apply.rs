@@ -12,6 +12,7 @@ use crate::world::machine::{Apply, Command, ConfigError, Machine, NodeConfig, St
 const TRY: std::time::Duration = std::time::Duration::from_mins(1);
 const NO_CONFIG_YET: &str = "Dry run summary:\nNode is running in maintenance mode and does not have a config yet.";
 const WITHOUT_REBOOT: &str = "Applied configuration without a reboot";
+const STAGED: &str = "Staged configuration to be applied after the next reboot";
 
 pub(super) fn in_maintenance(
     machine: &Machine,
@@ -30,19 +31,32 @@ pub(super) fn in_maintenance(
         ConfigError::Parse(why) => Status::unknown(format!("failed to parse config: {why}")),
         ConfigError::Invalid(_) => Status::invalid_argument(format!("configuration validation failed: {error}")),
     })?;
-    if request.dry_run {
-        return Ok(ApplyConfiguration { mode_details: NO_CONFIG_YET.to_owned(), ..Default::default() });
-    }
-    machine.command(Command::Apply { config: Arc::new(config), when: Apply::Now });
-    Ok(if modern {
-        ApplyConfiguration {
-            mode: Mode::NoReboot.into(),
-            mode_details: WITHOUT_REBOOT.to_owned(),
-            ..Default::default()
+    if !modern {
+        if request.dry_run {
+            return Ok(ApplyConfiguration { mode_details: NO_CONFIG_YET.to_owned(), ..Default::default() });
         }
-    } else {
-        ApplyConfiguration::default()
-    })
+        machine.command(Command::Apply { config: Arc::new(config), when: Apply::Now });
+        return Ok(ApplyConfiguration::default());
+    }
+    // What it is now doesn't stand in the way, so nothing needs a reboot.
+    let (mode, when, details) = match mode {
+        Mode::Staged => (Mode::Staged, Apply::Staged, STAGED),
+        _ => (Mode::NoReboot, Apply::Now, WITHOUT_REBOOT),
+    };
+    if request.dry_run {
+        let mode_details = dry_run(details, "", config.text());
+        return Ok(ApplyConfiguration { mode: mode.into(), mode_details, ..Default::default() });
+    }
+    machine.says(&format!("[talos] apply config request: mode {}", mode.as_str_name().to_lowercase()));
+    machine.command(Command::Apply { config: Arc::new(config), when });
+    Ok(ApplyConfiguration { mode: mode.into(), mode_details: details.to_owned(), ..Default::default() })
+}
+
+/// What would be done, and what it would change.
+fn dry_run(details: &str, old: &str, new: &str) -> String {
+    let changed = diff(old, new);
+    let changed = if changed.is_empty() { "No changes." } else { &changed };
+    format!("Dry run summary:\n{details} (skipped in dry-run).\nConfig diff:\n\n{changed}")
 }
 
 pub(super) async fn configured(
@@ -56,7 +70,9 @@ pub(super) async fn configured(
     let old = old.ok_or_else(|| Status::failed_precondition("no configuration yet"))?;
     if version.applies_one_by_one() {
         if machine.see(|state| state.sequence == Some("reboot")) {
-            return Err(Status::failed_precondition("the configuration can't be applied: the node is rebooting"));
+            let why = "configuration was already applied and node is rebooting, cannot apply more configuration changes \
+                       until next reboot";
+            return Err(Status::failed_precondition(why));
         }
         if machine.see(|state| state.busy == Some("apply")) {
             return Err(Status::failed_precondition("another apply configuration is already in progress"));
@@ -74,12 +90,10 @@ pub(super) async fn configured(
         (Mode::NoReboot | Mode::Try, Some(why)) => return Err(Status::invalid_argument(why)),
         (Mode::Auto | Mode::NoReboot, None) => (Mode::NoReboot, WITHOUT_REBOOT.to_owned()),
         (Mode::Try, None) => (Mode::Try, WITHOUT_REBOOT.to_owned()),
-        (Mode::Staged, _) => (Mode::Staged, "Staged configuration to be applied after the next reboot".to_owned()),
+        (Mode::Staged, _) => (Mode::Staged, STAGED.to_owned()),
     };
     if request.dry_run {
-        let changed = diff(old.text(), config.text());
-        let changed = if changed.is_empty() { "No changes." } else { &changed };
-        let mode_details = format!("Dry run summary:\n{details} (skipped in dry-run).\nConfig diff:\n\n{changed}");
+        let mode_details = dry_run(&details, old.text(), config.text());
         return Ok(ApplyConfiguration { mode: mode.into(), mode_details, ..Default::default() });
     }
     machine.says(&format!("[talos] apply config request: mode {}", mode.as_str_name().to_lowercase()));

@@ -4,33 +4,37 @@ use base64::Engine as _;
 use tonic::Status;
 
 use super::node::control_plane;
-use crate::world::machine::Machine;
 use crate::world::machine::pki::{self, Kind, Subject};
+use crate::world::machine::{Machine, NodeConfig, Pem};
 
 /// A fresh kubeconfig for an administrator, packed.
 pub(super) fn kubeconfig(machine: &Machine) -> Result<Vec<u8>, Status> {
     control_plane(machine, "kubeconfig")?;
     let config = machine.see(|state| state.config.clone());
     let config = config.ok_or_else(|| Status::failed_precondition("no configuration yet"))?;
-    let authority = config.kubernetes_ca();
     let subject = Subject::Client { name: Some("admin"), organizations: &["system:masters"] };
-    let identity =
-        pki::issue(&authority, Kind::P256, subject, 365).map_err(|error| Status::internal(error.to_string()))?;
-    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-    let name = config.cluster_name();
-    let text = format!(
-        "apiVersion: v1\nkind: Config\nclusters:\n- name: {name}\n  cluster:\n    server: {server}\n    \
-         certificate-authority-data: {ca}\nusers:\n- name: admin@{name}\n  user:\n    client-certificate-data: {crt}\n    \
-         client-key-data: {key}\ncontexts:\n- context:\n    cluster: {name}\n    namespace: default\n    \
-         user: admin@{name}\n  name: admin@{name}\ncurrent-context: admin@{name}\n",
-        server = config.endpoint(),
-        ca = encode(&authority.certificate),
-        crt = encode(&identity.certificate_pem),
-        key = encode(&identity.key_pem),
-    );
+    let made = pki::issue(&config.kubernetes_ca(), Kind::P256, subject, 365);
+    let made = made.map_err(|error| Status::internal(error.to_string()))?;
+    let pem = Pem { certificate: made.certificate_pem, key: made.key_pem };
+    let text = kubeconfig_text(&config, config.endpoint(), ("admin", "admin"), &pem);
     let mut tar = header("kubeconfig", Some(text.len()));
     tar.extend(text.as_bytes());
     Ok(gzip(&tar))
+}
+
+/// A kubeconfig for that server, by the names of its user and its context before the cluster's, and who the user is.
+pub(super) fn kubeconfig_text(config: &NodeConfig, server: &str, names: (&str, &str), pem: &Pem) -> String {
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let ((user, context), name) = (names, config.cluster_name());
+    format!(
+        "apiVersion: v1\nkind: Config\nclusters:\n- name: {name}\n  cluster:\n    server: {server}\n    \
+         certificate-authority-data: {ca}\nusers:\n- name: {user}@{name}\n  user:\n    client-certificate-data: {crt}\n    \
+         client-key-data: {key}\ncontexts:\n- context:\n    cluster: {name}\n    namespace: default\n    \
+         user: {user}@{name}\n  name: {context}@{name}\ncurrent-context: {context}@{name}\n",
+        ca = encode(&config.kubernetes_authorities().concat()),
+        crt = encode(&pem.certificate),
+        key = encode(&pem.key),
+    )
 }
 
 /// Files and folders (without content) as `Copy` sends them: gzip around a tar, this one closed.

@@ -29,6 +29,19 @@ const KEPT: [(&str, u64, u64); 11] = [
     ("system/udevd", 8 * MIB, 10),
 ];
 
+/// A group that waits for nothing (the kernel's Documentation/accounting/psi.rst).
+const CALM: &str = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n";
+/// Nothing is ever swapped out.
+const SWAP: [(&str, &str); 7] = [
+    ("swap.current", "0"),
+    ("swap.high", "max"),
+    ("swap.max", "max"),
+    ("swap.peak", "0"),
+    ("zswap.current", "0"),
+    ("zswap.max", "max"),
+    ("zswap.writeback", "1"),
+];
+
 /// What a group and those below it use.
 #[derive(Default)]
 struct Group {
@@ -84,6 +97,13 @@ pub(super) fn files(machine: &Machine) -> BTreeMap<String, String> {
         let mut put = |name: &str, text: String| {
             files.insert(format!("{folder}/{name}"), text);
         };
+        for of in ["cpu", "io", "memory"] {
+            put(&format!("{of}.pressure"), CALM.to_owned());
+        }
+        let written = group.all << 22;
+        put("io.stat", format!("8:0 rbytes={} wbytes={written} rios=512 wios=256 dbytes=0 dios=0\n", written * 2));
+        put("cpuset.cpus.effective", format!("0-{}\n", machine.hardware().cores.saturating_sub(1)));
+        put("cpuset.mems.effective", "0\n".to_owned());
         put("cgroup.procs", group.processes.iter().map(|pid| format!("{pid}\n")).collect());
         let used = group.microseconds;
         let mut stat = format!("usage_usec {used}\nuser_usec {}\nsystem_usec {}\n", used * 2 / 3, used / 3);
@@ -94,6 +114,9 @@ pub(super) fn files(machine: &Machine) -> BTreeMap<String, String> {
         stat.push_str("nr_periods 0\nnr_throttled 0\nthrottled_usec 0\n");
         put("cpu.stat", stat);
         put("cpu.max", "max 100000\n".to_owned());
+        put("cpu.weight.nice", "0\n".to_owned());
+        put("cpuset.cpus", "\n".to_owned());
+        put("cpuset.mems", "\n".to_owned());
         put("cpu.weight", format!("{}\n", kept.map_or(100, |(_, _, weight)| *weight)));
         put("memory.current", format!("{}\n", group.memory));
         put("memory.peak", format!("{}\n", group.memory * 5 / 4));
@@ -101,7 +124,10 @@ pub(super) fn files(machine: &Machine) -> BTreeMap<String, String> {
         put("memory.low", format!("{}\n", kept.map_or(0, |(_, kept, _)| *kept * 2)));
         put("memory.high", "max\n".to_owned());
         put("memory.max", "max\n".to_owned());
-        put("memory.swap.current", "0\n".to_owned());
+        for (name, text) in SWAP {
+            put(&format!("memory.{name}"), format!("{text}\n"));
+        }
+        put("pids.peak", format!("{}\n", group.all * 15));
         put("pids.current", format!("{}\n", group.all * 12));
         put("pids.max", "max\n".to_owned());
     }

@@ -28,8 +28,8 @@ pub(super) fn read(machine: &Machine, path: &str) -> Result<Vec<u8>, Status> {
     if directories(machine).contains_key(&path) {
         return Err(Status::invalid_argument("path must be a regular file"));
     }
-    if path == MEMINFO {
-        return Ok(meminfo(machine).into_bytes());
+    if let Some((_, text)) = measured(machine).into_iter().find(|(name, _)| *name == path) {
+        return Ok(text.into_bytes());
     }
     let absent = || Status::not_found(format!("stat {path}: no such file or directory"));
     machine.see(|state| content(state, &path)).map(String::into_bytes).ok_or_else(absent)
@@ -62,6 +62,13 @@ pub(super) fn copied(machine: &Machine, path: &str) -> Result<Vec<Copied>, Statu
     // A folder before what is in it.
     all.sort();
     Ok(all)
+}
+
+/// The files that follow from more than the state.
+fn measured(machine: &Machine) -> [(&'static str, String); 3] {
+    let load = stats::load(machine);
+    let load = format!("{:.2} {:.2} {:.2} 1/200 2000\n", load.load1, load.load5, load.load15);
+    [("/proc/bus/pci/devices", resources::bus(machine)), ("/proc/loadavg", load), ("/proc/meminfo", meminfo(machine))]
 }
 
 /// What `/proc/meminfo` says of the memory that the machine has.
@@ -97,8 +104,6 @@ fn clean(path: &str) -> String {
     }
     format!("/{}", parts.join("/"))
 }
-
-const MEMINFO: &str = "/proc/meminfo";
 
 const FILES: &[&str] = &[
     "/etc/hostname",
@@ -163,7 +168,7 @@ fn files(machine: &Machine) -> BTreeMap<String, u64> {
         let manifests = COMPONENTS.iter().map(|name| format!("/etc/kubernetes/manifests/talos-{name}.yaml"));
         FILES.iter().map(|path| (*path).to_owned()).chain(manifests).filter_map(|path| sized(&path)).collect()
     });
-    all.insert(MEMINFO.to_owned(), meminfo(machine).len() as u64);
+    all.extend(measured(machine).map(|(path, text)| (path.to_owned(), text.len() as u64)));
     all.extend(cgroups::files(machine).into_iter().map(|(path, text)| (path, text.len() as u64)));
     if machine.see(|state| state.machine_type() == Some(MachineType::ControlPlane) && state.membership.is_some()) {
         let status = machine.see(|state| state.membership.as_ref().and_then(crate::etcd::Client::status));

@@ -5,7 +5,7 @@ use tonic::{Code, Request, Status};
 use x509_parser::prelude::FromDer as _;
 
 use super::proto::{common, google};
-use crate::world::machine::{Api, Machine, MachineType};
+use crate::world::machine::{Api, Machine, MachineType, State};
 
 /// Who called.
 #[derive(Clone, Debug)]
@@ -122,6 +122,10 @@ pub(super) fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
     request.extensions().get().cloned().ok_or_else(|| Status::unauthenticated("no peer"))
 }
 
+/// The full name of the method that was called: `/machine.MachineService/Version`.
+#[derive(Clone, Debug)]
+pub(super) struct Method(pub(super) String);
+
 /// The machines that a request is for. `here` is the one that was called.
 pub(super) fn targets<T>(here: &Machine, request: &Request<T>) -> Result<Vec<Target>, Status> {
     let values = |key: &str| -> Vec<String> {
@@ -129,43 +133,64 @@ pub(super) fn targets<T>(here: &Machine, request: &Request<T>) -> Result<Vec<Tar
         all.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect()
     };
     let local = || vec![Target { name: None, machine: Ok(here.clone()) }];
-    if peer(request)?.maintenance {
+    if peer(request)?.maintenance || request.metadata().contains_key("proxyfrom") {
         return Ok(local());
     }
     let (node, nodes) = (values("node"), values("nodes"));
+    if node.len() > 1 {
+        return Err(Status::invalid_argument("node metadata must be single-valued"));
+    }
+    if here.see(|state| state.machine_type() != Some(MachineType::ControlPlane)) {
+        // It has nothing to show elsewhere; what is for itself needn't go anywhere.
+        let elsewhere = |names: &[String]| !matches!(names, [] | [_]) || names.iter().any(|name| !is_local(here, name));
+        if elsewhere(&node) || elsewhere(&nodes) {
+            return Err(Status::permission_denied("no request forwarding"));
+        }
+        return Ok(local());
+    }
+    if let Some(name) = nodes.iter().chain(&node).find(|name| name.parse::<std::net::SocketAddr>().is_ok()) {
+        return Err(Status::internal(format!("invalid target \"{name}\"")));
+    }
     if !nodes.is_empty() {
         let found = nodes.into_iter().map(|name| Target { machine: find(here, &name), name: Some(name) });
         return Ok(found.collect());
     }
     match node.as_slice() {
         [] => Ok(local()),
-        [name] => Ok(vec![Target { name: None, machine: Ok(find(here, name)?) }]),
-        _ => Err(Status::invalid_argument("node metadata must be single-valued")),
+        [name, ..] => Ok(vec![Target { name: None, machine: Ok(find(here, name)?) }]),
     }
 }
 
-/// The only machine of a request that can't go to several.
+/// The only machine of a request whose method can't go to several.
 pub(super) fn target<T>(here: &Machine, request: &Request<T>) -> Result<Machine, Status> {
     let mut all = targets(here, request)?;
     match all.pop() {
         Some(target) if all.is_empty() => target.machine,
-        _ => Err(Status::invalid_argument("one-2-many proxying is not supported for this method")),
+        _ => Err(not_to_many(here, request)),
     }
 }
 
-fn find(here: &Machine, name: &str) -> Result<Machine, Status> {
-    if name.parse::<std::net::SocketAddr>().is_ok() {
-        return Err(Status::internal(format!("invalid target \"{name}\"")));
+/// What is said when a method that answers for one machine is called for several.
+pub(super) fn not_to_many<T>(here: &Machine, request: &Request<T>) -> Status {
+    let method = request.extensions().get::<Method>().map(|method| method.0.as_str()).unwrap_or_default();
+    if here.see(|state| state.version().full_maintenance_api()) {
+        return Status::invalid_argument(format!("one-2-many proxying is not supported for method {method}"));
     }
-    let is_here = name == "127.0.0.1"
-        || here.see(|state| state.hostname() == name || state.addresses().any(|one| one.to_string() == name));
-    if is_here {
+    Status::invalid_argument("one-2-many proxying is not supported for COSI methods")
+}
+
+fn is_local(here: &Machine, name: &str) -> bool {
+    let is_here = |state: &State| state.hostname() == name || state.addresses().any(|one| one.to_string() == name);
+    name == "127.0.0.1" || here.see(is_here)
+}
+
+fn find(here: &Machine, name: &str) -> Result<Machine, Status> {
+    if is_local(here, name) {
         return Ok(here.clone());
     }
-    if here.see(|state| state.machine_type() != Some(MachineType::ControlPlane)) {
-        return Err(Status::permission_denied("no request forwarding"));
-    }
     let known = here.room().find(name).filter(|machine| machine.see(|state| state.api == Api::Configured));
+    let reached = here.reaches(name, known.is_some());
+    let known = known.filter(|_| reached);
     known.ok_or_else(|| {
         let why = format!(
             "connection error: desc = \"transport: Error while dialing: dial tcp {name}:50000: connect: connection refused\""

@@ -69,8 +69,7 @@ impl Node {
         }
         self.allow(request, need)?;
         if request.metadata().contains_key("nodes") {
-            let why = format!("one-2-many proxying is not supported for method {service}");
-            return Err(Status::invalid_argument(why));
+            return Err(gate::not_to_many(&self.here, request));
         }
         let machine = gate::target(&self.here, request)?;
         if !machine.see(|state| state.version().has_lifecycle()) {

@@ -23,7 +23,7 @@ use tonic::service::Routes;
 use tower::ServiceExt as _;
 
 use super::body::Watched;
-use super::gate::Peer;
+use super::gate::{Method, Peer};
 use super::node;
 use super::short::Short;
 use crate::scenario::{Cut, Meeting, Met, Wire};
@@ -257,6 +257,8 @@ pub(super) async fn answer(
         let (head, body) = request.into_parts();
         let (body, ended) = Watched::new(body);
         let mut request = http::Request::from_parts(head, body);
+        let method = Method(request.uri().path().to_owned());
+        request.extensions_mut().insert(method);
         request.extensions_mut().insert(peer.clone());
         request.extensions_mut().insert(ended);
         scripted(machine.clone(), routes.clone(), request, peer.name(), breaks.clone())
@@ -383,20 +385,12 @@ fn tls(machine: &Machine, api: Api) -> Result<rustls::ServerConfig, PkiError> {
     Ok(tls)
 }
 
-/// A worker has no CA key: it asks a control plane's trustd, which has.
 fn certificate(
     machine: &Machine,
     config: &crate::world::machine::NodeConfig,
     hostname: &str,
     names: Vec<String>,
 ) -> Result<Identity, PkiError> {
-    let mut authority = config.os_ca();
-    if authority.key.is_empty() {
-        let peers = machine.room().cluster(&config.cluster_mark());
-        let mut theirs = peers.iter().filter_map(|peer| peer.see(|state| Some(state.config.as_ref()?.os_ca())));
-        if let Some(issuing) = theirs.find(|one| !one.key.is_empty()) {
-            authority = issuing;
-        }
-    }
-    pki::issue(&authority, Kind::Ed25519, Subject::Server { name: hostname, names }, 1)
+    let authority = machine.issuing_authority(config);
+    pki::issue(&authority, Kind::Ed25519, Subject::Server { name: hostname, organizations: &[], names }, 1)
 }

@@ -24,6 +24,7 @@ mod logs;
 mod messages;
 mod netstat;
 mod node;
+mod pcap;
 mod proto;
 mod resources;
 mod service;

@@ -11,7 +11,7 @@ use super::gate::{self, Need};
 use super::node::{Node, chunks, tag};
 use super::proto::machine::machine_service_server::MachineService;
 use super::proto::{common, machine as api};
-use super::{access, apply, archive, containers, etcd, files, images, life, logs, netstat, stats, turn};
+use super::{access, apply, archive, containers, etcd, files, images, life, logs, netstat, pcap, stats, turn};
 use crate::world::machine::{Machine, Service, State};
 
 #[tonic::async_trait]
@@ -259,13 +259,7 @@ impl MachineService for Node {
         &self,
         request: Request<api::PacketCaptureRequest>,
     ) -> Result<Response<BoxStream<common::Data>>, Status> {
-        self.stream(&request, Need::Operate, |machine| {
-            let name = &request.get_ref().interface;
-            if name != "lo" && !machine.see(|state| state.links.iter().any(|link| link.name == *name)) {
-                return Err(Status::not_found(format!("interface \"{name}\" not found")));
-            }
-            Err(Status::unknown("error creating afpacket handle: operation not permitted"))
-        })
+        self.stream(&request, Need::Operate, |machine| pcap::capture(machine, request.get_ref()))
     }
 
     async fn logs_containers(&self, request: Request<()>) -> Result<Response<api::LogsContainersResponse>, Status> {

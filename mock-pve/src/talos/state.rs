@@ -57,7 +57,7 @@ fn open<T>(node: &Node, request: &Request<T>) -> Result<(Machine, Peer), Status>
     let peer = gate::peer(request)?;
     peer.check(Need::Read)?;
     if !peer.maintenance && request.metadata().contains_key("nodes") {
-        return Err(Status::invalid_argument("one-2-many proxying is not supported for COSI methods"));
+        return Err(gate::not_to_many(&node.here, request));
     }
     Ok((gate::target(&node.here, request)?, peer))
 }

@@ -193,6 +193,32 @@ async fn kubectl_changes_what_runs() {
     lab.says(&["apply", "-f", "boat.yaml"]);
     assert_has(&lab.says(&["get", "bt"]), &["one"]);
     assert_eq!(lab.says(&["get", "boat", "one", "-o", "jsonpath={.spec.masts}"]), "2");
+    // What its schema says holds.
+    lab.file("kind.yaml", "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: ships.sea.example}\n\
+        spec:\n  group: sea.example\n  scope: Namespaced\n  names: {plural: ships, singular: ship, kind: Ship}\n  versions:\n  \
+        - name: v1\n    served: true\n    storage: true\n    subresources: {status: {}}\n    schema: {openAPIV3Schema: \
+        {type: object, required: [spec], properties: {spec: {type: object, properties: {masts: {type: integer, maximum: 5}, \
+        flag: {type: string, default: white}}}, status: {type: object, properties: {at: {type: string}}}}}}\n");
+    lab.says(&["apply", "-f", "kind.yaml"]);
+    lab.says(&["wait", "--for=condition=Established", "crd/ships.sea.example", "--timeout=10s"]);
+    let ship = |spec: &str| format!("apiVersion: sea.example/v1\nkind: Ship\nmetadata: {{name: one}}\nspec: {spec}\n");
+    lab.file("ship.yaml", &ship("{masts: 3}\nstatus: {at: sea}"));
+    lab.says(&["apply", "-f", "ship.yaml"]);
+    let shown = lab.says(&["get", "ship", "one", "-o", "jsonpath={.spec}{.status}"]);
+    assert_eq!(shown, r#"{"flag":"white","masts":3}"#);
+    for (spec, wanted) in [
+        ("{masts: 9}", "spec.masts: Invalid value: 9: spec.masts in body should be less than or equal to 5"),
+        (
+            "{masts: many}",
+            "spec.masts: Invalid value: \"string\": spec.masts in body must be of type integer: \"string\"",
+        ),
+        ("{mast: 1}", "strict decoding error: unknown field \"spec.mast\""),
+    ] {
+        lab.file("ship.yaml", &ship(spec));
+        assert_has(&lab.refuses(&["apply", "-f", "ship.yaml"]), &[wanted]);
+    }
+    lab.says(&["apply", "-f", "ship.yaml", "--validate=false"]);
+    assert_eq!(lab.says(&["get", "ship", "one", "-o", "jsonpath={.spec}"]), r#"{"flag":"white"}"#);
     // A job ends; a namespace goes with all that is in it.
     lab.says(&["create", "namespace", "side"]);
     lab.says(&["create", "job", "-n", "side", "once", "--image=registry.example/job:1"]);
@@ -227,12 +253,27 @@ async fn kubectl_takes_over_plans_and_waits() {
     assert_has(&lab.says(&["get", "cronjobs"]), &["SCHEDULE", "LAST SCHEDULE", "*/5 * * * *", "False"]);
     lab.says(&["create", "ingress", "front", "--class=web", "--rule=shop.example/=shop:80"]);
     assert_has(&lab.says(&["get", "ingress"]), &["CLASS", "HOSTS", "shop.example"]);
+    // Who works is elected.
+    for (name, holder) in [("kube-scheduler", "cp-0"), ("kube-controller-manager", "cp-0")] {
+        lab.says(&["wait", "--for=create", &format!("lease/{name}"), "-n", "kube-system", "--timeout=30s"]);
+        let who = lab.says(&["get", "lease", name, "-n", "kube-system", "-o", "jsonpath={.spec.holderIdentity}"]);
+        assert_has(&who, &[holder]);
+    }
     // Who waits for what he owns waits for what that owns.
     lab.file("app.yaml", APP);
     lab.says(&["apply", "-f", "app.yaml"]);
     lab.says(&["rollout", "status", "deployment/shop", "--timeout=30s"]);
+    // Who follows a log hears of it until there is no more.
+    let mut follows = lab.start(&["logs", "-f", "deployment/shop"]);
+    let mut said = std::io::BufReader::new(follows.stdout.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+    assert_has(&line, &["shop started"]);
+    lab.says(&["get", "pods"]);
+    assert!(follows.try_wait().unwrap().is_none(), "the log ended although its container runs");
     lab.says(&["delete", "deployment", "shop", "--cascade=foreground", "--timeout=60s"]);
     assert_eq!(lab.says(&["get", "rs,pods", "-l", "app=shop", "-o", "name"]), "");
+    assert!(follows.wait().unwrap().success());
     lab.end().await;
 }
 

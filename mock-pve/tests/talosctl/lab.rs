@@ -184,19 +184,34 @@ impl Lab {
         if !Path::new(&file).exists() {
             self.on(11, &["kubeconfig", "--merge=false", &file]).await;
         }
-        let mut command = Command::new(self.program.with_file_name("kubectl"));
-        command.env("HOME", self.dir.path()).env("KUBECONFIG", file).args(args);
-        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-        assert!(output.status.success(), "kubectl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        let said = self.kubectl_as(&file, args).await;
+        assert!(said.ok, "kubectl {args:?}: {said:?}");
+        said.out
     }
 
-    /// Nothing is answered to the kubectl that has this kubeconfig.
-    pub(crate) async fn refuses_kubeconfig(&self, file: &str) {
+    fn kubectl_command(&self, file: &str, args: &[&str]) -> Command {
         let mut command = Command::new(self.program.with_file_name("kubectl"));
-        command.env("HOME", self.dir.path()).env("KUBECONFIG", file).args(["get", "nodes"]);
+        command.env("HOME", self.dir.path()).env("KUBECONFIG", file).args(args);
+        command
+    }
+
+    /// What kubectl says to whoever has this kubeconfig.
+    pub(crate) async fn kubectl_as(&self, file: &str, args: &[&str]) -> Said {
+        let mut command = self.kubectl_command(file, args);
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-        assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Said { ok: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
+    /// The same, without waiting for its end; once it has begun to say something.
+    pub(crate) fn start_kubectl(&self, file: &str, args: &[&str]) -> std::process::Child {
+        use std::io::{BufRead as _, BufReader};
+        let mut child = self.kubectl_command(file, args).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap());
+        assert!(said.read_line(&mut String::new()).unwrap() > 0);
+        // What it says later must have somebody to go to.
+        std::thread::spawn(move || said.lines().map_while(Result::ok).count());
+        child
     }
 
     /// Where a machine that has forgotten everything waits for its configuration: its console says so.

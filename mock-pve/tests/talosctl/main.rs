@@ -102,6 +102,15 @@ async fn what_looks() {
         ("ethtool", "eth0"),
         ("apiserviceconfigs", "api"),
         ("kubeprismstatuses", "k8s-loadbalancer"),
+        ("platformconfigs", "active"),
+        ("apicertificates", "api"),
+        ("trustdcertificates", "trustd"),
+        ("etcdsecrets", "etcd"),
+        ("kubernetesdynamiccerts", "k8s-dynamic-certs"),
+        ("kubernetessecrets", "k8s-certs"),
+        ("extramanifestsconfigs", "extra-manifests"),
+        ("routingrules", "inet4/32766"),
+        ("sbomitems", "GPL-2.0-only"),
         // Nobody asked for what these would hold.
         ("siderolinkstatus", "CONNECTED"),
         ("seccompprofiles", "VERSION"),
@@ -114,6 +123,15 @@ async fn what_looks() {
     let json = lab.data(11, &["get", "machinestatus", "-o", "json"]).await;
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["spec"]["status"]["ready"], true, "{json}");
+    // Its certificates are the same until it boots, and fit what they are for.
+    let certificate = ["get", "etcdsecrets", "-o", "jsonpath={.spec.etcdAdmin.crt}"];
+    let shown = lab.data(11, &certificate).await;
+    assert_eq!(lab.data(11, &certificate).await, shown);
+    assert_ne!(lab.data(12, &certificate).await, shown);
+    let admin = lab.data(11, &["get", "kubernetessecrets", "-o", "jsonpath={.spec.adminKubeconfig}"]).await;
+    let file = lab.path("shown-kubeconfig");
+    std::fs::write(&file, admin).unwrap();
+    assert!(lab.kubectl_as(&file, &["auth", "whoami"]).await.out.contains("talos:admin"));
     // A version counts the changes.
     let version = lab.data(11, &["get", "nodename", "-o", "jsonpath={.metadata.version}"]).await;
     assert_eq!(version.trim(), "1");
@@ -158,6 +176,8 @@ async fn what_looks() {
         (vec!["image", "list"], "kube-apiserver"),
         (vec!["cgroups", "--preset", "memory"], "podruntime"),
         (vec!["cgroups", "--preset", "cpu"], "kube-apiserver"),
+        (vec!["cgroups", "--preset", "cpuset"], "0-1"),
+        (vec!["read", "/sys/fs/cgroup/kubepods/cpu.pressure"], "some avg10=0.00"),
         (vec!["netstat"], ":2380"),
         (vec!["netstat", "-l", "-p"], "/etcd"),
         (vec!["inspect", "dependencies"], "cluster.MemberController"),
@@ -175,6 +195,11 @@ async fn what_looks() {
     assert!(Path::new(&there).join("kubernetes/manifests/talos-kube-apiserver.yaml").is_file());
     let said = lab.refused(11, &["pcap", "-i", "eth7"]).await;
     assert!(said.contains("interface \"eth7\" not found"), "{said}");
+    let file = lab.path("eth0.pcap");
+    lab.on(11, &["pcap", "-i", "eth0", "--duration", "1s", "-o", &file]).await;
+    assert_eq!(std::fs::read(&file).unwrap()[..8], [0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0]);
+    let out = lab.on(11, &["support", "-O", &lab.path("support.zip")]).await;
+    assert!(!out.contains("ERROR"), "{out}");
 
     let out = lab.on(11, &["etcd", "members"]).await;
     assert!(["cp-01", "cp-02", "cp-03"].iter().all(|name| out.contains(name)), "{out}");
@@ -211,6 +236,7 @@ async fn what_looks() {
     let worker = lab.address(21);
     let said = lab.say(&["-e", &worker, "-n", &address, "version"]).await;
     assert!(!said.ok && said.err.contains("no request forwarding"), "{said:?}");
+    assert!(lab.say(&["-e", &worker, "-n", &worker, "version"]).await.ok, "what is for itself isn't forwarded");
     lab.running.stop().await;
 }
 
@@ -277,8 +303,14 @@ async fn what_changes_configurations() {
     std::fs::write(lab.path("bad.yaml"), "machine: [").unwrap();
     let said = lab.say(&["-n", &address, "apply-config", "--insecure", "-f", &lab.path("bad.yaml")]).await;
     assert!(!said.ok && said.err.contains("error"), "{said:?}");
+    for (how, told) in
+        [("--dry-run", "without a reboot (skipped in dry-run)"), ("--mode=staged", "Staged configuration")]
+    {
+        let said = lab.say(&["-n", &address, "apply-config", "--insecure", "-f", &file, how]).await;
+        assert!(said.ok && (said.out.clone() + &said.err).contains(told), "{said:?}");
+    }
     let said = lab.say(&["-n", &address, "apply-config", "--insecure", "-f", &file]).await;
-    assert!(said.ok, "{said:?}");
+    assert!(said.ok, "it still waits: {said:?}");
     let address = lab.address(11);
     lab.until("bootstrapped", || {
         ["-n", &address, "bootstrap", "--recover-from", &snapshot].map(str::to_owned).to_vec()
@@ -308,11 +340,29 @@ async fn authorities_change() {
     // Kubernetes' first, while nobody holds a connection that knows the old one.
     let file = lab.path("old-kubeconfig");
     lab.on(11, &["kubeconfig", "--merge=false", &file]).await;
+    let mut watches = lab.start_kubectl(&file, &["get", "nodes", "--watch"]);
     let ask = ["rotate-ca", "--dry-run=false", "--talos=false", "--kubernetes=true"];
     let out = lab.on(11, &[&ask[..], &nodes[..]].concat()).await;
     assert!(out.contains("Removing old Kubernetes CA"), "{out}");
     assert!(lab.kubectl(&["get", "nodes"]).await.contains("worker-01"));
-    lab.refuses_kubeconfig(&file).await;
+    assert!(!lab.kubectl_as(&file, &["get", "nodes"]).await.ok, "the old authority still counts");
+    // Whoever trusts the new authority, and shows a certificate of the old, hears that from the server.
+    let part = |text: &str, name: &str| {
+        text.lines().find(|line| line.trim_start().starts_with(name)).map(|line| line.trim().to_owned()).unwrap()
+    };
+    let (old, fresh) =
+        (std::fs::read_to_string(&file).unwrap(), std::fs::read_to_string(lab.path("kubeconfig")).unwrap());
+    let trusts = "certificate-authority-data:";
+    let mixed = lab.path("mixed-kubeconfig");
+    std::fs::write(&mixed, old.replace(&part(&old, trusts), &part(&fresh, trusts))).unwrap();
+    let said = lab.kubectl_as(&mixed, &["get", "nodes"]).await;
+    assert!(!said.ok && said.err.contains("Unauthorized"), "{said:?}");
+    // Nor does a connection go on that was open before.
+    let since = Instant::now();
+    while watches.try_wait().unwrap().is_none() {
+        assert!(since.elapsed() < Duration::from_secs(20), "a watch outlived the authority of its connection");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 
     let new = lab.path("new-admin");
     let ask = ["rotate-ca", "--dry-run=false", "--talos=true", "--kubernetes=false", "--output", &new];

@@ -33,6 +33,16 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
         "UserDiskConfigStatuses.block.talos.dev" if configured => {
             vec![maker.item("user-disks", &json!({ "ready": true, "tornDown": false }))]
         }
+        // Until 1.13 a refresh is asked for by those who changed a disk, and nobody does.
+        "DiscoveryRefreshRequests.block.talos.dev" | "DiscoveryRefreshStatuses.block.talos.dev"
+            if machine.see(|state| state.version().minor) >= 14 =>
+        {
+            vec![maker.typed("refresh", &json!({ "request": 1 }), Proto::default().number(1, 1))]
+        }
+        "DiscoveredVolumesStatuses.block.talos.dev" => {
+            let proto = Proto::default().flag(1, true);
+            vec![maker.typed("discovered-volumes-status", &json!({ "ready": true }), proto)]
+        }
         "BlockDevices.block.talos.dev" => {
             let whole = json!({ "type": "disk", "major": 8, "minor": 0,
                 "devicePath": format!("/sys/devices/pci0000:00/0000:00:05.0/virtio2/block/{disk}"), "generation": 1 });

@@ -9,7 +9,7 @@ use crate::talos::containers;
 use crate::world::machine::{Machine, NodeConfig};
 
 /// The types that are made here.
-pub(super) const NAMES: [&str; 11] = [
+pub(super) const NAMES: [&str; 13] = [
     "AdjtimeStatuses.v1alpha1.talos.dev",
     "APIServiceConfigs.runtime.talos.dev",
     "CPUCores.hardware.talos.dev",
@@ -19,6 +19,8 @@ pub(super) const NAMES: [&str; 11] = [
     "KernelParamStatuses.runtime.talos.dev",
     "LoadedKernelModules.runtime.talos.dev",
     "PCIDevices.hardware.talos.dev",
+    "RoutingRuleStatuses.net.talos.dev",
+    "SBOMItems.talos.dev",
     "ServicePIDs.runtime.talos.dev",
     "UniqueMachineTokens.runtime.talos.dev",
 ];
@@ -70,7 +72,9 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
         "KernelModuleStatuses.runtime.talos.dev" | "LoadedKernelModules.runtime.talos.dev" => {
             config.map(|config| modules(&maker, &config)).unwrap_or_default()
         }
-        "PCIDevices.hardware.talos.dev" => devices(machine, &maker),
+        "PCIDevices.hardware.talos.dev" => {
+            devices(machine).iter().map(|one| maker.item(&format!("0000:{}", one.at), &one.value())).collect()
+        }
         "CPUCores.hardware.talos.dev" => (0..machine.hardware().cores)
             .map(|core| {
                 let value = json!({ "socket": 0, "coreID": core, "modelName": machine.hardware().cpu,
@@ -89,6 +93,8 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             };
             links.iter().map(|link| one(&link.name, link.up)).collect()
         }
+        "RoutingRuleStatuses.net.talos.dev" => rules(&maker),
+        "SBOMItems.talos.dev" => bill(machine, &maker),
         "ServicePIDs.runtime.talos.dev" => (1000_u32..)
             .step_by(7)
             .zip(containers::running(machine))
@@ -113,6 +119,38 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
         }
         _ => Vec::new(),
     }
+}
+
+/// The rules that every kernel begins with: the table of local addresses before the others.
+fn rules(maker: &Maker) -> Vec<Item> {
+    let tables = [("inet4", 0, "local"), ("inet4", 32_766, "main"), ("inet4", 32_767, "default")];
+    let six = [("inet6", 0, "local"), ("inet6", 32_766, "main")];
+    let one = |(family, priority, table): (&str, u32, &str)| {
+        let value = json!({ "family": family, "src": "", "dst": "", "table": table, "priority": priority,
+            "action": "unicast" });
+        maker.item(&format!("{family}/{priority:05}"), &value)
+    };
+    tables.into_iter().chain(six).map(one).collect()
+}
+
+/// The software in the image, as far as its versions are known: Talos, its kernel, and the extensions.
+fn bill(machine: &Machine, maker: &Maker) -> Vec<Item> {
+    let (tag, kernel, recipe) = machine.see(|state| (state.tag().to_owned(), state.kernel(), state.recipe.clone()));
+    let one = |name: &str, version: &str, license: &str, extension: bool| {
+        let mut value = json!({ "name": name, "version": version });
+        if !license.is_empty() {
+            value["license"] = json!(license);
+        }
+        if extension {
+            value["extension"] = json!(true);
+        }
+        maker.item(name, &value)
+    };
+    let kernel = kernel.trim_end_matches("-talos");
+    let mut all = vec![one("Talos", &tag, "MPL-2.0", false), one("kernel", kernel, "GPL-2.0-only", false)];
+    let extensions = recipe.iter().flat_map(|recipe| &recipe.extensions);
+    all.extend(extensions.map(|added| one(added.name.trim_start_matches("siderolabs/"), &added.version, "", true)));
+    all
 }
 
 /// What the configuration sets comes before what Talos sets.
@@ -153,18 +191,50 @@ fn modules(maker: &Maker, config: &NodeConfig) -> Vec<Item> {
         .collect()
 }
 
-/// What QEMU puts on the bus.
-fn devices(machine: &Machine, maker: &Maker) -> Vec<Item> {
-    let hardware = machine.hardware();
-    let one = |at: String, class: (u8, u8, &str, &str), vendor: (u16, &str), product: (u16, &str), driver: &str| {
+/// A device on the PCI bus.
+struct Device {
+    /// `00:05.0`.
+    at: String,
+    /// Class and subclass, with their names.
+    class: (u8, u8, &'static str, &'static str),
+    vendor: (u16, &'static str),
+    product: (u16, &'static str),
+    driver: &'static str,
+}
+
+impl Device {
+    fn value(&self) -> Value {
+        let (class, vendor, product) = (self.class, self.vendor, self.product);
         let mut value = json!({ "class": class.2, "subclass": class.3, "vendor": vendor.1, "product": product.1,
             "class_id": format!("{:#04x}", class.0), "subclass_id": format!("{:#04x}", class.1),
             "vendor_id": format!("{:#06x}", vendor.0), "product_id": format!("{:#06x}", product.0) });
-        if !driver.is_empty() {
-            value["driver"] = json!(driver);
+        if !self.driver.is_empty() {
+            value["driver"] = json!(self.driver);
         }
-        maker.item(&format!("0000:{at}"), &value)
+        value
+    }
+
+    /// Its slot as the kernel counts: eight for each.
+    fn number(&self) -> u32 {
+        let slot = self.at.split([':', '.']).nth(1).and_then(|slot| u32::from_str_radix(slot, 16).ok());
+        slot.unwrap_or_default() * 8
+    }
+}
+
+/// The devices as `/proc/bus/pci/devices` lists them: number, vendor and product, interrupt, seven addresses and seven
+/// sizes, driver.
+pub(in crate::talos) fn bus(machine: &Machine) -> String {
+    let nowhere = format!("\t{:>16}", 0).repeat(14);
+    let line = |one: &Device| {
+        format!("{:04x}\t{:04x}{:04x}\tb{nowhere}\t{}\n", one.number(), one.vendor.0, one.product.0, one.driver)
     };
+    devices(machine).iter().map(line).collect()
+}
+
+/// What QEMU puts on the bus.
+fn devices(machine: &Machine) -> Vec<Device> {
+    let hardware = machine.hardware();
+    let one = |at: String, class, vendor, product, driver| Device { at, class, vendor, product, driver };
     let intel = (0x8086, "Intel Corporation");
     let virtio = (0x1af4, "Red Hat, Inc.");
     let host = if hardware.bios == "ovmf" {

@@ -3,8 +3,10 @@
 //! Start at [`list`]; `types.rs` says which types there are, the other files make their resources.
 
 mod block;
+mod documents;
 mod kernel;
 mod kubernetes;
+mod leaves;
 mod network;
 mod runtime;
 mod secrets;
@@ -21,6 +23,7 @@ use self::wire::Proto;
 use super::proto::cosi::resource as api;
 use crate::world::machine::{Machine, State};
 
+pub(super) use kernel::bus;
 pub(super) use runtime::command_line;
 use types::NAMESPACES;
 pub(super) use types::Type;
@@ -104,6 +107,8 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             all.into_iter().map(|(id, text)| machine_config(kind, id, text, minor)).collect()
         }
         "CertSANs.secrets.talos.dev" => secrets::list(machine, kind),
+        name if leaves::NAMES.contains(&name) => leaves::list(machine, kind),
+        name if documents::NAMES.contains(&name) => documents::list(machine, kind),
         name if volumes::NAMES.contains(&name) => volumes::list(machine, kind),
         name if kernel::NAMES.contains(&name) => kernel::list(machine, kind),
         name if settings::NAMES.contains(&name) => settings::list(machine, kind),

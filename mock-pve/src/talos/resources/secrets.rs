@@ -6,7 +6,7 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 
 use super::wire::Proto;
-use super::{Item, Maker, Type, addresses};
+use super::{Item, Maker, Type, addresses, documents};
 use crate::world::machine::{Machine, MachineType, NodeConfig, State};
 
 pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
@@ -81,7 +81,7 @@ fn with_ips(proto: Proto, field: u32, ips: &[String]) -> Proto {
 }
 
 /// The authorities whose certificates are taken: the issuing one, and what stands beside it.
-fn accepted(config: &NodeConfig, section: &str) -> Value {
+pub(super) fn accepted(config: &NodeConfig, section: &str) -> Value {
     let mut all = vec![json!({ "crt": config.str(&format!("{section}/ca/crt")).unwrap_or_default() })];
     let others = config.main().pointer(&format!("{section}/acceptedCAs")).and_then(Value::as_array);
     all.extend(others.into_iter().flatten().cloned());
@@ -89,7 +89,7 @@ fn accepted(config: &NodeConfig, section: &str) -> Value {
 }
 
 /// `acceptedCAs` of a resource, for those who read its bytes.
-fn wire_accepted(proto: Proto, field: u32, value: &Value) -> Proto {
+pub(super) fn wire_accepted(proto: Proto, field: u32, value: &Value) -> Proto {
     let all = value["acceptedCAs"].as_array().into_iter().flatten();
     all.fold(proto, |proto, one| {
         proto.message(field, &Proto::default().bytes(1, &decode(one["crt"].as_str().unwrap_or_default())))
@@ -104,8 +104,8 @@ fn kubernetes(maker: &Maker, config: &NodeConfig) -> Item {
     let (aes, secretbox) = (text("/cluster/aescbcEncryptionSecret"), text("/cluster/secretboxEncryptionSecret"));
     let value = json!({
         "name": config.cluster_name(),
-        "endpoint": config.endpoint(),
-        "local_endpoint": near,
+        "endpoint": documents::url(config.endpoint()),
+        "local_endpoint": documents::url(near),
         "certSANs": names,
         "dnsDomain": domain,
         "issuingCA": pair(config, "/cluster/ca"),

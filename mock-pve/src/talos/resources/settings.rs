@@ -8,7 +8,8 @@ use super::{Item, Maker, Type, network};
 use crate::world::machine::{Machine, MachineType, NodeConfig, State};
 
 /// The types that are made here.
-pub(super) const NAMES: [&str; 17] = [
+pub(super) const NAMES: [&str; 20] = [
+    "AcquireConfigSpecs.v1alpha1.talos.dev",
     "AcquireConfigStatuses.v1alpha1.talos.dev",
     "AdmissionControlConfigs.kubernetes.talos.dev",
     "AuditPolicyConfigs.kubernetes.talos.dev",
@@ -16,6 +17,8 @@ pub(super) const NAMES: [&str; 17] = [
     "DNSResolveCaches.net.talos.dev",
     "DNSUpstreams.net.talos.dev",
     "EncryptionSalts.secrets.talos.dev",
+    "EtcdEncryptionConfigs.kubernetes.talos.dev",
+    "PlatformConfigs.net.talos.dev",
     "Environments.runtime.talos.dev",
     "EtcFileSpecs.files.talos.dev",
     "EtcFileStatuses.files.talos.dev",
@@ -32,6 +35,8 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
     let maker = Maker(kind);
     match kind.name {
         "EtcFileSpecs.files.talos.dev" | "EtcFileStatuses.files.talos.dev" => files(machine, &maker),
+        "AcquireConfigSpecs.v1alpha1.talos.dev" => vec![maker.item("machine-config", &json!({}))],
+        "PlatformConfigs.net.talos.dev" => vec![maker.item("active", &platform(machine))],
         "DNSUpstreams.net.talos.dev" | "DNSResolveCaches.net.talos.dev" => names(machine, &maker),
         "Environments.runtime.talos.dev" => {
             let config = machine.see(|state| state.config.clone());
@@ -108,12 +113,40 @@ fn read(machine: &Machine, config: &NodeConfig, maker: &Maker) -> Vec<Item> {
             let policy = at("/cluster/apiServer/auditPolicy").cloned().unwrap_or(all);
             vec![maker.item("audit-policy", &json!({ "config": policy }))]
         }
+        "EtcdEncryptionConfigs.kubernetes.talos.dev" => {
+            vec![maker.item("k8s", &json!({ "configuration": encryption(config) }))]
+        }
         "AuthorizationConfigs.kubernetes.talos.dev" => {
             let image = config.image("kube-apiserver", machine.see(State::version));
             vec![maker.item("authorization", &json!({ "image": image, "config": authorizers(config) }))]
         }
         _ => Vec::new(),
     }
+}
+
+/// What the platform says of the network: the machine's name, and nothing else that it would set up.
+fn platform(machine: &Machine) -> Value {
+    let hardware = machine.hardware();
+    json!({ "addresses": [], "links": [], "routes": [],
+        "hostnames": [{ "hostname": hardware.name, "domainname": "", "layer": "platform" }],
+        "resolvers": [], "timeServers": [], "operators": [], "externalIPs": [],
+        "metadata": { "platform": "nocloud", "hostname": hardware.name, "instanceId": hardware.vmid.to_string() } })
+}
+
+/// How the API server encrypts secrets: by the keys that there are, and not at all what was written before them.
+fn encryption(config: &NodeConfig) -> String {
+    let mut providers = Vec::new();
+    for (field, provider, name) in
+        [("secretboxEncryptionSecret", "secretbox", "key2"), ("aescbcEncryptionSecret", "aescbc", "key1")]
+    {
+        if let Some(secret) = config.str(&format!("/cluster/{field}")).filter(|secret| !secret.is_empty()) {
+            providers.push(json!({ provider: { "keys": [{ "name": name, "secret": secret }] } }));
+        }
+    }
+    providers.push(json!({ "identity": {} }));
+    let value = json!({ "apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfig",
+        "resources": [{ "providers": providers, "resources": ["secrets"] }] });
+    serde_saphyr::to_string(&value).unwrap_or_default()
 }
 
 /// Who decides what is allowed; nodes and roles always do.

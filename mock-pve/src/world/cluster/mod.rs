@@ -8,6 +8,7 @@ pub mod controllers;
 pub mod defaults;
 pub mod events;
 pub mod kubelet;
+pub mod leases;
 pub mod manifests;
 pub mod objects;
 pub mod pods;

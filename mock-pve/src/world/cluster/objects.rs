@@ -292,15 +292,6 @@ pub fn node(old: Option<Value>, facts: &NodeFacts, seed: &str) -> Keyed {
     (path, node)
 }
 
-/// The lease by which a kubelet says that it lives.
-pub fn lease(old: Option<Value>, name: &str, seed: &str) -> Keyed {
-    let mut lease =
-        old.unwrap_or_else(|| namespaced("coordination.k8s.io/v1", "Lease", Some("kube-node-lease"), name, seed));
-    let renewed = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
-    lease["spec"] = json!({ "holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": renewed });
-    (key("leases", Some("kube-node-lease"), name), lease)
-}
-
 /// Where the API servers are.
 pub fn endpoints(addresses: &[String], seed: &str) -> Keyed {
     let mut object = namespaced("v1", "Endpoints", Some("default"), "kubernetes", seed);

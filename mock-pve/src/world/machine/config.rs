@@ -77,9 +77,11 @@ impl NodeConfig {
         if main.len() > 1 {
             return Err(broken("duplicate v1alpha1.Config".to_owned()));
         }
-        let main = main
-            .pop()
-            .ok_or_else(|| broken("the applied machine configuration doesn't contain v1alpha1 config".to_owned()))?;
+        let main = main.pop().ok_or_else(|| {
+            let why = "the applied machine configuration doesn't contain v1alpha1 config, did you mean to patch the machine \
+                       config instead?";
+            broken(why.to_owned())
+        })?;
         let main = config_fold::whole(main, &others);
         let config = Self { text: text.to_owned(), main, documents: others };
         config.validate(version)?;
@@ -186,6 +188,16 @@ impl NodeConfig {
     fn accepted(&self, pointer: &str) -> Vec<String> {
         let list = self.main.pointer(pointer).and_then(Value::as_array);
         list.into_iter().flatten().filter_map(|one| Some(decode(one.get("crt")?.as_str()?))).collect()
+    }
+
+    /// The CA behind etcd's members and clients.
+    pub fn etcd_ca(&self) -> Authority {
+        self.authority("/cluster/etcd/ca")
+    }
+
+    /// The CA behind what the Kubernetes API hands on to other servers.
+    pub fn aggregator_ca(&self) -> Authority {
+        self.authority("/cluster/aggregatorCA")
     }
 
     fn authority(&self, pointer: &str) -> Authority {

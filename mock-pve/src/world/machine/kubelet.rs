@@ -11,13 +11,14 @@ use super::event::What;
 use super::life::Boot;
 use super::signing;
 use super::state::Stage;
-use super::versions::{self, default_kubernetes};
+use super::versions::default_kubernetes;
 use crate::disk::minor;
 use crate::etcd::{Change, Client, EtcdError, Store};
 use crate::world::cluster;
 use crate::world::cluster::controllers::{Circumstances, Controllers};
 use crate::world::cluster::events::{self, News};
 use crate::world::cluster::kubelet::{Kubelet, Place};
+use crate::world::cluster::leases;
 use crate::world::cluster::manifests::{self, Ingredients};
 use crate::world::cluster::objects::{self, Keyed, NodeFacts, Readiness};
 use crate::world::cluster::view::{Round, Time, Write};
@@ -39,6 +40,8 @@ const TOLD: f64 = 3600.0;
 const LEAST_TOLD: Duration = Duration::from_mins(10);
 /// Seconds for which a shared address stays with a machine that isn't heard of: the lease's time in Talos' election.
 const LEASE: f64 = 60.0;
+/// The looks at its own etcd, one a second, after which a machine that holds one gives it back.
+const LOOKS: u32 = 60;
 
 /// Those that look after a node and its cluster.
 struct Staff {
@@ -189,7 +192,7 @@ impl Boot {
 
     fn node_object(&self, old: Option<Value>, facts: &NodeFacts, client: &Client) -> Keyed {
         let (key, mut node) = objects::node(old, facts, &uid_seed(client));
-        let (kernel, recipe) = self.machine.see(|state| (versions::kernel(state.version()), state.recipe.clone()));
+        let (kernel, recipe) = self.machine.see(|state| (state.kernel(), state.recipe.clone()));
         node["status"]["nodeInfo"]["kernelVersion"] = json!(kernel);
         let recipe = recipe.filter(|recipe| minor(&recipe.version) >= 8);
         // Since 1.8 extensions are labels, and the schematic is an annotation.
@@ -223,11 +226,24 @@ impl Boot {
         }
     }
 
+    /// Says that the node lives; and on a control plane that its API server does, and who of the others works.
     async fn renew(&self, client: &Client) -> Result<(), EtcdError> {
-        let name = self.machine.see(super::State::hostname);
-        let key = objects::key("leases", Some("kube-node-lease"), &name);
-        let old = cluster::get(client, &key).map(|entry| entry.value);
-        write(client, [objects::lease(old, &name, &uid_seed(client))]).await
+        let (name, boot_id, serves) =
+            self.machine.see(|state| (state.hostname(), state.boot_id.clone(), state.kubernetes));
+        let seed = uid_seed(client);
+        let old = |key: &str| cluster::get(client, key).map(|entry| entry.value);
+        let node = objects::key("leases", Some("kube-node-lease"), &name);
+        let mut all = vec![leases::node(old(&node), &name, &seed)];
+        if serves {
+            all.push(leases::server(old(&leases::server_key(&name)), &name, &boot_id, &seed));
+        }
+        if self.leads(client) {
+            all.extend(
+                leases::ELECTED
+                    .map(|one| leases::election(old(&leases::election_key(one)), one, &name, &boot_id, &seed)),
+            );
+        }
+        write(client, all).await
     }
 
     /// Whether this machine is the one whose controllers work.
@@ -321,22 +337,25 @@ impl Boot {
     /// Takes part in the elections for the cluster's shared addresses, as every control plane does.
     pub(super) async fn share(&self, config: &NodeConfig) -> std::convert::Infallible {
         let machine = &self.machine;
+        let room = machine.room();
         let addresses = config.shared_addresses();
+        room.release(machine.vmid(), &addresses);
         let patience: Duration = machine.world().clock().scaled(LEASE);
+        // For how many looks in a row its etcd was ill. Looks are counted, not time: a machine that gets no processor to
+        // look with loses nothing by that, as the original's lease is kept alive by a task of its own.
+        let mut ill = 0;
         loop {
+            let client = machine.see(|state| state.membership.clone().filter(|_| state.kubernetes));
+            let healthy = client.filter(Client::is_healthy);
+            ill = if healthy.is_some() { 0 } else { ill + 1 };
             for address in &addresses {
-                let client = machine.see(|state| state.membership.clone().filter(|_| state.kubernetes));
-                let healthy = client.filter(Client::is_healthy);
-                let room = machine.room();
                 if room.holds(*address, machine.vmid()) {
-                    if healthy.is_some() {
-                        room.take(*address, machine.vmid(), patience);
-                    } else if !room.is_held(*address, patience) {
-                        room.release(machine.vmid());
+                    if ill >= LOOKS {
+                        room.release(machine.vmid(), &[]);
                         machine.says(&format!("[talos] removed shared IP {address}"));
                         self.tell_agent();
                     }
-                } else if let Some(client) = healthy.filter(|_| !room.is_held(*address, patience)) {
+                } else if let Some(client) = healthy.as_ref().filter(|_| room.is_free(*address, patience)) {
                     let key = format!("talos:v1:vip:election:{address}");
                     let name = machine.see(super::State::hostname);
                     let won = client.put(&key, bytes::Bytes::from(name), None).await.is_ok();

@@ -163,9 +163,13 @@ impl Boot {
         loop {
             match commands.recv().await {
                 None => return Err(End::Dead),
-                Some(Command::Apply { config, .. }) => {
+                Some(Command::Apply { config, when }) => {
                     if let Err(error) = self.keep(&config) {
                         machine.says(&format!("[talos] {}", chain(&error)));
+                        continue;
+                    }
+                    if when == Apply::Staged {
+                        // It is there for the next boot.
                         continue;
                     }
                     machine.update(|state| (state.stage, state.api) = (Stage::Booting, Api::Silent));

@@ -39,9 +39,19 @@ pub struct Identity {
 }
 
 /// Whom a certificate is for.
+#[derive(Debug)]
 pub enum Subject<'a> {
-    /// A server: common name, names and addresses.
+    /// A server: common name, organisations, names and addresses.
     Server {
+        /// CN.
+        name: &'a str,
+        /// O.
+        organizations: &'a [&'a str],
+        /// DNS names and addresses.
+        names: Vec<String>,
+    },
+    /// A member of etcd, which is a server and a client of the others.
+    Member {
         /// CN.
         name: &'a str,
         /// DNS names and addresses.
@@ -129,7 +139,8 @@ pub fn throw_away(names: Vec<String>) -> Result<Identity, PkiError> {
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, "talos");
     let issuer = Issuer::new(params, key);
-    leaf(&issuer, Kind::Ed25519, Subject::Server { name: "maintenance-service.talos.dev", names }, DAY)
+    let subject = Subject::Server { name: "maintenance-service.talos.dev", organizations: &[], names };
+    leaf(&issuer, Kind::Ed25519, subject, DAY)
 }
 
 fn leaf(issuer: &Issuer<'_, KeyPair>, kind: Kind, subject: Subject<'_>, time: Duration) -> Result<Identity, PkiError> {
@@ -139,30 +150,39 @@ fn leaf(issuer: &Issuer<'_, KeyPair>, kind: Kind, subject: Subject<'_>, time: Du
     params.not_before = (now - Duration::from_mins(1)).into();
     params.not_after = (now + time).into();
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    if let Kind::P256 = kind {
+        params.key_usages.push(KeyUsagePurpose::KeyEncipherment);
+    }
     params.use_authority_key_identifier_extension = true;
     params.distinguished_name = DistinguishedName::new();
-    match subject {
-        Subject::Server { name, mut names } => {
-            params.distinguished_name.push(DnType::CommonName, name);
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-            names.sort();
-            names.dedup();
-            for name in names.iter().filter(|name| !name.is_empty()) {
-                params.subject_alt_names.push(match name.parse::<IpAddr>() {
-                    Ok(address) => SanType::IpAddress(address),
-                    Err(_) => SanType::DnsName(name.as_str().try_into()?),
-                });
-            }
+    let (server, client) = (ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth);
+    let (name, organizations, mut names) = match subject {
+        Subject::Server { name, organizations, names } => {
+            params.extended_key_usages = vec![server];
+            (Some(name), organizations, names)
+        }
+        Subject::Member { name, names } => {
+            params.extended_key_usages = vec![server, client];
+            (Some(name), &[][..], names)
         }
         Subject::Client { name, organizations } => {
-            for organization in organizations {
-                params.distinguished_name.push(DnType::OrganizationName, *organization);
-            }
-            if let Some(name) = name {
-                params.distinguished_name.push(DnType::CommonName, name);
-            }
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            params.extended_key_usages = vec![client];
+            (name, organizations, Vec::new())
         }
+    };
+    for organization in organizations {
+        params.distinguished_name.push(DnType::OrganizationName, *organization);
+    }
+    if let Some(name) = name {
+        params.distinguished_name.push(DnType::CommonName, name);
+    }
+    names.sort();
+    names.dedup();
+    for name in names.iter().filter(|name| !name.is_empty()) {
+        params.subject_alt_names.push(match name.parse::<IpAddr>() {
+            Ok(address) => SanType::IpAddress(address),
+            Err(_) => SanType::DnsName(name.as_str().try_into()?),
+        });
     }
     let certificate = params.signed_by(&key, issuer)?;
     let der = PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| PkiError::Authority(error.to_owned()))?;

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::command::Command;
 use super::config::MachineType;
+use super::shares::Shares;
 use super::state::{Api, Machine};
 use super::{life, seeding};
 use crate::disk;
@@ -30,8 +31,7 @@ impl std::fmt::Debug for Room {
 struct Inner {
     world: World,
     machines: Mutex<BTreeMap<u32, (Machine, AbortHandle)>>,
-    /// Who holds a shared address, if that machine is still on, and when that was last confirmed.
-    shared: Mutex<BTreeMap<IpAddr, (Option<u32>, Instant)>>,
+    shared: Mutex<Shares>,
     /// Machines that are up already when the world begins.
     warm: Mutex<BTreeSet<u32>>,
     changed: watch::Sender<u64>,
@@ -141,7 +141,7 @@ impl Room {
     pub(super) fn leave(&self, machine: &Machine) {
         self.stop_member(machine);
         self.0.world.stop_original(machine.vmid(), Stop::Cut);
-        self.abandon(machine.vmid());
+        held(&self.0.shared).abandon(machine.vmid());
         machine.update(|state| {
             state.api = Api::Silent;
             state.kubernetes = false;
@@ -152,7 +152,7 @@ impl Room {
     /// The services stop one after the other, and hand over what they hold.
     pub(super) fn stop_services(&self, machine: &Machine) {
         machine.update(|state| state.kubernetes = false);
-        self.release(machine.vmid());
+        self.release(machine.vmid(), &[]);
         self.stop_member(machine);
         self.0.world.stop_original(machine.vmid(), Stop::InOrder);
     }
@@ -166,47 +166,33 @@ impl Room {
 
     /// Whether a machine is the one to answer on a shared address.
     pub(super) fn holds(&self, address: IpAddr, vmid: u32) -> bool {
-        held(&self.0.shared).get(&address).is_some_and(|(holder, _)| *holder == Some(vmid))
+        held(&self.0.shared).holds(address, vmid)
     }
 
-    /// Whether anybody was confirmed as an address's holder within that time.
-    pub(super) fn is_held(&self, address: IpAddr, patience: Duration) -> bool {
-        held(&self.0.shared).get(&address).is_some_and(|(_, since)| since.elapsed() < patience)
+    /// Whether an address is nobody's, and whoever had it hasn't been heard of for that time.
+    pub(super) fn is_free(&self, address: IpAddr, patience: Duration) -> bool {
+        held(&self.0.shared).is_free(address, patience)
     }
 
-    /// Confirms a machine as an address's holder, unless another one is.
+    /// Makes a machine the holder of an address, if that is free.
     pub(super) fn take(&self, address: IpAddr, vmid: u32, patience: Duration) -> bool {
-        let mut shared = held(&self.0.shared);
-        let new = match shared.get(&address) {
-            Some((holder, since)) if *holder != Some(vmid) && since.elapsed() < patience => return false,
-            Some((holder, _)) => *holder != Some(vmid),
-            None => true,
-        };
-        shared.insert(address, (Some(vmid), Instant::now()));
-        drop(shared);
-        if new {
+        let taken = held(&self.0.shared).take(address, vmid, patience);
+        if taken {
             self.touch();
         }
-        true
+        taken
     }
 
-    /// A machine holds nothing any more.
-    pub(super) fn release(&self, vmid: u32) {
-        held(&self.0.shared).retain(|_, (holder, _)| *holder != Some(vmid));
-        self.touch();
-    }
-
-    /// A machine went down without a word: what it held isn't anybody's, and stays so until that is noticed.
-    fn abandon(&self, vmid: u32) {
-        for (holder, _) in held(&self.0.shared).values_mut().filter(|(holder, _)| *holder == Some(vmid)) {
-            *holder = None;
+    /// A machine holds no shared address but these any more.
+    pub(super) fn release(&self, vmid: u32, kept: &[IpAddr]) {
+        if held(&self.0.shared).release(vmid, kept) {
+            self.touch();
         }
     }
 
     /// The shared addresses that a machine answers on.
     pub fn shared(&self, vmid: u32) -> Vec<IpAddr> {
-        let shared = held(&self.0.shared);
-        shared.iter().filter(|(_, (holder, _))| *holder == Some(vmid)).map(|(address, _)| *address).collect()
+        held(&self.0.shared).of(vmid)
     }
 
     /// The world.

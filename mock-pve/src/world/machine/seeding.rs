@@ -15,6 +15,7 @@ use crate::disk::{self, DiskError, Keep, NotAvailable, Recipe, Schematic, Signin
 use crate::etcd::{Ephemeral, KeptError, Member, Replica, Store};
 use crate::world::World;
 use crate::world::cluster::kubelet::Place;
+use crate::world::cluster::leases;
 use crate::world::cluster::manifests::Ingredients;
 use crate::world::cluster::objects::{self, NodeFacts, Readiness};
 use crate::world::cluster::workloads;
@@ -241,7 +242,7 @@ fn etcd(
             memory_mib: 4096,
             readiness: Readiness::Ready,
         };
-        workloads::fill(&mut store, [objects::node(None, &facts, &seed), objects::lease(None, &facts.name, &seed)]);
+        workloads::fill(&mut store, [objects::node(None, &facts, &seed), leases::node(None, &facts.name, &seed)]);
         if control_plane {
             workloads::fill(&mut store, objects::static_pods(&facts, &seed));
         }

@@ -10,10 +10,12 @@ use tokio::sync::{mpsc, watch};
 
 use super::command::{Bootstrap, Command};
 use super::config::{MachineType, NodeConfig};
+use super::dials::Dials;
 use super::event::{Happened, What, push};
+use super::leaves::Leaves;
 use super::revisions::{Revision, Revisions};
 use super::room::Room;
-use super::versions::Version;
+use super::versions::{self, Version};
 use crate::disk::{Recipe, Slot};
 use crate::etcd::Client;
 use crate::world::World;
@@ -236,6 +238,8 @@ struct Inner {
     commands: mpsc::UnboundedSender<Command>,
     changed: watch::Sender<u64>,
     revisions: Mutex<Revisions>,
+    leaves: Mutex<Leaves>,
+    dials: Mutex<Dials>,
 }
 
 impl Machine {
@@ -277,6 +281,8 @@ impl Machine {
             commands,
             changed: watch::channel(0).0,
             revisions: Mutex::default(),
+            leaves: Mutex::default(),
+            dials: Mutex::default(),
         };
         (Self(Arc::new(inner)), receiver)
     }
@@ -333,6 +339,16 @@ impl Machine {
         self.0.revisions.lock().unwrap_or_else(PoisonError::into_inner).of(what, digest, boot)
     }
 
+    /// The certificates it made.
+    pub(super) fn leaves(&self) -> MutexGuard<'_, Leaves> {
+        self.0.leaves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whom its API has tried to reach.
+    pub(super) fn dials(&self) -> MutexGuard<'_, Dials> {
+        self.0.dials.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Tells of every change of the state.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changed.subscribe()
@@ -380,6 +396,11 @@ impl State {
     /// Talos' version with the `v`.
     pub fn tag(&self) -> &str {
         self.recipe.as_ref().map_or("", |recipe| &recipe.version)
+    }
+
+    /// The version of its kernel, as `uname -r` has it.
+    pub fn kernel(&self) -> String {
+        versions::kernel(self.version())
     }
 
     /// Its first address.
