@@ -11,6 +11,9 @@ use mock_pve::world::members::Outage;
 use mock_pve::world::seed::{NodeSeed, Seed, VmSeed};
 use serde_json::json;
 
+/// That of `root@pam`, and so of root on the nodes.
+const PASSWORD: &str = "let me in";
+
 struct Mock {
     running: Running,
     folder: tempfile::TempDir,
@@ -29,6 +32,7 @@ async fn begin(vms: Vec<VmSeed>) -> Mock {
         nodes: vec![node("pve1"), node("pve2")],
         cluster_name: Some("lab".to_owned()),
         vms,
+        secrets: [("PVE_PASSWORD".to_owned(), PASSWORD.to_owned())].into(),
         ..Seed::single_node()
     };
     let options = Options { seed, state: Some(folder.path().join("state")), time_scale: 200.0, ..Options::default() };
@@ -211,6 +215,16 @@ async fn errors_have_the_texts_and_codes_of_the_originals_tools() {
         ("exit 7", 7, ""),
         ("(exit 3); echo $? >&2; { exit 4; }; echo no >&2", 4, "3\n"),
         ("false; echo $? >&2", 0, "1\n"),
+        (
+            "set -e; if false; then :; elif ! true; then :; else echo on >&2; fi; false || true; false; echo no >&2",
+            1,
+            "on\n",
+        ),
+        ("set -e; f() { false; echo in >&2; }; f && x=$(false; echo y) && echo $x >&2; f; echo no >&2", 1, "in\ny\n"),
+        ("f() { echo $# \"$1\" >&2; return 3; }; f 'a b' c; echo $? ${none:-\"d  e\"} >&2", 0, "2 a b\n3 d  e\n"),
+        ("set -o pipefail; for n in a \"b c\"; do echo $n; done | grep -c c >&2; false | true", 1, "1\n"),
+        ("n=; while [ \"$n\" != aaa ]; do n=a$n; done; bash -c 'echo \"$0 $1\" >&2; exit 5' x y", 5, "x y\n"),
+        ("sudo -n true", 127, "bash: line 1: sudo: command not found\n"),
         ("echo 'x", 2, "bash: -c: line 1: unexpected EOF while looking for matching `''\n"),
     ] {
         let done = mock.on(0, command, Vec::new()).await;
@@ -233,6 +247,82 @@ async fn errors_have_the_texts_and_codes_of_the_originals_tools() {
         done.err
     );
     mock.fine("qm unlock 100 && qm set 100 --onboot 1").await;
+    mock.running.stop().await;
+}
+
+/// The steps in which Terraform's provider brings a disk to a VM, and a snippet to a storage.
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_with_functions_and_files_by_sftp_do_what_providers_ask_of_a_node() {
+    if !real_parts::is_here("sftp", "-h") {
+        return;
+    }
+    let mock = begin(vec![VmSeed { vmid: 100, ..VmSeed::default() }]).await;
+    let local = mock.folder.path().join("user data.yaml");
+    std::fs::write(&local, b"#cloud-config\n").unwrap();
+    let ssh = mock.ssh(0);
+    let known = format!("UserKnownHostsFile={}", mock.known_hosts(0).display());
+    let orders = |orders: String| {
+        let mut client = Command::new("sftp");
+        client.args(["-F", "/dev/null", "-o", "StrictHostKeyChecking=yes", "-o", &known, "-b", "-"]);
+        client.arg("-i").arg(&ssh.key).arg("-P").arg(ssh.port.to_string()).arg(format!("root@{}", ssh.host));
+        Mock::run(client, orders.into_bytes())
+    };
+    let folder = "/var/lib/vz/snippets";
+    let sent = format!("put \"{}\" {folder}/made.yaml\nchmod 600 {folder}/made.yaml\n", local.display());
+    let done = orders(sent + &format!("rename {folder}/made.yaml {folder}/user.yaml\nls -l {folder}\nls /var\n")).await;
+    assert_eq!(done.code, 0, "{}{}", done.out, done.err);
+    assert!(done.out.contains("root     root           14 user.yaml\n"), "{}", done.out);
+    assert!(done.out.contains("/var/lib") && done.out.contains("/var/tmp"), "{}", done.out);
+    assert!(mock.fine("pvesm list local --content snippets").await.contains("local:snippets/user.yaml"));
+    let back = mock.folder.path().join("back");
+    let done = orders(format!("get {folder}/user.yaml \"{}\"\nrm {folder}/user.yaml\n", back.display())).await;
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert_eq!(std::fs::read(&back).unwrap(), b"#cloud-config\n");
+    assert!(!mock.fine("pvesm list local --content snippets").await.contains("user.yaml"));
+    for (order, error) in [
+        ("get /etc/shadow /dev/null", "File \"/etc/shadow\" not found."),
+        ("mkdir /opt/x", "remote mkdir \"/opt/x\": No such file or directory"),
+        ("put /dev/null /etc/passwd", "dest open \"/etc/passwd\": Permission denied"),
+    ] {
+        let done = orders(format!("{order}\n")).await;
+        assert!(done.code != 0 && done.err.contains(error), "{order}: {}", done.err);
+    }
+
+    let image = vec![7_u8; 2_000_000];
+    mock.on(0, "tee /var/lib/vz/template/iso/x.img", image.clone()).await;
+    let script = r#"export HOW=direct; set -e; \
+        _how() { if [ -z "${_known:-}" ]; then _how="${HOW:-sudo}"; _known=1; fi; }; \
+        run() { _how; if [ "$_how" = sudo ]; then sudo "$@"; else "$@"; fi; }; \
+        from=$(run /usr/sbin/pvesm path local:iso/x.img); options=discard=on; \
+        disk=$(run qm disk import 100 $from local-lvm -format raw | grep unused0 | cut -d : -f 3 | cut -d \' -f 1); \
+        run qm set 100 -scsi0 local-lvm:$disk,$options"#;
+    let quoted = script.replace('\'', "'\"'\"'");
+    let done = mock.on(0, &format!("/bin/bash -c '{quoted}'"), Vec::new()).await;
+    assert_eq!(done.code, 0, "{}{}", done.out, done.err);
+    assert!(mock.fine("qm config 100").await.contains("scsi0: local-lvm:vm-100-disk-0,discard=on,size="));
+    assert!(std::fs::read(mock.volume("local-lvm:vm-100-disk-0")).unwrap().starts_with(&image));
+    mock.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_comes_in_with_the_password_of_the_api() {
+    if !real_parts::is_here("ssh", "-V") {
+        return;
+    }
+    let mock = begin(Vec::new()).await;
+    for (word, code) in [(PASSWORD, 0), ("nonsense", 255)] {
+        let asked = mock.folder.path().join("ask");
+        std::fs::write(&asked, format!("#!/bin/sh\necho '{word}'\n")).unwrap();
+        std::fs::set_permissions(&asked, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let ssh = mock.ssh(0);
+        let mut client = Command::new("ssh");
+        client.args(["-F", "/dev/null", "-o", "PreferredAuthentications=password", "-o", "NumberOfPasswordPrompts=1"]);
+        client.arg("-o").arg(format!("UserKnownHostsFile={}", mock.known_hosts(0).display()));
+        client.arg("-p").arg(ssh.port.to_string()).arg(format!("root@{}", ssh.host)).arg("true");
+        client.env("SSH_ASKPASS", &asked).env("SSH_ASKPASS_REQUIRE", "force");
+        let done = Mock::run(client, Vec::new()).await;
+        assert_eq!(done.code, code, "{word}: {}", done.err);
+    }
     mock.running.stop().await;
 }
 
@@ -315,7 +405,7 @@ async fn pvesh_speaks_json_and_each_node_is_itself() {
     let upid = mock.fine("pvesh create /nodes/pve2/qemu/100/status/start").await;
     assert!(upid.starts_with("UPID:pve2:"), "{upid}");
 
-    // A foreign key, another user and a password are turned away.
+    // A foreign key is turned away.
     let other = mock.folder.path().join("other");
     let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&other).status();
     if made.is_ok_and(|status| status.success()) {

@@ -6,7 +6,7 @@ use std::io::{self, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{FactoryError, qcow2, xz};
+use super::{FactoryError, gzip, qcow2, xz};
 use crate::disk::{self, IMAGE_BYTES, Recipe};
 
 /// How a disk is packed.
@@ -14,14 +14,21 @@ use crate::disk::{self, IMAGE_BYTES, Recipe};
 pub(super) enum Packing {
     Raw,
     Xz,
+    Zstd,
+    Gzip,
     Qcow2,
 }
 
 impl Packing {
+    /// All of them; what one ends with is the end of no other.
+    pub(super) const ALL: [Self; 5] = [Self::Xz, Self::Zstd, Self::Gzip, Self::Raw, Self::Qcow2];
+
     pub(super) fn suffix(self) -> &'static str {
         match self {
             Self::Raw => "raw",
             Self::Xz => "raw.xz",
+            Self::Zstd => "raw.zst",
+            Self::Gzip => "raw.gz",
             Self::Qcow2 => "qcow2",
         }
     }
@@ -81,6 +88,8 @@ fn pack(raw: &Path, part: &Path, packing: Packing) -> io::Result<()> {
     match packing {
         Packing::Raw => io::copy(&mut open()?, &mut to).map(|_| ())?,
         Packing::Xz => xz::compress(&mut open()?, &mut to)?,
+        Packing::Zstd => zstd::stream::copy_encode(open()?, &mut to, 1)?,
+        Packing::Gzip => gzip::compress(&mut open()?, &mut to)?,
         Packing::Qcow2 => qcow2::convert(open, IMAGE_BYTES, &mut to)?,
     }
     to.flush()

@@ -3,8 +3,9 @@
 //! Purpose: answer what `factory.talos.dev` answers, with its status codes and error texts (siderolabs/image-factory
 //! 1.5.0, Community), over images that [`crate::disk`] makes.
 //! Must not know: virtual machines, the PVE API, what a client does with an image.
-//! Start reading at [`Factory`], then `routes.rs`; `images.rs` makes and keeps files, `xz.rs` and `qcow2.rs` pack them.
+//! Start reading at [`Factory`], then `routes.rs`; `images.rs` makes and keeps files, `xz.rs`, `gzip.rs` and `qcow2.rs` pack them.
 
+mod gzip;
 mod images;
 mod qcow2;
 mod routes;

@@ -197,7 +197,7 @@ fn wanted(factory: &Factory, [id, version, file]: [&str; 3]) -> Result<(Recipe, 
     let schematic = factory.schematic(id).ok_or_else(|| Refusal::not_found("schematic not found"))?;
     let version = known_version(factory, version)?;
     let bad = || Refusal::bad(format!("invalid profile: {file}"));
-    let (name, packing) = [Packing::Xz, Packing::Raw, Packing::Qcow2]
+    let (name, packing) = Packing::ALL
         .into_iter()
         .find_map(|packing| Some((file.strip_suffix(packing.suffix())?.strip_suffix('.')?, packing)))
         .ok_or_else(bad)?;
@@ -394,6 +394,8 @@ fn content_type(packing: Packing) -> &'static str {
     match packing {
         Packing::Raw => "application/octet-stream",
         Packing::Xz => "application/x-xz",
+        Packing::Zstd => "application/zstd",
+        Packing::Gzip => "application/gzip",
         Packing::Qcow2 => "application/x-qemu-disk",
     }
 }

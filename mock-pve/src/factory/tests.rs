@@ -152,6 +152,12 @@ async fn an_image_comes_whole_or_in_ranges_and_unpacks_to_a_disk_that_boots() {
     let beyond = format!("bytes={length}-");
     assert_eq!(stand.ask(Method::GET, &store, &[("range", &beyond)], "").await.status(), 416);
 
+    for (suffix, kind) in [("raw.gz", "application/gzip"), ("raw.zst", "application/zstd")] {
+        let path = path.replace("raw.xz", suffix);
+        let head = stand.ask(Method::HEAD, &path, &[], "").await;
+        assert_eq!((head.status(), header(&head, "content-type")), (StatusCode::OK, kind));
+    }
+
     let mut raw = Vec::new();
     xz2::read::XzDecoder::new(&whole.body()[..]).read_to_end(&mut raw).unwrap();
     let dir = tempfile::tempdir().unwrap();

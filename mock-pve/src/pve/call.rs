@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 
 use super::auth::Auth;
 use super::multipart::Upload;
-use super::params::Params;
+use super::params::{Params, Value as Given};
+use super::schema::Method;
 use crate::world::World;
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::rights::Caller;
@@ -24,6 +25,8 @@ pub(super) struct Call {
     pub caller: Caller,
     /// Path, query and body.
     pub params: Params,
+    /// What is known of the method.
+    pub method: Arc<Method>,
     /// The file that came with it.
     pub upload: Option<Upload>,
     /// Tickets are made here.
@@ -91,6 +94,19 @@ impl Call {
     /// A text parameter that the schema has demanded.
     pub(super) fn text(&self, name: &str) -> &str {
         self.params.text(name).unwrap_or_default()
+    }
+
+    /// A parameter as it is read from a config file: switches and numbers are numbers.
+    pub(super) fn read_back(&self, name: &str) -> Value {
+        if let Some(Given::List(list)) = self.params.0.get(name) {
+            return Value::from(list.clone());
+        }
+        self.method.read_back(name, self.text(name), None)
+    }
+
+    /// The same of an option that is taken apart; there only switches are numbers.
+    pub(super) fn taken_apart(&self, name: &str, default_key: &str) -> Value {
+        self.method.read_back(name, self.text(name), Some(default_key))
     }
 
     /// `skiplock` and the like are for root himself.

@@ -4,7 +4,7 @@
 //! order of checks (Proxmox VE 8.4, PVE/JSONSchema.pm). Must not know: what methods do. Start at [`Schema::check`].
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use regex::Regex;
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::formats::{Format, check_format};
 use super::params::{Params, Value as Given};
 use crate::world::PveVersion;
+use crate::world::property::{Properties, is_true};
 
 type Errors = BTreeMap<String, String>;
 
@@ -79,7 +80,7 @@ pub(super) struct Method {
 /// All methods of one release.
 #[derive(Debug)]
 pub(super) struct Schema {
-    methods: BTreeMap<(String, String), Method>,
+    methods: BTreeMap<(String, String), Arc<Method>>,
 }
 
 impl Type {
@@ -125,6 +126,18 @@ impl Type {
             .is_some_and(|flag| flag.as_u64() == Some(1) || flag.as_str() == Some("1") || *flag == Value::Bool(true))
     }
 
+    fn number(&self, text: &str) -> Value {
+        match self.kind.as_deref() {
+            Some("boolean") => Value::from(u8::from(is_true(text))),
+            Some("integer") => text.parse::<i64>().map_or_else(|_| Value::from(text), Value::from),
+            Some("number") => {
+                let whole = text.parse::<i64>().map(Value::from);
+                whole.or_else(|_| text.parse::<f64>().map(Value::from)).unwrap_or_else(|_| Value::from(text))
+            }
+            _ => Value::from(text),
+        }
+    }
+
     fn is_list(&self) -> bool {
         matches!(&self.format, Some(Value::String(name)) if name.ends_with("-list"))
     }
@@ -158,6 +171,26 @@ impl Method {
         (plain && number <= highest(stem)).then(|| self.params.get(&format!("{stem}[n]")))?
     }
 
+    /// A parameter as a config file's reader gives it: what is a switch or a number there is one, and `default_key` says
+    /// that the option is taken apart.
+    pub(super) fn read_back(&self, name: &str, text: &str, apart: Option<&str>) -> Value {
+        let Some(known) = self.lookup(name) else { return Value::from(text) };
+        match apart {
+            None => known.number(text),
+            Some(default_key) => {
+                let parts = Properties::parse(text, default_key).parts.into_iter().map(|(name, value)| {
+                    let kind = known.parts.as_ref().and_then(|parts| parts.get(&name));
+                    let value = match kind.filter(|kind| kind.kind.as_deref() == Some("boolean")) {
+                        Some(_) => Value::from(u8::from(is_true(&value))),
+                        None => Value::from(value),
+                    };
+                    (name, value)
+                });
+                Value::Object(parts.collect())
+            }
+        }
+    }
+
     /// Whether the method has such a parameter.
     pub(super) fn knows(&self, name: &str) -> bool {
         self.lookup(name).is_some()
@@ -180,7 +213,7 @@ impl Schema {
                 let params = params.into_iter().filter_map(|(name, at)| Some((name, types.get(at)?.clone()))).collect();
                 let known =
                     Method { params, open: rules.open == Some(1), perm: rules.perm, token: rules.token != Some(0) };
-                ((method, path), known)
+                ((method, path), Arc::new(known))
             })
             .collect();
         Ok(Self { methods })
@@ -192,7 +225,7 @@ impl Schema {
     }
 
     /// A method of this release.
-    pub(super) fn method(&self, method: &str, path: &str) -> Option<&Method> {
+    pub(super) fn method(&self, method: &str, path: &str) -> Option<&Arc<Method>> {
         self.methods.get(&(method.to_owned(), path.to_owned()))
     }
 

@@ -1,14 +1,18 @@
 //! The part of bash that is understood.
 //!
-//! Purpose: words, quotes, variables, `$(…)`, pipes, `&&`, `||`, `;` and redirections. What is more than that is a syntax
-//! error, in bash's words. Must not know: commands. Start at [`parse`].
+//! Purpose: words, quotes, variables with their defaults, `$(…)`, pipes, `&&`, `||`, `;`, redirections, `if`, `for`,
+//! `while`, `until` and functions. What is more than that is a syntax error, in bash's words. Must not know: commands.
+//! Start at [`parse`].
 
+mod compound;
 mod parser;
 #[cfg(test)]
 mod tests;
 mod word;
 
-use parser::Parser;
+use std::sync::Arc;
+
+use parser::{End, Parser};
 
 /// Commands with what connects them.
 pub(super) type List = Vec<(Link, Pipeline)>;
@@ -42,17 +46,49 @@ pub(super) struct Command {
     pub(super) words: Vec<Word>,
     /// In order.
     pub(super) redirections: Vec<Redirection>,
-    /// `( … )` or `{ …; }` in place of words.
-    pub(super) group: Option<(Group, List)>,
+    /// `( … )`, `if …; fi` and the like in place of words.
+    pub(super) compound: Option<Compound>,
 }
 
-/// What commands are grouped by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Group {
+/// What is made of other commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Compound {
     /// `{ …; }`: the shell itself.
-    Braces,
+    Braces(List),
     /// `( … )`: a shell of its own.
-    Parentheses,
+    Parentheses(List),
+    /// `if …; then …; elif …; then …; else …; fi`
+    If {
+        /// What is asked, and what is done then.
+        branches: Vec<(List, List)>,
+        /// What is done when nothing held.
+        otherwise: List,
+    },
+    /// `while …; do …; done`, `until …; do …; done`
+    While {
+        /// Goes on as long as this gives …
+        condition: List,
+        /// … success (`while`) or failure (`until`).
+        succeeds: bool,
+        /// What is done.
+        body: List,
+    },
+    /// `for name in …; do …; done`
+    For {
+        /// The variable.
+        name: String,
+        /// Its values; none: the arguments.
+        words: Option<Vec<Word>>,
+        /// What is done.
+        body: List,
+    },
+    /// `name() { …; }`: what is run by that name from here on.
+    Function {
+        /// The name.
+        name: String,
+        /// A compound command.
+        body: Arc<Command>,
+    },
 }
 
 /// A redirection.
@@ -85,8 +121,21 @@ pub(super) type Word = Vec<Part>;
 pub(super) enum Part {
     /// As it stands.
     Text(String),
-    /// `$name`, `$?`; quoted ones aren't split.
+    /// `$name`, `$1`, `$?`; quoted ones aren't split.
     Variable(String, Quoted),
+    /// `${name:-word}` and `${name-word}`: the word where the variable is empty, or isn't set.
+    Default {
+        /// The variable.
+        name: String,
+        /// What counts as having no value.
+        missing: Missing,
+        /// The word.
+        word: Word,
+        /// As for variables.
+        quoted: Quoted,
+    },
+    /// `$@`; a quoted one is a word for each argument.
+    Arguments(Quoted),
     /// `$(…)`.
     Output(List, Quoted),
 }
@@ -100,6 +149,15 @@ pub(super) enum Quoted {
     No,
 }
 
+/// When a variable has no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// It was never set.
+    Unset,
+    /// That, or it is empty.
+    Empty,
+}
+
 /// Why a line isn't understood; bash's text without its prefix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -111,8 +169,8 @@ fn unexpected(token: &str) -> SyntaxError {
 
 /// Understands a line.
 pub(super) fn parse(text: &str) -> Result<List, SyntaxError> {
-    let mut parser = Parser { letters: text.chars().collect(), at: 0 };
-    let list = parser.list(None)?;
+    let mut parser = Parser { letters: text.chars().collect(), at: 0, depth: 0 };
+    let list = parser.list(End::Text)?;
     match parser.peek() {
         None => Ok(list),
         Some(letter) => Err(unexpected(&letter.to_string())),

@@ -10,6 +10,7 @@ mod grammar;
 mod keys;
 mod pipe;
 mod server;
+mod sftp;
 mod shell;
 mod terminal;
 

@@ -95,6 +95,13 @@ pub(super) enum Output {
     Text(Arc<Mutex<Vec<u8>>>),
 }
 
+impl Output {
+    /// Whether nobody will ever read what is written.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self, Self::Pipe(sender) if sender.is_closed())
+    }
+}
+
 /// A file that takes no more than its storage has room for.
 #[derive(Debug)]
 pub(super) struct Limited {

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use super::keys::{KeyError, Keys};
 use super::pipe::{Input, Output};
+use super::sftp::Transfer;
 use super::shell::{Host, Shell, Streams};
 use super::terminal::Seat;
 use crate::pve::Api;
@@ -32,6 +33,9 @@ const WAITING: usize = 256;
 
 /// How long somebody may take to log in.
 const GRACE: Duration = Duration::from_mins(2);
+
+/// The subsystem that carries files.
+const SFTP: &str = "sftp";
 
 /// The SSH server of one node.
 #[derive(Clone)]
@@ -54,7 +58,7 @@ impl Sshd {
         let host_key = keys.host(&node)?;
         let login = keys.login()?.public_key().clone();
         let config = Config {
-            methods: MethodSet::from(&[MethodKind::PublicKey][..]),
+            methods: MethodSet::from(&[MethodKind::PublicKey, MethodKind::Password][..]),
             auth_rejection_time: Duration::from_millis(300),
             auth_rejection_time_initial: Some(Duration::ZERO),
             keys: vec![host_key],
@@ -166,6 +170,16 @@ impl Handler for Visitor {
         Ok(if admitted { Auth::Accept } else { Auth::reject() })
     }
 
+    /// As the original's nodes have it, root may also come with a password: that of `root@pam`.
+    async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
+        let admitted = user == "root" && {
+            let state = self.host.world.state();
+            state.access.users.get("root@pam").is_some_and(|root| root.enable && root.has_password(password))
+        };
+        self.admitted.fetch_or(admitted, Ordering::Relaxed);
+        Ok(if admitted { Auth::Accept } else { Auth::reject() })
+    }
+
     async fn channel_open_session(
         &mut self,
         channel: Channel<Msg>,
@@ -202,6 +216,8 @@ enum Wanted {
     Script,
     /// A program on a terminal.
     Seat(Program),
+    /// Files.
+    Files,
 }
 
 impl Wanted {
@@ -213,6 +229,7 @@ impl Wanted {
                 ("exec", text.split_ascii_whitespace().next().unwrap_or_default().to_owned())
             }
             Self::Script | Self::Seat(_) => ("shell", String::new()),
+            Self::Files => ("subsystem", SFTP.to_owned()),
         }
     }
 
@@ -221,6 +238,7 @@ impl Wanted {
         match self {
             Self::Command(text) | Self::Seat(Program::Command(text)) => text,
             Self::Script | Self::Seat(_) => "",
+            Self::Files => SFTP,
         }
     }
 
@@ -229,6 +247,7 @@ impl Wanted {
         match self {
             Self::Command(text) => Shell::new(host).run(&text, streams),
             Self::Seat(program) => Seat::new(streams.input, streams.output).run(host, program),
+            Self::Files => Transfer::serve(host, streams),
             Self::Script => {
                 let mut text = Vec::new();
                 // What came before the line broke is what there is.
@@ -265,6 +284,7 @@ async fn attend(
                     let _ = handle.channel_success(id).await;
                 }
             }
+            Some(ChannelMsg::RequestSubsystem { name, .. }) if name == SFTP => break Wanted::Files,
             Some(ChannelMsg::RequestSubsystem { want_reply: true, .. }) => {
                 let _ = handle.channel_failure(id).await;
             }

@@ -3,6 +3,8 @@
 //! Purpose: expansions, redirections, pipes and exit codes, as bash does them. Each command runs on an ordinary thread.
 //! Must not know: what commands do, SSH. Start at [`Shell::run`].
 
+mod control;
+
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -10,7 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::commands;
-use super::grammar::{self, Command, Group, Link, List, Part, Pipeline, Quoted, Redirection, Target, Word};
+use super::grammar::{self, Command, Link, List, Missing, Part, Pipeline, Quoted, Redirection, Target, Word};
 use super::pipe::{Input, Limited, Output, pipe, words};
 use crate::pve::Api;
 use crate::world::World;
@@ -57,8 +59,23 @@ impl Streams {
 pub(super) struct Shell {
     host: Host,
     variables: BTreeMap<String, String>,
+    functions: BTreeMap<String, Arc<Command>>,
+    /// `$1` …
+    arguments: Vec<String>,
     status: u8,
     done: bool,
+    /// `set -e`: a failure ends it.
+    strict: bool,
+    /// `set -o pipefail`: a pipeline fails with any of its commands.
+    pipefail: bool,
+    /// How many conditions are being asked, whose failures end nothing.
+    asking: u32,
+    /// How many functions run inside each other.
+    depth: u32,
+    /// `return` was said.
+    returning: bool,
+    /// Where its output goes in the end, while it runs.
+    listener: Option<Output>,
 }
 
 /// A redirection that can't be done, in bash's words.
@@ -70,13 +87,31 @@ const NOT_FOUND: u8 = 127;
 impl Shell {
     /// A fresh shell.
     pub(super) fn new(host: Host) -> Self {
-        Self { host, variables: BTreeMap::new(), status: 0, done: false }
+        Self {
+            host,
+            variables: BTreeMap::new(),
+            functions: BTreeMap::new(),
+            arguments: Vec::new(),
+            status: 0,
+            done: false,
+            strict: false,
+            pipefail: false,
+            asking: 0,
+            depth: 0,
+            returning: false,
+            listener: None,
+        }
     }
 
     /// Runs `bash -c TEXT` and says the exit code.
     pub(super) fn run(&mut self, text: &str, mut streams: Streams) -> u8 {
         match grammar::parse(text) {
-            Ok(list) => self.list(&list, &streams),
+            Ok(list) => {
+                self.listener.get_or_insert_with(|| streams.output.clone());
+                let status = self.list(&list, &streams);
+                self.listener = None;
+                status
+            }
             Err(error) => {
                 let line = text.lines().next().unwrap_or_default();
                 streams.complain(&format!("bash: -c: line 1: {error}"));
@@ -104,8 +139,8 @@ impl Shell {
     }
 
     fn list(&mut self, list: &List, streams: &Streams) -> u8 {
-        for (link, pipeline) in list {
-            if self.done {
+        for (number, (link, pipeline)) in list.iter().enumerate() {
+            if self.done || self.returning {
                 break;
             }
             let runs = match link {
@@ -114,11 +149,32 @@ impl Shell {
                 Link::Or => self.status != 0,
             };
             if runs {
+                // What `&&` or `||` waits for, or `!` turns around, is a question.
+                let last = list.get(number + 1).is_none_or(|(next, _)| *next == Link::Always);
+                let asks = u32::from(!last || pipeline.negated);
+                self.asking += asks;
                 let status = self.pipeline(pipeline, streams);
+                self.asking -= asks;
                 self.status = if pipeline.negated { u8::from(status == 0) } else { status };
+                if self.strict && self.status != 0 && asks == 0 && self.asking == 0 {
+                    self.done = true;
+                }
             }
         }
         self.status
+    }
+
+    /// A list whose failure is an answer.
+    fn ask(&mut self, list: &List, streams: &Streams) -> bool {
+        self.asking += 1;
+        let status = self.list(list, streams);
+        self.asking -= 1;
+        status == 0
+    }
+
+    /// Whether a loop ends before its next round: somebody left it, or nobody is there any more.
+    fn breaks(&self) -> bool {
+        self.done || self.returning || self.listener.as_ref().is_some_and(Output::is_closed)
     }
 
     fn pipeline(&mut self, pipeline: &Pipeline, streams: &Streams) -> u8 {
@@ -135,7 +191,8 @@ impl Shell {
             threads.push(std::thread::spawn(move || shell.command(&command, &own)));
         }
         let codes: Vec<u8> = threads.into_iter().map(|thread| thread.join().unwrap_or(255)).collect();
-        codes.last().copied().unwrap_or(0)
+        let failed = codes.iter().rev().copied().find(|code| *code != 0);
+        if self.pipefail { failed.unwrap_or(0) } else { codes.last().copied().unwrap_or(0) }
     }
 
     fn command(&mut self, command: &Command, streams: &Streams) -> u8 {
@@ -157,10 +214,8 @@ impl Shell {
     }
 
     fn inside(&mut self, command: &Command, own: &Streams, outer: &Streams) -> u8 {
-        match &command.group {
-            Some((Group::Braces, list)) => return self.list(list, own),
-            Some((Group::Parentheses, list)) => return self.clone().list(list, own),
-            None => {}
+        if let Some(compound) = &command.compound {
+            return self.compound(compound, own, outer);
         }
         let assigned: Vec<(String, String)> = command
             .assignments
@@ -174,9 +229,11 @@ impl Shell {
             self.variables.extend(assigned);
             return if computed { self.status } else { 0 };
         };
-        if name == "exit" {
-            self.done = true;
-            return rest.first().and_then(|code| code.parse().ok()).unwrap_or(self.status);
+        if let Some(function) = self.functions.get(name).cloned() {
+            return self.function(&function, rest, own);
+        }
+        if let Some(code) = self.builtin(name, rest, own) {
+            return code;
         }
         if let Some(code) = commands::run(&self.host, name, rest, own) {
             return code;
@@ -240,7 +297,22 @@ impl Shell {
         for part in word {
             let (text, quoted) = match part {
                 Part::Text(text) => (text.clone(), Quoted::Yes),
-                Part::Variable(name, quoted) => (self.variable(name), *quoted),
+                Part::Variable(name, quoted) => (self.variable(name).unwrap_or_default(), *quoted),
+                Part::Default { name, missing, word, quoted } => {
+                    let value = self.variable(name).filter(|value| *missing == Missing::Unset || !value.is_empty());
+                    (value.unwrap_or_else(|| self.expand(word, streams).join(" ")), *quoted)
+                }
+                Part::Arguments(Quoted::No) => (self.arguments.join(" "), Quoted::No),
+                Part::Arguments(Quoted::Yes) => {
+                    let mut arguments = self.arguments.clone().into_iter();
+                    if let Some(first) = arguments.next() {
+                        open.get_or_insert_default().push_str(&first);
+                    }
+                    for next in arguments {
+                        made.extend(open.replace(next));
+                    }
+                    continue;
+                }
                 Part::Output(list, quoted) => (self.output_of(list, streams), *quoted),
             };
             if quoted == Quoted::Yes {
@@ -263,20 +335,30 @@ impl Shell {
         made
     }
 
-    fn variable(&self, name: &str) -> String {
-        match name {
+    /// `None`: it isn't set.
+    fn variable(&self, name: &str) -> Option<String> {
+        if let Ok(place) = name.parse::<usize>() {
+            return match place.checked_sub(1) {
+                None => Some("bash".to_owned()),
+                Some(place) => self.arguments.get(place).cloned(),
+            };
+        }
+        Some(match name {
             "?" => self.status.to_string(),
+            "#" => self.arguments.len().to_string(),
+            "*" => self.arguments.join(" "),
             "HOME" | "PWD" => "/root".to_owned(),
             "USER" | "LOGNAME" => "root".to_owned(),
             "HOSTNAME" => self.host.node.clone(),
-            _ => self.variables.get(name).cloned().unwrap_or_default(),
-        }
+            _ => return self.variables.get(name).cloned(),
+        })
     }
 
     fn output_of(&mut self, list: &List, streams: &Streams) -> String {
         let text = Arc::new(Mutex::new(Vec::new()));
         let own = Streams { output: Output::Text(Arc::clone(&text)), ..streams.clone() };
-        let mut shell = self.clone();
+        // `set -e` doesn't go into it.
+        let mut shell = Self { strict: false, ..self.clone() };
         self.status = shell.list(list, &own);
         let text = text.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&text).trim_end_matches('\n').to_owned()

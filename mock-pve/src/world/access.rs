@@ -41,6 +41,13 @@ pub struct User {
     pub tokens: BTreeMap<String, Token>,
 }
 
+impl User {
+    /// Whether that is the password; nobody has an empty one.
+    pub fn has_password(&self, password: &str) -> bool {
+        !password.is_empty() && self.password.as_deref() == Some(password)
+    }
+}
+
 /// An API token.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Token {

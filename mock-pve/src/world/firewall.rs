@@ -96,6 +96,10 @@ pub fn check_ports(text: &str, icmp_too: bool) -> Result<(), String> {
     let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
     let mut count = 0;
     let mut icmp = false;
+    // A rule that says nothing of it.
+    if text.is_empty() {
+        return Ok(());
+    }
     if text.ends_with(',') {
         return Err("extraneous commas in list\n".to_owned());
     }
@@ -152,6 +156,10 @@ fn address(text: &str) -> Result<IpAddr, String> {
 
 /// The family of an address, a range or a list of them; `None`: a set or an alias. `Err` is the original's text.
 pub fn check_addresses(text: &str) -> Result<Option<u8>, String> {
+    // A rule that says nothing of it.
+    if text.is_empty() {
+        return Ok(None);
+    }
     if text.starts_with('+') && !text[1..].contains(' ') && text.len() > 1 {
         return if text.len() > 65 { Err("ipset name too long\n".to_owned()) } else { Ok(None) };
     }
@@ -186,8 +194,9 @@ pub fn check_addresses(text: &str) -> Result<Option<u8>, String> {
 /// An address as it is kept: bits behind the prefix cleared, a full prefix left out. With its family.
 pub fn clean_cidr(text: &str) -> Option<(String, u8)> {
     let family = |ip: IpAddr| if ip.is_ipv6() { 6 } else { 4 };
+    // A single address stays as it was written.
     if let Ok(ip) = text.parse::<IpAddr>() {
-        return Some((ip.to_string(), family(ip)));
+        return Some((text.to_owned(), family(ip)));
     }
     let net: ipnet::IpNet = text.parse().ok()?;
     let net = net.trunc();

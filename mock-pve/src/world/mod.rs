@@ -52,7 +52,7 @@ pub mod rollback;
 pub mod script;
 pub mod seed;
 pub mod snapshot;
-mod sparse;
+pub mod sparse;
 pub mod state;
 mod statistics;
 mod stop;

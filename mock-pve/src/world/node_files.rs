@@ -81,21 +81,24 @@ fn unmapped(path: &str) -> String {
     }
 }
 
+/// The folder of a storage for each kind of content.
+const CONTENT_FOLDERS: [(&str, &str); 7] = [
+    ("iso", "template/iso"),
+    ("vztmpl", "template/cache"),
+    ("import", "import"),
+    ("snippets", "snippets"),
+    ("backup", "dump"),
+    ("images", "images"),
+    ("rootdir", "private"),
+];
+
 /// The volume name that a storage gives a file below its folder; a linked clone's also names its base.
 fn name_of(relative: &str) -> Option<String> {
-    for (folder, prefix) in [
-        ("template/iso/", "iso/"),
-        ("template/cache/", "vztmpl/"),
-        ("import/", "import/"),
-        ("snippets/", "snippets/"),
-        ("dump/", "backup/"),
-        ("images/", ""),
-    ] {
-        if let Some(rest) = relative.strip_prefix(folder) {
-            return Some(format!("{prefix}{rest}"));
-        }
-    }
-    None
+    let (content, name) = CONTENT_FOLDERS
+        .iter()
+        .filter(|(content, _)| *content != "rootdir")
+        .find_map(|(content, folder)| Some((*content, below(relative, folder).filter(|name| !name.is_empty())?)))?;
+    Some(if content == "images" { name.to_owned() } else { format!("{content}/{name}") })
 }
 
 impl State {
@@ -185,6 +188,13 @@ impl World {
             let folder = state.storage_folder(self.dir(), node, &id);
             let capacity = state.storages.get(&id).map_or(0, |storage| storage.capacity);
             let room = capacity.saturating_sub(state.used(self.dir(), node, &id));
+            // What using a storage makes in it; a folder that can't be made is missing when it is used.
+            if let Some(storage) = state.storages.get(&id) {
+                let kinds = storage.content();
+                for (_, made) in CONTENT_FOLDERS.iter().filter(|(content, _)| kinds.contains(content)) {
+                    let _ = std::fs::create_dir_all(folder.join(made));
+                }
+            }
             return Some(NodeFile::File { real: folder.join(rest), room });
         }
         drop(state);
@@ -193,6 +203,14 @@ impl World {
         // Whoever logs in finds them; a folder that can't be made is missing when it is used.
         let _ = std::fs::create_dir_all(scratch.join(&root[1..]));
         Some(NodeFile::File { real: scratch.join(&path[1..]), room: 100 << 30 })
+    }
+
+    /// The folders of a node that are played here; nothing is said of those above them.
+    pub fn folders(&self, node: &str) -> Vec<String> {
+        let state = self.state();
+        let there = state.storages.iter().filter(|(_, storage)| storage.on_node(node) && !storage.flag("disable"));
+        let storages = there.filter_map(|(id, storage)| root_of(id, storage));
+        storages.chain(SCRATCH.map(str::to_owned)).collect()
     }
 
     /// Takes note of a file that was written or removed: what lies in a storage's folder under a fitting name is a

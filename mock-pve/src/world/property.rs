@@ -33,8 +33,7 @@ impl Properties {
 
     /// Whether a key is present and true.
     pub fn is_on(&self, key: &str) -> bool {
-        self.get(key)
-            .is_some_and(|value| ["1", "on", "yes", "true"].iter().any(|word| value.eq_ignore_ascii_case(word)))
+        self.get(key).is_some_and(is_true)
     }
 
     /// Sets or replaces a key.
@@ -67,6 +66,11 @@ impl fmt::Display for Properties {
         let pieces: Vec<String> = self.parts.iter().map(|(key, value)| format!("{key}={value}")).collect();
         f.write_str(&pieces.join(","))
     }
+}
+
+/// Whether a switch is on.
+pub fn is_true(text: &str) -> bool {
+    ["1", "on", "yes", "true"].iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 
 /// Bytes of `10G`, `4M`, `1.5T`, `512`; binary units.

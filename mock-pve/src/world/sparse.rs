@@ -64,11 +64,47 @@ pub(super) fn data_from(file: &File, offset: u64) -> io::Result<Option<Range<u64
     Ok(Some(start..seek(file, SeekFrom::Hole(start))?))
 }
 
+/// Writes what comes out of a reader, without its blocks of zeros, until nothing comes any more or `room` is used up.
+/// Says how much came.
+pub fn sparse_write(from: &mut impl io::Read, to: &Path, room: u64) -> io::Result<u64> {
+    let target = File::create(to)?;
+    let mut buffer = vec![0_u8; CHUNK];
+    let mut at = 0_u64;
+    loop {
+        let read = from.read(&mut buffer)?;
+        if read == 0 {
+            target.set_len(at)?;
+            return Ok(at);
+        }
+        if at + read as u64 > room {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        if buffer[..read].iter().any(|byte| *byte != 0) {
+            target.write_all_at(&buffer[..read], at)?;
+        }
+        at += read as u64;
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
     use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
+
+    #[test]
+    fn what_comes_is_written_without_its_zeros_and_no_more_than_fits() {
+        let dir = tempfile::tempdir().unwrap();
+        let to = dir.path().join("to");
+        let source = || io::Cursor::new([1; 10]).chain(io::repeat(0).take(64 << 20)).chain(io::Cursor::new([2; 10]));
+        assert_eq!(sparse_write(&mut source(), &to, u64::MAX).unwrap(), (64 << 20) + 20);
+        let about = std::fs::metadata(&to).unwrap();
+        assert!(about.len() == (64 << 20) + 20 && about.blocks() * 512 < 1 << 20, "{} blocks", about.blocks());
+        assert!(std::fs::read(&to).unwrap().ends_with(&[0, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]));
+        let full = sparse_write(&mut source(), &to, 1 << 20).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+    }
 
     #[test]
     fn a_copy_has_what_there_is_and_the_holes() {

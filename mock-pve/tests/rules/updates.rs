@@ -1,9 +1,13 @@
 //! What an update of a config takes, and what it refuses in which words; who sees what of others.
 
-use mock_pve::world::PveVersion;
-use serde_json::{Value, json};
+use std::io::Write as _;
 
-use crate::site::{Site, VMS};
+use mock_pve::world::PveVersion;
+use mock_pve::world::node_files::NodeFile;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::site::{Form, Site, VMS};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn values_are_taken_apart_as_by_the_original() {
@@ -139,4 +143,174 @@ async fn storages_of_other_nodes_are_named_but_not_enabled() {
     let form = [("filename", "vm-100-disk-0.raw"), ("vmid", "100"), ("size", "4M")];
     let volid = site.fine("POST", "/nodes/pve2/storage/far/content", &form).await;
     assert_eq!(volid, "far:100/vm-100-disk-0.raw");
+}
+
+/// One row: what is set, where it is read, and what is found there.
+type Kept<'a> = (&'a str, &'a str, Form<'a>, &'a str, &'a str, Value);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_set_is_read_as_the_file_holds_it() {
+    let site = Site::begin_as_root(PveVersion::V9).await;
+    let network = "/nodes/pve1/network";
+    let (job, group, set) = ("/cluster/backup/j", "/cluster/firewall/groups/web", "/cluster/firewall/ipset/lan");
+    let rows: &[Kept<'_>] = &[
+        (
+            "PUT",
+            "/cluster/options",
+            &[("crs", "ha=static,ha-rebalance-on-start=on")],
+            "/cluster/options",
+            "/crs",
+            json!({"ha": "static", "ha-rebalance-on-start": 1}),
+        ),
+        (
+            "POST",
+            "/cluster/backup",
+            &[
+                ("id", "j"),
+                ("all", "1"),
+                ("schedule", "daily"),
+                ("storage", "local"),
+                ("fleecing", "1,storage=local-lvm"),
+            ],
+            job,
+            "/fleecing",
+            json!({"enabled": 1, "storage": "local-lvm"}),
+        ),
+        ("PUT", job, &[("bwlimit", "7"), ("prune-backups", "keep-last=3")], job, "/bwlimit", json!(7)),
+        ("PUT", job, &[("mode", "stop")], job, "/prune-backups", json!({"keep-last": "3"})),
+        (
+            "POST",
+            "/storage",
+            &[("storage", "d"), ("type", "dir"), ("path", "/mnt/d"), ("create-subdirs", "1"), ("content", "iso")],
+            "/storage/d",
+            "/create-subdirs",
+            json!(1),
+        ),
+        (
+            "POST",
+            network,
+            &[
+                ("iface", "vlan7"),
+                ("type", "vlan"),
+                ("vlan-raw-device", "vmbr0"),
+                ("mtu", "1400"),
+                ("comments", "one\ntwo"),
+            ],
+            "/nodes/pve1/network/vlan7",
+            "",
+            json!({"type": "vlan", "vlan-id": "7",
+            "vlan-raw-device": "vmbr0", "mtu": "1400", "comments": "one\ntwo\n", "method": "manual", "method6": "manual",
+            "families": ["inet"], "exists": null, "priority": 4}),
+        ),
+        (
+            "POST",
+            network,
+            &[
+                ("iface", "vmbr7"),
+                ("type", "bridge"),
+                ("cidr", "10.0.0.1/24"),
+                ("autostart", "1"),
+                ("bridge_vlan_aware", "1"),
+            ],
+            "/nodes/pve1/network/vmbr7",
+            "",
+            json!({"type": "bridge", "autostart": 1,
+            "address": "10.0.0.1", "netmask": "24", "cidr": "10.0.0.1/24", "bridge_ports": "", "bridge_stp": "off",
+            "bridge_fd": "0", "bridge_vlan_aware": 1, "bridge_vids": "2-4094", "method": "static", "method6": "manual",
+            "families": ["inet"], "priority": 5}),
+        ),
+        (
+            "PUT",
+            "/nodes/pve1/config",
+            &[("description", "a\nb\n\n")],
+            "/nodes/pve1/config",
+            "/description",
+            json!("a\nb\n"),
+        ),
+        ("POST", "/cluster/firewall/groups", &[("group", "web")], group, "", json!([])),
+        // What is empty in a rule isn't said; one rule's place is what was asked for.
+        (
+            "POST",
+            group,
+            &[
+                ("type", "in"),
+                ("action", "DROP"),
+                ("source", ""),
+                ("dest", ""),
+                ("sport", ""),
+                ("dport", ""),
+                ("proto", ""),
+            ],
+            &[group, "/0"].concat(),
+            "",
+            json!({"type": "in", "action": "DROP", "enable": 0,
+            "pos": "0"}),
+        ),
+        ("POST", "/cluster/firewall/ipset", &[("name", "lan")], set, "", json!([])),
+        ("POST", set, &[("cidr", "2001:0DB8::1")], set, "/0/cidr", json!("2001:0DB8::1")),
+        ("POST", set, &[("cidr", "192.0.2.9")], set, "/0/cidr", json!("192.0.2.9")),
+        ("POST", set, &[("cidr", "192.0.2.7/24")], set, "/0/cidr", json!("192.0.2.0/24")),
+    ];
+    for (verb, path, form, at, pointer, expected) in rows {
+        site.fine(verb, path, form).await;
+        let mut read = site.fine("GET", at, &[]).await;
+        if let Some(object) = read.as_object_mut() {
+            object.remove("digest");
+        }
+        assert_eq!(read.pointer(pointer), Some(expected), "{verb} {path} {form:?}: {read}");
+    }
+}
+
+/// Answers every request with the same bytes.
+async fn server(body: Vec<u8>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.is_ok_and(|read| read > 0) {}
+            let answer = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+            // Whoever hangs up has what he wanted.
+            let _ = stream.write_all(&[answer.as_bytes(), &body].concat()).await;
+        }
+    });
+    format!("http://{address}/disk")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_downloaded_is_unpacked_where_that_is_asked() {
+    let site = Site::begin_as_root(PveVersion::V8).await;
+    let image = [vec![7_u8; 1000], vec![0; 3 << 20], vec![7; 1000]].concat();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&image).unwrap();
+    let packed = [
+        ("gz", gzip.finish().unwrap()),
+        ("zst", zstd::encode_all(image.as_slice(), 1).unwrap()),
+        ("gz", image.clone()),
+    ];
+    for (number, (compression, body)) in packed.into_iter().enumerate() {
+        let (url, name) = (server(body).await, format!("disk{number}.img"));
+        let form = [("url", url.as_str()), ("filename", &name), ("content", "iso"), ("compression", compression)];
+        let (end, log) = site.task("POST", "/nodes/pve1/storage/local/download-url", &form).await;
+        let shown = format!("/var/lib/vz/template/iso/{name}");
+        if number == 2 {
+            let begin = format!("command 'zcat {shown}.tmp_dwnl.");
+            assert!(end.starts_with(&begin) && end.ends_with("' failed: exit code 1"), "{end}");
+            continue;
+        }
+        assert_eq!(end, "OK", "{log:?}");
+        assert!(log[1].starts_with(&format!("decompressing {shown}.tmp_dwnl.")), "{log:?}");
+        let world = site.running.world();
+        let Some(NodeFile::File { real, .. }) = world.node_file("pve1", &shown) else { panic!("no file") };
+        assert!(std::fs::read(real).unwrap() == image);
+    }
+    for (content, compression, text) in
+        [("import", "gz", "decompression not supported for import"), ("iso", "lzo", "no decompression method found")]
+    {
+        let name = if content == "iso" { "x.img" } else { "x.qcow2" };
+        let form =
+            [("url", "http://127.0.0.1/x"), ("filename", name), ("content", content), ("compression", compression)];
+        let (status, reason, _) = site.ask("POST", "/nodes/pve1/storage/local/download-url", &form).await;
+        assert_eq!((status, reason.as_str()), (500, text));
+    }
 }

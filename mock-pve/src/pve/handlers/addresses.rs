@@ -209,7 +209,9 @@ pub(in crate::pve) fn add_address(call: &Call) -> Result {
         let mut entry = Object::new();
         entry.insert("cidr".to_owned(), json!(cidr));
         describe(call, &mut entry);
-        set.entries.insert(0, entry);
+        set.entries.push(entry);
+        // The file has them in order.
+        set.entries.sort_by_key(|entry| entry.get("cidr").and_then(Value::as_str).unwrap_or_default().to_owned());
         Ok(().into())
     })
 }

@@ -14,26 +14,6 @@ use crate::world::refusal::{Refusal, Rule};
 
 type Object = Map<String, Value>;
 
-/// Options that are numbers once they were read back.
-const NUMBERS: &[&str] = &[
-    "all",
-    "bwlimit",
-    "enabled",
-    "ionice",
-    "lockwait",
-    "maxfiles",
-    "pigz",
-    "protected",
-    "quiet",
-    "remove",
-    "repeat-missed",
-    "stdexcludes",
-    "stop",
-    "stopwait",
-    "zstd",
-    "pbs-change-detection-mode-number",
-];
-
 /// Options that are shown taken apart.
 const STRUCTURED: &[(&str, &str)] = &[("prune-backups", ""), ("performance", ""), ("fleecing", "enabled")];
 
@@ -41,14 +21,10 @@ fn id_of(job: &Object) -> &str {
     job.get("id").and_then(Value::as_str).unwrap_or_default()
 }
 
-fn stored(key: &str, text: &str) -> Value {
-    if let Some((_, default)) = STRUCTURED.iter().find(|(name, _)| *name == key) {
-        let parts = Properties::parse(text, default).parts;
-        return Value::Object(parts.into_iter().map(|(key, value)| (key, json!(value))).collect());
-    }
-    match text.parse::<i64>() {
-        Ok(number) if NUMBERS.contains(&key) => json!(number),
-        _ => json!(text),
+fn stored(call: &Call, key: &str) -> Value {
+    match STRUCTURED.iter().find(|(name, _)| *name == key) {
+        Some((_, default)) => call.taken_apart(key, default),
+        None => call.read_back(key),
     }
 }
 
@@ -160,7 +136,7 @@ const CONTROL: &[&str] = &["id", "delete", "starttime", "dow", "schedule", "dige
 
 fn given(call: &Call) -> Object {
     let keys = call.params.0.keys().filter(|key| !CONTROL.contains(&key.as_str()));
-    keys.map(|key| (key.clone(), stored(key, call.text(key)))).collect()
+    keys.map(|key| (key.clone(), stored(call, key))).collect()
 }
 
 /// `POST /cluster/backup`

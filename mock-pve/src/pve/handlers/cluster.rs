@@ -6,7 +6,6 @@ use serde_json::{Map, Value, json};
 
 use super::views;
 use crate::pve::call::{Call, Result};
-use crate::world::property::Properties;
 use crate::world::refusal::Refusal;
 use crate::world::{PveVersion, State};
 
@@ -256,19 +255,14 @@ const STRUCTURED: &[(&str, &str)] = &[
 ];
 
 /// An option as the file's reader shows it.
-fn option(key: &str, text: &str) -> Value {
+fn option(call: &Call, key: &str) -> Value {
+    let text = call.text(key);
     if let Some((_, default)) = STRUCTURED.iter().find(|(name, _)| *name == key) {
-        let parts = Properties::parse(text, default).parts.into_iter().map(|(name, value)| {
-            let value = match name.as_str() {
-                "user-allow-list" => json!(value.split(';').collect::<Vec<_>>()),
-                "case-sensitive" | "ha-rebalance-on-start" => {
-                    json!(u8::from(matches!(value.as_str(), "1" | "on" | "yes" | "true")))
-                }
-                _ => json!(value),
-            };
-            (name, value)
-        });
-        return Value::Object(parts.collect());
+        let mut parts = call.taken_apart(key, default);
+        if let Some(list) = parts.get_mut("user-allow-list") {
+            *list = json!(list.as_str().unwrap_or_default().split(';').collect::<Vec<_>>());
+        }
+        return parts;
     }
     match key {
         "registered-tags" => json!(text.split([';', ',', ' ']).filter(|tag| !tag.is_empty()).collect::<Vec<_>>()),
@@ -283,7 +277,7 @@ fn option(key: &str, text: &str) -> Value {
 pub(in crate::pve) fn set_options(call: &Call) -> Result {
     let mut state = call.world.state();
     for key in call.params.0.keys().filter(|key| *key != "delete") {
-        let value = option(key, call.text(key));
+        let value = option(call, key);
         state.options.insert(key.clone(), value);
     }
     for key in call.params.list("delete") {

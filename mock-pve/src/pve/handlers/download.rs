@@ -9,8 +9,10 @@ use super::content::{blocking, check_name, checksum, register};
 use super::images::check_image;
 use crate::pve::call::{Call, Result};
 use crate::pve::fetch::{Certificates, Fetch, FetchError};
+use crate::vma::{Packing, unpack};
 use crate::world::World;
 use crate::world::refusal::{Refusal, Rule};
+use crate::world::sparse::sparse_write;
 use crate::world::state::VolumeKey;
 use crate::world::volume::{Family, parse_name, shown_path};
 use crate::world::work::Work;
@@ -61,7 +63,7 @@ struct Wanted {
     shown: String,
     node: String,
     checksum: Option<(String, String)>,
-    compression: Option<String>,
+    unpacked: Option<Packing>,
 }
 
 /// `POST N/storage/{storage}/download-url`
@@ -90,7 +92,7 @@ pub(in crate::pve) fn download(call: &Call) -> Result {
             key,
             node: node.clone(),
             checksum: call.params.owned("checksum-algorithm").zip(call.params.owned("checksum")),
-            compression: call.params.owned("compression"),
+            unpacked: packing(call, &content)?,
         }
     };
     // A task's id is part of a list that is split at colons.
@@ -102,6 +104,19 @@ pub(in crate::pve) fn download(call: &Call) -> Result {
         .world
         .start_task(&call.caller, &node, "download", &id, |work| async move { fetch_work(&work, &wanted).await });
     Ok(upid.into())
+}
+
+/// How what comes is packed, where it is to be unpacked. A node has no `lzop` here, and no `bzip2`.
+fn packing(call: &Call, content: &str) -> Rule<Option<Packing>> {
+    let Some(compression) = call.params.text("compression").filter(|text| !text.is_empty()) else { return Ok(None) };
+    if content != "iso" {
+        return Err(Refusal::failed(format!("decompression not supported for {content}\n")));
+    }
+    match compression {
+        "gz" => Ok(Some(Packing::Gzip)),
+        "zst" => Ok(Some(Packing::Zstd)),
+        _ => Err(Refusal::failed("no decompression method found\n")),
+    }
 }
 
 fn failed(error: &FetchError, url: &str) -> Refusal {
@@ -124,14 +139,6 @@ async fn sum(algorithm: &str, file: &Path) -> Rule<String> {
 
 async fn fetch_work(work: &Work, wanted: &Wanted) -> Rule<()> {
     let world = work.world().clone();
-    if wanted.compression.is_some() {
-        // No file is unpacked here: what is kept is what came.
-        let content = wanted.key.name.split('/').next().unwrap_or_default();
-        if content != "iso" {
-            return Err(Refusal::failed(format!("decompression not supported for {content}")));
-        }
-        return Err(Refusal::failed("no decompression method found"));
-    }
     let (url, shown) = (&wanted.fetch.url, &wanted.shown);
     work.log(format!("downloading {url} to {shown}"));
     if world.state().volumes.contains_key(&wanted.key) {
@@ -174,10 +181,16 @@ async fn keep(work: &Work, world: &World, wanted: &Wanted, partial: &Path) -> Ru
         }
         world.state().tasks.amend(work.upid(), "OK, checksum verified");
     }
-    if let Some(reason) = check_image(&wanted.key, partial).await? {
+    let (size, partial) = match wanted.unpacked {
+        None => (size, partial.to_owned()),
+        Some(packing) => unpacked(work, world, wanted, partial, packing).await?,
+    };
+    if let Some(reason) = check_image(&wanted.key, &partial).await? {
+        // Unpacked or not, it is of no use.
+        let _ = std::fs::remove_file(&partial);
         return Err(Refusal::failed(format!("failed to verify file: {reason}")));
     }
-    let (from, to) = (partial.to_owned(), wanted.target.clone());
+    let (from, to) = (partial, wanted.target.clone());
     blocking(move || {
         if let Some(parent) = to.parent() {
             std::fs::create_dir_all(parent)?;
@@ -186,6 +199,33 @@ async fn keep(work: &Work, world: &World, wanted: &Wanted, partial: &Path) -> Ru
     })
     .await?;
     register(world, &wanted.key, size)
+}
+
+/// Unpacks a file beside it, and says how big it is then.
+async fn unpacked(
+    work: &Work,
+    world: &World,
+    wanted: &Wanted,
+    packed: &Path,
+    packing: Packing,
+) -> Rule<(u64, PathBuf)> {
+    let pid = work.upid().split(':').nth(2).and_then(|pid| u32::from_str_radix(pid, 16).ok()).unwrap_or_default();
+    let temporary = format!("{}.tmp_dwnl.{pid}", wanted.shown);
+    work.log(format!("decompressing {temporary} to {}.tmp_dcom.{pid}", wanted.shown));
+    let room = world.available(&wanted.node, &wanted.key.storage);
+    let (from, to) = (packed.to_owned(), packed.with_extension("unpacked"));
+    let made = to.clone();
+    let written = tokio::task::spawn_blocking(move || {
+        let mut reader = unpack(std::fs::File::open(from)?, packing)?;
+        sparse_write(&mut reader, &made, room)
+    });
+    if let Ok(Ok(size)) = written.await {
+        return Ok((size, to));
+    }
+    // Half of it is nothing.
+    let _ = std::fs::remove_file(&to);
+    let command = packing.unpacker().unwrap_or_default();
+    Err(Refusal::failed(format!("command '{command} {temporary}' failed: exit code 1")))
 }
 
 /// `GET N/storage/{storage}/import-metadata`: no storage holds whole guests.

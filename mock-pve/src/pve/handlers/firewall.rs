@@ -258,7 +258,8 @@ pub(in crate::pve) fn rule(call: &Call) -> Result {
         let at = position(call, rules)?;
         Ok(with_digest(rules).swap_remove(at))
     })?;
-    rule["pos"] = json!(call.params.number::<usize>("pos"));
+    // As it was asked for: a text.
+    rule["pos"] = json!(call.text("pos"));
     Ok(rule.into())
 }
 

@@ -233,7 +233,19 @@ pub(in crate::pve) fn set_config(call: &Call) -> Result {
     for key in call.params.0.keys().filter(|key| !["node", "delete", "digest"].contains(&key.as_str())) {
         let text = call.text(key);
         let number = (key == "startall-onboot-delay").then(|| text.parse::<u64>().ok()).flatten();
-        file.insert(key.clone(), number.map_or_else(|| json!(text), |number| json!(number)));
+        let value = match number {
+            Some(number) => json!(number),
+            // It is a comment of the file, which has whole lines; one without any is none.
+            None if key == "description" => {
+                json!(text.trim_end_matches('\n').lines().map(|line| format!("{line}\n")).collect::<String>())
+            }
+            None => json!(text),
+        };
+        if value == json!("") && key == "description" {
+            file.remove(key);
+        } else {
+            file.insert(key.clone(), value);
+        }
     }
     for key in call.params.list("delete") {
         file.remove(&key);

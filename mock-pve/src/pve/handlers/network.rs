@@ -2,21 +2,19 @@
 //!
 //! A change waits in a file of its own until it is applied or taken back (Proxmox VE 8.4, PVE/API2/Network.pm).
 
+mod file;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+
+use self::file::{Interface, parts, read_back, stanza, text};
 
 use crate::pve::call::{Answer, Call, Result};
 use crate::world::State;
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::state::Node;
-
-type Interface = Map<String, Value>;
-
-fn text<'a>(interface: &'a Interface, key: &str) -> &'a str {
-    interface.get(key).and_then(Value::as_str).unwrap_or_default()
-}
 
 fn node<'a>(state: &'a State, call: &Call) -> Rule<&'a Node> {
     let name = call.node();
@@ -26,17 +24,6 @@ fn node<'a>(state: &'a State, call: &Call) -> Rule<&'a Node> {
 /// The interfaces as they are to be.
 fn planned(node: &Node) -> &Vec<Interface> {
     node.network_new.as_ref().unwrap_or(&node.network)
-}
-
-/// An interface as its file has it.
-fn stanza(interface: &Interface) -> String {
-    let mut lines = format!("iface {} inet {}\n", text(interface, "iface"), text(interface, "method"));
-    for (key, value) in interface.iter().filter(|(key, _)| key.contains('_') || *key == "cidr" || *key == "gateway") {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        // Writing to a string can't fail; here and below.
-        let _ = writeln!(lines, "\t{} {value}", key.replace('_', "-").replace("cidr", "address"));
-    }
-    lines
 }
 
 /// What differs, as `diff` says it.
@@ -50,6 +37,7 @@ fn changes(node: &Node) -> Option<String> {
     for (sign, these, those) in [("-", &old, &new), ("+", &new, &old)] {
         let differ = these.iter().filter(|(name, lines)| those.get(*name) != Some(lines));
         for line in differ.flat_map(|(_, lines)| lines.lines()) {
+            // Writing to a string can't fail.
             let _ = writeln!(diff, "{sign}{line}");
         }
     }
@@ -94,12 +82,9 @@ pub(in crate::pve) fn read(call: &Call) -> Result {
 
 /// What was given for an interface; addresses both ways.
 fn given(call: &Call) -> Rule<Interface> {
-    const NUMBERS: &[&str] = &["autostart", "bridge_vlan_aware", "mtu", "vlan-id", "ovs_mtu", "ovs_tag"];
     let mut interface = Interface::new();
     for key in call.params.0.keys().filter(|key| !["node", "iface", "delete"].contains(&key.as_str())) {
-        let value = call.text(key);
-        let number = value.parse::<u64>().ok().filter(|_| NUMBERS.contains(&key.as_str()));
-        interface.insert(key.clone(), number.map_or_else(|| json!(value), |number| json!(number)));
+        interface.insert(key.clone(), json!(call.text(key)));
     }
     for six in ["", "6"] {
         let (cidr, address, netmask) = (format!("cidr{six}"), format!("address{six}"), format!("netmask{six}"));
@@ -111,11 +96,9 @@ fn given(call: &Call) -> Rule<Interface> {
         }
     }
     if let Some(vids) = call.params.text("bridge_vids") {
-        let vids: Vec<&str> = vids.split([',', ';', ' ']).filter(|vid| !vid.is_empty()).collect();
-        if vids.is_empty() {
+        if !vids.is_empty() && parts(vids).next().is_none() {
             return Err(Refusal::param("bridge_vids", "VLAN list items are empty"));
         }
-        interface.insert("bridge_vids".to_owned(), json!(vids.join(" ")));
     }
     Ok(interface)
 }
@@ -149,10 +132,10 @@ fn check_others(all: &[Interface], name: &str, new: &Interface) -> Rule<()> {
         }
     }
     let ports = |one: &Interface| -> Vec<String> {
-        PORTS.iter().flat_map(|key| text(one, key).split([',', ';', ' '])).map(str::to_owned).collect()
+        PORTS.iter().flat_map(|key| parts(text(one, key))).map(str::to_owned).collect()
     };
     let named = PORTS.iter().find(|key| new.contains_key(**key)).copied().unwrap_or("bridge_ports");
-    for port in ports(new).into_iter().filter(|port| !port.is_empty()) {
+    for port in ports(new) {
         if let Some(other) = others().find(|other| ports(other).contains(&port)) {
             let text = format!("{port} is already used on interface '{}'.", text(other, "iface"));
             return Err(Refusal::param(named, text));
@@ -186,7 +169,9 @@ pub(in crate::pve) fn create(call: &Call) -> Result {
         }
         complete(&mut new);
         new.insert("iface".to_owned(), json!(name));
-        plan.push(new);
+        let last = plan.iter().filter_map(|one| one.get("priority")?.as_u64()).max();
+        new.insert("priority".to_owned(), json!(last.unwrap_or(2) + 1));
+        plan.push(read_back(&new));
         Ok(())
     })
 }
@@ -208,6 +193,7 @@ pub(in crate::pve) fn update(call: &Call) -> Result {
         check_others(&others, &name, &new)?;
         complete(&mut new);
         known.extend(new);
+        *known = read_back(known);
         Ok(())
     })
 }

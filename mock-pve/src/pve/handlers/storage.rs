@@ -63,14 +63,7 @@ fn options(call: &Call, kind: &str) -> Rule<Map<String, Value>> {
             return Err(Refusal::failed(format!("unexpected property '{key}'\n")));
         }
         let text = call.text(key);
-        let number = ["disable", "shared", "sparse", "is_mountpoint", "mkdir"].contains(&key.as_str());
-        let value = if key == "content" {
-            json!(content_of(kind, text)?)
-        } else if number {
-            json!(text.parse::<u8>().unwrap_or(0))
-        } else {
-            json!(text)
-        };
+        let value = if key == "content" { json!(content_of(kind, text)?) } else { call.read_back(key) };
         options.insert(key.clone(), value);
     }
     if let Some(nodes) = call.params.text("nodes").filter(|nodes| !nodes.is_empty()) {

@@ -94,6 +94,7 @@ impl Api {
             local: self.0.local.clone(),
             caller,
             params,
+            method: Arc::clone(method),
             upload: None,
             auth: Arc::clone(&self.0.auth),
         };

@@ -11,6 +11,7 @@ mod pvesm;
 mod qm;
 mod remote;
 mod test;
+mod text;
 mod vzdump;
 mod xz;
 
@@ -78,6 +79,11 @@ pub(super) fn run(host: &Host, name: &str, arguments: &[String], streams: &Strea
         "xz" | "unxz" | "xzcat" => xz::run(&mut job),
         "perl" => perl::run(&mut job),
         "cat" => files::cat(&mut job),
+        "grep" | "egrep" => text::search(&mut job),
+        "cut" => text::cut(&mut job),
+        "wc" => text::count(&mut job),
+        "head" | "tail" => text::end(&mut job),
+        "id" => text::identity(&mut job),
         "tee" => files::tee(&mut job),
         "rm" => files::remove(&mut job),
         "mv" => files::rename(&mut job),

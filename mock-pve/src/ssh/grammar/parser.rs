@@ -2,13 +2,32 @@
 //!
 //! Must not know: quotes and expansions.
 
-use super::{Command, Group, Link, List, Pipeline, Redirection, SyntaxError, Target, Word, unexpected};
+use super::{Command, Link, List, Pipeline, Redirection, SyntaxError, Target, Word, unexpected};
+
+/// Where a list ends, apart from the end of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Nowhere else.
+    Text,
+    /// Before this letter.
+    Letter(char),
+    /// Before one of these words, where a command could stand.
+    Words(&'static [&'static str]),
+}
+
+/// Words that go on with a compound command, or end it.
+const CLOSING: &[&str] = &["then", "elif", "else", "fi", "do", "done"];
 
 /// A line and how far it is understood.
 pub(super) struct Parser {
     pub(super) letters: Vec<char>,
     pub(super) at: usize,
+    /// How deep what is being read stands in other things.
+    pub(super) depth: u32,
 }
+
+/// How deep that may be.
+const DEEPEST: u32 = 200;
 
 impl Parser {
     pub(super) fn peek(&self) -> Option<char> {
@@ -27,7 +46,22 @@ impl Parser {
         there
     }
 
-    fn blanks(&mut self) {
+    /// The reserved word that stands here.
+    pub(super) fn reserved(&self, words: &[&'static str]) -> Option<&'static str> {
+        let ends = |letter: Option<&char>| letter.is_none_or(|letter| " \t\n\r;|&<>()".contains(*letter));
+        words.iter().copied().find(|word| self.starts(word) && ends(self.letters.get(self.at + word.chars().count())))
+    }
+
+    /// Whether the list ends here.
+    fn closes(&self, end: End) -> bool {
+        match end {
+            End::Text => false,
+            End::Letter(letter) => self.peek() == Some(letter),
+            End::Words(words) => self.reserved(words).is_some(),
+        }
+    }
+
+    pub(super) fn blanks(&mut self) {
         loop {
             if self.eat("\\\n") {
                 continue;
@@ -44,7 +78,7 @@ impl Parser {
         }
     }
 
-    fn separators(&mut self) -> bool {
+    pub(super) fn separators(&mut self) -> bool {
         let mut any = false;
         loop {
             self.blanks();
@@ -63,7 +97,7 @@ impl Parser {
         }
     }
 
-    fn newlines(&mut self) {
+    pub(super) fn newlines(&mut self) {
         loop {
             self.blanks();
             if self.peek() != Some('\n') {
@@ -73,8 +107,21 @@ impl Parser {
         }
     }
 
-    /// Up to the end or the closing letter, which is not eaten.
-    pub(super) fn list(&mut self, until: Option<char>) -> Result<List, SyntaxError> {
+    /// Up to the end, which is not eaten.
+    pub(super) fn list(&mut self, until: End) -> Result<List, SyntaxError> {
+        self.deeper()?;
+        let list = self.inner_list(until);
+        self.depth -= 1;
+        list
+    }
+
+    /// What calls this makes `depth` smaller again.
+    pub(super) fn deeper(&mut self) -> Result<(), SyntaxError> {
+        self.depth += 1;
+        if self.depth > DEEPEST { Err(SyntaxError("memory exhausted".to_owned())) } else { Ok(()) }
+    }
+
+    fn inner_list(&mut self, until: End) -> Result<List, SyntaxError> {
         let mut list = List::new();
         let mut link = Link::Always;
         self.newlines();
@@ -83,7 +130,7 @@ impl Parser {
             match self.peek() {
                 None if link == Link::Always => return Ok(list),
                 None => return Err(SyntaxError("syntax error: unexpected end of file".to_owned())),
-                Some(letter) if Some(letter) == until && link == Link::Always => return Ok(list),
+                Some(_) if link == Link::Always && self.closes(until) => return Ok(list),
                 Some('\n') if list.is_empty() => {
                     self.at += 1;
                     continue;
@@ -103,14 +150,14 @@ impl Parser {
             } else {
                 match self.peek() {
                     None => return Ok(list),
-                    Some(letter) if Some(letter) == until => return Ok(list),
+                    Some(_) if self.closes(until) => return Ok(list),
                     Some(letter) => return Err(unexpected(&letter.to_string())),
                 }
             };
         }
     }
 
-    fn pipeline(&mut self, until: Option<char>) -> Result<Pipeline, SyntaxError> {
+    fn pipeline(&mut self, until: End) -> Result<Pipeline, SyntaxError> {
         let mut pipeline = Pipeline::default();
         if self.starts("! ") {
             self.at += 1;
@@ -126,16 +173,12 @@ impl Parser {
         }
     }
 
-    fn command(&mut self, until: Option<char>) -> Result<Command, SyntaxError> {
-        let mut command = Command::default();
+    pub(super) fn command(&mut self, until: End) -> Result<Command, SyntaxError> {
         self.blanks();
-        if self.peek() == Some('(') {
-            self.at += 1;
-            command.group = Some((Group::Parentheses, self.closed(')')?));
-        } else if self.starts("{ ") || self.starts("{\n") {
-            self.at += 1;
-            command.group = Some((Group::Braces, self.closed('}')?));
+        if let Some(stray) = self.reserved(CLOSING) {
+            return Err(unexpected(stray));
         }
+        let mut command = Command { compound: self.compound()?, ..Command::default() };
         loop {
             self.blanks();
             if let Some(redirection) = self.redirection()? {
@@ -152,11 +195,11 @@ impl Parser {
                     }
                 }
                 Some('(') => return Err(unexpected("(")),
-                Some('}') => until == Some('}'),
+                Some('}') => until == End::Letter('}'),
                 Some(_) => false,
             };
             if ends {
-                let empty = command.words.is_empty() && command.assignments.is_empty() && command.group.is_none();
+                let empty = command.words.is_empty() && command.assignments.is_empty() && command.compound.is_none();
                 if empty && command.redirections.is_empty() {
                     let token = match self.peek() {
                         None => return Err(SyntaxError("syntax error: unexpected end of file".to_owned())),
@@ -168,7 +211,7 @@ impl Parser {
                 }
                 return Ok(command);
             }
-            if command.group.is_some() {
+            if command.compound.is_some() {
                 return Err(unexpected(&self.peek().map(String::from).unwrap_or_default()));
             }
             if command.words.is_empty()
@@ -184,7 +227,7 @@ impl Parser {
     }
 
     pub(super) fn closed(&mut self, by: char) -> Result<List, SyntaxError> {
-        let list = self.list(Some(by))?;
+        let list = self.list(End::Letter(by))?;
         self.newlines();
         if self.peek() != Some(by) {
             return Err(SyntaxError("syntax error: unexpected end of file".to_owned()));

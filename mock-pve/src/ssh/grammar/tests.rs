@@ -29,7 +29,7 @@ fn lists_pipes_and_redirections() {
     );
     assert_eq!(list[0].1.commands.len(), 2);
     assert_eq!(list[0].1.commands[1].redirections, [Redirection { descriptor: 2, target: Target::Same(1) }]);
-    assert!(list[2].1.negated && list[3].1.commands[0].group.is_some());
+    assert!(list[2].1.negated && list[3].1.commands[0].compound.is_some());
     let assigned = parse("V=$(pvesm path \"$X\") LC_ALL=C cat $V").unwrap();
     assert_eq!(assigned[0].1.commands[0].assignments.len(), 2);
     assert_eq!(parse("a\nb;\nc").unwrap().len(), 3);
@@ -46,8 +46,16 @@ fn what_is_not_understood_is_a_syntax_error() {
         ("a ) b", "syntax error near unexpected token `)'"),
         ("( a", "syntax error: unexpected end of file"),
         ("a > ", "syntax error near unexpected token `newline'"),
+        ("if true; then echo x", "syntax error: unexpected end of file"),
+        ("if true; fi", "syntax error near unexpected token `fi'"),
+        ("done", "syntax error near unexpected token `done'"),
+        ("for x in a b; echo x; done", "syntax error near unexpected token `echo'"),
+        ("f() echo x", "syntax error near unexpected token `echo'"),
         ("echo `date`", "syntax error near unexpected token ``'"),
     ] {
         assert_eq!(parse(text).unwrap_err().to_string(), expected, "{text}");
+    }
+    for nested in ["(", "$(", "${a:-", "a() ", "{ ", "if "] {
+        assert_eq!(parse(&nested.repeat(100_000)).unwrap_err().to_string(), "memory exhausted", "{nested}");
     }
 }

@@ -3,11 +3,15 @@
 //! Must not know: what a word is for.
 
 use super::parser::Parser;
-use super::{Part, Quoted, SyntaxError, Word, unexpected};
+use super::{Missing, Part, Quoted, SyntaxError, Word, unexpected};
 
 impl Parser {
     /// Up to a blank or what ends a word.
     pub(super) fn word(&mut self) -> Result<Word, SyntaxError> {
+        self.word_until(|letter| " \t\n\r;|&<>()".contains(letter))
+    }
+
+    fn word_until(&mut self, ends: fn(char) -> bool) -> Result<Word, SyntaxError> {
         let mut word = Word::new();
         let text = |word: &mut Word, letter: Option<char>| match word.last_mut() {
             Some(Part::Text(text)) => text.extend(letter),
@@ -15,7 +19,8 @@ impl Parser {
         };
         loop {
             match self.peek() {
-                None | Some(' ' | '\t' | '\n' | '\r' | ';' | '|' | '&' | '<' | '>' | '(' | ')') => return Ok(word),
+                None => return Ok(word),
+                Some(letter) if ends(letter) => return Ok(word),
                 Some('\\') => {
                     self.at += 1;
                     match self.peek() {
@@ -88,7 +93,7 @@ impl Parser {
         }
         let braced = self.eat("{");
         let begin = self.at;
-        if self.peek() == Some('?') {
+        if matches!(self.peek(), Some('?' | '#' | '@' | '*' | '0'..='9')) {
             self.at += 1;
         } else {
             while self.peek().is_some_and(|letter| letter.is_ascii_alphanumeric() || letter == '_') {
@@ -96,8 +101,24 @@ impl Parser {
             }
         }
         let name: String = self.letters[begin..self.at].iter().collect();
+        if braced && !name.is_empty() && (self.starts(":-") || self.starts("-")) {
+            let missing = if self.eat(":") { Missing::Empty } else { Missing::Unset };
+            self.at += 1;
+            self.deeper()?;
+            let default = self.word_until(|letter| letter == '}')?;
+            self.depth -= 1;
+            if !self.eat("}") {
+                return Err(unmatched('}'));
+            }
+            word.push(Part::Default { name, missing, word: default, quoted });
+            return Ok(());
+        }
         if braced && (!self.eat("}") || name.is_empty()) {
             return Err(SyntaxError("bad substitution".to_owned()));
+        }
+        if name == "@" {
+            word.push(Part::Arguments(quoted));
+            return Ok(());
         }
         if name.is_empty() {
             match word.last_mut() {

@@ -59,10 +59,6 @@ fn usable(user: &User, now: u64) -> bool {
     user.enable && (user.expire == 0 || user.expire >= now)
 }
 
-fn has_password(user: &User, password: &str) -> bool {
-    !password.is_empty() && user.password.as_deref() == Some(password)
-}
-
 /// `POST /access/ticket`
 pub(in crate::pve) fn ticket(call: &Call) -> Result {
     let mut user = call.text("username").to_owned();
@@ -86,7 +82,7 @@ pub(in crate::pve) fn ticket(call: &Call) -> Result {
     let mut answer = json!({"username": user});
     if let (Some(path), Some(privs)) = (call.params.text("path"), call.params.text("privs")) {
         // Only asks whether somebody may do something.
-        let known = by_ticket.as_deref() == Some(user.as_str()) || has_password(known, password);
+        let known = by_ticket.as_deref() == Some(user.as_str()) || known.has_password(password);
         let wanted = call.params.list("privs");
         let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
         let may = normalized(path).is_some_and(|path| state.may(&caller, &path, &wanted));
@@ -95,7 +91,7 @@ pub(in crate::pve) fn ticket(call: &Call) -> Result {
         }
     } else {
         let by_ticket = by_ticket.is_some_and(|owner| owner == user || owner == "root@pam");
-        if !by_ticket && !has_password(known, password) {
+        if !by_ticket && !known.has_password(password) {
             return Err(wrong());
         }
         answer["ticket"] = json!(call.auth.ticket(&user, now));
@@ -162,7 +158,7 @@ pub(in crate::pve) fn password(call: &Call) -> Result {
             return Err(Refusal::param("confirmation-password", "password is required to modify user"));
         };
         let own = state.access.users.get(&call.caller.identity);
-        if !own.is_some_and(|own| has_password(own, confirmation)) {
+        if !own.is_some_and(|own| own.has_password(confirmation)) {
             return Err(Refusal::failed("invalid credentials\n"));
         }
         if user != call.caller.identity && realm_of(&user) == "pam" {
