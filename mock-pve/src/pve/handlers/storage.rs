@@ -10,6 +10,26 @@ use crate::world::state::Storage;
 use crate::world::storage_types::{StorageType, Use};
 use crate::world::{PveVersion, State};
 
+/// Options that are numbers.
+const NUMBERS: &[&str] = &[
+    "create-base-path",
+    "create-subdirs",
+    "disable",
+    "fuse",
+    "krbd",
+    "max-protected-backups",
+    "maxfiles",
+    "mkdir",
+    "nocow",
+    "nowritecache",
+    "port",
+    "saferemove",
+    "shared",
+    "skip-cert-verification",
+    "sparse",
+    "tagged_only",
+];
+
 fn digest(state: &State) -> String {
     let text: Vec<String> = state
         .storages
@@ -63,13 +83,14 @@ fn options(call: &Call, kind: &str) -> Rule<Map<String, Value>> {
             return Err(Refusal::failed(format!("unexpected property '{key}'\n")));
         }
         let text = call.text(key);
-        let number = ["disable", "shared", "sparse", "is_mountpoint", "mkdir"].contains(&key.as_str());
-        let value = if key == "content" {
-            json!(content_of(kind, text)?)
-        } else if number {
-            json!(text.parse::<u8>().unwrap_or(0))
-        } else {
-            json!(text)
+        if StorageType::is_secret(kind, key) {
+            continue;
+        }
+        let number = NUMBERS.contains(&key.as_str()).then(|| text.parse::<i64>().ok()).flatten();
+        let value = match number {
+            Some(number) => json!(number),
+            None if key == "content" => json!(content_of(kind, text)?),
+            None => json!(text),
         };
         options.insert(key.clone(), value);
     }
