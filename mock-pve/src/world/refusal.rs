@@ -46,6 +46,7 @@ impl Refusal {
     }
 
     /// What work behind a lock makes of it: a failure that begins with what failed.
+    #[must_use]
     pub fn within(&self, what: &str) -> Self {
         Self::Failed(format!("{what}: {}\n", self.text()))
     }

@@ -174,6 +174,14 @@ fn is_encoded(pair: &Properties) -> bool {
     base64::engine::general_purpose::STANDARD.decode(value).is_ok_and(|bytes| String::from_utf8(bytes).is_ok())
 }
 
+/// Writes an entry down, and what is to be kept secret of it beside it.
+fn write(state: &mut State, name: &str, entry: Object, secrets: Option<Object>) {
+    state.sections.entry(FILE.to_owned()).or_default().insert(name.to_owned(), entry);
+    if let Some(secrets) = secrets {
+        state.sections.entry(SECRETS.to_owned()).or_default().insert(name.to_owned(), secrets);
+    }
+}
+
 impl Kind {
     fn missing(&self, name: &str) -> Refusal {
         Refusal::NotFound(format!("{} '{name}' not found\n", self.noun))
@@ -296,15 +304,8 @@ impl Kind {
         self.check(&state, &entry)?;
         let secrets = self.secrets(&state, call, &[])?;
         entry.insert("type".to_owned(), json!(self.name));
-        self.write(&mut state, &name, entry, secrets);
+        write(&mut state, &name, entry, secrets);
         Ok(().into())
-    }
-
-    fn write(&self, state: &mut State, name: &str, entry: Object, secrets: Option<Object>) {
-        state.sections.entry(FILE.to_owned()).or_default().insert(name.to_owned(), entry);
-        if let Some(secrets) = secrets {
-            state.sections.entry(SECRETS.to_owned()).or_default().insert(name.to_owned(), secrets);
-        }
     }
 
     fn update(&self, call: &Call) -> Result {
@@ -331,7 +332,7 @@ impl Kind {
         entry.retain(|_, value| value.as_array().is_none_or(|list| !list.is_empty()));
         self.check(&state, &entry)?;
         let secrets = self.secrets(&state, call, &delete)?;
-        self.write(&mut state, &name, entry, secrets);
+        write(&mut state, &name, entry, secrets);
         Ok(().into())
     }
 

@@ -290,9 +290,9 @@ impl Kind {
         let around = self.check_around(&mut state, &id, &mut entry, None);
         // Folders are looked at before the file is locked.
         if self.file == DIR.file {
-            around?
+            around?;
         } else {
-            around.map_err(locked)?
+            around.map_err(locked)?;
         }
         state.sections.entry(self.file.to_owned()).or_default().insert(id, entry);
         Ok(().into())
