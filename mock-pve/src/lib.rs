@@ -17,5 +17,6 @@ pub mod scenario;
 pub mod serve;
 pub mod ssh;
 pub mod talos;
+mod tar;
 pub mod vma;
 pub mod world;

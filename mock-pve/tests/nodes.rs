@@ -34,6 +34,12 @@ async fn begin(vms: Vec<VmSeed>) -> Running {
         options: json!({"content": "images"}).as_object().cloned().unwrap(),
         ..StorageSeed::default()
     });
+    seed.storages.push(StorageSeed {
+        storage: "tank".to_owned(),
+        kind: "zfspool".to_owned(),
+        options: json!({"pool": "tank", "content": "images"}).as_object().cloned().unwrap(),
+        ..StorageSeed::default()
+    });
     serve::start(Options { seed, time_scale: 200.0, ..Options::default() }).await.unwrap()
 }
 
@@ -246,7 +252,15 @@ async fn a_replication_job_is_made_seen_and_goes_some_time_after_it_is_deleted()
         return;
     }
     let running = begin(vec![vm(100, "pve1", "stopped", &[])]).await;
-    fine(&running, "POST", "/cluster/replication", &["id=100-0", "type=local", "target=pve2"]).await;
+    let form = ["id=100-0", "type=local", "target=pve2"];
+    let refused = ask(&running, 0, "POST", "/cluster/replication", &form).await;
+    assert_eq!(refused.reason, "No replicatable volumes found");
+    fine(&running, "PUT", "/nodes/pve1/qemu/100/config", &["scsi0=tank:1"]).await;
+    fine(&running, "POST", "/cluster/replication", &form).await;
+    until("the job doesn't run", || !running.world().state().replication_log("100-0").is_empty()).await;
+    let status = fine(&running, "GET", "/nodes/pve1/replication/100-0/status", &[]).await;
+    assert!(status["last_sync"].as_u64() > Some(0) && status["fail_count"] == 0, "{status}");
+    assert!(status["next_sync"].as_u64() > status["last_sync"].as_u64(), "{status}");
     let jobs = fine(&running, "GET", "/cluster/replication", &[]).await;
     assert_eq!((&jobs[0]["guest"], &jobs[0]["target"]), (&json!(100), &json!("pve2")));
     let refused = ask(&running, 0, "DELETE", "/nodes/pve1/qemu/100", &[]).await;

@@ -93,6 +93,23 @@ impl Auth {
         (now <= issued.saturating_add(LIFETIME)).then_some(user)
     }
 
+    /// What a user with a second factor gets for his password: the question, and nothing that opens a door.
+    pub fn question(&self, asked: &str, user: &str, now: u64) -> String {
+        let asked = percent_encoding::utf8_percent_encode(asked, percent_encoding::NON_ALPHANUMERIC);
+        let plain = format!("PVE:!tfa!{asked}:{now:08X}");
+        let signature = self.sign(&format!("{plain}:{user}"));
+        format!("{plain}::{signature}")
+    }
+
+    /// Whether a question was asked of a user, and not too long ago.
+    pub fn may_answer(&self, question: &str, user: &str, now: u64) -> bool {
+        let Some((plain, signature)) = question.split_once("::") else { return false };
+        let issued = plain.rsplit_once(':').and_then(|(_, issued)| u64::from_str_radix(issued, 16).ok());
+        let fresh = issued.is_some_and(|issued| now <= issued.saturating_add(LIFETIME));
+        let decoded = STANDARD.decode(signature).unwrap_or_default();
+        fresh && hmac::verify(&self.key, format!("{plain}:{user}").as_bytes(), &decoded).is_ok()
+    }
+
     /// A ticket for a terminal: who may look where (`root@pam:/vms/100:5900`) is signed and not told.
     pub fn viewer_ticket(&self, who: &str, now: u64) -> String {
         let plain = format!("PVEVNC:{now:08X}");

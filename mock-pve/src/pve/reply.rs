@@ -87,6 +87,8 @@ impl Reply {
             Refusal::Failed(text) => Self::error(500, text, None),
             Refusal::Params(errors) => Self::error(400, "Parameter verification failed.", Some(errors.clone())),
             Refusal::Forbidden(_) => Self::error(403, &refusal.to_string(), None),
+            Refusal::NotFound(text) => Self::error(404, text, None),
+            Refusal::Unfit(text) => Self::error(400, text, None),
         }
     }
 }

@@ -64,6 +64,9 @@ pub(super) fn without_quorum(pattern: &str) -> bool {
         "/sendkey",
         "/monitor",
         "/vncproxy",
+        "/vncshell",
+        "/spiceproxy",
+        "/spiceshell",
         "/termproxy",
     ];
     pattern.contains("/status/")

@@ -219,6 +219,13 @@ impl Schema {
         Ok(Self { methods })
     }
 
+    /// The words that a parameter can be.
+    pub(super) fn words(pve: PveVersion, (verb, path): (&str, &str), parameter: &str) -> Vec<String> {
+        let schema = Self::load(pve).ok();
+        let method = schema.as_ref().and_then(|schema| schema.method(verb, path));
+        method.and_then(|method| method.lookup(parameter)?.words.clone()).unwrap_or_default()
+    }
+
     /// The pattern of a method that is known, but may not be played.
     pub(super) fn patterns(&self, method: &str) -> impl Iterator<Item = &str> {
         self.methods.keys().filter(move |(verb, _)| verb == method).map(|(_, path)| path.as_str())

@@ -371,8 +371,13 @@ fn seed_vm(state: &mut State, dir: &Path, local: &str, vm: &VmSeed) -> Result<()
         })?;
     }
     let running = vm.status.as_deref() == Some("running");
-    let runtime =
-        running.then(|| Runtime { pid: state.tasks.pid(), since: 0.0, paused: false, config: config.clone() });
+    let runtime = running.then(|| Runtime {
+        pid: state.tasks.pid(),
+        since: 0.0,
+        paused: false,
+        prelaunch: false,
+        config: config.clone(),
+    });
     state.vms.insert(vm.vmid, Vm { node, config, running: runtime, seeded: true, ..Vm::default() });
     Ok(())
 }

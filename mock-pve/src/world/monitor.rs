@@ -119,7 +119,11 @@ impl World {
         let Some(running) = &vm.running else { return Ok(String::new()) };
         let config = &running.config;
         Ok(match what {
-            "status" => format!("VM status: {}\r\n", if running.paused { "paused" } else { "running" }),
+            "status" => match running {
+                running if running.prelaunch => "VM status: prelaunch\r\n".to_owned(),
+                running if running.paused => "VM status: paused\r\n".to_owned(),
+                _ => "VM status: running\r\n".to_owned(),
+            },
             "name" => format!("{}\r\n", config.get("name").cloned().unwrap_or_else(|| format!("vm{vmid}"))),
             "uuid" => {
                 let smbios = Properties::parse(config.get("smbios1").map_or("", String::as_str), "uuid");
@@ -151,8 +155,13 @@ impl World {
 
     /// Holds or releases the processors of a VM at once.
     fn hold(&self, node: &str, vmid: u32, processors: Processors) -> Rule<String> {
-        if let Some(running) = &mut self.state().vm_mut(node, vmid)?.running {
-            running.paused = processors == Processors::Still;
+        match processors {
+            Processors::Still => {
+                if let Some(running) = &mut self.state().vm_mut(node, vmid)?.running {
+                    running.paused = true;
+                }
+            }
+            Processors::Going => self.let_run(vmid),
         }
         Ok(String::new())
     }

@@ -22,11 +22,28 @@ impl World {
             let pid = state.tasks.pid();
             let Some(vm) = state.vms.get_mut(&vmid) else { return };
             vm.cloudinit.clear();
-            vm.running = Some(Runtime { pid, since, paused: false, config: vm.config.clone() });
+            let frozen = vm.config.get("freeze").is_some_and(|flag| flag == "1");
+            vm.running = Some(Runtime { pid, since, paused: frozen, prelaunch: frozen, config: vm.config.clone() });
+            if frozen {
+                return;
+            }
             let Some(vm) = state.vms.get(&vmid) else { return };
             state.hardware(self.dir(), vmid, vm)
         };
         self.emit(&Power::On(Box::new(boot)));
+    }
+
+    /// Lets the processors of a VM run; one that was frozen from its start boots.
+    pub(super) fn let_run(&self, vmid: u32) {
+        let first = {
+            let mut state = self.state();
+            let Some(running) = state.vms.get_mut(&vmid).and_then(|vm| vm.running.as_mut()) else { return };
+            running.paused = false;
+            std::mem::take(&mut running.prelaunch)
+        };
+        if let Some(boot) = self.boot(vmid).filter(|_| first) {
+            self.emit(&Power::On(Box::new(boot)));
+        }
     }
 
     /// Pulls the plug.
@@ -50,6 +67,10 @@ impl World {
 
     /// A hard reset: off and on again, the process stays.
     pub fn reset(&self, vmid: u32) {
+        let running = self.state().vms.get(&vmid).and_then(|vm| vm.running.as_ref().map(|running| running.prelaunch));
+        if running == Some(true) {
+            return;
+        }
         self.set_guest(vmid, None);
         self.emit(&Power::Off { vmid });
         if let Some(boot) = self.boot(vmid) {

@@ -17,6 +17,12 @@ pub enum Refusal {
     /// A right is missing.
     #[error("Permission check failed{}", parenthesised(.0))]
     Forbidden(String),
+    /// What was named isn't there, where the original says so by its status too.
+    #[error("{0}")]
+    NotFound(String),
+    /// The request as a whole makes no sense, whatever its parameters are.
+    #[error("{0}")]
+    Unfit(String),
 }
 
 fn parenthesised(what: &str) -> String {
@@ -39,6 +45,12 @@ impl Refusal {
         Self::Forbidden(what.into())
     }
 
+    /// What work behind a lock makes of it: a failure that begins with what failed.
+    #[must_use]
+    pub fn within(&self, what: &str) -> Self {
+        Self::Failed(format!("{what}: {}\n", self.text()))
+    }
+
     /// The text that a task ends with: what HTTP says by its status is part of it.
     pub fn text(&self) -> String {
         match self {
@@ -48,6 +60,8 @@ impl Refusal {
                 format!("400 Parameter verification failed.\n{}", lines.join("\n"))
             }
             Self::Forbidden(_) => format!("403 {self}"),
+            Self::NotFound(_) => format!("404 {}", self.to_string().trim_end()),
+            Self::Unfit(_) => format!("400 {}", self.to_string().trim_end()),
         }
     }
 }

@@ -240,6 +240,9 @@ pub struct Runtime {
     pub since: f64,
     /// Paused by request.
     pub paused: bool,
+    /// It was started with `freeze=1`, and its guest has not begun to boot.
+    #[serde(default)]
+    pub prelaunch: bool,
     /// The config it was started with.
     pub config: Config,
 }

@@ -43,6 +43,7 @@ const FILES: &[&str] = &[
 ];
 const ALL: &[&str] = &["images", "rootdir", "vztmpl", "iso", "backup", "snippets", "none", "import"];
 const SHARED: &[&str] = &["images", "rootdir", "vztmpl", "iso", "backup", "snippets", "import"];
+const GLUSTER: &[&str] = &["images", "vztmpl", "iso", "backup", "snippets", "import"];
 const GUESTS: &[&str] = &["images", "rootdir"];
 
 impl StorageType {
@@ -65,7 +66,7 @@ impl StorageType {
                 &["vztmpl", "iso", "backup", "snippets", "import"],
                 &["backup"],
             ),
-            "glusterfs" => of(&["path", "volume"], &["server", "server2", "transport"], SHARED, &["images"]),
+            "glusterfs" => of(&["path", "volume"], &["server", "server2", "transport"], GLUSTER, &["images"]),
             "lvm" => of(
                 &["vgname"],
                 &["shared", "saferemove", "saferemove_throughput", "tagged_only", "bwlimit"],
@@ -112,7 +113,12 @@ impl StorageType {
     /// How an option may be used with a type; `None`: the type has no such.
     pub fn usage(kind: &str, option: &str) -> Option<Use> {
         let known = Self::of(kind)?;
-        let files = matches!(kind, "dir" | "btrfs" | "nfs" | "cifs" | "cephfs" | "glusterfs");
+        let files = match kind {
+            "btrfs" => !["content-dirs", "bwlimit"].contains(&option),
+            "cephfs" => option != "preallocation",
+            "glusterfs" => option != "content-dirs",
+            _ => matches!(kind, "dir" | "nfs" | "cifs"),
+        };
         if known.fixed.contains(&option) {
             Some(Use::Fixed)
         } else if kind == "esxi" && ["server", "username"].contains(&option) {
@@ -123,6 +129,16 @@ impl StorageType {
             Some(Use::Optional)
         } else {
             None
+        }
+    }
+
+    /// Whether an option is kept where only root reads it, and never shown.
+    pub fn is_secret(kind: &str, option: &str) -> bool {
+        match option {
+            "password" => matches!(kind, "cifs" | "pbs" | "esxi"),
+            "keyring" => matches!(kind, "cephfs" | "rbd"),
+            "encryption-key" | "master-pubkey" => kind == "pbs",
+            _ => false,
         }
     }
 
@@ -146,6 +162,11 @@ mod tests {
     fn options_belong_to_types() {
         assert_eq!(StorageType::usage("dir", "path"), Some(Use::Fixed));
         assert_eq!(StorageType::usage("dir", "preallocation"), Some(Use::Optional));
+        assert_eq!(StorageType::usage("btrfs", "preallocation"), Some(Use::Optional));
+        for (kind, option) in [("btrfs", "bwlimit"), ("cephfs", "preallocation"), ("glusterfs", "content-dirs")] {
+            assert_eq!(StorageType::usage(kind, option), None, "{kind} {option}");
+        }
+        assert!(StorageType::is_secret("cifs", "password") && !StorageType::is_secret("dir", "password"));
         assert_eq!(StorageType::usage("lvmthin", "path"), None);
         assert_eq!(StorageType::usage("lvmthin", "shared"), None);
         assert_eq!(StorageType::required("nfs"), ["export", "server"]);

@@ -144,9 +144,8 @@ impl World {
             if !is_locked(vm, "backup") {
                 lock.check(&vm.config)?;
             }
-            if let Some(running) = &mut vm.running {
-                running.paused = false;
-            }
+            drop(state);
+            world.let_run(vmid);
             Ok(())
         }))
     }

@@ -35,7 +35,7 @@ const REQUESTS: &[(&str, &str, Form<'static>)] = &[
     ("PUT", "/pools/kept", &[("vms", "100"), ("storage", "extra")]),
     ("POST", "/cluster/ha/groups", &[("group", "both"), ("nodes", "pve1,pve2:2")]),
     ("POST", "/cluster/ha/resources", &[("sid", "vm:101"), ("state", "ignored"), ("group", "both")]),
-    ("POST", "/cluster/replication", &[("id", "101-0"), ("type", "local"), ("target", "pve2"), ("comment", "kept")]),
+    ("POST", "/cluster/replication", &[("id", "101-0"), ("type", "local"), ("target", "pve2"), ("disable", "1")]),
     ("POST", "/cluster/backup", &[("id", "nightly"), ("schedule", "daily"), ("vmid", "100"), ("storage", "local")]),
     ("PUT", "/cluster/firewall/options", &[("enable", "1")]),
     ("POST", "/cluster/firewall/aliases", &[("name", "office"), ("cidr", "192.0.2.0/24")]),
@@ -50,6 +50,9 @@ const REQUESTS: &[(&str, &str, Form<'static>)] = &[
     ("POST", "/cluster/sdn/vnets", &[("vnet", "net1"), ("zone", "inner")]),
     ("POST", "/nodes/pve1/network", &[("iface", "vmbr7"), ("type", "bridge"), ("autostart", "1")]),
     ("PUT", "/nodes/pve1/config", &[("description", "the first")]),
+    ("POST", "/cluster/notifications/endpoints/gotify", &[("name", "phone"), ("server", "http://x"), ("token", "t")]),
+    ("POST", "/cluster/metrics/server/graph", &[("type", "graphite"), ("server", "x"), ("port", "2003")]),
+    ("PUT", "/nodes/pve1/apt/repositories", &[("handle", "no-subscription")]),
     ("PUT", "/nodes/pve1/qemu/101/config", &[("name", "renamed"), ("cores", "4"), ("ciuser", "me")]),
 ];
 
@@ -69,10 +72,13 @@ const LOOKS: &[&str] = &[
     "/cluster/ha/groups",
     "/cluster/ha/resources",
     "/cluster/mapping/pci",
+    "/cluster/metrics/server",
+    "/cluster/notifications/targets",
     "/cluster/options",
     "/cluster/replication",
     "/cluster/sdn/vnets",
     "/cluster/sdn/zones",
+    "/nodes/pve1/apt/repositories",
     "/nodes/pve1/config",
     "/nodes/pve1/network",
     "/nodes/pve1/qemu/100/config",
@@ -112,10 +118,12 @@ async fn everything_is_there_again() {
     };
     let mut site = Site::serve(options()).await;
     site.log_in("root@pam", "secret").await;
+    site.fine("POST", "/storage", &[("storage", "tank"), ("type", "zfspool"), ("pool", "tank")]).await;
     for vmid in ["100", "101"] {
         let form = [
             ("vmid", vmid),
-            ("scsi0", "local-lvm:1"),
+            ("scsi0", "local-lvm:1,replicate=0"),
+            ("scsi1", if vmid == "101" { "tank:1" } else { "none,media=cdrom" }),
             ("ide2", "local-lvm:cloudinit"),
             ("net0", "virtio,bridge=vmbr0"),
         ];

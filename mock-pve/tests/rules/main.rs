@@ -12,6 +12,7 @@ mod interrupts;
 mod kept;
 mod nine;
 mod requests;
+mod settings;
 mod site;
 mod snapshots;
 mod switches;

@@ -205,7 +205,8 @@ async fn replication_takes_the_privilege_of_its_release() {
     ] {
         let mut site = Site::serve(Options { seed: two_nodes(), pve, ..Options::default() }).await;
         site.log_in("root@pam", "secret").await;
-        site.done("POST", VMS, &[("vmid", "100")]).await;
+        site.fine("POST", "/storage", &[("storage", "tank"), ("type", "zfspool"), ("pool", "tank")]).await;
+        site.done("POST", VMS, &[("vmid", "100"), ("scsi0", "tank:1")]).await;
         let user = with_one_role(&mut site).await;
         let (status, reason, _) = ask_with(&mut site, &user, "VM.Audit", job).await;
         assert_eq!((status, reason.as_str()), (403, refused), "{pve:?}");

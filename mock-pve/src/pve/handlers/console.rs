@@ -16,11 +16,11 @@ use tokio::sync::mpsc;
 use super::WRONG_TICKET;
 use crate::pve::auth::Auth;
 use crate::pve::call::{Call, Result};
-use crate::world::World;
 use crate::world::consoles::{Program, Said, Terminal, Waiting};
 use crate::world::property::Properties;
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::work::Work;
+use crate::world::{PveVersion, World};
 
 /// Seconds that a viewer is waited for.
 const PATIENCE: f64 = 10.0;
@@ -71,8 +71,7 @@ pub(in crate::pve) fn screen_of_vm(call: &Call) -> Result {
     let mut ticket = call.auth.viewer_ticket(&format!("{user}:/vms/{vmid}:{port}"), call.world.clock().unix());
     let mut answer = json!({"user": user, "port": port.to_string()});
     if call.params.is_on("generate-password") || call.params.is_on("websocket") || serial.is_none() {
-        let printable = |byte: &u8| char::from(b'!' + byte % 64);
-        let password: String = Auth::secret().iter().take(8).map(printable).collect();
+        let password = screen_password();
         ticket = format!("{password}:{ticket}");
         answer["password"] = json!(password);
     }
@@ -88,14 +87,25 @@ pub(in crate::pve) fn screen_of_vm(call: &Call) -> Result {
     Ok(answer.into())
 }
 
+/// What a screen asks its viewer for.
+pub(super) fn screen_password() -> String {
+    let printable = |byte: &u8| char::from(b'!' + byte % 64);
+    Auth::secret().iter().take(8).map(printable).collect()
+}
+
 /// How long a viewer is waited for.
-fn patience(world: &World) -> Duration {
+pub(super) fn patience(world: &World) -> Duration {
     world.clock().scaled(PATIENCE).max(AT_LEAST)
 }
 
 /// `POST N/termproxy`
 pub(in crate::pve) fn of_node(call: &Call) -> Result {
     let node = call.node();
+    let who = &call.caller.identity;
+    // A token is no user that could log in; the later release doesn't look.
+    if who.contains('!') && call.world.state().pve == PveVersion::V8 {
+        return Err(Refusal::failed(format!("value '{who}' does not look like a valid user name\n")));
+    }
     // Nobody but root is let in without a password, whatever he may do here.
     let program = match call.params.text("cmd") {
         _ if !call.caller.is_root() => Program::Login,

@@ -10,12 +10,12 @@ use super::images::check_image;
 use crate::pve::call::{Call, Result};
 use crate::pve::fetch::{Certificates, Fetch, FetchError};
 use crate::vma::{Packing, unpack};
-use crate::world::World;
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::sparse::sparse_write;
 use crate::world::state::VolumeKey;
 use crate::world::volume::{Family, parse_name, shown_path};
 use crate::world::work::Work;
+use crate::world::{State, World};
 
 type Later = Pin<Box<dyn Future<Output = Result> + Send>>;
 
@@ -55,15 +55,72 @@ pub(in crate::pve) fn query(call: Call) -> Later {
     })
 }
 
+/// Where a file comes from.
+pub(super) enum Origin {
+    /// A server.
+    Server(Fetch),
+    /// What is known of by itself: nobody has to be asked for it.
+    Catalogue {
+        /// Where the original gets it.
+        location: String,
+        /// What is in it.
+        content: Vec<u8>,
+    },
+}
+
+impl Origin {
+    fn url(&self) -> &str {
+        match self {
+            Self::Server(fetch) => &fetch.url,
+            Self::Catalogue { location, .. } => location,
+        }
+    }
+
+    /// Writes the file, and says how long it is.
+    async fn get(&self, partial: &Path) -> Rule<u64> {
+        match self {
+            Self::Server(fetch) => fetch.get(partial).await.map_err(|error| failed(&error, &fetch.url)),
+            Self::Catalogue { content, .. } => {
+                std::fs::write(partial, content).map_err(|error| Refusal::failed(format!("{error}")))?;
+                Ok(u64::try_from(content.len()).unwrap_or(u64::MAX))
+            }
+        }
+    }
+}
+
 /// A file that is to become a volume.
-struct Wanted {
-    fetch: Fetch,
+pub(super) struct Wanted {
+    origin: Origin,
     key: VolumeKey,
     target: PathBuf,
     shown: String,
     node: String,
     checksum: Option<(String, String)>,
     unpacked: Option<Packing>,
+}
+
+impl Wanted {
+    /// A volume of that name on the storage in the path.
+    pub(super) fn of(call: &Call, state: &State, node: &str, name: &str, origin: Origin) -> Rule<Self> {
+        let id = call.text("storage");
+        let storage = state.storage_on(id, node)?;
+        let named = parse_name(storage, name).map_err(Refusal::Failed)?;
+        let key = state.key_on(node, id, name);
+        Ok(Self {
+            origin,
+            target: state.file_of(call.world.dir(), &key),
+            shown: shown_path(id, storage, &named),
+            key,
+            node: node.to_owned(),
+            checksum: None,
+            unpacked: None,
+        })
+    }
+
+    /// The same, with its checksum.
+    pub(super) fn with_checksum(self, checksum: Option<(String, String)>) -> Self {
+        Self { checksum, ..self }
+    }
 }
 
 /// `POST N/storage/{storage}/download-url`
@@ -82,28 +139,24 @@ pub(in crate::pve) fn download(call: &Call) -> Result {
             return Err(Refusal::failed(text));
         }
         check_name(&content, &name)?;
-        let name = format!("{content}/{name}");
-        let named = parse_name(storage, &name).map_err(Refusal::Failed)?;
-        let key = state.key_on(&node, &id, &name);
-        Wanted {
-            fetch: fetch_of(call),
-            target: state.file_of(call.world.dir(), &key),
-            shown: shown_path(&id, storage, &named),
-            key,
-            node: node.clone(),
-            checksum: call.params.owned("checksum-algorithm").zip(call.params.owned("checksum")),
-            unpacked: packing(call, &content)?,
-        }
+        let origin = Origin::Server(fetch_of(call));
+        let wanted = Wanted::of(call, &state, &node, &format!("{content}/{name}"), origin)?;
+        let checksum = call.params.owned("checksum-algorithm").zip(call.params.owned("checksum"));
+        Wanted { unpacked: packing(call, &content)?, ..wanted.with_checksum(checksum) }
     };
     // A task's id is part of a list that is split at colons.
     let id: String = name
         .chars()
         .map(|c| if c == ':' || c == '%' { format!("%{:02x}", u32::from(c)) } else { c.to_string() })
         .collect();
-    let upid = call
-        .world
-        .start_task(&call.caller, &node, "download", &id, |work| async move { fetch_work(&work, &wanted).await });
-    Ok(upid.into())
+    Ok(start(call, &id, wanted).into())
+}
+
+/// Begins the task that fetches a file.
+pub(super) fn start(call: &Call, id: &str, wanted: Wanted) -> String {
+    let node = wanted.node.clone();
+    let work = |work: Work| async move { fetch_work(&work, &wanted).await };
+    call.world.start_task(&call.caller, &node, "download", id, work)
 }
 
 /// How what comes is packed, where it is to be unpacked. A node has no `lzop` here, and no `bzip2`.
@@ -139,7 +192,7 @@ async fn sum(algorithm: &str, file: &Path) -> Rule<String> {
 
 async fn fetch_work(work: &Work, wanted: &Wanted) -> Rule<()> {
     let world = work.world().clone();
-    let (url, shown) = (&wanted.fetch.url, &wanted.shown);
+    let (url, shown) = (wanted.origin.url(), &wanted.shown);
     work.log(format!("downloading {url} to {shown}"));
     if world.state().volumes.contains_key(&wanted.key) {
         let Some((algorithm, expected)) = &wanted.checksum else {
@@ -169,7 +222,7 @@ async fn keep(work: &Work, world: &World, wanted: &Wanted, partial: &Path) -> Ru
     if let Some(folder) = partial.parent() {
         std::fs::create_dir_all(folder).map_err(io)?;
     }
-    let size = wanted.fetch.get(partial).await.map_err(|error| failed(&error, &wanted.fetch.url))?;
+    let size = wanted.origin.get(partial).await?;
     if size > world.available(&wanted.node, &wanted.key.storage) {
         return Err(Refusal::failed("download failed: Cannot write to file (No space left on device)."));
     }

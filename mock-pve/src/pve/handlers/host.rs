@@ -55,11 +55,6 @@ pub(in crate::pve) fn packages(call: &Call) -> Result {
     Ok(packages.into())
 }
 
-/// `GET N/apt/repositories`
-pub(in crate::pve) fn repositories(_: &Call) -> Result {
-    Ok(json!({"digest": digest_of(""), "errors": [], "files": [], "infos": [], "standard-repos": []}).into())
-}
-
 /// `GET N/capabilities`
 pub(in crate::pve) fn capabilities(_: &Call) -> Result {
     list("name", &["qemu"])
@@ -126,11 +121,13 @@ pub(in crate::pve) fn devices(_: &Call) -> Result {
     nothing()
 }
 
-fn section<'a>(state: &'a State, call: &Call, name: &str) -> Option<&'a Object> {
+/// A file of the node in the path, as it was written.
+pub(super) fn section<'a>(state: &'a State, call: &Call, name: &str) -> Option<&'a Object> {
     state.sections.get(&format!("nodes/{}", call.node())).and_then(|files| files.get(name))
 }
 
-fn write(call: &Call, name: &str, file: Object) {
+/// Writes a file of the node in the path.
+pub(super) fn write(call: &Call, name: &str, file: Object) {
     let mut state = call.world.state();
     state.sections.entry(format!("nodes/{}", call.node())).or_default().insert(name.to_owned(), file);
 }
@@ -254,23 +251,6 @@ pub(in crate::pve) fn set_config(call: &Call) -> Result {
     Ok(().into())
 }
 
-/// `GET N/subscription`: there is none.
-pub(in crate::pve) fn subscription(call: &Call) -> Result {
-    let mut shown = json!({
-        "status": "notfound", "message": "There is no subscription key",
-        "url": "https://www.proxmox.com/en/proxmox-virtual-environment/pricing",
-    });
-    if call.world.state().may(&call.caller, &format!("/nodes/{}", call.node()), &["Sys.Audit"]) {
-        shown["serverid"] = json!(digest_of(&call.node())[..32].to_ascii_uppercase());
-    }
-    Ok(shown.into())
-}
-
-/// `PUT N/subscription`, `DELETE N/subscription`: there is none to renew or delete.
-pub(in crate::pve) fn no_subscription(_: &Call) -> Result {
-    Ok(().into())
-}
-
 /// `GET N/syslog`: nothing was ever logged.
 pub(in crate::pve) fn syslog(_: &Call) -> Result {
     Ok(Answer { data: json!([{"n": 1, "t": "no content"}]), total: Some(1), ..Answer::default() })
@@ -329,16 +309,6 @@ pub(in crate::pve) fn history(call: &Call) -> Result {
     };
     let how = if call.params.text("cf") == Some("MAX") { Consolidation::Most } else { Consolidation::Average };
     Ok(call.world.series(&subject, frame, how).into())
-}
-
-/// `GET N/scan`
-pub(in crate::pve) fn scan(_: &Call) -> Result {
-    list("method", &["cifs", "glusterfs", "iscsi", "lvm", "nfs", "pbs", "zfs"])
-}
-
-/// `GET N/scan/lvm`, `…/zfs`
-pub(in crate::pve) fn scanned(_: &Call) -> Result {
-    nothing()
 }
 
 /// `POST N/wakeonlan`

@@ -210,11 +210,3 @@ pub(in crate::pve) fn no_container(call: &Call) -> Result {
         call.vmid()
     )))
 }
-
-/// `GET N/certificates/info`
-pub(in crate::pve) fn certificates(call: &Call) -> Result {
-    let state = call.world.state();
-    let fingerprint = state.nodes.get(&call.node()).map(|node| node.fingerprint.clone()).unwrap_or_default();
-    Ok(vec![json!({"filename": "pve-ssl.pem", "fingerprint": fingerprint, "subject": format!("/CN={}", call.node())})]
-        .into())
-}

@@ -236,11 +236,8 @@ fn check(state: &State, id: &str, entry: &Object) -> Rule<()> {
     Ok(())
 }
 
-fn prefixed(what: &str, refusal: Refusal) -> Refusal {
-    match refusal {
-        Refusal::Failed(text) => Refusal::failed(format!("{what} sdn subnet object failed: {text}")),
-        other => other,
-    }
+fn prefixed(what: &str, refusal: &Refusal) -> Refusal {
+    refusal.within(&format!("{what} sdn subnet object failed"))
 }
 
 /// `POST …/subnets`
@@ -251,10 +248,10 @@ pub(in crate::pve) fn create(call: &Call) -> Result {
     let id = format!("{zone}-{}", call.text("subnet").replace('/', "-"));
     if state.sections.get(FILE).is_some_and(|file| file.contains_key(&id)) {
         let text = format!("sdn subnet object ID '{id}' already defined\n");
-        return Err(prefixed("create", Refusal::failed(text)));
+        return Err(prefixed("create", &Refusal::failed(text)));
     }
     let entry = given(call);
-    check(&state, &id, &entry)?;
+    check(&state, &id, &entry).map_err(|refusal| prefixed("create", &refusal))?;
     state.sections.entry(FILE.to_owned()).or_default().insert(id, entry);
     Ok(().into())
 }
@@ -266,19 +263,19 @@ pub(in crate::pve) fn update(call: &Call) -> Result {
     sdn_lock::check(&state, call, "update sdn subnet object failed")?;
     let id = call.text("subnet");
     let known = state.sections.get(FILE).and_then(|file| file.get(id)).cloned();
-    let mut entry = known.ok_or_else(|| prefixed("update", missing(id)))?;
+    let mut entry = known.ok_or_else(|| prefixed("update", &missing(id)))?;
     if call.params.text("digest").is_some_and(|wanted| !wanted.is_empty() && wanted != digest(&state)) {
         let text = "detected modified configuration - file changed by other user? Try again.\n";
-        return Err(prefixed("update", Refusal::failed(text)));
+        return Err(prefixed("update", &Refusal::failed(text)));
     }
     for key in call.params.list("delete") {
         if key == "type" || key == "vnet" {
-            return Err(prefixed("update", Refusal::failed(format!("unable to delete required option '{key}'\n"))));
+            return Err(prefixed("update", &Refusal::failed(format!("unable to delete required option '{key}'\n"))));
         }
         entry.remove(&key);
     }
     entry.extend(given(call));
-    check(&state, id, &entry)?;
+    check(&state, id, &entry).map_err(|refusal| prefixed("update", &refusal))?;
     state.sections.entry(FILE.to_owned()).or_default().insert(id.to_owned(), entry);
     Ok(().into())
 }

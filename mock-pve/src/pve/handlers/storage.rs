@@ -63,6 +63,9 @@ fn options(call: &Call, kind: &str) -> Rule<Map<String, Value>> {
             return Err(Refusal::failed(format!("unexpected property '{key}'\n")));
         }
         let text = call.text(key);
+        if StorageType::is_secret(kind, key) {
+            continue;
+        }
         let value = if key == "content" { json!(content_of(kind, text)?) } else { call.read_back(key) };
         options.insert(key.clone(), value);
     }

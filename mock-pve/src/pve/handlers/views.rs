@@ -79,6 +79,7 @@ pub(in crate::pve) fn vm(world: &World, state: &State, vmid: u32, vm: &Vm, detai
     if detail != Detail::Brief {
         let state = match &vm.running {
             None => "stopped",
+            Some(running) if running.prelaunch => "prelaunch",
             Some(running) if running.paused => "paused",
             Some(_) => "running",
         };

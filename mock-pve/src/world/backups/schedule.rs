@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::world::World;
 use crate::world::calendar::Calendar;
-use crate::world::state::State;
+use crate::world::state::{Sections, State};
 
 /// What a job says about itself, and not about the backups.
 const ITS_OWN: &[&str] =
@@ -24,7 +24,11 @@ pub struct Due {
     pub options: BTreeMap<String, Vec<String>>,
 }
 
-/// Since when each job waits for its turn. A job that was missed while nobody looked isn't made up for.
+/// Where is kept since when a job waits that makes up for missed turns.
+const KEPT: &str = "jobs/waiting";
+
+/// Since when each job waits for its turn. A job that was missed while nobody looked isn't made up for, unless it says
+/// so (`repeat-missed`).
 #[derive(Debug, Default)]
 pub struct Timetable {
     waiting: BTreeMap<String, (String, u64)>,
@@ -33,24 +37,38 @@ pub struct Timetable {
 impl Timetable {
     /// The backups that are due, and when there may be others; a job that is new or whose schedule is another one waits
     /// from now on.
-    pub fn due(&mut self, state: &State, now: u64) -> (Vec<Due>, Option<u64>) {
+    pub fn due(&mut self, state: &mut State, now: u64) -> (Vec<Due>, Option<u64>) {
         let (mut due, mut next) = (Vec::new(), None::<u64>);
-        let mut waiting = BTreeMap::new();
+        let (mut waiting, mut kept) = (BTreeMap::new(), Sections::new());
         for job in &state.backup {
             let text = |key: &str| job.get(key).and_then(Value::as_str).unwrap_or_default();
             let (id, schedule) = (text("id"), text("schedule"));
             let enabled = job.get("enabled").is_none_or(|flag| option(flag) != "0");
             let Some(calendar) = Calendar::parse(schedule).filter(|_| enabled) else { continue };
             let known = self.waiting.get(id).filter(|(known, _)| known == schedule);
-            let mut since = known.map_or(now, |(_, since)| *since);
+            let repeats = job.get("repeat-missed").is_some_and(|flag| option(flag) == "1");
+            let missed = || {
+                let missed = state.sections.get(KEPT)?.get(id).filter(|_| repeats)?;
+                (missed.get("schedule")?.as_str()? == schedule).then(|| missed.get("since")?.as_u64()).flatten()
+            };
+            let mut since = known.map(|(_, since)| *since).or_else(missed).unwrap_or(now);
             if calendar.next(since).is_some_and(|at| at <= now) {
                 due.extend(places(state, job).map(|node| Due { node, options: options(job) }));
                 since = now;
             }
             next = next.into_iter().chain(calendar.next(since)).min();
             waiting.insert(id.to_owned(), (schedule.to_owned(), since));
+            if repeats {
+                let entry = [("schedule".to_owned(), schedule.into()), ("since".to_owned(), since.into())];
+                kept.insert(id.to_owned(), Map::from_iter(entry));
+            }
         }
         self.waiting = waiting;
+        if kept.is_empty() {
+            state.sections.remove(KEPT);
+        } else {
+            state.sections.insert(KEPT.to_owned(), kept);
+        }
         (due, next)
     }
 }
@@ -125,17 +143,23 @@ mod tests {
         let mut timetable = Timetable::default();
         let noon = 1_800_014_400 / 86_400 * 86_400 + 43_200;
         let turn = noon + 16 * 3600 + 1800;
-        assert_eq!(timetable.due(&state, noon), (Vec::new(), Some(turn)), "a new job waits");
-        assert_eq!(timetable.due(&state, turn - 1), (Vec::new(), Some(turn)));
-        let (due, next) = timetable.due(&state, turn + 7);
+        assert_eq!(timetable.due(&mut state, noon), (Vec::new(), Some(turn)), "a new job waits");
+        assert_eq!(timetable.due(&mut state, turn - 1), (Vec::new(), Some(turn)));
+        let (due, next) = timetable.due(&mut state, turn + 7);
         assert_eq!((due.len(), next), (1, Some(turn + 86_400)));
         let options: Vec<(&str, &str)> =
             due[0].options.iter().map(|(key, values)| (key.as_str(), values[0].as_str())).collect();
         let expected =
             [("all", "1"), ("job-id", "on"), ("prune-backups", "keep-last=3"), ("quiet", "1"), ("storage", "local")];
         assert_eq!((due[0].node.as_str(), options), ("pve1", expected.to_vec()));
-        assert_eq!(timetable.due(&state, turn + 8).0, Vec::new(), "it had its turn");
+        assert_eq!(timetable.due(&mut state, turn + 8).0, Vec::new(), "it had its turn");
         state.backup[2].insert("schedule".to_owned(), json!("05:00"));
-        assert_eq!(timetable.due(&state, turn + 9), (Vec::new(), Some(turn + 1800)), "another schedule waits anew");
+        assert_eq!(timetable.due(&mut state, turn + 9), (Vec::new(), Some(turn + 1800)), "another schedule waits anew");
+        let late = turn + 3 * 86_400;
+        assert_eq!(Timetable::default().due(&mut state, late).0, Vec::new(), "what was missed is over");
+        state.backup[2].insert("repeat-missed".to_owned(), json!(1));
+        assert_eq!(Timetable::default().due(&mut state, late).0, Vec::new(), "it begins to wait");
+        assert_eq!(Timetable::default().due(&mut state, late + 3 * 86_400).0.len(), 1, "it is made up for once");
+        assert_eq!(Timetable::default().due(&mut state, late + 3 * 86_400 + 9).0, Vec::new());
     }
 }

@@ -3,6 +3,7 @@
 //! One file per part of the path; the rules follow Proxmox VE 8.4, PVE/API2/AccessControl.pm and its neighbours.
 
 mod acl;
+mod factors;
 mod groups;
 mod realms;
 mod roles;
@@ -17,14 +18,17 @@ use crate::world::State;
 use crate::world::refusal::{Refusal, Rule};
 
 pub(in crate::pve) use self::acl::{acl, permissions, update_acl};
+pub(in crate::pve) use self::factors::{
+    add_factor, delete_factor, factor, factor_types, factors, factors_of, unlock_factors, update_factor,
+};
 pub(in crate::pve) use self::groups::{create_group, delete_group, group, groups, update_group};
-pub(in crate::pve) use self::realms::{create_domain, delete_domain, domain, domains, update_domain};
+pub(in crate::pve) use self::realms::{
+    create_domain, delete_domain, domain, domains, openid_login, openid_url, sync_domain, update_domain,
+};
 pub(in crate::pve) use self::roles::{create_role, delete_role, role, roles, update_role};
 pub(in crate::pve) use self::ticket::{password, ticket, ticket_page, vnc_ticket};
 pub(in crate::pve) use self::tokens::{create_token, delete_token, token, tokens, update_token};
-pub(in crate::pve) use self::users::{
-    create_user, delete_user, factor_types, factors, unlock_factors, update_user, user, user_factors, users,
-};
+pub(in crate::pve) use self::users::{create_user, delete_user, update_user, user, users};
 
 /// `GET /access`
 pub(in crate::pve) fn index(_: &Call) -> Result {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::pve::call::{Call, Result};
 use crate::world::State;
 use crate::world::config::digest_of;
+use crate::world::property::Properties;
 use crate::world::refusal::{Refusal, Rule};
 
 type Object = Map<String, Value>;
@@ -233,4 +234,54 @@ pub(in crate::pve) fn delete_domain(call: &Call) -> Result {
         state.access.realms.insert(realm.to_owned(), fresh);
     }
     Ok(().into())
+}
+
+/// `POST /access/domains/{realm}/sync`: the directory is asked by a task, and can't be reached from here.
+pub(in crate::pve) fn sync_domain(call: &Call) -> Result {
+    let realm = call.text("realm").to_owned();
+    let state = call.world.state();
+    let known = state.access.realms.get(&realm).cloned();
+    drop(state);
+    let known = known.ok_or_else(|| Refusal::param("realm", "Realm does not exist."))?;
+    let text = |key: &str| known.get(key).and_then(Value::as_str).unwrap_or_default();
+    let kind = text("type");
+    if kind != "ldap" && kind != "ad" {
+        let text = format!("Cannot sync realm type '{kind}'! Only LDAP/AD realms can be synced.\n");
+        return Err(Refusal::failed(text));
+    }
+    let usual = Properties::parse(text("sync-defaults-options"), "");
+    if call.params.text("scope").is_none() && usual.get("scope").is_none() {
+        let text = "Not passed as parameter and not defined in realm default sync options.";
+        return Err(Refusal::param("scope", text));
+    }
+    let dry = call.params.is_on("dry-run");
+    let kind = if dry { "auth-realm-sync-test" } else { "auth-realm-sync" };
+    let server = text("server1").to_owned();
+    let id = realm.clone();
+    let upid = call.world.start_task(&call.caller, &call.local, kind, &id, |work| async move {
+        let test = if dry { "(dry test run) " } else { "" };
+        work.log(format!("{test}starting sync for realm {realm}"));
+        Err(Refusal::failed(format!("unable to connect to any LDAP server: {server}: Connection refused\n")))
+    });
+    Ok(upid.into())
+}
+
+/// `POST /access/openid/auth-url`: whoever issues identities can't be reached from here.
+pub(in crate::pve) fn openid_url(call: &Call) -> Result {
+    let realm = call.text("realm");
+    let state = call.world.state();
+    let known = state.access.realms.get(realm);
+    let known = known.ok_or_else(|| Refusal::failed(format!("authentication domain '{realm}' does not exist\n")))?;
+    let text = |key: &str| known.get(key).and_then(Value::as_str).unwrap_or_default();
+    if text("type") != "openid" {
+        return Err(Refusal::failed(format!("wrong realm type ({} != openid)\n", text("type"))));
+    }
+    let issuer = text("issuer-url").trim_end_matches('/');
+    let url = format!("{issuer}/.well-known/openid-configuration");
+    Err(Refusal::failed(format!("Request failed: {url}: Connection Failed: Connect error: Connection refused\n")))
+}
+
+/// `POST /access/openid/login`: nobody was sent anywhere, so nobody comes back.
+pub(in crate::pve) fn openid_login(_: &Call) -> Result {
+    Err(Refusal::failed(super::super::WRONG_PASSWORD))
 }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::WRONG_PASSWORD;
+use super::factors::{answers, challenge};
 use super::{no_user, realm_of};
 use crate::pve::call::{Call, Result};
 use crate::world::State;
@@ -67,17 +68,13 @@ pub(in crate::pve) fn ticket(call: &Call) -> Result {
     }
     let now = call.world.clock().unix();
     let password = call.text("password");
-    let state = call.world.state();
+    let mut state = call.world.state();
     let wrong = || Refusal::failed(WRONG_PASSWORD);
     let known = state.access.users.get(&user).filter(|user| usable(user, now)).ok_or_else(wrong)?;
     if call.params.text("otp").is_some() && call.params.text("tfa-challenge").is_some() {
         return Err(wrong());
     }
-    // A second factor is asked of nobody here, so that an answer to one is never right.
-    let by_ticket = match call.params.text("tfa-challenge") {
-        Some(_) => return Err(wrong()),
-        None => call.auth.user_of(password, now),
-    };
+    let by_ticket = call.auth.user_of(password, now);
     let caller = Caller { identity: user.clone() };
     let mut answer = json!({"username": user});
     if let (Some(path), Some(privs)) = (call.params.text("path"), call.params.text("privs")) {
@@ -91,8 +88,21 @@ pub(in crate::pve) fn ticket(call: &Call) -> Result {
         }
     } else {
         let by_ticket = by_ticket.is_some_and(|owner| owner == user || owner == "root@pam");
-        if !by_ticket && !known.has_password(password) {
-            return Err(wrong());
+        if let Some(asked) = call.params.text("tfa-challenge") {
+            let fresh = call.auth.may_answer(asked, &user, now);
+            if !fresh || !answers(&mut state, &user, password, now) {
+                return Err(wrong());
+            }
+        } else if !by_ticket {
+            if !known.has_password(password) {
+                return Err(wrong());
+            }
+            if let Some(asked) = challenge(&state, &user) {
+                answer["ticket"] = json!(call.auth.question(&asked, &user, now));
+                answer["CSRFPreventionToken"] = json!(call.auth.csrf(&user, now));
+                answer["NeedTFA"] = json!(1);
+                return Ok(answer.into());
+            }
         }
         answer["ticket"] = json!(call.auth.ticket(&user, now));
         answer["CSRFPreventionToken"] = json!(call.auth.csrf(&user, now));

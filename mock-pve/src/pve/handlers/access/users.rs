@@ -1,4 +1,4 @@
-//! `/access/users`, and what is asked about second factors (nobody has one).
+//! `/access/users`.
 
 use std::collections::BTreeSet;
 
@@ -159,31 +159,10 @@ pub(in crate::pve) fn delete_user(call: &Call) -> Result {
         let root = User { enable: true, password: root.password, ..User::default() };
         state.access.users.insert(id.to_owned(), root);
     }
+    if let Some(factors) = state.sections.get_mut("tfa") {
+        factors.remove(id);
+    }
     let tokens = format!("{id}!");
     state.access.acl.retain(|acl| acl.ugid != id && !acl.ugid.starts_with(&tokens));
     Ok(().into())
-}
-
-/// `GET /access/tfa`, `GET /access/tfa/{userid}`
-pub(in crate::pve) fn factors(_: &Call) -> Result {
-    Ok(Vec::new().into())
-}
-
-/// `GET /access/tfa/{userid}/{id}`
-pub(in crate::pve) fn user_factors(_: &Call) -> Result {
-    Err(Refusal::failed("no such tfa entry\n"))
-}
-
-/// `GET /access/users/{userid}/tfa`
-pub(in crate::pve) fn factor_types(call: &Call) -> Result {
-    let realm = realm_of(call.text("userid"));
-    if !call.world.state().access.realms.contains_key(realm) {
-        return Err(Refusal::failed(format!("auth domain '{realm}' does not exist\n")));
-    }
-    Ok(if call.params.is_on("multiple") { json!({"user": []}) } else { json!({}) }.into())
-}
-
-/// `PUT /access/users/{userid}/unlock-tfa`
-pub(in crate::pve) fn unlock_factors(_: &Call) -> Result {
-    Ok(json!(0).into())
 }

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 pub(in crate::pve) use self::groups::{create_group, delete_group, group, groups, update_group};
-pub(in crate::pve) use self::replication::{create_job, delete_job, job, on_node, replication, update_job};
-pub(super) use self::replication::{job_id, no_job};
+pub(in crate::pve) use self::replication::{
+    create_job, delete_job, job, job_index, job_log, job_status, on_node, replication, schedule_now, update_job,
+};
 pub(in crate::pve) use self::resources::{
     create_resource, delete_resource, migrate_resource, resource, resources, update_resource,
 };
