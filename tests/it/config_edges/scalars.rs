@@ -117,6 +117,7 @@ pub(super) const PATCHES: &[(&str, Outcome)] = &[
 
 /// Configurations, and patches of what they say.
 pub(super) const MERGES: &[(&str, &str, Outcome)] = &[
+    ("machine: {acceptedCAs: [{crt: YQ==}]}\n", "machine: {acceptedCAs: [{crt: YQ==, $patch: delete}]}\n", Refused),
     (
         "apiVersion: v1alpha1\nkind: NetworkDefaultActionConfig\ningress: block\n",
         "apiVersion: v1alpha1\nkind: NetworkDefaultActionConfig\ningress: accept\n",
