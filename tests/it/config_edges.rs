@@ -170,6 +170,11 @@ const PATCHES: &[(&str, Outcome)] = &[
     ("machine: {features: {kubePrism: {port: 1e3}}}\n", Has("            port: 1000\n")),
     ("machine: {features: {kubePrism: {port: \"7445\"}}}\n", Refused),
     ("machine: {certSANs: [a, null, b]}\n", Has("    certSANs:\n        - a\n        - b\n")),
+    ("machine: {pods: [null, {a: 1}, null]}\n", Has("    pods:\n        - a: 1\n")),
+    // Deletes.
+    ("machine: {registries: {mirrors: {$patch: delete}}}\n", Has("  type: worker\n")),
+    ("machine: {registries: {mirrors: {a: {$patch: delete}}}}\n", Refused),
+    ("machine: {features: {kubePrism: {$patch: delete}}}\n", Refused),
     // Documents that a tag makes nothing.
     ("!!null x\n", Refused),
     ("debug: true\n--- !!null x\n", Has("debug: true\n")),

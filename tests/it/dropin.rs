@@ -7,6 +7,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::site::{program, repository};
 
 const ENDPOINT: &str = "https://10.0.0.10:6443";
@@ -193,7 +196,7 @@ fn lists_are_split_alike() {
 fn flags_and_versions_are_read_alike() {
     let lines = "--with-kubespan=T|--with-kubespan=yes|--with-kubespan=|--with-kubespan true|--with-kubespan --with-kubespan=0|\
                  --force=false|--force=2|-f=true|-f=|-ff|-ft worker|-tf|-tworker|-t=worker|-t=|--install-disk --force|\
-                 --install-disk=|--install-disk==x|--dns-domain|--dns-domain a --dns-domain b|--nope|--talos 1.13|-x|---x|--=x|extra|\
+                 --install-disk=|--install-disk==x|--dns-domain|--dns-domain a --dns-domain b|--nope|--talos 1.13|-x|-hx|-h -f=x|---x|--=x|extra|\
                  -- extra|--|-h|-h --nope|--nope -h|-fh|--help=false|--version v1beta1|--version=|--talos-version v1.13.x|\
                  --talos-version 1.13-alpha|--talos-version 1|--talos-version vv1.13|--talos-version junk|\
                  --kubernetes-version v1.31.0|--kubernetes-version=|--kubernetes-version junk|--install-image=|--with-secrets nofile|\
@@ -331,6 +334,79 @@ fn patched_configurations_go_to_the_same_places() {
         assert_eq!(real.status.success(), ours.status.success(), "{more:?}: {}", String::from_utf8_lossy(&ours.stderr));
         assert!(real.stdout == ours.stdout && made(one.path()) == made(two.path()), "{more:?}");
     }
+}
+
+#[test]
+fn validations_end_alike_and_errors_leave_the_warnings() {
+    let place = place();
+    let run_ours = |words: &[&str]| run(program(place.path()), place.path(), &[&["config"][..], words].concat());
+    assert!(run_ours(&[&["generate"][..], &with(&["-t", "worker", "-o", "w.yaml"])].concat()).status.success());
+    let worker = fs::read_to_string(place.path().join("w.yaml")).unwrap();
+    let stable =
+        |on: &str| worker.replacen("    features:\n", &format!("    features:\n        stableHostname: {on}\n"), 1);
+    let rule = |rest: &str| format!("{worker}---\napiVersion: v1alpha1\nkind: RoutingRuleConfig\n{rest}\n");
+    let old = worker.replacen("type: worker", "type: join", 1);
+    for (text, mode, is_valid) in [
+        (worker.clone(), "-m metal", true),
+        (worker.clone(), "-m nocloud -m cloud", true),
+        (worker.clone(), "-m Metal", false),
+        (stable("false"), "-m metal", true),
+        (stable("true"), "-m metal", false),
+        (rule("name: '1000'\ntable: main"), "-m cloud", true),
+        (rule("name: '1000'\naction: blackhole"), "-m cloud", true),
+        (rule("name: '1000'"), "-m cloud", false),
+        (rule("name: '1000'\naction: unicast"), "-m cloud", false),
+        (rule("name: '32500'\ntable: main"), "-m cloud", false),
+        (rule("name: x\ntable: main"), "-m cloud", false),
+        (rule("name: '1000'\ntable: main\nfwMask: 1"), "-m cloud", false),
+        (old.clone(), "-m metal", true),
+        (old.clone(), "-m metal --strict", false),
+    ] {
+        fs::write(place.path().join("c.yaml"), text).unwrap();
+        let words: Vec<&str> = ["validate", "-c", "c.yaml"].into_iter().chain(mode.split(' ')).collect();
+        let ours = run_ours(&words);
+        let told = String::from_utf8_lossy(&ours.stderr);
+        assert_eq!(ours.status.success(), is_valid, "{mode}: {told}");
+        if let Some(talosctl) = real_parts::client("talosctl") {
+            let mut real = Command::new(talosctl);
+            real.env_clear().env("HOME", place.path());
+            assert_eq!(run(real, place.path(), &words).status.success(), is_valid, "{mode}: {told}");
+        }
+    }
+    fs::write(place.path().join("c.yaml"), old.replacen("disk: /dev/sda", "disk: ''", 1)).unwrap();
+    let both = run_ours(&["validate", "-c", "c.yaml", "-m", "metal"]);
+    let told = String::from_utf8_lossy(&both.stderr);
+    assert!(!both.status.success() && told.contains("not valid: 1 problem") && told.contains("warning: "), "{told}");
+}
+
+/// The first document of a secrets file is read, and what follows it is not.
+#[test]
+fn secrets_files_are_read_alike() {
+    let Some(talosctl) = real_parts::client("talosctl") else { return };
+    let text = bundle("rsa");
+    let noted = |text: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix("        crt: ")).unwrap();
+        let pem = [STANDARD.decode(line).unwrap(), b"\xfc\n".to_vec()].concat();
+        text.replacen(line, &STANDARD.encode(pem), 1)
+    };
+    let files = [
+        format!("{text}---\n{{broken\n"),
+        format!("{text}...\nx: [\n"),
+        format!("{text}---\n\tx\n"),
+        format!("---\n---\n{text}"),
+        format!("# x\n---\n{text}"),
+        format!("null: 1\n{text}"),
+        text.replacen("cluster:\n", "cluster:\n    ~: {}\n", 1),
+        noted(&text),
+    ];
+    let wrong: Vec<String> = files
+        .iter()
+        .filter_map(|text| {
+            let words = with(&["--with-secrets", "b.yaml", "-o", "out"]);
+            differ(&talosctl, "config", &words, |place| fs::write(place.join("b.yaml"), text).unwrap())
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// The secrets of a configuration come back as they are, and where nothing can be made both say so.

@@ -13,13 +13,25 @@
 //! - Without `--talos-version` the newest contract known here is written; the default installer and Kubernetes are those of the
 //!   Talos version.
 //! - A cluster without a name is told: talosctl can't use the talosconfig of one.
-//! - A bundle is refused where Talos or Kubernetes would fail with it: an expired authority, a key of another certificate, a
-//!   certificate under another label, a bootstrap token or a 32-byte secret in another form, a value blanked out or encrypted.
-//!   So is a configuration or PKI folder that doesn't give a whole bundle; talosctl writes one with holes.
+//! - A bundle is refused where Talos or Kubernetes would fail with it: an expired authority, a certificate of no authority, a
+//!   key that is damaged or of another certificate, a certificate under another label, a bootstrap token or a 32-byte secret
+//!   in another form, a value blanked out or encrypted. So is a configuration or PKI folder that doesn't give a whole
+//!   bundle; talosctl writes one with holes.
 //! - A bundle's authority may not be of RSA below 2048 bits, nor on a curve beside P-256, P-384 and P-521.
 //! - `--persist` is known for Talos up to 1.12, as its own talosctl had it.
 //!
-//! `validate`: a control plane needs Talos' authority with its certificate, not the key alone.
+//! - In a bundle `!!binary` stands for a text; talosctl takes any bytes.
+//!
+//! `patch`: `-o -` is stdout; talosctl writes a file of that name. What patches differ in, `talos::config::patch` says.
+//!
+//! `validate`: a control plane needs Talos' authority with its certificate, not the key alone. Expressions (CEL) are not
+//! evaluated. Documents of Talos 1.14 are known. What is found goes to stderr.
+//!
+//! # And where nobody means it
+//! - `-h` before the verb is help on the group, whatever follows; talosctl refuses the verb's own flags behind it. `--` before
+//!   the verb is refused.
+//! - Control characters, and bytes that are no UTF-8, are refused wherever a secrets file has them; talosctl doesn't look far
+//!   behind the first document.
 
 mod flags;
 mod generate;

@@ -7,7 +7,8 @@
 //! (`tests/it/config_edges.rs` asks it), but for what is listed here. These differences are on purpose:
 //!
 //! - A document to delete, or one with a key to delete, has to be there (up to contract 1.13): talosctl appends an empty
-//!   document instead, which nobody can read. `$patch` takes `delete` only, also where any key may stand.
+//!   document instead, which nobody can read. `$patch` takes `delete` only, once, also where any key may stand. `null` in a
+//!   list of interfaces or admission plug-ins says nothing, as elsewhere: talosctl dies of it.
 //! - In free content, dates and keys that are no texts are refused: the next program that copies the configuration, and
 //!   that is the node, dies of them. Nowhere is a key null: talosctl drops it with its value.
 //! - A multi-line text whose first line begins with a tab or, after empty lines, with a space, is written in quotes, and
@@ -18,15 +19,16 @@
 //!   twice, a whole configuration is replaced by a mapping only, a test compares what is meant and not how it is escaped.
 //!   The configuration that it changes is read as all others are: `yes` and `on` without quotes stay texts, keys that are
 //!   there twice are refused, anchors may have any name, the next line of Unicode (U+0085) stays in a text where talosctl
-//!   makes a space of it.
+//!   makes a space of it, also in the patch. Half a pair of `\u` escapes is no character.
 //! - The text has one byte order mark at most, and is nested 200 levels deep at most, for the stack's sake; `!!binary` stands
 //!   for a text, because nothing in a configuration is anything else. A document that has a kind has an `apiVersion`: a node
 //!   refuses it without one, unless a value in it happens to be called `debug`.
 //! - Kinds and keys of Talos 1.14 are known.
 //! - `null` or a list before a document that can't be read: talosctl drops the rest of the patch without a word.
 //!
-//! These are not, and nobody has mended them yet: percentages in hexadecimal; in a JSON patch, a control character between
-//! U+007F and U+009F that another operation takes out again, and `\u` escapes of two halves in a path.
+//! These are not, and nobody has mended them yet, all of them of a JSON patch: a value with a `\u` escape of two halves that
+//! another operation takes out again is refused; and where a configuration, or a path of the patch, has a control character
+//! between U+007F and U+009F, one that is an escape in the patch is refused beside it.
 
 use super::decode::{self, Unfit, Wrong};
 use super::delete::{self, Delete};

@@ -55,6 +55,9 @@ pub(super) const THROUGH_JSON: &[(&str, &str, Outcome)] = &[
     ("x: -0.0\n", "[]", Has("x: 0\n")),
     ("machine: {}\n", "[{op: add, path: /x, value: -9223372036854775809}]", Has("x: -9.223372036854776e+18\n")),
     // What no path leads into.
+    ("a: b\nc: null\n", r#"[{"op":"copy","from":"/a/x","path":"/d"}]"#, Refused),
+    ("a: b\nc: null\n", r#"[{"op":"test","path":"/c/x"}]"#, Refused),
+    ("a: b\nc: null\n", r#"[{"op":"copy","from":"/c","path":"/d"}]"#, Has("d: null\n")),
     ("text\n", "[]", Refused),
     ("1\n", "[]", Refused),
     // JSON that is no YAML.

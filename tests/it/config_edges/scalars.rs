@@ -63,8 +63,12 @@ pub(super) const PATCHES: &[(&str, Outcome)] = &[
     ("apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nprovisioning: {minSize: --10}\n", Refused),
     ("apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nprovisioning: {maxSize: 101%}\n", Refused),
     (
-        "apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nprovisioning: {minSize: 0x_1.8p+5%, maxSize: -0X64P0%}\n",
-        Has("    minSize: 0x_1.8p+5%\n    maxSize: -0X64P0%\n"),
+        "apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nprovisioning: {maxSize: 0x_1.8p+5%}\n",
+        Has("    maxSize: 0x_1.8p+5%\n"),
+    ),
+    (
+        "apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nprovisioning: {maxSize: -0X64P0%}\n",
+        Has("    maxSize: -0X64P0%\n"),
     ),
     ("apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nprovisioning: {maxSize: 0x10%}\n", Refused),
     ("apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nprovisioning: {maxSize: 0x65p0%}\n", Refused),
@@ -117,6 +121,7 @@ pub(super) const PATCHES: &[(&str, Outcome)] = &[
 
 /// Configurations, and patches of what they say.
 pub(super) const MERGES: &[(&str, &str, Outcome)] = &[
+    ("machine: {acceptedCAs: [{crt: YQ==}]}\n", "machine: {acceptedCAs: [{crt: YQ==, $patch: delete}]}\n", Refused),
     (
         "apiVersion: v1alpha1\nkind: NetworkDefaultActionConfig\ningress: block\n",
         "apiVersion: v1alpha1\nkind: NetworkDefaultActionConfig\ningress: accept\n",
