@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn any_reader_gets_the_same_bytes_back() {
-        let noise: Vec<u8> = (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let noise: Vec<u8> =
+            (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect();
         for content in
             [Vec::new(), b"x".to_vec(), vec![0; 5 * BLOCK + 1], [noise.clone(), vec![0; 4 * BLOCK]].concat(), noise]
         {

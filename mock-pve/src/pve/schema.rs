@@ -173,9 +173,9 @@ impl Method {
 
     /// A parameter as a config file's reader gives it: what is a switch or a number there is one, and `default_key` says
     /// that the option is taken apart.
-    pub(super) fn read_back(&self, name: &str, text: &str, apart: Option<&str>) -> Value {
+    pub(super) fn read_back(&self, name: &str, text: &str, default_key: Option<&str>) -> Value {
         let Some(known) = self.lookup(name) else { return Value::from(text) };
-        match apart {
+        match default_key {
             None => known.number(text),
             Some(default_key) => {
                 let parts = Properties::parse(text, default_key).parts.into_iter().map(|(name, value)| {

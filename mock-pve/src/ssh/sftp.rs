@@ -371,7 +371,7 @@ fn set(real: &Path, attributes: Attributes) -> io::Result<()> {
     if let Some(mode) = attributes.mode {
         // Whoever runs this has to get at it again.
         let owner = if real.is_dir() { 0o700 } else { 0o600 };
-        std::fs::set_permissions(real, std::fs::Permissions::from_mode(mode & 0o777 | owner))?;
+        std::fs::set_permissions(real, std::fs::Permissions::from_mode((mode & 0o777) | owner))?;
     }
     if let Some((_, written)) = attributes.times {
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(written.into());

@@ -63,7 +63,7 @@ pub(super) struct Shell {
     /// `$1` …
     arguments: Vec<String>,
     status: u8,
-    done: bool,
+    leaving: Leaving,
     /// `set -e`: a failure ends it.
     strict: bool,
     /// `set -o pipefail`: a pipeline fails with any of its commands.
@@ -72,10 +72,19 @@ pub(super) struct Shell {
     asking: u32,
     /// How many functions run inside each other.
     depth: u32,
-    /// `return` was said.
-    returning: bool,
     /// Where its output goes in the end, while it runs.
     listener: Option<Output>,
+}
+
+/// What is being left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    /// Nothing.
+    No,
+    /// The function that runs: `return`.
+    Function,
+    /// The shell: `exit`, or a failure where none is allowed.
+    Shell,
 }
 
 /// A redirection that can't be done, in bash's words.
@@ -93,12 +102,11 @@ impl Shell {
             functions: BTreeMap::new(),
             arguments: Vec::new(),
             status: 0,
-            done: false,
+            leaving: Leaving::No,
             strict: false,
             pipefail: false,
             asking: 0,
             depth: 0,
-            returning: false,
             listener: None,
         }
     }
@@ -125,12 +133,12 @@ impl Shell {
 
     /// Ends, as `exit` does.
     pub(super) fn leave(&mut self) {
-        self.done = true;
+        self.leaving = Leaving::Shell;
     }
 
     /// Whether it was left.
     pub(super) fn is_over(&self) -> bool {
-        self.done
+        self.leaving == Leaving::Shell
     }
 
     /// The exit code of its last command.
@@ -140,7 +148,7 @@ impl Shell {
 
     fn list(&mut self, list: &List, streams: &Streams) -> u8 {
         for (number, (link, pipeline)) in list.iter().enumerate() {
-            if self.done || self.returning {
+            if self.leaving != Leaving::No {
                 break;
             }
             let runs = match link {
@@ -157,7 +165,7 @@ impl Shell {
                 self.asking -= asks;
                 self.status = if pipeline.negated { u8::from(status == 0) } else { status };
                 if self.strict && self.status != 0 && asks == 0 && self.asking == 0 {
-                    self.done = true;
+                    self.leaving = Leaving::Shell;
                 }
             }
         }
@@ -174,7 +182,7 @@ impl Shell {
 
     /// Whether a loop ends before its next round: somebody left it, or nobody is there any more.
     fn breaks(&self) -> bool {
-        self.done || self.returning || self.listener.as_ref().is_some_and(Output::is_closed)
+        self.leaving != Leaving::No || self.listener.as_ref().is_some_and(Output::is_closed)
     }
 
     fn pipeline(&mut self, pipeline: &Pipeline, streams: &Streams) -> u8 {

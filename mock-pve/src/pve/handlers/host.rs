@@ -234,7 +234,7 @@ pub(in crate::pve) fn set_config(call: &Call) -> Result {
             Some(number) => json!(number),
             // It is a comment of the file, which has whole lines; one without any is none.
             None if key == "description" => {
-                json!(text.trim_end_matches('\n').lines().map(|line| format!("{line}\n")).collect::<String>())
+                json!(text.trim_end_matches('\n').lines().flat_map(|line| [line, "\n"]).collect::<String>())
             }
             None => json!(text),
         };

@@ -95,10 +95,11 @@ fn given(call: &Call) -> Rule<Interface> {
             interface.insert(cidr, json!(format!("{host}/{mask}")));
         }
     }
-    if let Some(vids) = call.params.text("bridge_vids") {
-        if !vids.is_empty() && parts(vids).next().is_none() {
-            return Err(Refusal::param("bridge_vids", "VLAN list items are empty"));
-        }
+    if let Some(vids) = call.params.text("bridge_vids")
+        && !vids.is_empty()
+        && parts(vids).next().is_none()
+    {
+        return Err(Refusal::param("bridge_vids", "VLAN list items are empty"));
     }
     Ok(interface)
 }

@@ -108,10 +108,10 @@ fn extended(basic: &str) -> String {
     text
 }
 
-fn expression(given: &Given, pattern: &str, extends: bool) -> Option<Regex> {
+fn expression(given: &Given, pattern: &str, name: &str) -> Option<Regex> {
     let text = if given.has('F') {
         regex::escape(pattern)
-    } else if extends || given.has('E') || given.has('P') {
+    } else if name == "egrep" || given.has('E') || given.has('P') {
         pattern.to_owned()
     } else {
         extended(pattern)
@@ -135,7 +135,7 @@ pub(super) fn search(job: &mut Job<'_>) -> u8 {
         }
         None => given.rest.remove(0),
     };
-    let Some(expression) = expression(&given, &pattern, job.name == "egrep") else {
+    let Some(expression) = expression(&given, &pattern, job.name) else {
         job.fails("Invalid regular expression");
         return 2;
     };
@@ -164,9 +164,9 @@ pub(super) fn search(job: &mut Job<'_>) -> u8 {
             }
             let prefix = if given.has('n') { format!("{prefix}{}:", number + 1) } else { prefix.clone() };
             let shown: Vec<&str> = if given.has('o') {
-                expression.find_iter(&line).map(|hit| hit.as_str()).collect()
+                expression.find_iter(&line).map(Into::into).collect()
             } else {
-                vec![&line]
+                vec![line.as_str()]
             };
             for text in shown {
                 let said = job.streams.say(&format!("{prefix}{text}"));
@@ -211,15 +211,15 @@ pub(super) fn cut(job: &mut Job<'_>) -> u8 {
     let (found, code) = inputs(job, &given.rest, 1);
     for (_, input) in found {
         for line in lines(input) {
-            let shown = if !fields {
-                line.chars().enumerate().filter(|(place, _)| is_wanted(*place)).map(|(_, letter)| letter).collect()
-            } else if line.contains(delimiter) {
+            let shown: String = if fields && line.contains(delimiter) {
                 let kept = line.split(delimiter).enumerate().filter(|(place, _)| is_wanted(*place));
                 kept.map(|(_, field)| field).collect::<Vec<_>>().join(&delimiter.to_string())
-            } else if given.has('s') {
+            } else if fields && given.has('s') {
                 continue;
-            } else {
+            } else if fields {
                 line
+            } else {
+                line.chars().enumerate().filter(|(place, _)| is_wanted(*place)).map(|(_, letter)| letter).collect()
             };
             let said = job.streams.say(&shown);
             if said.is_err() {
@@ -252,7 +252,7 @@ pub(super) fn count(job: &mut Job<'_>) -> u8 {
             several => several.iter().map(|number| format!("{number:>7}")).collect::<Vec<_>>().join(" "),
         };
         if !given.rest.is_empty() {
-            line.push_str(&format!(" {file}"));
+            line = format!("{line} {file}");
         }
         let said = job.streams.say(&line);
         code = code.max(job.written(&said));
@@ -281,18 +281,20 @@ pub(super) fn end(job: &mut Job<'_>) -> u8 {
         } else if first {
             lines(input).take(most).try_for_each(|line| job.streams.say(&line))
         } else {
-            last(input, most, wanted.starts_with('+')).iter().try_for_each(|line| job.streams.say(line))
+            let kept = if wanted.starts_with('+') {
+                lines(input).skip(most.saturating_sub(1)).collect()
+            } else {
+                last(input, most)
+            };
+            kept.iter().try_for_each(|line| job.streams.say(line))
         };
         code = code.max(job.written(&written));
     }
     code
 }
 
-/// The last lines, or those from one on.
-fn last(input: Input, number: usize, from: bool) -> Vec<String> {
-    if from {
-        return lines(input).skip(number.saturating_sub(1)).collect();
-    }
+/// The last lines.
+fn last(input: Input, number: usize) -> Vec<String> {
     let mut kept = std::collections::VecDeque::new();
     for line in lines(input) {
         kept.push_back(line);

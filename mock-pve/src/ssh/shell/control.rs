@@ -5,7 +5,7 @@
 use std::io::Read as _;
 use std::sync::Arc;
 
-use super::{NOT_FOUND, Shell, Streams, read};
+use super::{Leaving, NOT_FOUND, Shell, Streams, read};
 use crate::ssh::grammar::{Command, Compound};
 use crate::ssh::pipe::Input;
 
@@ -22,7 +22,7 @@ impl Shell {
                     if self.ask(condition, own) {
                         return self.list(then, own);
                     }
-                    if self.done || self.returning {
+                    if self.leaving != Leaving::No {
                         return self.status;
                     }
                 }
@@ -34,10 +34,10 @@ impl Shell {
                 while !self.breaks() && self.ask(condition, own) == *succeeds && !self.breaks() {
                     status = self.list(body, own);
                 }
-                if self.done || self.returning { self.status } else { status }
+                if self.leaving == Leaving::No { status } else { self.status }
             }
             Compound::For { name, words, body } => {
-                let values = match words {
+                let values: Vec<String> = match words {
                     Some(words) => words.iter().flat_map(|word| self.expand(word, outer)).collect(),
                     None => self.arguments.clone(),
                 };
@@ -61,7 +61,7 @@ impl Shell {
     pub(super) fn function(&mut self, body: &Command, arguments: &[String], streams: &Streams) -> u8 {
         if self.depth >= DEEPEST {
             // As after SIGSEGV.
-            self.done = true;
+            self.leaving = Leaving::Shell;
             return 139;
         }
         let own = std::mem::replace(&mut self.arguments, arguments.to_vec());
@@ -69,7 +69,9 @@ impl Shell {
         let status = self.command(body, streams);
         self.depth -= 1;
         self.arguments = own;
-        self.returning = false;
+        if self.leaving == Leaving::Function {
+            self.leaving = Leaving::No;
+        }
         status
     }
 
@@ -78,11 +80,11 @@ impl Shell {
         let code: Option<u8> = arguments.first().and_then(|code| code.parse().ok());
         match name {
             "exit" => {
-                self.done = true;
+                self.leaving = Leaving::Shell;
                 return Some(code.unwrap_or(self.status));
             }
             "return" => {
-                self.returning = true;
+                self.leaving = Leaving::Function;
                 return Some(code.unwrap_or(self.status));
             }
             "export" | "local" | "readonly" | "declare" => {

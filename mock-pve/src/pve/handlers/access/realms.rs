@@ -71,18 +71,6 @@ fn allowed(kind: &str, key: &str) -> bool {
         }
 }
 
-const NUMBERS: &[&str] = &[
-    "port",
-    "secure",
-    "default",
-    "verify",
-    "case-sensitive",
-    "autocreate",
-    "groups-autocreate",
-    "groups-overwrite",
-    "query-userinfo",
-];
-
 /// Parameters that aren't options.
 const CONTROL: &[&str] = &["realm", "type", "delete", "digest", "check-connection", "password"];
 
@@ -126,9 +114,7 @@ fn options(call: &Call, kind: &str) -> Rule<Object> {
         if !allowed(kind, key) {
             return Err(Refusal::failed(format!("unexpected property '{key}'\n")));
         }
-        let value = call.text(key);
-        let number = NUMBERS.contains(&key.as_str()).then(|| value.parse::<i64>().ok()).flatten();
-        options.insert(key.clone(), number.map_or_else(|| json!(value), |number| json!(number)));
+        options.insert(key.clone(), call.read_back(key));
     }
     Ok(options)
 }

@@ -142,7 +142,7 @@ pub(super) fn read_back(given: &Interface) -> Interface {
         _ => {}
     }
     let families = given.get("families").and_then(Value::as_array);
-    let comments: String = text(given, "comments").lines().map(|line| format!("{line}\n")).collect();
+    let comments: String = text(given, "comments").lines().flat_map(|line| [line, "\n"]).collect();
     if comments.is_empty() || families.is_some_and(|families| !families.contains(&json!("inet"))) {
         read.remove("comments");
     } else {
