@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     /// What is said of a value at `spec.v` that has that schema.
-    fn said(schema: Value, found: Value) -> String {
+    fn said(schema: &Value, found: &Value) -> String {
         let schema =
             json!({ "type": "object", "properties": { "spec": { "type": "object", "properties": { "v": schema } } } });
         let causes = check(&json!({ "spec": { "v": found } }), &schema);
@@ -272,7 +272,7 @@ mod tests {
                  alternatives",
             ),
         ] {
-            assert_eq!(said(schema.clone(), found.clone()), expected, "{schema} {found}");
+            assert_eq!(said(&schema, &found), expected, "{schema} {found}");
         }
     }
 }
