@@ -303,6 +303,14 @@ impl Shell {
 
     /// The words that a word becomes.
     fn expand(&mut self, word: &Word, streams: &Streams) -> Vec<String> {
+        let others = |part: &Part| !matches!(part, Part::Arguments(_)) && *part != Part::Text(String::new());
+        if self.arguments.is_empty()
+            && word.iter().any(|part| matches!(part, Part::Arguments(_)))
+            && !word.iter().any(others)
+        {
+            // `"$@"` of nothing is no word, not an empty one.
+            return Vec::new();
+        }
         let mut made: Vec<String> = Vec::new();
         let mut open: Option<String> = None;
         for part in word {
