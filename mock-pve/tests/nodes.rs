@@ -192,7 +192,8 @@ async fn the_ha_manager_has_its_way_until_it_is_told_otherwise() {
     if !real_parts::is_here("curl", "-V") {
         return;
     }
-    let running = begin(vec![vm(100, "pve2", "running", &[])]).await;
+    let local = vm(101, "pve1", "running", &[("scsi0", "local-lvm:vm-101-disk-0,size=1M")]);
+    let running = begin(vec![vm(100, "pve2", "running", &[]), local]).await;
     let world = running.world();
     fine(&running, "POST", "/cluster/ha/groups", &["group=all", "nodes=pve1,pve2:2"]).await;
     fine(&running, "POST", "/cluster/ha/resources", &["sid=100", "group=all", "max_restart=2"]).await;
@@ -226,6 +227,11 @@ async fn the_ha_manager_has_its_way_until_it_is_told_otherwise() {
     assert!(upid.contains(":hamigrate:100:"), "{upid}");
     until("it isn't moved", || world.state().vms[&100].node == "pve1").await;
     assert!(world.pid_of(100).is_some());
+    // What the manager moves takes its local disks along.
+    fine(&running, "POST", "/cluster/ha/resources", &["sid=101", "state=started"]).await;
+    fine(&running, "POST", "/cluster/ha/resources/vm:101/migrate", &["node=pve3"]).await;
+    until("its disk keeps it", || world.state().vms[&101].node == "pve3").await;
+    fine(&running, "DELETE", "/cluster/ha/resources/vm:101", &[]).await;
 
     // A node that burns down: its services come back elsewhere.
     world.take_down("pve1", Outage::Off);

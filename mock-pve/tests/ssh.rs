@@ -221,6 +221,7 @@ async fn errors_have_the_texts_and_codes_of_the_originals_tools() {
             "on\n",
         ),
         ("set -e; f() { false; echo in >&2; }; f && x=$(false; echo y) && echo $x >&2; f; echo no >&2", 1, "in\ny\n"),
+        ("n() { echo $# >&2; }; f() { n \"$@\"; }; f; f 'a b' ''", 0, "0\n2\n"),
         ("f() { echo $# \"$1\" >&2; return 3; }; f 'a b' c; echo $? ${none:-\"d  e\"} >&2", 0, "2 a b\n3 d  e\n"),
         ("set -o pipefail; for n in a \"b c\"; do echo $n; done | grep -c c >&2; false | true", 1, "1\n"),
         ("n=; while [ \"$n\" != aaa ]; do n=a$n; done; bash -c 'echo \"$0 $1\" >&2; exit 5' x y", 5, "x y\n"),

@@ -60,6 +60,8 @@ pub(super) struct Shell {
     host: Host,
     variables: BTreeMap<String, String>,
     functions: BTreeMap<String, Arc<Command>>,
+    /// `$0`
+    called: String,
     /// `$1` …
     arguments: Vec<String>,
     status: u8,
@@ -100,6 +102,7 @@ impl Shell {
             host,
             variables: BTreeMap::new(),
             functions: BTreeMap::new(),
+            called: "bash".to_owned(),
             arguments: Vec::new(),
             status: 0,
             leaving: Leaving::No,
@@ -300,6 +303,14 @@ impl Shell {
 
     /// The words that a word becomes.
     fn expand(&mut self, word: &Word, streams: &Streams) -> Vec<String> {
+        let others = |part: &Part| !matches!(part, Part::Arguments(_)) && *part != Part::Text(String::new());
+        if self.arguments.is_empty()
+            && word.iter().any(|part| matches!(part, Part::Arguments(_)))
+            && !word.iter().any(others)
+        {
+            // `"$@"` of nothing is no word, not an empty one.
+            return Vec::new();
+        }
         let mut made: Vec<String> = Vec::new();
         let mut open: Option<String> = None;
         for part in word {
@@ -308,17 +319,19 @@ impl Shell {
                 Part::Variable(name, quoted) => (self.variable(name).unwrap_or_default(), *quoted),
                 Part::Default { name, missing, word, quoted } => {
                     let value = self.variable(name).filter(|value| *missing == Missing::Unset || !value.is_empty());
-                    (value.unwrap_or_else(|| self.expand(word, streams).join(" ")), *quoted)
+                    match (value, quoted) {
+                        (Some(value), _) => (value, *quoted),
+                        (None, Quoted::Yes) => (self.expand(word, streams).join(" "), Quoted::Yes),
+                        (None, Quoted::No) => {
+                            // It is in words already.
+                            append(&mut made, &mut open, self.expand(word, streams));
+                            continue;
+                        }
+                    }
                 }
                 Part::Arguments(Quoted::No) => (self.arguments.join(" "), Quoted::No),
                 Part::Arguments(Quoted::Yes) => {
-                    let mut arguments = self.arguments.clone().into_iter();
-                    if let Some(first) = arguments.next() {
-                        open.get_or_insert_default().push_str(&first);
-                    }
-                    for next in arguments {
-                        made.extend(open.replace(next));
-                    }
+                    append(&mut made, &mut open, self.arguments.clone());
                     continue;
                 }
                 Part::Output(list, quoted) => (self.output_of(list, streams), *quoted),
@@ -347,7 +360,7 @@ impl Shell {
     fn variable(&self, name: &str) -> Option<String> {
         if let Ok(place) = name.parse::<usize>() {
             return match place.checked_sub(1) {
-                None => Some("bash".to_owned()),
+                None => Some(self.called.clone()),
                 Some(place) => self.arguments.get(place).cloned(),
             };
         }
@@ -370,6 +383,17 @@ impl Shell {
         self.status = shell.list(list, &own);
         let text = text.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&text).trim_end_matches('\n').to_owned()
+    }
+}
+
+/// Adds whole words: the first belongs to the word that is open, the last stays so.
+fn append(made: &mut Vec<String>, open: &mut Option<String>, words: Vec<String>) {
+    let mut words = words.into_iter();
+    if let Some(first) = words.next() {
+        open.get_or_insert_default().push_str(&first);
+    }
+    for next in words {
+        made.extend(open.replace(next));
     }
 }
 

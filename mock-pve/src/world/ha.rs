@@ -167,7 +167,9 @@ impl World {
                     self.shutdown_now(&root, &node, vmid, how).ok()
                 }
                 Turn::Migrate(target) => {
-                    let ask = Migrate { target, online: self.pid_of(vmid).is_some(), ..Migrate::default() };
+                    // Local disks go along, and local devices are no reason to stay.
+                    let online = self.pid_of(vmid).is_some();
+                    let ask = Migrate { target, online, local_disks: true, storages: None, force: true };
                     self.migrate_now(&root, &node, vmid, ask).ok()
                 }
                 Turn::Recover(target) => {

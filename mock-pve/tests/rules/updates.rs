@@ -290,7 +290,8 @@ async fn what_is_downloaded_is_unpacked_where_that_is_asked() {
     ];
     for (number, (compression, body)) in packed.into_iter().enumerate() {
         let (url, name) = (server(body).await, format!("disk{number}.img"));
-        let form = [("url", url.as_str()), ("filename", &name), ("content", "iso"), ("compression", compression)];
+        let form =
+            [("url", url.as_str()), ("filename", name.as_str()), ("content", "iso"), ("compression", compression)];
         let (end, log) = site.task("POST", "/nodes/pve1/storage/local/download-url", &form).await;
         let shown = format!("/var/lib/vz/template/iso/{name}");
         if number == 2 {

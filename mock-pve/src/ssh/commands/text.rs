@@ -240,11 +240,7 @@ pub(super) fn count(job: &mut Job<'_>) -> u8 {
             continue;
         }
         let text = String::from_utf8_lossy(&bytes);
-        let all = [
-            ('l', bytes.iter().filter(|byte| **byte == b'\n').count()),
-            ('w', text.split_whitespace().count()),
-            ('c', bytes.len()),
-        ];
+        let all = [('l', text.matches('\n').count()), ('w', text.split_whitespace().count()), ('c', bytes.len())];
         let chosen: Vec<usize> =
             all.iter().filter(|(letter, _)| given.has(*letter) || given.options.is_empty()).map(|(_, n)| *n).collect();
         let mut line = match chosen.as_slice() {

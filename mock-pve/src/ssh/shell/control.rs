@@ -145,7 +145,7 @@ impl Shell {
         let text = match first {
             Some(text) if by_text => {
                 // The next word is what it is called.
-                given.next();
+                shell.called = given.next().cloned().unwrap_or(shell.called);
                 text
             }
             Some(file) if file != "-" => match read(&self.host, &file) {
