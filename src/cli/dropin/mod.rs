@@ -29,7 +29,7 @@
 //!
 //! # And where nobody means it
 //! - `-h` before the verb is help on the group, whatever follows; talosctl refuses the verb's own flags behind it. `--` before
-//!   the verb is refused.
+//!   the verb is refused; talosctl shows help.
 //! - Control characters, and bytes that are no UTF-8, are refused wherever a secrets file has them; talosctl doesn't look far
 //!   behind the first document.
 
