@@ -220,7 +220,7 @@ impl Ground {
             return Ok(Cow::Borrowed(&source.patches));
         }
         let (contract, role) = (self.contract()?, source.spec.role);
-        Ok(source.patches.iter().map(|patch| translate(patch, contract, role)).collect::<Vec<_>>().into())
+        Ok(translate(&source.patches, contract, role).into())
     }
 
     /// One machine's configuration.

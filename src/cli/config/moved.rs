@@ -6,7 +6,7 @@ use super::ground::{OldKeys, add};
 use crate::cli::stop::Stop;
 use crate::exit::ExitCode;
 use crate::plan::step::MachineSpec;
-use crate::talos::config::migrate::{Finding, Product, Rest, left, replacement};
+use crate::talos::config::migrate::{Contested, Finding, Product, Rest, left, replacement};
 use crate::talos::config::{Contract, Patch};
 use crate::talos::secrets::Secrets;
 
@@ -19,6 +19,8 @@ pub(super) enum Migrated {
     Partly,
     /// It leaves it out: it says nothing to this machine, or what holds anyway.
     LeftOut,
+    /// Several patches say it, and the last word can't be told from each of them alone.
+    Contested,
     /// It has no translation.
     Not,
 }
@@ -29,6 +31,7 @@ impl Migrated {
             Self::Written => Some("--migrate writes it so"),
             Self::Partly => Some("--migrate writes this; what else the key says has to be written by hand"),
             Self::LeftOut => Some("--migrate leaves it out of this machine's configuration"),
+            Self::Contested => Some("several patches say something about it: write one document for all of them"),
             Self::Not => None,
         }
     }
@@ -48,6 +51,9 @@ pub(super) fn fill(
     if !documents.is_empty() {
         let first = finding.instead.lines().next().unwrap_or_default();
         finding.instead = format!("{first}\n{documents}");
+    }
+    if Contested::of(patches).has(&finding.path) {
+        return Migrated::Contested;
     }
     match (found.rest, documents.is_empty()) {
         (Rest::Nothing, false) => Migrated::Written,
@@ -74,11 +80,12 @@ pub(super) fn refusal(
         if finding.instead.contains('\n') {
             one = one.hinted(finding.instead.clone());
         }
-        if let (OldKeys::Refuse, Some(hint)) = (old, migrated.hint()) {
+        let tells = old == OldKeys::Refuse || migrated == Migrated::Contested;
+        if let Some(hint) = migrated.hint().filter(|_| tells) {
             one = one.hinted(hint);
         }
         let left: Vec<String> = patches.iter().flat_map(|patch| left(patch, &finding)).collect();
-        if has_moved && old == OldKeys::Translate && !left.is_empty() {
+        if has_moved && !tells && !left.is_empty() {
             one = one
                 .hinted(format!("--migrate has no document for {}: write it anew, or leave it out", left.join(", ")));
         }

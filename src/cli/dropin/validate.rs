@@ -29,7 +29,8 @@ impl Validate {
         let path = self.config.display();
         let mode = match self.mode.as_str() {
             "metal" => Mode::Metal,
-            "cloud" => Mode::Cloud,
+            // An agent that is no metal asks for the same; talosctl takes it without a word of it.
+            "cloud" | "metal-agent" => Mode::Cloud,
             "container" => Mode::Container,
             other => {
                 return Err(Stop::new(ExitCode::Invalid, format!("there is no mode '{other}'"))

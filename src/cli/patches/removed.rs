@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use crate::plan::kubernetes::Component;
 use crate::plan::kubernetes::removed::of_flag;
 use crate::talos::config::Patch;
-use crate::talos::config::migrate::{Finding, Product, Weight, deleted, entries};
+use crate::talos::config::migrate::{Deed, Finding, Product, Weight, deeds};
 use crate::types::{Role, Version};
 
 use Component::{ApiServer, ControllerManager, Kubelet, Scheduler};
@@ -28,17 +28,32 @@ const FLAGS: [(Component, &str, &str); 8] = [
 /// Everything in these patches with which a component of this version would not start on a machine of this role.
 pub fn removed<'a>(patches: impl Iterator<Item = &'a Patch>, kubernetes: &Version, role: Role) -> Vec<Finding> {
     let runs = |component: Component| role == Role::ControlPlane || component == Kubelet;
-    let (mut found, mut said) = (Vec::new(), BTreeSet::new());
-    // What a later patch says anew, or takes out, nobody gets to see.
+    let (mut found, mut said, mut emptied) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    // What is said anew later, or taken out, nobody gets to see.
     for patch in patches.collect::<Vec<_>>().into_iter().rev() {
         let mut here = Vec::new();
         for (component, document, path) in FLAGS.into_iter().filter(|(component, ..)| runs(*component)) {
-            for entry in entries(patch, document, path) {
+            let mut of_component = Vec::new();
+            for deed in deeds(patch, document, path).into_iter().rev() {
+                if emptied.contains(&(document, path)) {
+                    break;
+                }
+                let entry = match deed {
+                    Deed::Empties => {
+                        emptied.insert((document, path));
+                        continue;
+                    }
+                    Deed::TakesOut(key) => {
+                        said.insert((document, path, key));
+                        continue;
+                    }
+                    Deed::Sets(entry) => entry,
+                };
                 if !said.insert((document, path, entry.key.clone())) {
                     continue;
                 }
-                for gone in of_flag(component, &entry.key, &entry.values, kubernetes) {
-                    here.push(Finding {
+                for gone in of_flag(component, &entry.key, &entry.values, kubernetes).into_iter().rev() {
+                    of_component.push(Finding {
                         rule: "kubernetes-removed",
                         weight: Weight::Breaks,
                         origin: patch.origin().to_owned(),
@@ -52,7 +67,7 @@ pub fn removed<'a>(patches: impl Iterator<Item = &'a Patch>, kubernetes: &Versio
                     });
                 }
             }
-            said.extend(deleted(patch, document, path).into_iter().map(|key| (document, path, key)));
+            here.extend(of_component.into_iter().rev());
         }
         found.splice(0..0, here);
     }
@@ -98,11 +113,18 @@ mod tests {
         assert_eq!(told(&[&old]), 1);
         let json = of("[{op: add, path: /cluster/apiServer/extraArgs/feature-gates, value: AppArmor=true}]");
         assert_eq!(told(&[&json]), 1);
+        // In a JSON patch the last operation has it.
+        let put =
+            |value: &str| format!("{{op: add, path: /cluster/apiServer/extraArgs, value: {{feature-gates: {value}}}}}");
+        let (good, bad) = (put("Other=true"), put("AppArmor=true"));
+        assert_eq!((told(&[&of(&format!("[{good}, {bad}]"))]), told(&[&of(&format!("[{bad}, {good}]"))])), (1, 0));
         for later in [
             "cluster: {apiServer: {extraArgs: {feature-gates: Other=true}}}",
             "cluster: {apiServer: {extraArgs: {feature-gates: {$patch: delete}}}}",
             "[{op: replace, path: /cluster/apiServer, value: {extraArgs: {feature-gates: Other=true}}}]",
             "[{op: remove, path: /cluster/apiServer/extraArgs/feature-gates}]",
+            "[{op: remove, path: /cluster/apiServer}]",
+            "cluster: {apiServer: {extraArgs: {$patch: delete}}}",
         ] {
             let later = of(later);
             for old in [&old, &json] {

@@ -55,22 +55,19 @@ impl Delete {
         let (last, parents) =
             self.path.split_last().ok_or_else(|| MergeError::Undeletable { path: "the main document".into() })?;
         let mut place = Some(Place::Shape(shape));
-        let mut map = target;
-        for (at, key) in parents.iter().enumerate() {
+        let mut map = Some(target);
+        for key in parents {
             let is_always_there = place.as_ref().is_some_and(|place| place.holds_always(key));
             place = place.and_then(|place| place.inner(key));
-            match map.get_mut(key).and_then(Value::as_map_mut) {
-                Some(inner) => map = inner,
-                None if is_always_there
-                    && at + 1 == parents.len()
-                    && self.element.is_none()
-                    && knows(place.as_ref(), last) =>
-                {
-                    return Ok(());
-                }
+            map = match map.and_then(|map| map.get_mut(key)).and_then(Value::as_map_mut) {
+                Some(inner) => Some(inner),
+                None if is_always_there && self.element.is_none() => None,
                 None => return Err(nothing()),
-            }
+            };
         }
+        let Some(map) = map else {
+            return if knows(place.as_ref(), last) { Ok(()) } else { Err(nothing()) };
+        };
         if let Some((selector, wanted)) = &self.element {
             // Nothing is chosen by what is base64.
             if matches!(&place, Some(Place::Shape(shape)) if field(shape, last).is_some_and(|field| is_pem(&field.of)))

@@ -206,7 +206,11 @@ impl Operation {
 
     /// The keys to what it takes out.
     pub(super) fn takes(&self) -> Option<&[String]> {
-        matches!(self.verb, Verb::Remove).then_some(&self.path.keys[..])
+        match &self.verb {
+            Verb::Remove => Some(&self.path.keys),
+            Verb::Move(from) => Some(&from.keys),
+            _ => None,
+        }
     }
 }
 

@@ -80,6 +80,11 @@ impl Part {
         Self { kind, name, deletes, content, spot: Spot::START, marks: Marks::default() }
     }
 
+    /// This one where somebody wrote what it was made from.
+    pub(super) fn standing_at(self, spot: Spot) -> Self {
+        Self { spot, ..self }
+    }
+
     /// This one with another content.
     pub(super) fn with_content(&self, content: Option<Map>) -> Self {
         Self { content, ..self.clone() }

@@ -11,7 +11,6 @@ mod translate;
 
 use std::fmt::{self, Write as _};
 
-use super::delete::Delete;
 use super::json_patch::Operation;
 use super::patch::{Part, Patch};
 use super::yaml::{self, Spot, Value};
@@ -19,7 +18,14 @@ use super::{Config, Contract, kind_of};
 use crate::types::Version;
 pub use replacement::{Replacement, Rest, left, replacement};
 use rules::{Effect, OF_TALOS, Rule};
-pub use translate::translate;
+use translate::is_at_or_below;
+pub use translate::{Contested, translate};
+
+/// What is wrong with a delete at a key that has moved.
+const NOTHING_TO_DELETE: &str = "a document says this, and there is nothing to delete at the old key";
+
+/// The mapping of features.
+const FEATURES: &str = "machine.features";
 
 /// How much a finding weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,37 +142,49 @@ pub struct Entry {
     pub spot: Spot,
 }
 
-/// The entries that a patch sets in the mapping at `path` of documents of a kind.
-pub fn entries(patch: &Patch, document: &str, path: &str) -> Vec<Entry> {
-    let entry = |key: &str, value: &Value, spot: Spot| {
+/// What a patch does to a mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Takes out all there is.
+    Empties,
+    /// Takes out a key.
+    TakesOut(String),
+    /// Sets a key.
+    Sets(Entry),
+}
+
+/// What a patch does to the mapping at `path` of documents of a kind, in order.
+pub fn deeds(patch: &Patch, document: &str, path: &str) -> Vec<Deed> {
+    let takes_out = |keys: &[String]| {
+        let (last, above) = keys.split_last()?;
+        if is_at_or_below(path, &keys.join(".")) {
+            return Some(Deed::Empties);
+        }
+        (above.join(".") == path).then(|| Deed::TakesOut(last.clone()))
+    };
+    let sets = |(key, value): (&str, &Value), spot: Spot| {
         let texts = value.as_list().unwrap_or(std::slice::from_ref(value));
         let values = texts.iter().filter_map(Value::as_text).map(str::to_owned).collect();
-        Entry { key: key.to_owned(), values, spot }
+        Deed::Sets(Entry { key: key.to_owned(), values, spot })
     };
     let mut found = Vec::new();
     for part in patch.parts().iter().filter(|part| part.kind.name == document) {
+        found.extend(part.deletes().iter().filter_map(|delete| takes_out(delete.path())));
         for (_, value) in Place::of_part(patch.origin(), part).find(path) {
             let all = value.as_map().into_iter().flat_map(yaml::Map::iter);
-            found.extend(all.map(|(key, value)| entry(key, value, part.spot_of(&format!("{path}.{key}")))));
+            found.extend(all.map(|(key, value)| sets((key, value), part.spot_of(&format!("{path}.{key}")))));
         }
     }
     for operation in patch.operations().iter().filter(|_| document == "v1alpha1") {
+        found.extend(operation.takes().and_then(takes_out));
         let Some((keys, value)) = operation.writes() else { continue };
+        // A mapping that is written takes the place of the one that was there.
+        found.extend(takes_out(keys).filter(|deed| *deed == Deed::Empties));
         let whole = keys.iter().rev().fold(value.clone(), |value, key| yaml::Map::new().with(key, value).into());
         let there = whole.at(&path.split('.').collect::<Vec<_>>()).and_then(Value::as_map);
-        let all = there.into_iter().flat_map(yaml::Map::iter);
-        found.extend(all.map(|(key, value)| entry(key, value, operation.spot())));
+        found.extend(there.into_iter().flat_map(yaml::Map::iter).map(|entry| sets(entry, operation.spot())));
     }
     found
-}
-
-/// The keys that a patch takes out of the mapping at `path` of documents of a kind.
-pub fn deleted(patch: &Patch, document: &str, path: &str) -> Vec<String> {
-    let parts = patch.parts().iter().filter(|part| part.kind.name == document);
-    let deletes = parts.flat_map(Part::deletes).map(Delete::path);
-    let removes = patch.operations().iter().filter(|_| document == "v1alpha1").filter_map(Operation::takes);
-    let keys = deletes.chain(removes).filter_map(|keys| keys.split_last());
-    keys.filter(|(_, above)| above.join(".") == path).map(|(key, _)| key.clone()).collect()
 }
 
 /// Everything that a change from `running` to `target` means for `subjects`, the gravest first. Without a running version
@@ -313,13 +331,14 @@ fn of_document(
     }
     for delete in place.part.into_iter().flat_map(Part::deletes) {
         let path = delete.path().join(".");
-        let below = |above: &str| path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        // Of the mappings above moved keys only that of features holds some that are generated.
+        let covers = |key: &str| is_at_or_below(&path, key) || (path == FEATURES && is_at_or_below(key, FEATURES));
         let moved = |rule: &&Rule| {
             rule.effect == Effect::Moved && contract >= Contract::minor(rule.since) && rule.document == place.kind
         };
-        let rule = rules::all().filter(moved).find(|rule| below(rule.path) && !deletes(subjects, rule));
+        let rule = rules::all().filter(moved).find(|rule| covers(rule.path) && !deletes(subjects, rule));
         if let Some(rule) = rule {
-            let what = "a document says this, and there is nothing to delete at the old key".to_owned();
+            let what = NOTHING_TO_DELETE.to_owned();
             let instead = "leave the delete out, or write it into the document that says this now".to_owned();
             found.push(Finding { what, instead, ..place.finding(rule, path) });
         }

@@ -3,7 +3,7 @@
 //! Must not know: who shows them.
 
 use super::translate::translate;
-use super::{Finding, Patch};
+use super::{Finding, NOTHING_TO_DELETE, Patch};
 use crate::talos::config::Contract;
 use crate::talos::config::delete::{DIRECTIVE, Delete};
 use crate::talos::config::diff::masked;
@@ -42,8 +42,8 @@ pub fn replacement(
     }
     let mut main = patch.parts().iter().filter(|part| part.kind.name == "v1alpha1");
     let only = main.find_map(|part| only(part, finding).filter(|_| part.spot_of(&finding.path) == finding.spot))?;
-    let translated = translate(&patch.with_parts(vec![only]), contract, role);
-    let (left, made) = translated.parts().split_first()?;
+    let translated = translate(&[patch.with_parts(vec![only])], contract, role);
+    let (left, made) = translated.first()?.parts().split_first()?;
     let documents: Vec<Value> = made.iter().map(|part| masked(&written(part), is_secret)).collect();
     let is_left = left.content().is_some() || !left.deletes().is_empty();
     Some(Replacement { documents: stream(&documents), rest: if is_left { Rest::Stays } else { Rest::Nothing } })
@@ -51,14 +51,15 @@ pub fn replacement(
 
 /// The part with nothing but what a finding is about: a value, or what is taken out.
 fn only(part: &Part, finding: &Finding) -> Option<Part> {
-    let keys: Vec<&str> = finding.path.split('.').collect();
-    if let Some(value) = part.at(&keys) {
-        let only = keys.iter().rev().fold(value.clone(), |value, key| Map::new().with(key, value).into());
-        return Some(part.with_content(only.as_map().cloned()).with_deletes(Vec::new()));
+    if finding.what == NOTHING_TO_DELETE {
+        let deletes = part.deletes().iter().filter(|delete| delete.path().join(".") == finding.path);
+        let deletes: Vec<Delete> = deletes.cloned().collect();
+        return (!deletes.is_empty()).then(|| part.with_content(None).with_deletes(deletes));
     }
-    let is_it = |delete: &&Delete| delete.path().iter().map(String::as_str).eq(keys.iter().copied());
-    let deletes: Vec<Delete> = part.deletes().iter().filter(is_it).cloned().collect();
-    (!deletes.is_empty()).then(|| part.with_content(None).with_deletes(deletes))
+    let keys: Vec<&str> = finding.path.split('.').collect();
+    let value = part.at(&keys)?;
+    let only = keys.iter().rev().fold(value.clone(), |value, key| Map::new().with(key, value).into());
+    Some(part.with_content(only.as_map().cloned()).with_deletes(Vec::new()))
 }
 
 /// What a patch still says below the key of a finding: after a translation, what has none.
@@ -92,7 +93,8 @@ fn gone(map: &mut Map, path: &[String], delete: &Delete) {
     };
     if let (true, Some((selector, wanted))) = (rest.is_empty(), delete.element()) {
         let element = Map::new().with(selector, wanted.as_str()).with(DIRECTIVE, "delete");
-        map.set(key, vec![Value::Map(element)]);
+        let before = map.get(key).and_then(Value::as_list).unwrap_or_default();
+        map.set(key, [before, &[Value::Map(element)]].concat());
         return;
     }
     if map.get(key).and_then(Value::as_map).is_none() {

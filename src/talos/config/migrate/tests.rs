@@ -4,6 +4,10 @@ use crate::talos::config::yaml::Map;
 use crate::talos::config::{Input, generate};
 use crate::talos::secrets::Secrets;
 use crate::types::Role;
+use secrecy::ExposeSecret as _;
+
+/// The taint and the label of control planes.
+const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 
 fn version(text: &str) -> Version {
     text.parse().unwrap()
@@ -332,8 +336,12 @@ const OWN_WAY: &[(u32, &str, &str)] = &[
     (14, "cluster.network", "cluster: {network: {cni: {name: custom, urls: [https://example.org/cni.yaml]}}}"),
 ];
 
+fn by_itself(patch: &Patch, contract: Contract, role: Role) -> Patch {
+    translate(std::slice::from_ref(patch), contract, role).remove(0)
+}
+
 /// A part as what it does: an empty document only says which one it is.
-fn deeds(part: &Part) -> (&str, Option<&str>, &[crate::talos::config::delete::Delete], Option<Map>) {
+fn deeds_of(part: &Part) -> (&str, Option<&str>, &[crate::talos::config::delete::Delete], Option<Map>) {
     let says = |map: &&Map| map.keys().any(|key| !matches!(key, "apiVersion" | "kind" | "name"));
     (part.kind.name, part.name(), part.deletes(), part.content().filter(says).cloned())
 }
@@ -358,7 +366,7 @@ fn each_key_that_moved_is_told_with_the_documents_that_a_translation_writes() {
         for role in [Role::ControlPlane, Role::Worker] {
             let told = replacement(&patch, finding, (contract, role), &|_| false).unwrap();
             assert_eq!(told.rest, Rest::Nothing, "{path}, {role}: {}", told.documents);
-            let translated = translate(&patch, contract, role);
+            let translated = by_itself(&patch, contract, role);
             let made = &translated.parts()[1..];
             if role == Role::ControlPlane {
                 assert!(!made.is_empty(), "{path} is translated");
@@ -371,7 +379,7 @@ fn each_key_that_moved_is_told_with_the_documents_that_a_translation_writes() {
             let documents = told.documents.replace("(masked)", "x");
             let shown = Patch::parse(&documents, "shown").unwrap_or_else(|error| panic!("{path}: {error}"));
             let (shown, made): (Vec<_>, Vec<_>) =
-                (shown.parts().iter().map(deeds).collect(), made.iter().map(deeds).collect());
+                (shown.parts().iter().map(deeds_of).collect(), made.iter().map(deeds_of).collect());
             assert!(shown == made, "{path}, {role}: what is shown is not what is written: {}", told.documents);
         }
     }
@@ -396,7 +404,7 @@ fn what_is_shown_instead_has_no_secret() {
 #[test]
 fn a_translation_says_each_document_once_and_keeps_what_it_can_t_translate() {
     let text = "machine: {network: {hostname: a}, features: {stableHostname: false}}\n";
-    let translated = translate(&Patch::parse(text, "p.yaml").unwrap(), Contract::minor(12), Role::Worker);
+    let translated = by_itself(&Patch::parse(text, "p.yaml").unwrap(), Contract::minor(12), Role::Worker);
     let kinds: Vec<&str> = translated.parts()[1..].iter().map(|part| part.kind.name).collect();
     assert_eq!(kinds, ["HostnameConfig"]);
     let text =
@@ -433,13 +441,18 @@ fn what_is_deleted_at_an_old_key_is_deleted_in_its_document() {
             "KubeAdmissionControlConfig PodSecurity",
         ),
         ("cluster: {apiServer: {disablePodSecurityPolicy: {$patch: delete}}}", ""),
+        ("machine: {kubelet: {credentialProviderConfig: {$patch: delete}}}", "KubeCredentialProviderConfig"),
+        ("machine: {features: {kubePrism: {enabled: {$patch: delete}, port: 7446}}}", "KubePrismConfig"),
+        ("cluster: {allowSchedulingOnControlPlanes: true, allowSchedulingOnMasters: true}", TAINT),
+        ("cluster: {allowSchedulingOnControlPlanes: false, allowSchedulingOnMasters: true}", ""),
     ];
+    const TAINT: &str = "KubeNodeConfig taints.node-role.kubernetes.io/control-plane";
     let input = Input::new("lab", "https://192.0.2.10:6443", Contract::minor(14), "1.37.0").unwrap();
     let bundle = include_str!("../../../../tests/fixtures/talos-configs/secrets/rsa.yaml");
     let secrets = Secrets::load(bundle, "2026-12-01T00:00:00Z".parse().unwrap()).unwrap();
     for (text, wanted) in CASES {
         let patch = Patch::parse(text, "p.yaml").unwrap();
-        let translated = translate(&patch, Contract::minor(14), Role::ControlPlane);
+        let translated = by_itself(&patch, Contract::minor(14), Role::ControlPlane);
         let told: Vec<String> = translated.parts()[1..]
             .iter()
             .map(|part| {
@@ -457,8 +470,66 @@ fn what_is_deleted_at_an_old_key_is_deleted_in_its_document() {
         let mut config = generate(&secrets, &input, Role::ControlPlane);
         config.apply(&translated).unwrap_or_else(|error| panic!("{text}: {error}"));
     }
-    // What is nowhere, or may be there without what leads to it, stays and is told.
+    // What Talos itself says of control planes stood in no configuration before, and stays.
+    for key in ["nodeLabels", "nodeTaints"] {
+        let patch = Patch::parse(&format!("machine: {{{key}: {{$patch: delete}}}}"), "p.yaml").unwrap();
+        let mut config = generate(&secrets, &input, Role::ControlPlane);
+        config.apply(&by_itself(&patch, Contract::minor(14), Role::ControlPlane)).unwrap();
+        let text = config.to_yaml();
+        let node = text.expose_secret().split("---\n").find(|text| text.contains("kind: KubeNodeConfig")).unwrap();
+        let of_role = node.lines().filter(|line| line.contains(CONTROL_PLANE)).count();
+        assert_eq!((of_role, node.contains("load-balancers")), (2, key == "nodeTaints"), "{node}");
+    }
+    // What is nowhere, or may be there without what leads to it, stays and is told; and an image that is needed.
     let stays = Patch::parse("machine: {network: {searchDomains: {$patch: delete}}}", "p.yaml").unwrap();
-    let translated = translate(&stays, Contract::minor(14), Role::ControlPlane);
+    let translated = by_itself(&stays, Contract::minor(14), Role::ControlPlane);
     assert_eq!((translated.parts().len(), translated.parts()[0].deletes().len()), (1, 1));
+    for (text, path) in [
+        ("cluster: {apiServer: {image: {$patch: delete}}}", "cluster.apiServer.image"),
+        ("machine: {features: {$patch: delete}}", "machine.features"),
+    ] {
+        let patch = Patch::parse(text, "p.yaml").unwrap();
+        let translated = by_itself(&patch, Contract::minor(14), Role::ControlPlane);
+        let subjects = Subjects { patches: &[&translated], ..Subjects::default() };
+        let found = findings(None, &version("1.14.0"), &subjects);
+        assert_eq!(found.iter().map(|finding| finding.path.as_str()).collect::<Vec<_>>(), [path]);
+    }
+}
+
+/// Where a later patch turns back what an earlier one said, and a document would not, neither is translated.
+#[test]
+fn what_patches_say_against_each_other_stays_in_all_of_them() {
+    const CASES: &[(u32, &str, &str)] = &[
+        (14, "cluster: {allowSchedulingOnControlPlanes: true}", "cluster: {allowSchedulingOnControlPlanes: false}"),
+        (14, "cluster: {allowSchedulingOnMasters: true}", "cluster: {allowSchedulingOnControlPlanes: false}"),
+        (14, "machine: {features: {kubePrism: {enabled: false}}}", "machine: {features: {kubePrism: {port: 7446}}}"),
+        (14, "cluster: {network: {cni: {name: none}}}", "cluster: {network: {cni: {name: flannel}}}"),
+        (12, "machine: {features: {stableHostname: false}}", "machine: {features: {stableHostname: true}}"),
+        (
+            12,
+            "machine: {registries: {mirrors: {docker.io: {endpoints: [https://m.example.org]}}}}",
+            "machine: {registries: {mirrors: {$patch: delete}}}",
+        ),
+        (13, "machine: {network: {kubespan: {enabled: true}}}", "machine: {network: {kubespan: {$patch: delete}}}"),
+        (
+            14,
+            "cluster: {apiServer: {admissionControl: [{name: EventRateLimit}]}}",
+            "cluster: {apiServer: {admissionControl: {$patch: delete}}}",
+        ),
+    ];
+    for (since, one, other) in CASES {
+        let patches = [one, other].map(|text| Patch::parse(text, "p.yaml").unwrap());
+        for (before, after) in patches.iter().zip(translate(&patches, Contract::minor(*since), Role::ControlPlane)) {
+            assert_eq!(
+                before.parts().iter().map(deeds_of).collect::<Vec<_>>(),
+                after.parts().iter().map(deeds_of).collect::<Vec<_>>(),
+                "{one}"
+            );
+        }
+    }
+    // What only sets the same is.
+    let patches =
+        ["a", "b"].map(|name| Patch::parse(&format!("machine: {{network: {{hostname: {name}}}}}"), name).unwrap());
+    let translated = translate(&patches, Contract::minor(12), Role::Worker);
+    assert!(translated.iter().all(|patch| patch.parts()[1].kind.name == "HostnameConfig"));
 }

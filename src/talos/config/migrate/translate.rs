@@ -3,15 +3,18 @@
 //! Only what says the same afterwards is translated; what is left stays in the patch, where a machine's check, or the
 //! finding about it, refuses it. Must not know: where patches come from.
 
+mod contested;
 mod deletes;
 
 use crate::talos::config::delete::Delete;
 use crate::talos::config::documents::DISCOVERY;
 use crate::talos::config::patch::{Part, Patch};
 use crate::talos::config::schema::shapes;
-use crate::talos::config::yaml::{Map, Value};
+use crate::talos::config::yaml::{Map, Spot, Value};
 use crate::talos::config::{Contract, schema};
 use crate::types::Role;
+pub use contested::Contested;
+pub(super) use contested::is_at_or_below;
 
 /// A key that has the same value elsewhere: since which minor, from where, to which kind and where in it.
 pub(super) const MOVES: &[(u32, &str, &str, &str)] = &[
@@ -70,17 +73,23 @@ pub(super) const MOVES: &[(u32, &str, &str, &str)] = &[
 /// The taint and the label of control planes.
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 
-/// The patch as a configuration of `contract` wants it, for machines of one role: what an old key said about control planes
-/// meant nothing on workers, where the documents of now are refused.
-pub fn translate(patch: &Patch, contract: Contract, role: Role) -> Patch {
+/// A machine's patches as a configuration of `contract` wants them, for machines of one role: what an old key said about
+/// control planes meant nothing on workers, where the documents of now are refused.
+pub fn translate(patches: &[Patch], contract: Contract, role: Role) -> Vec<Patch> {
+    let contested = Contested::of(patches);
+    patches.iter().map(|patch| one(patch, (contract, role), &contested)).collect()
+}
+
+fn one(patch: &Patch, (contract, role): (Contract, Role), contested: &Contested) -> Patch {
     if patch.is_json() {
         return patch.clone();
     }
     let mut parts = Vec::new();
     for part in patch.parts() {
         if part.kind.name == "v1alpha1" {
-            let mut work = Work { contract, role, left: part.content().cloned().unwrap_or_default(), made: Vec::new() };
-            let deletes = work.deletes(part.deletes());
+            let left = part.content().cloned().unwrap_or_default();
+            let mut work = Work { contract, role, contested, part, spot: Spot::START, left, made: Vec::new() };
+            let deletes = work.deletes();
             work.run();
             let left = (!work.left.is_empty()).then_some(work.left);
             parts.push(part.with_content(left).with_deletes(deletes));
@@ -92,14 +101,19 @@ pub fn translate(patch: &Patch, contract: Contract, role: Role) -> Patch {
     patch.with_parts(parts)
 }
 
-struct Work {
+struct Work<'a> {
     contract: Contract,
     role: Role,
+    contested: &'a Contested,
+    /// What is translated.
+    part: &'a Part,
+    /// Where the key stands that is translated now.
+    spot: Spot,
     left: Map,
     made: Vec<Part>,
 }
 
-impl Work {
+impl Work<'_> {
     fn run(&mut self) {
         if self.has(12) {
             if let Some(name) = self.take("machine.network.hostname") {
@@ -142,7 +156,7 @@ impl Work {
         match self.take("machine.features.kubePrism.enabled") {
             Some(enabled) if enabled == false.into() => {
                 self.take("machine.features.kubePrism.port");
-                self.made.extend(whole("KubePrismConfig"));
+                self.delete("KubePrismConfig", None, Delete::of(Vec::new()));
             }
             Some(_) | None => {
                 if let Some(port) = self.take("machine.features.kubePrism.port") {
@@ -150,13 +164,11 @@ impl Work {
                 }
             }
         }
-        for key in ["cluster.allowSchedulingOnControlPlanes", "cluster.allowSchedulingOnMasters"] {
-            if self.take(key) == Some(true.into()) && self.role == Role::ControlPlane {
-                let path = vec!["taints".to_owned(), CONTROL_PLANE.to_owned()];
-                self.made.extend(
-                    document("KubeNodeConfig").map(|kind| Part::made(kind, None, vec![Delete::of(path)], None)),
-                );
-            }
+        let masters = self.take("cluster.allowSchedulingOnMasters");
+        let scheduling = self.take("cluster.allowSchedulingOnControlPlanes").or(masters);
+        if scheduling == Some(true.into()) && self.role == Role::ControlPlane {
+            let path = vec!["taints".to_owned(), CONTROL_PLANE.to_owned()];
+            self.delete("KubeNodeConfig", None, Delete::of(path));
         }
         for (from, kind) in [
             ("cluster.proxy.disabled", "KubeProxyConfig"),
@@ -176,7 +188,7 @@ impl Work {
         match self.take("cluster.discovery.enabled") {
             Some(enabled) if enabled == false.into() => {
                 self.take(ENDPOINT);
-                self.made.extend(named("DiscoveryServiceConfig", "default"));
+                self.delete("DiscoveryServiceConfig", Some("default"), Delete::of(Vec::new()));
             }
             // The document turns it on, also where none is generated: the configurations of profiles have it off.
             Some(_) => {
@@ -198,9 +210,9 @@ impl Work {
         let name = self.take("cluster.network.cni.name");
         let urls = self.take("cluster.network.cni.urls");
         match name.as_ref().and_then(Value::as_text) {
-            Some("none") => self.made.extend(whole("KubeFlannelCNIConfig")),
+            Some("none") => self.delete("KubeFlannelCNIConfig", None, Delete::of(Vec::new())),
             Some("custom") => {
-                self.made.extend(whole("KubeFlannelCNIConfig"));
+                self.delete("KubeFlannelCNIConfig", None, Delete::of(Vec::new()));
                 let urls = urls.as_ref().and_then(Value::as_list).unwrap_or_default().to_vec();
                 for (at, url) in urls.into_iter().enumerate() {
                     let name = if at == 0 { "custom-cni".to_owned() } else { format!("custom-cni-{}", at + 1) };
@@ -253,7 +265,12 @@ impl Work {
             }
             Some(taken)
         }
-        inner(&mut self.left, &path.split('.').collect::<Vec<_>>())
+        if self.contested.has(path) {
+            return None;
+        }
+        let taken = inner(&mut self.left, &path.split('.').collect::<Vec<_>>())?;
+        self.spot = self.part.spot_of(path);
+        Some(taken)
     }
 
     /// Sets fields, by their dotted path, in a document of this kind.
@@ -289,20 +306,14 @@ impl Work {
         match at {
             // One document says all: contracts before 1.14 take it only once in a patch.
             Some(at) => self.made[at] = self.made[at].with_content(Some(map)),
-            None => self.made.push(Part::made(kind, name.map(str::to_owned), Vec::new(), Some(map))),
+            None => {
+                let part = Part::made(kind, name.map(str::to_owned), Vec::new(), Some(map));
+                self.made.push(part.standing_at(self.spot));
+            }
         }
     }
 }
 
 fn document(kind: &str) -> Option<&'static shapes::Kind> {
     shapes::document(kind)
-}
-
-/// The patch that deletes a document.
-fn whole(kind: &str) -> Option<Part> {
-    document(kind).map(|kind| Part::made(kind, None, vec![Delete::of(Vec::new())], None))
-}
-
-fn named(kind: &str, name: &str) -> Option<Part> {
-    document(kind).map(|kind| Part::made(kind, Some(name.to_owned()), vec![Delete::of(Vec::new())], None))
 }

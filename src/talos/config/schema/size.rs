@@ -72,7 +72,9 @@ fn hexadecimal(text: &str) -> Option<f64> {
     let value = digits.chars().try_fold(0.0, |sum, digit| Some(sum * 16.0 + f64::from(digit.to_digit(16)?)))?;
     let shift = i32::try_from(part.len()).ok()?.checked_mul(4)?;
     let exponent = exponent.parse::<i32>().ok()?.checked_sub(shift)?;
-    (!digits.is_empty()).then(|| sign * value * 2.0_f64.powi(exponent))
+    // Nothing stays nothing, however far it is moved.
+    let moved = if value == 0.0 { 0.0 } else { value * 2.0_f64.powi(exponent) };
+    (!digits.is_empty()).then_some(sign * moved)
 }
 
 /// Whether this is a condition for a disk's size: bytes, perhaps with a comparison before them.

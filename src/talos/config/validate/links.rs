@@ -44,7 +44,8 @@ pub(super) fn document(check: &mut Check<'_>) {
 /// A rule's name is its priority, of which some are the kernel's own.
 fn routing_rule(check: &mut Check<'_>) {
     name_is(check, "a priority from 1 to 32765, except 32500", |name| {
-        name.parse::<u32>().is_ok_and(|priority| ![0, 32500, 32766, 32767].contains(&priority))
+        let digits = name.bytes().all(|byte| byte.is_ascii_digit());
+        digits && name.parse::<u32>().is_ok_and(|priority| ![0, 32500, 32766, 32767].contains(&priority))
     });
     let action = check.text("action").unwrap_or("unspec");
     if check.text("table").is_none_or(|table| table == "unspec") && ["unspec", "unicast"].contains(&action) {

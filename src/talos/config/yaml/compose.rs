@@ -299,13 +299,14 @@ impl Composer {
         let mut members = Members::default();
         let opened = self.spot();
         self.tokens.next();
+        let mut is_first = true;
         loop {
             self.goes_on(opened)?;
             let spot = self.spot();
             if self.passes(&Piece::FlowMapEnd) {
                 return members.map(spot);
             }
-            if !members.entries.is_empty() {
+            if !std::mem::take(&mut is_first) {
                 if !self.passes(&Piece::Comma) {
                     return wrong(spot, "a ',' or '}' is missing");
                 }
@@ -369,7 +370,7 @@ impl Composer {
         let has_value = self.passes(&Piece::Value) && !ends(self.peek());
         let written = self.written();
         let value = if has_value { self.node(Place::Flow, &path)? } else { Value::Null };
-        members.put(key, value, written)?;
+        self.put(&mut members, key, value, written)?;
         members.map(spot)
     }
 
