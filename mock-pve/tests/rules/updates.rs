@@ -276,7 +276,10 @@ async fn what_was_set_is_read_as_the_file_holds_it() {
         ("POST", set, &[("cidr", "192.0.2.7/24")], set, "/0/cidr", json!("192.0.2.0/24")),
     ];
     for (verb, path, form, at, pointer, expected) in rows {
-        site.fine(verb, path, form).await;
+        let made = site.fine(verb, path, form).await;
+        if let Some(upid) = made.as_str().filter(|text| text.starts_with("UPID:")) {
+            assert_eq!(site.ended(upid).await.0, "OK", "{verb} {path}");
+        }
         let mut read = site.fine("GET", at, &[]).await;
         if let Some(object) = read.as_object_mut() {
             object.remove("digest");
