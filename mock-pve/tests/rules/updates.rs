@@ -278,6 +278,14 @@ async fn texts_are_read_without_what_says_nothing() {
             json!("all of us"),
         ),
         (
+            "POST",
+            "/access/domains",
+            &[("realm", "o"), ("type", "openid"), ("issuer-url", "https://x.test"), ("client-id", "i"), ("scopes", "")],
+            "/access/domains/o",
+            "",
+            json!({"type": "openid", "issuer-url": "https://x.test", "client-id": "i"}),
+        ),
+        (
             "PUT",
             "/access/users/recast@pve/token/ci",
             &[("comment", " ")],
