@@ -141,7 +141,7 @@ fn set(state: &mut State, realm: &str, options: Object) {
     let kept = state.access.realms.entry(realm.to_owned()).or_default();
     kept.extend(options);
     // A line without a value is none.
-    kept.retain(|_, value| value != "");
+    kept.retain(|_, value| *value != "");
 }
 
 fn prefixed(prefix: &'static str) -> impl Fn(Refusal) -> Refusal {
