@@ -109,6 +109,11 @@ impl Call {
         self.method.read_back(name, self.text(name), Some(default_key))
     }
 
+    /// A text as `user.cfg` gives it back: without the blanks around it, and nothing where nothing is left.
+    pub(super) fn kept(&self, name: &str) -> Option<String> {
+        self.params.text(name).map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+
     /// `skiplock` and the like are for root himself.
     pub(super) fn root_only(&self, names: &[&str]) -> Rule<()> {
         let is_set = |name: &&&str| !matches!(self.params.text(name), None | Some("" | "0"));

@@ -132,9 +132,6 @@ impl World {
                     "tpmstate0" => TPM_STATE,
                     _ => *size,
                 };
-                if key == "efidisk0" && stored.get("efitype").is_none() && stored.get("pre-enrolled-keys").is_some() {
-                    stored.set("efitype", "2m");
-                }
                 let format = if key == "tpmstate0" { "raw".to_owned() } else { format };
                 let made = self.allocate(&Place { node, storage, vmid }, &format, size, None)?;
                 self.log_made(work, &made, &format, size);

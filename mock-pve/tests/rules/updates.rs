@@ -148,11 +148,25 @@ async fn storages_of_other_nodes_are_named_but_not_enabled() {
 /// One row: what is set, where it is read, and what is found there.
 type Kept<'a> = (&'a str, &'a str, Form<'a>, &'a str, &'a str, Value);
 
+async fn each_is_read(site: &Site, rows: &[Kept<'_>]) {
+    for (verb, path, form, at, pointer, expected) in rows {
+        let made = site.fine(verb, path, form).await;
+        if let Some(upid) = made.as_str().filter(|text| text.starts_with("UPID:")) {
+            assert_eq!(site.ended(upid).await.0, "OK", "{verb} {path}");
+        }
+        let mut read = site.fine("GET", at, &[]).await;
+        if let Some(object) = read.as_object_mut() {
+            object.remove("digest");
+        }
+        assert_eq!(read.pointer(pointer), Some(expected), "{verb} {path} {form:?}: {read}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_set_is_read_as_the_file_holds_it() {
     let site = Site::begin_as_root(PveVersion::V9).await;
     let network = "/nodes/pve1/network";
-    let (job, group, set) = ("/cluster/backup/j", "/cluster/firewall/groups/web", "/cluster/firewall/ipset/lan");
+    let job = "/cluster/backup/j";
     let rows: &[Kept<'_>] = &[
         (
             "PUT",
@@ -227,6 +241,15 @@ async fn what_was_set_is_read_as_the_file_holds_it() {
             "/description",
             json!("a\nb\n"),
         ),
+    ];
+    each_is_read(&site, rows).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_are_read_without_what_says_nothing() {
+    let site = Site::begin_as_root(PveVersion::V9).await;
+    let (group, set) = ("/cluster/firewall/groups/web", "/cluster/firewall/ipset/lan");
+    let rows: &[Kept<'_>] = &[
         ("POST", "/cluster/firewall/groups", &[("group", "web")], group, "", json!([])),
         // What is empty in a rule isn't said; one rule's place is what was asked for.
         (
@@ -246,19 +269,44 @@ async fn what_was_set_is_read_as_the_file_holds_it() {
             json!({"type": "in", "action": "DROP", "enable": 0,
             "pos": "0"}),
         ),
+        (
+            "POST",
+            "/access/groups",
+            &[("groupid", "g"), ("comment", " all of us ")],
+            "/access/groups/g",
+            "/comment",
+            json!("all of us"),
+        ),
+        (
+            "POST",
+            "/access/domains",
+            &[("realm", "o"), ("type", "openid"), ("issuer-url", "https://x.test"), ("client-id", "i"), ("scopes", "")],
+            "/access/domains/o",
+            "",
+            json!({"type": "openid", "issuer-url": "https://x.test", "client-id": "i"}),
+        ),
+        (
+            "PUT",
+            "/access/users/recast@pve/token/ci",
+            &[("comment", " ")],
+            "/access/users/recast@pve/token/ci",
+            "",
+            json!({"privsep": 0, "expire": 0}),
+        ),
+        (
+            "POST",
+            VMS,
+            &[("vmid", "100"), ("efidisk0", "local-lvm:1,pre-enrolled-keys=0")],
+            "/nodes/pve1/qemu/100/config",
+            "/efidisk0",
+            json!("local-lvm:vm-100-disk-0,pre-enrolled-keys=0,size=4M"),
+        ),
         ("POST", "/cluster/firewall/ipset", &[("name", "lan")], set, "", json!([])),
         ("POST", set, &[("cidr", "2001:0DB8::1")], set, "/0/cidr", json!("2001:0DB8::1")),
         ("POST", set, &[("cidr", "192.0.2.9")], set, "/0/cidr", json!("192.0.2.9")),
         ("POST", set, &[("cidr", "192.0.2.7/24")], set, "/0/cidr", json!("192.0.2.0/24")),
     ];
-    for (verb, path, form, at, pointer, expected) in rows {
-        site.fine(verb, path, form).await;
-        let mut read = site.fine("GET", at, &[]).await;
-        if let Some(object) = read.as_object_mut() {
-            object.remove("digest");
-        }
-        assert_eq!(read.pointer(pointer), Some(expected), "{verb} {path} {form:?}: {read}");
-    }
+    each_is_read(&site, rows).await;
 }
 
 /// Answers every request with the same bytes.

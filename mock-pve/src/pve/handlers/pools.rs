@@ -88,7 +88,7 @@ pub(in crate::pve) fn create(call: &Call) -> Result {
     if state.pve == PveVersion::V9 && !last.starts_with(|c: char| c.is_ascii_alphabetic()) {
         return Err(Refusal::failed("create pool failed: pool name must start with a letter\n"));
     }
-    let comment = call.params.owned("comment").filter(|text| !text.is_empty());
+    let comment = call.kept("comment");
     state.pools.insert(id, Pool { comment, ..Pool::default() });
     Ok(().into())
 }
@@ -102,8 +102,8 @@ pub(in crate::pve) fn update(call: &Call) -> Result {
     let mut pools = state.pools.clone();
     let Some(mut pool) = pools.remove(&id) else { return Err(failed(format!("pool '{id}' does not exist"))) };
     let remove = call.params.is_on("delete");
-    if let Some(comment) = call.params.owned("comment") {
-        pool.comment = Some(comment).filter(|text| !text.is_empty());
+    if call.params.text("comment").is_some() {
+        pool.comment = call.kept("comment");
     }
     let told = |refusal: Refusal| failed(refusal.text());
     for vmid in call.params.list("vms").iter().filter_map(|vmid| vmid.parse::<u32>().ok()) {

@@ -40,7 +40,7 @@ pub(in crate::pve) fn create_group(call: &Call) -> Result {
     if state.access.groups.contains_key(&id) {
         return Err(Refusal::failed(format!("create group failed: group '{id}' already exists\n")));
     }
-    state.access.groups.insert(id, call.params.owned("comment").filter(|text| !text.is_empty()));
+    state.access.groups.insert(id, call.kept("comment"));
     Ok(().into())
 }
 
@@ -61,8 +61,8 @@ pub(in crate::pve) fn update_group(call: &Call) -> Result {
     let id = call.text("groupid");
     let mut state = call.world.state();
     let group = state.access.groups.get_mut(id).ok_or_else(|| missing(id, "update group failed: "))?;
-    if let Some(comment) = call.params.owned("comment") {
-        *group = Some(comment).filter(|text| !text.is_empty());
+    if call.params.text("comment").is_some() {
+        *group = call.kept("comment");
     }
     Ok(().into())
 }

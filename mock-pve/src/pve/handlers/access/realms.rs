@@ -125,7 +125,10 @@ fn set(state: &mut State, realm: &str, options: Object) {
             other.remove("default");
         }
     }
-    state.access.realms.entry(realm.to_owned()).or_default().extend(options);
+    let kept = state.access.realms.entry(realm.to_owned()).or_default();
+    kept.extend(options);
+    // A line without a value is none.
+    kept.retain(|_, value| *value != "");
 }
 
 fn prefixed(prefix: &'static str) -> impl Fn(Refusal) -> Refusal {

@@ -47,14 +47,14 @@ pub(in crate::pve) fn create_token(call: &Call) -> Result {
     let token = Token {
         privsep: call.params.text("privsep") != Some("0"),
         expire: call.params.number("expire").unwrap_or(0),
-        comment: call.params.owned("comment").filter(|text| !text.is_empty()),
+        comment: call.kept("comment"),
         secret: secret.clone(),
     };
     let mut info = json!({"privsep": call.params.text("privsep").map_or(json!(1), |text| json!(text))});
     if let Some(expire) = call.params.text("expire") {
         info["expire"] = json!(expire);
     }
-    if let Some(comment) = &token.comment {
+    if let Some(comment) = call.params.text("comment").filter(|text| !text.is_empty()) {
         info["comment"] = json!(comment);
     }
     user.tokens.insert(name.clone(), token);
@@ -77,8 +77,8 @@ pub(in crate::pve) fn update_token(call: &Call) -> Result {
     if let Some(expire) = call.params.number("expire") {
         token.expire = expire;
     }
-    if let Some(comment) = call.params.owned("comment").filter(|text| !text.is_empty()) {
-        token.comment = Some(comment);
+    if call.params.text("comment").is_some_and(|text| !text.is_empty()) {
+        token.comment = call.kept("comment");
     }
     if !delete.is_empty() {
         token.comment = None;

@@ -106,7 +106,7 @@ fn set_user(call: &Call, state: &State, user: &mut User) -> Rule<()> {
     }
     for key in DETAILS {
         if let Some(value) = call.params.text(key) {
-            user.details.insert(key.to_owned(), value.to_owned());
+            user.details.insert(key.to_owned(), value.trim().to_owned());
         }
     }
     Ok(())
