@@ -100,7 +100,7 @@ impl Shell {
 
     /// `break`, `continue`
     fn leave_loops(&mut self, name: &str, arguments: &[String], streams: &Streams) -> u8 {
-        let mut complain = |text: &str| streams.clone().complain(&format!("bash: line 1: {name}: {text}"));
+        let complain = |text: &str| streams.clone().complain(&format!("bash: line 1: {name}: {text}"));
         if self.loops == 0 {
             complain("only meaningful in a `for', `while', or `until' loop");
             return 0;
