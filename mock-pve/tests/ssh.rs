@@ -4,7 +4,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use mock_pve::serve::{self, Options, ReadySsh, Running};
 use mock_pve::world::members::Outage;
@@ -13,6 +14,16 @@ use serde_json::json;
 
 /// That of `root@pam`, and so of root on the nodes.
 const PASSWORD: &str = "let me in";
+
+/// Runs a test that would wait for ever where something is broken, and fails then: what hangs is left behind.
+fn limited(test: impl Future<Output = ()> + Send + 'static) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let ended = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(120), tokio::spawn(test)).await });
+    runtime.shutdown_background();
+    if let Err(error) = ended.expect("it hangs") {
+        std::panic::resume_unwind(error.into_panic());
+    }
+}
 
 struct Mock {
     running: Running,
@@ -191,13 +202,17 @@ async fn files_of_the_node_are_imported_and_become_volumes_of_its_storages() {
     mock.running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn errors_have_the_texts_and_codes_of_the_originals_tools() {
-    if !real_parts::is_here("ssh", "-V") {
-        return;
+#[test]
+fn errors_have_the_texts_and_codes_of_the_originals_tools() {
+    if real_parts::is_here("ssh", "-V") {
+        limited(errors());
     }
+}
+
+async fn errors() {
     let locked = VmSeed { vmid: 100, config: [("lock".to_owned(), json!("backup"))].into(), ..VmSeed::default() };
     let mock = begin(vec![locked]).await;
+    let deep = format!("f() {{ {}f; {}}}; f", "{ ".repeat(180), "} ".repeat(180));
     for (command, code, err) in [
         ("talosctl version", 127, "bash: line 1: talosctl: command not found\n"),
         ("/opt/x", 127, "bash: line 1: /opt/x: No such file or directory\n"),
@@ -225,6 +240,40 @@ async fn errors_have_the_texts_and_codes_of_the_originals_tools() {
         ("f() { echo $# \"$1\" >&2; return 3; }; f 'a b' c; echo $? ${none:-\"d  e\"} >&2", 0, "2 a b\n3 d  e\n"),
         ("set -o pipefail; for n in a \"b c\"; do echo $n; done | grep -c c >&2; false | true", 1, "1\n"),
         ("n=; while [ \"$n\" != aaa ]; do n=a$n; done; bash -c 'echo \"$0 $1\" >&2; exit 5' x y", 5, "x y\n"),
+        (
+            "t=; while [ \"$t\" != aa ]; do t=a$t; for n in 1 2; do if [ $t = a ]; then continue 2; fi; break; done; \
+             echo $t >&2; done; while :; do for n in 1; do break 2; done; done",
+            0,
+            "aa\n",
+        ),
+        (
+            "for n in a b; do (break); break 7; done; sleep 0.2s; sleep x",
+            1,
+            "bash: line 1: break: only meaningful in a `for', `while', or `until' loop\n\
+             sleep: invalid time interval ‘x’\nTry 'sleep --help' for more information.\n",
+        ),
+        ("while :; do echo x; done | head -1", 0, ""),
+        (
+            "return 5; echo $? >&2; set hello you; echo $1 $# >&2; set -e -- x; false; echo no >&2",
+            1,
+            "bash: line 1: return: can only `return' from a function or sourced script\n2\nhello 2\n",
+        ),
+        (deep.as_str(), 139, ""),
+        ("f() { x=$(f); }; f", 139, ""),
+        ("f() { f | f; }; f", 254, "bash: fork: Resource temporarily unavailable\n"),
+        ("echo a > /tmp/l; echo b >> /tmp/l; echo -n c >> /tmp/l; grep -e a -e c /tmp/l >&2", 0, "a\nc\n"),
+        ("grep -C 1 a /tmp/l", 2, "grep: only lines that fit are played here\n"),
+        (
+            "head -n -2 /tmp/l >&2; head -c -3 /tmp/l >&2; tail -n +3 /tmp/l >&2; tail -c +4 /tmp/l >&2; \
+             tail -c 4 /tmp/l | wc -w >&2",
+            0,
+            "a\na\nc\nc2\n",
+        ),
+        ("head -n 1 /dev/zero | tail -c +3 | head -c 2 | wc -c >&2", 0, "2\n"),
+        ("x=$(cat /dev/zero)", 1, "cat: memory exhausted\n"),
+        ("cut -c 1 /dev/zero", 1, "cut: memory exhausted\n"),
+        ("grep x /dev/zero", 2, "grep: memory exhausted\n"),
+        ("bash /dev/zero", 126, "/dev/zero: /dev/zero: cannot execute binary file\n"),
         ("sudo -n true", 127, "bash: line 1: sudo: command not found\n"),
         ("echo 'x", 2, "bash: -c: line 1: unexpected EOF while looking for matching `''\n"),
     ] {
@@ -345,11 +394,29 @@ async fn a_client_may_send_its_language_and_offer_its_agent() {
     mock.running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_shell_takes_a_script_or_somebody_at_a_terminal() {
-    if !real_parts::is_here("ssh", "-V") {
-        return;
+#[test]
+fn a_shell_takes_a_script_or_somebody_at_a_terminal() {
+    if real_parts::is_here("ssh", "-V") {
+        limited(shells());
     }
+}
+
+/// A client that was told something, once a word is on its screen.
+async fn begun(mut client: Command, typed: &'static str, word: &'static str) -> Child {
+    let seen = tokio::task::spawn_blocking(move || {
+        let mut child = client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        child.stdin.as_mut().unwrap().write_all(typed.as_bytes()).unwrap();
+        let (mut seen, mut byte) = (String::new(), [0]);
+        while !seen.contains(word) {
+            assert_eq!(child.stdout.as_mut().unwrap().read(&mut byte).unwrap(), 1, "{seen}");
+            seen.push(char::from(byte[0]));
+        }
+        child
+    });
+    seen.await.unwrap()
+}
+
+async fn shells() {
     let mock = begin(Vec::new()).await;
     // Without a command it is a shell.
     let done = mock.on(0, "", b"name=x\nhostname\nfalse || echo $name-1; exit 3\necho never\n".to_vec()).await;
@@ -360,6 +427,25 @@ async fn a_shell_takes_a_script_or_somebody_at_a_terminal() {
     let done = Mock::run(client, b"hostx\x7fname\rexit 4\r".to_vec()).await;
     let screen = "root@pve1:~# hostx\x08 \x08name\r\npve1\r\nroot@pve1:~# exit 4\r\nlogout\r\n";
     assert_eq!((done.code, done.out.as_str()), (4, screen), "{}", done.err);
+
+    // What says nothing ends by Ctrl-C, and with whoever wanted it.
+    let arguments: Vec<std::ffi::OsString> = mock.client(0, "").get_args().map(Into::into).collect();
+    let mut client = Command::new("ssh");
+    client.arg("-tt").args(arguments);
+    let mut child = begun(client, "echo be''gun; while :; do :; done; exit 5\r", "begun").await;
+    child.stdin.as_mut().unwrap().write_all(b"\x03exit 4\r").unwrap();
+    let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+    assert_eq!(status.code(), Some(4));
+    for silent in ["while :; do :; done", "f() { (f); (f); }; f", "sleep infinity", "sha256sum /dev/zero"] {
+        let mut answers = mock.running.world().subscribe_answers();
+        let waits = format!("hostname; {silent}; echo > /tmp/after");
+        let mut child = begun(mock.client(0, &waits), "", "pve1").await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let ended = answers.recv().await.unwrap();
+        assert_eq!(ended.path, "hostname", "{silent}");
+        assert_eq!(mock.on(0, "test -e /tmp/after", Vec::new()).await.code, 1, "{silent}");
+    }
     mock.running.stop().await;
 }
 

@@ -7,12 +7,14 @@
 
 mod commands;
 mod grammar;
+mod keyboard;
 mod keys;
 mod pipe;
 mod server;
 mod sftp;
 mod shell;
 mod terminal;
+mod visit;
 
 pub use self::keys::{KeyError, Keys};
 pub use self::server::Sshd;

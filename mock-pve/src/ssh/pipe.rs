@@ -10,10 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::visit::Visit;
+
 /// Chunks that wait between two commands.
 const WAITING: usize = 64;
 /// The largest chunk: what fits into one SSH packet.
 const CHUNK: usize = 32 * 1024;
+
+/// The longest text that is held at once, in bytes: a line, a script, what `$(…)` stands for.
+pub(super) const LONGEST: usize = 16 << 20;
 
 /// A pipe: what is written to the one end comes out of the other.
 pub(super) fn pipe() -> (Output, Input) {
@@ -37,8 +42,8 @@ pub(super) enum Input {
     File(Arc<File>),
     /// A text.
     Text(Arc<Mutex<io::Cursor<Vec<u8>>>>),
-    /// Zeros without end.
-    Zeros,
+    /// Zeros without end, as long as somebody is there.
+    Zeros(Visit),
 }
 
 /// The reading end of a pipe.
@@ -54,13 +59,22 @@ impl Input {
     pub(super) fn text(text: String) -> Self {
         Self::Text(Arc::new(Mutex::new(io::Cursor::new(text.into_bytes()))))
     }
+
+    /// All of it as a text; `None`: it is too long.
+    pub(super) fn whole(self) -> Option<String> {
+        let mut bytes = Vec::new();
+        // What came before it broke is what there is.
+        let _ = self.take(LONGEST as u64 + 1).read_to_end(&mut bytes);
+        (bytes.len() <= LONGEST).then(|| String::from_utf8_lossy(&bytes).into_owned())
+    }
 }
 
 impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Empty => Ok(0),
-            Self::Zeros => {
+            Self::Zeros(visit) if visit.breaks() => Ok(0),
+            Self::Zeros(_) => {
                 buffer.fill(0);
                 Ok(buffer.len())
             }
@@ -93,13 +107,6 @@ pub(super) enum Output {
     File(Arc<Mutex<Limited>>),
     /// A text that is being collected.
     Text(Arc<Mutex<Vec<u8>>>),
-}
-
-impl Output {
-    /// Whether nobody will ever read what is written.
-    pub(super) fn is_closed(&self) -> bool {
-        matches!(self, Self::Pipe(sender) if sender.is_closed())
-    }
 }
 
 /// A file that takes no more than its storage has room for.
@@ -135,7 +142,13 @@ impl Write for Output {
         match self {
             Self::Null => Ok(bytes.len()),
             Self::File(file) => file.lock().unwrap_or_else(PoisonError::into_inner).write(bytes),
-            Self::Text(text) => text.lock().unwrap_or_else(PoisonError::into_inner).write(bytes),
+            Self::Text(text) => {
+                let mut text = text.lock().unwrap_or_else(PoisonError::into_inner);
+                if text.len() + bytes.len() > LONGEST {
+                    return Err(io::Error::from(io::ErrorKind::OutOfMemory));
+                }
+                text.write(bytes)
+            }
             Self::Pipe(sender) => {
                 let chunk = &bytes[..bytes.len().min(CHUNK)];
                 sender
@@ -163,6 +176,7 @@ pub(super) fn words(error: &io::Error) -> &'static str {
         io::ErrorKind::DirectoryNotEmpty => "Directory not empty",
         io::ErrorKind::BrokenPipe => "Broken pipe",
         io::ErrorKind::InvalidInput => "Invalid argument",
+        io::ErrorKind::OutOfMemory => "Cannot allocate memory",
         _ => "Input/output error",
     }
 }

@@ -3,7 +3,6 @@
 //! Purpose: who may log in, and a shell per channel: for a command, for a script that comes in, or at a terminal. Must not
 //! know: commands. Start at [`Sshd::serve`].
 
-use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,6 +21,7 @@ use super::pipe::{Input, Output};
 use super::sftp::Transfer;
 use super::shell::{Host, Shell, Streams};
 use super::terminal::Seat;
+use super::visit::Visit;
 use crate::pve::Api;
 use crate::scenario::{self, Meeting, Met};
 use crate::world::World;
@@ -77,7 +77,12 @@ impl Sshd {
             ..Config::default()
         };
         let runtime = tokio::runtime::Handle::current();
-        Ok(Self { config: Arc::new(config), host: Host { world, node, api, runtime }, login, keys })
+        Ok(Self {
+            config: Arc::new(config),
+            host: Host { world, node, api, runtime, visit: Visit::default() },
+            login,
+            keys,
+        })
     }
 
     /// The host key as `known_hosts` and `authorized_keys` have it: `ssh-ed25519 AAAA…`.
@@ -89,16 +94,28 @@ impl Sshd {
 
     /// Runs a program on a terminal of this node, away from the caller's thread.
     pub fn seat(&self, program: Program, terminal: Terminal) {
-        let host = self.host.clone();
+        let mut host = self.host.clone();
+        host.visit = host.visit.inner();
+        let (visit, screen) = (host.visit.clone(), terminal.screen.clone());
+        let over = visit.clone();
+        self.host.runtime.spawn(async move {
+            tokio::select! {
+                () = screen.closed() => visit.end(),
+                () = visit.over() => {}
+            }
+        });
         self.host.runtime.spawn_blocking(move || {
             let (keys, screen) = (Input::piped(terminal.keys), Output::Pipe(terminal.screen));
             // Nobody asks for the exit code of a terminal's program.
             let _ = Seat::new(keys, screen).run(host, program);
+            over.end();
         });
     }
 
     /// Answers one connection until it ends; the connection breaks when the future is dropped.
-    pub async fn serve(self, stream: TcpStream) {
+    pub async fn serve(mut self, stream: TcpStream) {
+        self.host.visit = self.host.visit.inner();
+        let _gone = self.host.visit.end_with();
         let Ok(stream) = stream.into_std() else { return };
         let Ok(cut) = stream.try_clone().map(Cut) else { return };
         let Ok(stream) = TcpStream::from_std(stream) else { return };
@@ -187,7 +204,8 @@ impl Handler for Visitor {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         reply.accept().await;
-        let (host, handle, hang_up) = (self.host.clone(), session.handle(), self.hang_up.clone());
+        let (mut host, handle, hang_up) = (self.host.clone(), session.handle(), self.hang_up.clone());
+        host.visit = host.visit.inner();
         tokio::spawn(async move {
             let (read, write) = channel.split();
             attend(host, read, write, handle, hang_up).await;
@@ -243,17 +261,12 @@ impl Wanted {
     }
 
     /// Does it, on an ordinary thread, and says the exit code.
-    fn run(self, host: Host, mut streams: Streams) -> u8 {
+    fn run(self, host: Host, streams: Streams) -> u8 {
         match self {
             Self::Command(text) => Shell::new(host).run(&text, streams),
             Self::Seat(program) => Seat::new(streams.input, streams.output).run(host, program),
             Self::Files => Transfer::serve(host, streams),
-            Self::Script => {
-                let mut text = Vec::new();
-                // What came before the line broke is what there is.
-                let _ = std::mem::replace(&mut streams.input, Input::Empty).read_to_end(&mut text);
-                Shell::new(host).run(&String::from_utf8_lossy(&text), streams)
-            }
+            Self::Script => Shell::new(host).read(streams),
         }
     }
 }
@@ -314,10 +327,16 @@ async fn attend(
     let (into, input) = mpsc::channel::<Bytes>(WAITING);
     let (output, mut from) = mpsc::channel::<Bytes>(WAITING);
     let (error, mut complaints) = mpsc::channel::<Bytes>(WAITING);
-    let feeding = tokio::spawn(feed(read, into, met));
+    let visit = host.visit.clone();
+    let (left, thread) = (visit.clone(), visit);
+    let feeding = tokio::spawn(async move {
+        feed(read, into, met).await;
+        left.end();
+    });
     let working = tokio::task::spawn_blocking(move || {
         let streams = Streams { input: Input::piped(input), output: Output::Pipe(output), error: Output::Pipe(error) };
-        wanted.run(host, streams)
+        // A shell needs a larger stack than this thread has.
+        thread.spawn(move || wanted.run(host, streams)).and_then(|working| working.join().ok()).unwrap_or(255)
     });
     let mut sent_bytes = 0;
     loop {

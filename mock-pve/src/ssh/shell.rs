@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::commands;
 use super::grammar::{self, Command, Link, List, Missing, Part, Pipeline, Quoted, Redirection, Target, Word};
 use super::pipe::{Input, Limited, Output, pipe, words};
+use super::visit::Visit;
 use crate::pve::Api;
 use crate::world::World;
 use crate::world::node_files::NodeFile;
@@ -29,6 +30,8 @@ pub(super) struct Host {
     pub(super) api: Api,
     /// For what has to wait.
     pub(super) runtime: tokio::runtime::Handle,
+    /// Whose work it is.
+    pub(super) visit: Visit,
 }
 
 /// The three descriptors of a command.
@@ -72,10 +75,12 @@ pub(super) struct Shell {
     pipefail: bool,
     /// How many conditions are being asked, whose failures end nothing.
     asking: u32,
-    /// How many functions run inside each other.
+    /// How many commands run inside each other.
     depth: u32,
-    /// Where its output goes in the end, while it runs.
-    listener: Option<Output>,
+    /// How many functions do.
+    called_functions: u32,
+    /// How many loops do that `break` can leave.
+    loops: u32,
 }
 
 /// What is being left.
@@ -83,6 +88,10 @@ pub(super) struct Shell {
 enum Leaving {
     /// Nothing.
     No,
+    /// That many loops: `break`.
+    Break(u32),
+    /// The round of the loop that is so far out: `continue`.
+    Continue(u32),
     /// The function that runs: `return`.
     Function,
     /// The shell: `exit`, or a failure where none is allowed.
@@ -94,6 +103,13 @@ struct Broken(String);
 
 /// Exit code of a command that doesn't exist.
 const NOT_FOUND: u8 = 127;
+/// Exit code of a shell that can't begin another process.
+const NO_PROCESS: u8 = 254;
+/// Exit code of what wrote to nobody: as after SIGPIPE.
+const BROKEN_PIPE: u8 = 141;
+/// How deep commands stand in each other, through functions, compound commands and `$(…)`. The original's shell dies of its
+/// stack some time later, too.
+const DEEPEST: u32 = 500;
 
 impl Shell {
     /// A fresh shell.
@@ -110,19 +126,15 @@ impl Shell {
             pipefail: false,
             asking: 0,
             depth: 0,
-            listener: None,
+            called_functions: 0,
+            loops: 0,
         }
     }
 
     /// Runs `bash -c TEXT` and says the exit code.
     pub(super) fn run(&mut self, text: &str, mut streams: Streams) -> u8 {
         match grammar::parse(text) {
-            Ok(list) => {
-                self.listener.get_or_insert_with(|| streams.output.clone());
-                let status = self.list(&list, &streams);
-                self.listener = None;
-                status
-            }
+            Ok(list) => self.list(&list, &streams),
             Err(error) => {
                 let line = text.lines().next().unwrap_or_default();
                 streams.complain(&format!("bash: -c: line 1: {error}"));
@@ -139,6 +151,11 @@ impl Shell {
         self.leaving = Leaving::Shell;
     }
 
+    /// Who it works for.
+    pub(super) fn visit(&mut self) -> &mut Visit {
+        &mut self.host.visit
+    }
+
     /// Whether it was left.
     pub(super) fn is_over(&self) -> bool {
         self.leaving == Leaving::Shell
@@ -151,7 +168,7 @@ impl Shell {
 
     fn list(&mut self, list: &List, streams: &Streams) -> u8 {
         for (number, (link, pipeline)) in list.iter().enumerate() {
-            if self.leaving != Leaving::No {
+            if self.leaving != Leaving::No || self.host.visit.is_cut().is_some() {
                 break;
             }
             let runs = match link {
@@ -172,6 +189,7 @@ impl Shell {
                 }
             }
         }
+        self.status = self.host.visit.is_cut().unwrap_or(self.status);
         self.status
     }
 
@@ -183,9 +201,9 @@ impl Shell {
         status == 0
     }
 
-    /// Whether a loop ends before its next round: somebody left it, or nobody is there any more.
-    fn breaks(&self) -> bool {
-        self.leaving != Leaving::No || self.listener.as_ref().is_some_and(Output::is_closed)
+    /// A shell of its own, in which no loop runs.
+    fn subshell(&self) -> Self {
+        Self { loops: 0, ..self.clone() }
     }
 
     fn pipeline(&mut self, pipeline: &Pipeline, streams: &Streams) -> u8 {
@@ -198,15 +216,35 @@ impl Shell {
         for (number, command) in pipeline.commands.iter().enumerate() {
             let (output, next) = if number == last { (streams.output.clone(), Input::Empty) } else { pipe() };
             let own = Streams { input: std::mem::replace(&mut input, next), output, error: streams.error.clone() };
-            let (mut shell, command) = (self.clone(), command.clone());
-            threads.push(std::thread::spawn(move || shell.command(&command, &own)));
+            let (mut shell, command) = (self.subshell(), command.clone());
+            let Some(thread) = self.host.visit.spawn(move || shell.command(&command, &own)) else {
+                if self.host.visit.cut(NO_PROCESS) {
+                    streams.clone().complain("bash: fork: Resource temporarily unavailable");
+                }
+                break;
+            };
+            threads.push(thread);
         }
+        // What nobody will read is not waited for.
+        drop(input);
         let codes: Vec<u8> = threads.into_iter().map(|thread| thread.join().unwrap_or(255)).collect();
         let failed = codes.iter().rev().copied().find(|code| *code != 0);
         if self.pipefail { failed.unwrap_or(0) } else { codes.last().copied().unwrap_or(0) }
     }
 
     fn command(&mut self, command: &Command, streams: &Streams) -> u8 {
+        if self.depth >= DEEPEST {
+            // As after SIGSEGV.
+            self.leaving = Leaving::Shell;
+            return 139;
+        }
+        self.depth += 1;
+        let status = self.redirected(command, streams);
+        self.depth -= 1;
+        status
+    }
+
+    fn redirected(&mut self, command: &Command, streams: &Streams) -> u8 {
         let mut own = streams.clone();
         let mut written = Vec::new();
         for redirection in &command.redirections {
@@ -247,6 +285,10 @@ impl Shell {
             return code;
         }
         if let Some(code) = commands::run(&self.host, name, rest, own) {
+            // It is the shell itself that says this, and that dies of it.
+            if name == "echo" && code == BROKEN_PIPE {
+                self.leaving = Leaving::Shell;
+            }
             return code;
         }
         let why = if name.contains('/') { "No such file or directory" } else { "command not found" };
@@ -379,7 +421,7 @@ impl Shell {
         let text = Arc::new(Mutex::new(Vec::new()));
         let own = Streams { output: Output::Text(Arc::clone(&text)), ..streams.clone() };
         // `set -e` doesn't go into it.
-        let mut shell = Self { strict: false, ..self.clone() };
+        let mut shell = Self { strict: false, ..self.subshell() };
         self.status = shell.list(list, &own);
         let text = text.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&text).trim_end_matches('\n').to_owned()
@@ -420,7 +462,7 @@ pub(super) fn read(host: &Host, path: &str) -> Result<Input, &'static str> {
     match host.world.node_file(&host.node, path) {
         None => Err("No such file or directory"),
         Some(NodeFile::Null | NodeFile::Stdin | NodeFile::Stdout | NodeFile::Stderr) => Ok(Input::Empty),
-        Some(NodeFile::Zero) => Ok(Input::Zeros),
+        Some(NodeFile::Zero) => Ok(Input::Zeros(host.visit.clone())),
         Some(NodeFile::Text(text)) => Ok(Input::text(text)),
         Some(NodeFile::Device { real, .. } | NodeFile::File { real, .. }) => open(&real),
     }

@@ -6,6 +6,7 @@
 
 use std::io::{self, Read as _, Write as _};
 
+use super::keyboard::{INTERRUPT, Keyboard};
 use super::pipe::{Input, Output, pipe};
 use super::shell::{Host, Shell, Streams};
 use crate::world::consoles::Program;
@@ -33,14 +34,14 @@ enum Echo {
 
 /// A terminal, and who sits at it.
 pub(super) struct Seat {
-    keys: Input,
+    keys: Keyboard,
     screen: Output,
 }
 
 impl Seat {
     /// Somebody who types `keys` and sees `screen`.
     pub(super) fn new(keys: Input, screen: Output) -> Self {
-        Self { keys, screen }
+        Self { keys: Keyboard::new(keys), screen }
     }
 
     /// Runs a program until it ends, and says its exit code.
@@ -79,21 +80,34 @@ impl Seat {
     fn command(&mut self, shell: &mut Shell, text: String) -> io::Result<u8> {
         let (output, mut said) = pipe();
         let streams = Streams { input: Input::Empty, output: output.clone(), error: output };
-        let mut running = shell.clone();
-        let thread = std::thread::spawn(move || {
+        let outer = shell.visit().clone();
+        let (visit, mut running) = (outer.inner(), shell.clone());
+        *running.visit() = visit.clone();
+        let thread = visit.spawn(move || {
             let code = running.run(&text, streams);
             (code, running)
         });
-        let mut chunk = vec![0; 8192];
-        loop {
-            let read = said.read(&mut chunk)?;
-            if read == 0 {
-                break;
+        let screen = &mut self.screen;
+        let (shown, interrupted) = self.keys.watched(&visit, || -> io::Result<()> {
+            let mut chunk = vec![0; 8192];
+            loop {
+                let read = said.read(&mut chunk)?;
+                if read == 0 {
+                    return Ok(());
+                }
+                show_on(screen, &chunk[..read])?;
             }
-            // A terminal that hangs up breaks the command's pipe.
-            self.bytes(&chunk[..read])?;
+        });
+        if shown.is_err() {
+            // A terminal that hangs up breaks the command's pipe, and ends what says nothing.
+            visit.end();
         }
-        let Ok((code, after)) = thread.join() else { return Ok(255) };
+        shown?;
+        if interrupted {
+            self.show("^C\n")?;
+        }
+        let Some(Ok((code, mut after))) = thread.map(std::thread::JoinHandle::join) else { return Ok(255) };
+        *after.visit() = outer;
         *shell = after;
         Ok(code)
     }
@@ -117,13 +131,13 @@ impl Seat {
     fn line(&mut self, echo: Echo) -> io::Result<Typed> {
         let mut line: Vec<u8> = Vec::new();
         loop {
-            let Some(key) = self.key()? else { return Ok(Typed::Over) };
+            let Some(key) = self.keys.key() else { return Ok(Typed::Over) };
             match key {
                 b'\r' | b'\n' => {
                     self.show("\n")?;
                     return Ok(Typed::Line(String::from_utf8_lossy(&line).into_owned()));
                 }
-                0x03 => {
+                INTERRUPT => {
                     self.show("^C\n")?;
                     return Ok(Typed::Interrupted);
                 }
@@ -131,7 +145,7 @@ impl Seat {
                 0x08 | 0x7f => self.erase(&mut line, 1, echo)?,
                 // Ctrl-U
                 0x15 => self.erase(&mut line, usize::MAX, echo)?,
-                0x1b => self.skip_sequence()?,
+                0x1b => self.skip_sequence(),
                 0x20..=0x7e | 0x80.. if line.len() < LONGEST => {
                     line.push(key);
                     if echo == Echo::On {
@@ -141,11 +155,6 @@ impl Seat {
                 _ => {}
             }
         }
-    }
-
-    fn key(&mut self) -> io::Result<Option<u8>> {
-        let mut key = [0];
-        Ok((self.keys.read(&mut key)? == 1).then_some(key[0]))
     }
 
     /// Takes the last characters away again.
@@ -166,28 +175,27 @@ impl Seat {
     }
 
     /// Arrows and the like mean nothing here.
-    fn skip_sequence(&mut self) -> io::Result<()> {
-        if self.key()? == Some(b'[') {
-            while self.key()?.is_some_and(|key| !(0x40..=0x7e).contains(&key)) {}
+    fn skip_sequence(&self) {
+        if self.keys.key() == Some(b'[') {
+            while self.keys.key().is_some_and(|key| !(0x40..=0x7e).contains(&key)) {}
         }
-        Ok(())
     }
 
     fn show(&mut self, text: &str) -> io::Result<()> {
-        self.bytes(text.as_bytes())
+        show_on(&mut self.screen, text.as_bytes())
     }
+}
 
-    /// A terminal begins a line where it is told to, so that both is said.
-    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut shown = Vec::with_capacity(bytes.len() + 16);
-        for byte in bytes {
-            if *byte == b'\n' {
-                shown.push(b'\r');
-            }
-            shown.push(*byte);
+/// A terminal begins a line where it is told to, so that both is said.
+fn show_on(screen: &mut Output, bytes: &[u8]) -> io::Result<()> {
+    let mut shown = Vec::with_capacity(bytes.len() + 16);
+    for byte in bytes {
+        if *byte == b'\n' {
+            shown.push(b'\r');
         }
-        self.screen.write_all(&shown)
+        shown.push(*byte);
     }
+    screen.write_all(&shown)
 }
 
 #[cfg(test)]

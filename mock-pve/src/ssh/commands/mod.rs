@@ -4,12 +4,14 @@
 
 mod arguments;
 mod dd;
+mod ends;
 mod files;
 mod perl;
 mod pvesh;
 mod pvesm;
 mod qm;
 mod remote;
+mod sleep;
 mod test;
 mod text;
 mod vzdump;
@@ -46,6 +48,7 @@ impl Job<'_> {
             Ok(()) => 0,
             // As after SIGPIPE.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 141,
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory => self.fails("memory exhausted"),
             Err(error) => self.fails(&format!("write error: {}", words(error))),
         }
     }
@@ -74,6 +77,7 @@ pub(super) fn run(host: &Host, name: &str, arguments: &[String], streams: &Strea
         "echo" => echo(&mut job),
         "true" | ":" | "sync" => 0,
         "false" => 1,
+        "sleep" => sleep::run(&mut job),
         "test" | "[" => test::run(&mut job),
         "dd" => dd::run(&mut job),
         "xz" | "unxz" | "xzcat" => xz::run(&mut job),
@@ -82,7 +86,7 @@ pub(super) fn run(host: &Host, name: &str, arguments: &[String], streams: &Strea
         "grep" | "egrep" => text::search(&mut job),
         "cut" => text::cut(&mut job),
         "wc" => text::count(&mut job),
-        "head" | "tail" => text::end(&mut job),
+        "head" | "tail" => ends::run(&mut job),
         "id" => text::identity(&mut job),
         "tee" => files::tee(&mut job),
         "rm" => files::remove(&mut job),

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::Job;
 use super::arguments::Arguments;
 use super::remote::{DIED, Parameters, parameters};
+use crate::ssh::pipe::Input;
 
 const USAGE: &str = "USAGE: qm <COMMAND> [ARGS] [OPTIONS]";
 
@@ -123,12 +124,9 @@ fn act(job: &mut Job<'_>, plain: &Plain, arguments: Arguments) -> u8 {
 
 /// `--sshkeys FILE`: the command line takes a file where the API takes its encoded text.
 fn read_keys(job: &Job<'_>, given: &mut Parameters) {
-    use std::io::Read as _;
     let Some(path) = given.get("sshkeys").and_then(|paths| paths.last()).cloned() else { return };
-    if let Ok(mut input) = crate::ssh::shell::read(job.host, &path) {
-        let mut text = String::new();
-        // A file that isn't text is refused where its text is checked.
-        let _ = input.read_to_string(&mut text);
+    // A file that isn't text is refused where its text is checked.
+    if let Some(text) = crate::ssh::shell::read(job.host, &path).ok().and_then(Input::whole) {
         let encoded = percent_encoding::utf8_percent_encode(&text, percent_encoding::NON_ALPHANUMERIC).to_string();
         given.insert("sshkeys".to_owned(), vec![encoded]);
     }

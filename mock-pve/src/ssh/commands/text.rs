@@ -1,22 +1,24 @@
-//! `grep`, `cut`, `wc`, `head`, `tail`: what pipes are made of.
+//! `grep`, `cut`, `wc`: what pipes are made of.
+//!
+//! `head` and `tail` are in `ends.rs`.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 
 use regex::{Regex, RegexBuilder};
 
 use super::Job;
-use crate::ssh::pipe::{Input, words};
+use crate::ssh::pipe::{Input, LONGEST, words};
 use crate::ssh::shell;
 
 /// Options with their values, and the rest.
-struct Given {
+pub(super) struct Given {
     options: Vec<(char, String)>,
-    rest: Vec<String>,
+    pub(super) rest: Vec<String>,
 }
 
 impl Given {
     /// `valued` are the letters that a value follows.
-    fn read(arguments: &[String], valued: &str) -> Self {
+    pub(super) fn read(arguments: &[String], valued: &str) -> Self {
         let (mut options, mut rest) = (Vec::new(), Vec::new());
         let mut given = arguments.iter();
         while let Some(argument) = given.next() {
@@ -47,17 +49,17 @@ impl Given {
         Self { options, rest }
     }
 
-    fn has(&self, letter: char) -> bool {
+    pub(super) fn has(&self, letter: char) -> bool {
         self.options.iter().any(|(known, _)| *known == letter)
     }
 
-    fn value(&self, letter: char) -> Option<&str> {
+    pub(super) fn value(&self, letter: char) -> Option<&str> {
         self.options.iter().rev().find(|(known, _)| *known == letter).map(|(_, value)| value.as_str())
     }
 }
 
 /// The files that were named, or the input; one that can't be read is told and costs the code.
-fn inputs(job: &mut Job<'_>, files: &[String], failed: u8) -> (Vec<(String, Input)>, u8) {
+pub(super) fn inputs(job: &mut Job<'_>, files: &[String], failed: u8) -> (Vec<(String, Input)>, u8) {
     if files.is_empty() {
         return (vec![("(standard input)".to_owned(), job.streams.input.clone())], 0);
     }
@@ -76,17 +78,25 @@ fn inputs(job: &mut Job<'_>, files: &[String], failed: u8) -> (Vec<(String, Inpu
     (found, code)
 }
 
-/// Lines without their ends.
-fn lines(input: Input) -> impl Iterator<Item = String> {
+/// Lines with their ends; one that is too long is an error, and whatever else can't be read is the end.
+pub(super) fn whole_lines(input: Input) -> impl Iterator<Item = io::Result<Vec<u8>>> {
     let mut reader = BufReader::new(input);
     std::iter::from_fn(move || {
         let mut line = Vec::new();
-        // What can't be read any more is the end.
-        let read = reader.read_until(b'\n', &mut line).unwrap_or(0);
-        if line.last() == Some(&b'\n') {
-            line.pop();
+        let read = (&mut reader).take(LONGEST as u64 + 1).read_until(b'\n', &mut line).unwrap_or(0);
+        match read {
+            0 => None,
+            ..=LONGEST => Some(Ok(line)),
+            _ => Some(Err(io::ErrorKind::OutOfMemory.into())),
         }
-        (read > 0).then(|| String::from_utf8_lossy(&line).into_owned())
+    })
+}
+
+/// The same as texts, without their ends.
+fn lines(input: Input) -> impl Iterator<Item = io::Result<String>> {
+    whole_lines(input).map(|line| {
+        let line = line?;
+        Ok(String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line)).into_owned())
     })
 }
 
@@ -108,14 +118,18 @@ fn extended(basic: &str) -> String {
     text
 }
 
-fn expression(given: &Given, pattern: &str, name: &str) -> Option<Regex> {
-    let text = if given.has('F') {
-        regex::escape(pattern)
-    } else if name == "egrep" || given.has('E') || given.has('P') {
-        pattern.to_owned()
-    } else {
-        extended(pattern)
+/// What fits one of the patterns, which are lines.
+fn expression(given: &Given, patterns: &str, name: &str) -> Option<Regex> {
+    let alone = |pattern: &str| {
+        if given.has('F') {
+            regex::escape(pattern)
+        } else if name == "egrep" || given.has('E') || given.has('P') {
+            pattern.to_owned()
+        } else {
+            extended(pattern)
+        }
     };
+    let text = patterns.split('\n').map(|pattern| format!("(?:{})", alone(pattern))).collect::<Vec<_>>().join("|");
     let text = match (given.has('x'), given.has('w')) {
         (true, _) => format!("^(?:{text})$"),
         (_, true) => format!("\\b(?:{text})\\b"),
@@ -127,13 +141,19 @@ fn expression(given: &Given, pattern: &str, name: &str) -> Option<Regex> {
 /// 0 when something fits, 1 when nothing does, 2 when it can't be looked.
 pub(super) fn search(job: &mut Job<'_>) -> u8 {
     let mut given = Given::read(job.arguments, "emABC");
-    let pattern = match given.value('e').map(str::to_owned) {
-        Some(pattern) => pattern,
-        None if given.rest.is_empty() => {
+    if ['A', 'B', 'C'].into_iter().any(|around| given.has(around)) {
+        job.fails("only lines that fit are played here");
+        return 2;
+    }
+    let named: Vec<&str> =
+        given.options.iter().filter(|(letter, _)| *letter == 'e').map(|(_, value)| value.as_str()).collect();
+    let pattern = match named.as_slice() {
+        [_, ..] => named.join("\n"),
+        [] if given.rest.is_empty() => {
             job.streams.complain("Usage: grep [OPTION]... PATTERNS [FILE]...");
             return 2;
         }
-        None => given.rest.remove(0),
+        [] => given.rest.remove(0),
     };
     let Some(expression) = expression(&given, &pattern, job.name) else {
         job.fails("Invalid regular expression");
@@ -151,6 +171,10 @@ pub(super) fn search(job: &mut Job<'_>) -> u8 {
             if count >= most {
                 break;
             }
+            let line = match line {
+                Ok(line) => line,
+                Err(error) => return job.written(&Err(error)).max(2),
+            };
             if expression.is_match(&line) == given.has('v') {
                 continue;
             }
@@ -211,6 +235,10 @@ pub(super) fn cut(job: &mut Job<'_>) -> u8 {
     let (found, code) = inputs(job, &given.rest, 1);
     for (_, input) in found {
         for line in lines(input) {
+            let line = match line {
+                Ok(line) => line,
+                Err(error) => return job.written(&Err(error)),
+            };
             let shown: String = if fields && line.contains(delimiter) {
                 let kept = line.split(delimiter).enumerate().filter(|(place, _)| is_wanted(*place));
                 kept.map(|(_, field)| field).collect::<Vec<_>>().join(&delimiter.to_string())
@@ -230,18 +258,46 @@ pub(super) fn cut(job: &mut Job<'_>) -> u8 {
     code
 }
 
+/// What `wc` counts.
+#[derive(Default)]
+struct Counts {
+    lines: u64,
+    words: u64,
+    bytes: u64,
+}
+
+fn counted(input: &mut Input) -> io::Result<Counts> {
+    let mut counts = Counts::default();
+    let mut block = vec![0; 256 * 1024];
+    let mut in_word = false;
+    loop {
+        let read = input.read(&mut block)?;
+        if read == 0 {
+            return Ok(counts);
+        }
+        counts.bytes += read as u64;
+        for byte in &block[..read] {
+            let blank = byte.is_ascii_whitespace();
+            counts.words += u64::from(!blank && !in_word);
+            in_word = !blank;
+            counts.lines += u64::from(*byte == b'\n');
+        }
+    }
+}
+
 pub(super) fn count(job: &mut Job<'_>) -> u8 {
     let given = Given::read(job.arguments, "");
     let (found, mut code) = inputs(job, &given.rest, 1);
     for (file, mut input) in found {
-        let mut bytes = Vec::new();
-        if let Err(error) = input.read_to_end(&mut bytes) {
-            code = job.fails(&format!("{file}: {}", words(&error)));
-            continue;
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        let all = [('l', text.matches('\n').count()), ('w', text.split_whitespace().count()), ('c', bytes.len())];
-        let chosen: Vec<usize> =
+        let counts = match counted(&mut input) {
+            Ok(counts) => counts,
+            Err(error) => {
+                code = job.fails(&format!("{file}: {}", words(&error)));
+                continue;
+            }
+        };
+        let all = [('l', counts.lines), ('w', counts.words), ('c', counts.bytes)];
+        let chosen: Vec<u64> =
             all.iter().filter(|(letter, _)| given.has(*letter) || given.options.is_empty()).map(|(_, n)| *n).collect();
         let mut line = match chosen.as_slice() {
             [one] => one.to_string(),
@@ -254,51 +310,6 @@ pub(super) fn count(job: &mut Job<'_>) -> u8 {
         code = code.max(job.written(&said));
     }
     code
-}
-
-/// `head` and `tail`, by lines or bytes.
-pub(super) fn end(job: &mut Job<'_>) -> u8 {
-    let given = Given::read(job.arguments, "nc");
-    let number = |text: &str| text.trim_start_matches(['+', '-']).parse::<usize>().ok();
-    let wanted = given.value('c').or(given.value('n')).unwrap_or("10").to_owned();
-    let Some(most) = number(&wanted) else {
-        return job.fails(&format!("invalid number of lines: ‘{wanted}’"));
-    };
-    let first = job.name == "head";
-    let (found, mut code) = inputs(job, &given.rest, 1);
-    for (_, mut input) in found {
-        let written = if given.has('c') {
-            let mut bytes = Vec::new();
-            let taken = if first { u64::try_from(most).unwrap_or(u64::MAX) } else { u64::MAX };
-            (&mut input).take(taken).read_to_end(&mut bytes).and_then(|_| {
-                let from = if first { 0 } else { bytes.len().saturating_sub(most) };
-                job.streams.output.write_all(&bytes[from..])
-            })
-        } else if first {
-            lines(input).take(most).try_for_each(|line| job.streams.say(&line))
-        } else {
-            let kept = if wanted.starts_with('+') {
-                lines(input).skip(most.saturating_sub(1)).collect()
-            } else {
-                last(input, most)
-            };
-            kept.iter().try_for_each(|line| job.streams.say(line))
-        };
-        code = code.max(job.written(&written));
-    }
-    code
-}
-
-/// The last lines.
-fn last(input: Input, number: usize) -> Vec<String> {
-    let mut kept = std::collections::VecDeque::new();
-    for line in lines(input) {
-        kept.push_back(line);
-        if kept.len() > number {
-            kept.pop_front();
-        }
-    }
-    kept.into()
 }
 
 pub(super) fn identity(job: &mut Job<'_>) -> u8 {

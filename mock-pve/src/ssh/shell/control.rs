@@ -2,21 +2,17 @@
 //!
 //! Must not know: expansions, redirections.
 
-use std::io::Read as _;
 use std::sync::Arc;
 
 use super::{Leaving, NOT_FOUND, Shell, Streams, read};
 use crate::ssh::grammar::{Command, Compound};
 use crate::ssh::pipe::Input;
 
-/// How deep functions call each other. The original's dies of its stack some time later.
-const DEEPEST: u32 = 200;
-
 impl Shell {
     pub(super) fn compound(&mut self, compound: &Compound, own: &Streams, outer: &Streams) -> u8 {
         match compound {
             Compound::Braces(list) => self.list(list, own),
-            Compound::Parentheses(list) => self.clone().list(list, own),
+            Compound::Parentheses(list) => self.subshell().list(list, own),
             Compound::If { branches, otherwise } => {
                 for (condition, then) in branches {
                     if self.ask(condition, own) {
@@ -31,9 +27,21 @@ impl Shell {
             }
             Compound::While { condition, succeeds, body } => {
                 let mut status = 0;
-                while !self.breaks() && self.ask(condition, own) == *succeeds && !self.breaks() {
-                    status = self.list(body, own);
+                self.loops += 1;
+                while !self.host.visit.breaks() {
+                    let holds = self.ask(condition, own) == *succeeds;
+                    // What is asked may leave the loop, too.
+                    if self.leaving == Leaving::No {
+                        if !holds {
+                            break;
+                        }
+                        status = self.list(body, own);
+                    }
+                    if self.ends_loop() {
+                        break;
+                    }
                 }
+                self.loops -= 1;
                 if self.leaving == Leaving::No { status } else { self.status }
             }
             Compound::For { name, words, body } => {
@@ -42,13 +50,15 @@ impl Shell {
                     None => self.arguments.clone(),
                 };
                 let mut status = 0;
+                self.loops += 1;
                 for value in values {
                     self.variables.insert(name.clone(), value);
                     status = self.list(body, own);
-                    if self.breaks() {
+                    if self.ends_loop() {
                         break;
                     }
                 }
+                self.loops -= 1;
                 status
             }
             Compound::Function { name, body } => {
@@ -59,20 +69,59 @@ impl Shell {
     }
 
     pub(super) fn function(&mut self, body: &Command, arguments: &[String], streams: &Streams) -> u8 {
-        if self.depth >= DEEPEST {
-            // As after SIGSEGV.
-            self.leaving = Leaving::Shell;
-            return 139;
+        // Functions that call each other are a loop, too.
+        if self.host.visit.breaks() {
+            return self.status;
         }
         let own = std::mem::replace(&mut self.arguments, arguments.to_vec());
-        self.depth += 1;
+        let loops = std::mem::take(&mut self.loops);
+        self.called_functions += 1;
         let status = self.command(body, streams);
-        self.depth -= 1;
-        self.arguments = own;
+        self.called_functions -= 1;
+        (self.arguments, self.loops) = (own, loops);
         if self.leaving == Leaving::Function {
             self.leaving = Leaving::No;
         }
         status
+    }
+
+    /// Whether a loop ends after a round: somebody left it, or nobody is there any more.
+    fn ends_loop(&mut self) -> bool {
+        let (left, ends) = match self.leaving {
+            Leaving::No | Leaving::Continue(1) => (Leaving::No, self.host.visit.breaks()),
+            Leaving::Break(1) => (Leaving::No, true),
+            Leaving::Break(loops) => (Leaving::Break(loops - 1), true),
+            Leaving::Continue(loops) => (Leaving::Continue(loops - 1), true),
+            further @ (Leaving::Function | Leaving::Shell) => (further, true),
+        };
+        self.leaving = left;
+        ends
+    }
+
+    /// `break`, `continue`
+    fn leave_loops(&mut self, name: &str, arguments: &[String], streams: &Streams) -> u8 {
+        let complain = |text: &str| streams.clone().complain(&format!("bash: line 1: {name}: {text}"));
+        if self.loops == 0 {
+            complain("only meaningful in a `for', `while', or `until' loop");
+            return 0;
+        }
+        let text = arguments.first().map_or("1", String::as_str);
+        let loops = match text.parse::<i64>() {
+            Ok(loops) => u32::try_from(loops).unwrap_or(if loops < 0 { 0 } else { u32::MAX }),
+            Err(_) => {
+                complain(&format!("{text}: numeric argument required"));
+                self.leaving = Leaving::Shell;
+                return 128;
+            }
+        };
+        if loops == 0 {
+            complain(&format!("{text}: loop count out of range"));
+            self.leaving = Leaving::Break(self.loops);
+            return 1;
+        }
+        let loops = loops.min(self.loops);
+        self.leaving = if name == "break" { Leaving::Break(loops) } else { Leaving::Continue(loops) };
+        0
     }
 
     /// What only the shell itself can do; `None`: no such thing.
@@ -82,6 +131,10 @@ impl Shell {
             "exit" => {
                 self.leaving = Leaving::Shell;
                 return Some(code.unwrap_or(self.status));
+            }
+            "return" if self.called_functions == 0 => {
+                streams.clone().complain("bash: line 1: return: can only `return' from a function or sourced script");
+                return Some(2);
             }
             "return" => {
                 self.leaving = Leaving::Function;
@@ -97,6 +150,7 @@ impl Shell {
                 let places = usize::from(code.unwrap_or(1)).min(self.arguments.len());
                 self.arguments.drain(..places);
             }
+            "break" | "continue" => return Some(self.leave_loops(name, arguments, streams)),
             "set" => self.set(arguments),
             "bash" | "/bin/bash" | "/usr/bin/bash" | "sh" | "/bin/sh" => return Some(self.another(arguments, streams)),
             _ => return None,
@@ -105,30 +159,40 @@ impl Shell {
     }
 
     fn set(&mut self, arguments: &[String]) {
-        let mut given = arguments.iter();
-        while let Some(argument) = given.next() {
+        let mut given = arguments.iter().peekable();
+        while let Some(argument) = given.next_if(|word| word.starts_with(['-', '+'])) {
             let on = argument.starts_with('-');
             if argument == "--" {
                 self.arguments = given.cloned().collect();
                 return;
             }
+            if argument == "-" {
+                break;
+            }
             for letter in argument.chars().skip(1) {
                 match letter {
                     'e' => self.strict = on,
-                    'o' if given.next().is_some_and(|option| option == "pipefail") => self.pipefail = on,
+                    'o' => match given.next().map(String::as_str) {
+                        Some("errexit") => self.strict = on,
+                        Some("pipefail") => self.pipefail = on,
+                        _ => {}
+                    },
                     _ => {}
                 }
             }
+        }
+        if given.peek().is_some() {
+            self.arguments = given.cloned().collect();
         }
     }
 
     /// `bash -c TEXT NAME ARGUMENT…`, or a script that comes in.
     fn another(&self, arguments: &[String], streams: &Streams) -> u8 {
         let mut shell = Self::new(self.host.clone());
-        shell.depth = self.depth + 1;
-        shell.listener.clone_from(&self.listener);
-        if shell.depth >= DEEPEST {
-            return 139;
+        shell.depth = self.depth;
+        // Scripts that run each other are a loop, too.
+        if self.host.visit.breaks() {
+            return self.status;
         }
         let mut given = arguments.iter();
         let mut by_text = false;
@@ -149,12 +213,13 @@ impl Shell {
                 text
             }
             Some(file) if file != "-" => match read(&self.host, &file) {
-                Ok(mut input) => {
-                    let mut text = String::new();
-                    // A script that isn't text is none.
-                    let _ = input.read_to_string(&mut text);
-                    text
-                }
+                Ok(input) => match input.whole().filter(|text| !text.contains('\0')) {
+                    Some(text) => text,
+                    None => {
+                        streams.complain(&format!("{file}: {file}: cannot execute binary file"));
+                        return 126;
+                    }
+                },
                 Err(why) => {
                     streams.complain(&format!("bash: {file}: {why}"));
                     return NOT_FOUND;
@@ -165,13 +230,20 @@ impl Shell {
                 return 2;
             }
             _ => {
-                let mut text = Vec::new();
-                // What came before the line broke is what there is.
-                let _ = std::mem::replace(&mut streams.input, Input::Empty).read_to_end(&mut text);
-                String::from_utf8_lossy(&text).into_owned()
+                shell.arguments = given.cloned().collect();
+                return shell.read(streams);
             }
         };
         shell.arguments = given.cloned().collect();
         shell.run(&text, streams)
+    }
+
+    /// Runs the script that comes in.
+    pub(in crate::ssh) fn read(&mut self, mut streams: Streams) -> u8 {
+        if let Some(text) = std::mem::replace(&mut streams.input, Input::Empty).whole() {
+            return self.run(&text, streams);
+        }
+        streams.complain("bash: line 1: memory exhausted");
+        2
     }
 }
