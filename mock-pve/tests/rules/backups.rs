@@ -411,9 +411,9 @@ async fn a_job_asks_for_what_a_node_understands() {
     assert_eq!(turns, [next, next + 86_400, next + 2 * 86_400]);
     let mut timetable = Timetable::default();
     let due = {
-        let state = site.running.world().state();
-        assert!(timetable.due(&state, next - 60).0.is_empty());
-        timetable.due(&state, next).0
+        let mut state = site.running.world().state();
+        assert!(timetable.due(&mut state, next - 60).0.is_empty());
+        timetable.due(&mut state, next).0
     };
     let [due] = &due[..] else { panic!("{due:?}") };
     let form: Vec<(&str, &str)> = due.options.iter().map(|(key, values)| (key.as_str(), values[0].as_str())).collect();
