@@ -242,7 +242,7 @@ impl Transfer {
             .truncate(empties)
             .open(&real)?;
         if !existed && let Some(mode) = attributes.mode {
-            file.set_permissions(permissions(mode, false))?;
+            protect(&file, mode)?;
         }
         if file.metadata()?.is_dir() {
             return Err(Status::Failure);
@@ -350,7 +350,7 @@ impl Transfer {
             self.host.world.notice_file(&self.host.node, path);
         }
         if let Some(mode) = attributes.mode {
-            file.set_permissions(permissions(mode, file.metadata()?.is_dir()))?;
+            protect(file, mode)?;
         }
         if let Some((_, written)) = attributes.times {
             file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(written.into()))?;
@@ -385,8 +385,8 @@ fn described(meta: &std::fs::Metadata) -> Attributes {
     Attributes { size: Some(meta.len()), mode: Some(meta.mode()), times }
 }
 
-/// Those that an order names. Whoever runs this has to get at the file again.
-fn permissions(mode: u32, is_folder: bool) -> std::fs::Permissions {
-    let owner = if is_folder { 0o700 } else { 0o600 };
-    std::fs::Permissions::from_mode((mode & 0o777) | owner)
+/// Sets the permissions that an order names. Whoever runs this has to get at the file again.
+fn protect(file: &File, mode: u32) -> io::Result<()> {
+    let owner = if file.metadata()?.is_dir() { 0o700 } else { 0o600 };
+    file.set_permissions(std::fs::Permissions::from_mode((mode & 0o777) | owner))
 }
