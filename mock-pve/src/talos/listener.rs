@@ -363,27 +363,24 @@ fn tls(machine: &Machine, api: Api) -> Result<rustls::ServerConfig, PkiError> {
     let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| invalid(&error))?;
-    let (builder, (certificate, key)) = match config.filter(|_| api == Api::Configured) {
-        Some(config) => {
-            let authority = config.os_ca();
-            let mut roots = RootCertStore::empty();
-            for certificate in CertificateDer::pem_slice_iter(authority.certificate.as_bytes()).flatten() {
-                roots.add(certificate).map_err(|error| invalid(&error))?;
-            }
-            for trusted in config.accepted_authorities() {
-                // One that can't be read counts for nobody; the others go on.
-                roots.add_parsable_certificates(CertificateDer::pem_slice_iter(trusted.as_bytes()).flatten());
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .build()
-                .map_err(|error| invalid(&error))?;
-            (builder.with_client_cert_verifier(verifier), machine.talos_leaf("api", &config)?.der()?)
+    let (builder, (certificate, key)) = if let Some(config) = config.filter(|_| api == Api::Configured) {
+        let authority = config.os_ca();
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(authority.certificate.as_bytes()).flatten() {
+            roots.add(certificate).map_err(|error| invalid(&error))?;
         }
-        None => {
-            let names = machine.see(|state| state.addresses().map(|address| address.to_string()).collect());
-            let made = pki::throw_away(names)?;
-            (builder.with_no_client_auth(), (made.certificate, made.key))
+        for trusted in config.accepted_authorities() {
+            // One that can't be read counts for nobody; the others go on.
+            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(trusted.as_bytes()).flatten());
         }
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| invalid(&error))?;
+        (builder.with_client_cert_verifier(verifier), machine.talos_leaf("api", &config)?.der()?)
+    } else {
+        let names = machine.see(|state| state.addresses().map(|address| address.to_string()).collect());
+        let made = pki::throw_away(names)?;
+        (builder.with_no_client_auth(), (made.certificate, made.key))
     };
     let mut tls = builder.with_single_cert(vec![certificate], key).map_err(|error| invalid(&error))?;
     tls.alpn_protocols = vec![b"h2".to_vec()];
