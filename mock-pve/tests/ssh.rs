@@ -351,6 +351,48 @@ async fn scripts_with_functions_and_files_by_sftp_do_what_providers_ask_of_a_nod
     assert_eq!(done.code, 0, "{}{}", done.out, done.err);
     assert!(mock.fine("qm config 100").await.contains("scsi0: local-lvm:vm-100-disk-0,discard=on,size="));
     assert!(std::fs::read(mock.volume("local-lvm:vm-100-disk-0")).unwrap().starts_with(&image));
+
+    // What its orders don't ask for: `(order, its fields)`, and the kind of the answer with its number.
+    let number = |number: u32| number.to_be_bytes().to_vec();
+    let text = |text: &str| [number(u32::try_from(text.len()).unwrap()), text.as_bytes().to_vec()].concat();
+    let iso = |name: &str| text(&format!("/var/lib/vz/template/iso/{name}.img"));
+    let length = |length: u64| [number(1), length.to_be_bytes().to_vec()].concat();
+    let opened = || [number(4), number(1)].concat();
+    let asked: [(u8, Vec<Vec<u8>>, (u8, u32)); 7] = [
+        (3, vec![iso("x"), number(2), number(0)], (102, 4)),
+        (10, vec![opened(), length(1 << 60)], (101, 4)),
+        (9, vec![iso("x"), length(1 << 60)], (101, 4)),
+        (10, vec![opened(), length(5)], (101, 0)),
+        (3, vec![iso("y"), number(2 | 8), number(4), number(0o444)], (102, 4)),
+        (4, vec![[number(4), number(2)].concat()], (101, 0)),
+        (200, vec![text("posix-rename@openssh.com"), iso("y"), iso("x")], (101, 0)),
+    ];
+    let packet = |body: &[u8]| [&number(u32::try_from(body.len()).unwrap()), body].concat();
+    let mut sent = packet(&[1, 0, 0, 0, 3]);
+    for (order, fields, _) in &asked {
+        sent.extend(packet(&[vec![*order], number(7), fields.concat()].concat()));
+    }
+    let mut deeds = mock.running.world().subscribe_deeds();
+    let mut client = Command::new("ssh");
+    client.arg("-s").args(mock.client(0, "sftp").get_args());
+    let done = Mock::run(client, sent).await;
+    let mut answers = Vec::new();
+    let mut rest = done.out.as_bytes();
+    while let Some((head, behind)) = rest.split_at_checked(4) {
+        let (packet, behind) = behind.split_at(u32::from_be_bytes(head.try_into().unwrap()) as usize);
+        answers.push((packet[0], u32::from_be_bytes(packet.get(5..9).unwrap().try_into().unwrap())));
+        rest = behind;
+    }
+    let expected: Vec<_> = asked.iter().map(|(_, _, answer)| *answer).collect();
+    assert_eq!(answers.get(1..), Some(expected.as_slice()), "{}", done.err);
+    let told = std::iter::from_fn(|| deeds.try_recv().ok()).map(|deed| (deed.what, deed.object.unwrap_or_default()));
+    let told: Vec<_> = told.map(|(what, volid)| format!("{what} {}", volid.trim_start_matches("local:iso/"))).collect();
+    assert_eq!(told, ["overwrite x.img", "overwrite x.img", "remove-file y.img", "overwrite x.img"]);
+    // The shell tells of the same.
+    mock.fine("mv /var/lib/vz/template/iso/x.img /var/lib/vz/template/iso/z.img").await;
+    assert_eq!(deeds.try_recv().unwrap().what, "remove-file");
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(mock.volume("local:iso/z.img")).unwrap());
+    assert_eq!(mode & 0o777, 0o644);
     mock.running.stop().await;
 }
 
@@ -360,6 +402,8 @@ async fn root_comes_in_with_the_password_of_the_api() {
         return;
     }
     let mock = begin(Vec::new()).await;
+    // That the API refuses root is nothing to PAM.
+    mock.running.world().state().access.users.get_mut("root@pam").unwrap().enable = false;
     for (word, code) in [(PASSWORD, 0), ("nonsense", 255)] {
         let asked = mock.folder.path().join("ask");
         std::fs::write(&asked, format!("#!/bin/sh\necho '{word}'\n")).unwrap();

@@ -23,7 +23,7 @@ use super::rbac::User;
 use super::routes::{Caller, Server};
 use super::scripted;
 use crate::scenario::Wire;
-use crate::world::machine::pki::{self, Kind, PkiError, Subject};
+use crate::world::machine::pki::PkiError;
 use crate::world::machine::{Machine, Room};
 
 /// Go's server gives up on a handshake after that.
@@ -232,21 +232,12 @@ fn tls(machine: &Machine) -> Result<Tls, PkiError> {
         .allow_unauthenticated()
         .build()
         .map_err(|error| invalid(&error))?;
-    let mut names = config.kubernetes_names();
-    names.extend(machine.see(|state| state.addresses().map(|address| address.to_string()).collect::<Vec<_>>()));
-    names.push(machine.see(crate::world::machine::State::hostname));
-    names.extend(config.shared_addresses().iter().map(ToString::to_string));
-    names.extend(
-        ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1", "10.96.0.1"]
-            .map(str::to_owned),
-    );
-    let subject = Subject::Server { name: "kube-apiserver", organizations: &["kube-master"], names };
-    let identity = pki::issue(&authority, Kind::P256, subject, 365)?;
+    let (certificate, key) = machine.api_server_leaf(&config)?.der()?;
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| invalid(&error))?
         .with_client_cert_verifier(Arc::new(Patient(verifier.clone())))
-        .with_single_cert(vec![identity.certificate], identity.key)
+        .with_single_cert(vec![certificate], key)
         .map_err(|error| invalid(&error))?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok((tls, verifier))

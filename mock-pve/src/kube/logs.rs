@@ -38,7 +38,8 @@ pub(super) fn logs(client: &Client, ask: &Ask, name: &str) -> Result<Answer, Ref
     let stamp = if ask.is("timestamps") { format!("{} ", since.replace('Z', ".000000000Z")) } else { String::new() };
     let text: String = lines.iter().map(|line| format!("{stamp}{line}\n")).collect();
     if ask.is("follow") && !ask.is("previous") && state.get("running").is_some() {
-        return Ok(followed(client.clone(), ask.key(name), container, stamp, text));
+        let uid = pods::text(&pod, "/metadata/uid").to_owned();
+        return Ok(followed(client.clone(), (ask.key(name), uid), container, stamp, text));
     }
     Ok(answer::text(StatusCode::OK, "text/plain", text))
 }
@@ -56,8 +57,8 @@ fn last_words(container: &str, status: &Value) -> Option<String> {
     Some(format!("{container} ended at {end}"))
 }
 
-/// What was said so far, and the rest once the container ends or its pod is gone.
-fn followed(client: Client, key: String, container: String, stamp: String, text: String) -> Answer {
+/// What was said so far, and the rest once the container ends or its pod is gone, be there another of that name.
+fn followed(client: Client, (key, uid): (String, String), container: String, stamp: String, text: String) -> Answer {
     let (sender, receiver) = tokio::sync::mpsc::channel(2);
     tokio::spawn(async move {
         let mut changes = client.etcd.changes();
@@ -68,7 +69,10 @@ fn followed(client: Client, key: String, container: String, stamp: String, text:
             {
                 return;
             }
-            let Some(pod) = cluster::get(&client, &key) else { return };
+            let Some(pod) = cluster::get(&client, &key).filter(|pod| pods::text(&pod.value, "/metadata/uid") == uid)
+            else {
+                return;
+            };
             let status = status_of(&pod.value, &container);
             if let Some(line) = last_words(&container, &status) {
                 // Whoever has left needn't know.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use self::packet::{Attributes, LONGEST, Reader, Status, Writer};
@@ -40,6 +40,7 @@ enum Open {
         limit: u64,
         appends: bool,
         written: bool,
+        device: bool,
     },
     /// A text that no file holds.
     Text(String),
@@ -108,18 +109,18 @@ impl Transfer {
             8 => Ok(Writer::answer(105, id).attributes(self.look_at_open(handle(order)?)?)),
             9 => {
                 let (path, attributes) = (order.text()?, order.attributes()?);
-                let real = self.real(&path)?;
-                set(&real, attributes)?;
-                self.host.world.notice_file(&self.host.node, &path);
-                Err(Status::Fine)
+                let file = OpenOptions::new().read(true).write(attributes.size.is_some()).open(self.real(&path)?)?;
+                let limit = file.metadata()?.len().saturating_add(self.host.world.room_at(&self.host.node, &path));
+                self.set(&file, &path, limit, attributes)
             }
             10 => {
                 let (handle, attributes) = (handle(order)?, order.attributes()?);
                 match self.open.get(&handle) {
-                    Some(Open::File { path, .. }) => set(&self.real(path)?, attributes)?,
-                    _ => return Err(Status::Failure),
+                    Some(Open::File { file, path, limit, device: false, .. }) => {
+                        self.set(file, path, *limit, attributes)
+                    }
+                    _ => Err(Status::Failure),
                 }
-                Err(Status::Fine)
             }
             11 => {
                 let entries = self.entries(&order.text()?)?;
@@ -217,7 +218,10 @@ impl Transfer {
     fn open_file(&self, path: &str, flags: u32, attributes: Attributes) -> Result<Open, Status> {
         let writes = flags & WRITES > 0;
         let (real, room, device) = match self.host.world.node_file(&self.host.node, path) {
-            Some(NodeFile::File { real, room }) => (real, room, false),
+            Some(NodeFile::File { real }) => {
+                let room = if writes { self.host.world.room_at(&self.host.node, path) } else { 0 };
+                (real, room, false)
+            }
             Some(NodeFile::Device { real, size }) => (real, size, true),
             Some(NodeFile::Text(text)) if !writes => return Ok(Open::Text(text)),
             Some(_) => return Err(Status::Denied),
@@ -238,13 +242,13 @@ impl Transfer {
             .truncate(empties)
             .open(&real)?;
         if !existed && let Some(mode) = attributes.mode {
-            file.set_permissions(std::fs::Permissions::from_mode(mode & 0o777))?;
+            protect(&file, mode)?;
         }
         if file.metadata()?.is_dir() {
             return Err(Status::Failure);
         }
         let limit = if device { room } else { held.saturating_add(room) };
-        Ok(Open::File { file, path: path.to_owned(), limit, appends: flags & APPENDS > 0, written: writes })
+        Ok(Open::File { file, path: path.to_owned(), limit, appends: flags & APPENDS > 0, written: writes, device })
     }
 
     fn read(&self, handle: u32, at: u64, length: u32) -> Result<Vec<u8>, Status> {
@@ -331,8 +335,26 @@ impl Transfer {
 
     fn rename(&self, from: &str, to: &str) -> Result<Writer, Status> {
         std::fs::rename(self.real(from)?, self.real(to)?)?;
-        self.host.world.notice_file(&self.host.node, from);
-        self.host.world.notice_file(&self.host.node, to);
+        self.host.world.moved_file(&self.host.node, from, to);
+        Err(Status::Fine)
+    }
+
+    /// Sets what an order names; a file gets no longer than its limit.
+    fn set(&self, file: &File, path: &str, limit: u64, attributes: Attributes) -> Result<Writer, Status> {
+        if let Some(size) = attributes.size {
+            if size > limit {
+                return Err(Status::Failure);
+            }
+            self.host.world.tell_of_file(&self.host.node, path, "overwrite");
+            file.set_len(size)?;
+            self.host.world.notice_file(&self.host.node, path);
+        }
+        if let Some(mode) = attributes.mode {
+            protect(file, mode)?;
+        }
+        if let Some((_, written)) = attributes.times {
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(written.into()))?;
+        }
         Err(Status::Fine)
     }
 }
@@ -363,19 +385,8 @@ fn described(meta: &std::fs::Metadata) -> Attributes {
     Attributes { size: Some(meta.len()), mode: Some(meta.mode()), times }
 }
 
-/// Sets what an order names.
-fn set(real: &Path, attributes: Attributes) -> io::Result<()> {
-    if let Some(size) = attributes.size {
-        OpenOptions::new().write(true).open(real)?.set_len(size)?;
-    }
-    if let Some(mode) = attributes.mode {
-        // Whoever runs this has to get at it again.
-        let owner = if real.is_dir() { 0o700 } else { 0o600 };
-        std::fs::set_permissions(real, std::fs::Permissions::from_mode((mode & 0o777) | owner))?;
-    }
-    if let Some((_, written)) = attributes.times {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(written.into());
-        File::open(real)?.set_modified(time)?;
-    }
-    Ok(())
+/// Sets the permissions that an order names. Whoever runs this has to get at the file again.
+fn protect(file: &File, mode: u32) -> io::Result<()> {
+    let owner = if file.metadata()?.is_dir() { 0o700 } else { 0o600 };
+    file.set_permissions(std::fs::Permissions::from_mode((mode & 0o777) | owner))
 }

@@ -477,7 +477,7 @@ pub(super) fn write(host: &Host, path: &str, how: Opened, streams: &Streams) -> 
         Some(NodeFile::Stdout) => return Ok(streams.output.clone()),
         Some(NodeFile::Stderr) => return Ok(streams.error.clone()),
         Some(NodeFile::Device { real, size }) => (real, size, true),
-        Some(NodeFile::File { real, room }) => (real, room, false),
+        Some(NodeFile::File { real }) => (real, host.world.room_at(&host.node, path), false),
     };
     host.world.tell_of_file(&host.node, path, "overwrite");
     let opened = (|| {

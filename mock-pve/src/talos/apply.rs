@@ -20,9 +20,9 @@ pub(super) fn in_maintenance(
 ) -> Result<ApplyConfiguration, Status> {
     let version = machine.see(State::version);
     let modern = version.full_maintenance_api();
-    let mode = mode(request)?;
-    if !modern && !matches!(mode, Mode::Auto | Mode::Reboot | Mode::Try) {
-        let name = mode.as_str_name().to_lowercase().replace('_', "-");
+    let asked = mode(request)?;
+    if !modern && !matches!(asked, Mode::Auto | Mode::Reboot | Mode::Try) {
+        let name = asked.as_str_name().to_lowercase().replace('_', "-");
         let why = format!("apply configuration --mode='{name}' is not supported in maintenance mode");
         return Err(Status::unimplemented(why));
     }
@@ -39,17 +39,44 @@ pub(super) fn in_maintenance(
         return Ok(ApplyConfiguration::default());
     }
     // What it is now doesn't stand in the way, so nothing needs a reboot.
-    let (mode, when, details) = match mode {
-        Mode::Staged => (Mode::Staged, Apply::Staged, STAGED),
-        _ => (Mode::NoReboot, Apply::Now, WITHOUT_REBOOT),
+    let (mode, mut details) = match asked {
+        Mode::Staged => (Mode::Staged, STAGED.to_owned()),
+        Mode::Try => (Mode::Try, WITHOUT_REBOOT.to_owned()),
+        _ => (Mode::NoReboot, WITHOUT_REBOOT.to_owned()),
     };
     if request.dry_run {
-        let mode_details = dry_run(details, "", config.text());
+        let mode_details = dry_run(&details, "", config.text());
         return Ok(ApplyConfiguration { mode: mode.into(), mode_details, ..Default::default() });
     }
-    machine.says(&format!("[talos] apply config request: mode {}", mode.as_str_name().to_lowercase()));
+    let when = accepted(machine, request, (asked, mode), &mut details);
     machine.command(Command::Apply { config: Arc::new(config), when });
-    Ok(ApplyConfiguration { mode: mode.into(), mode_details: details.to_owned(), ..Default::default() })
+    Ok(ApplyConfiguration { mode: mode.into(), mode_details: details, ..Default::default() })
+}
+
+/// Says on the console what was asked and what is done, and finds out when it counts.
+fn accepted(
+    machine: &Machine,
+    request: &ApplyConfigurationRequest,
+    (asked, mode): (Mode, Mode),
+    details: &mut String,
+) -> Apply {
+    let name = |mode: Mode| mode.as_str_name().to_lowercase();
+    let shown = if asked == Mode::Auto { format!("{}({})", name(asked), name(mode)) } else { name(asked) };
+    machine.says(&format!("[talos] apply config request: mode {shown}"));
+    match mode {
+        Mode::Reboot => Apply::Reboot,
+        Mode::Staged => Apply::Staged,
+        Mode::Try => {
+            let limit = request.try_mode_timeout.and_then(|limit| std::time::Duration::try_from(limit).ok());
+            let limit = limit.unwrap_or(TRY);
+            details.push_str(&format!(
+                "\nThe config is applied in 'try' mode and will be automatically reverted back in {}",
+                go_duration(limit)
+            ));
+            Apply::Try(limit.as_secs_f64())
+        }
+        _ => Apply::Now,
+    }
 }
 
 /// What would be done, and what it would change.
@@ -96,21 +123,7 @@ pub(super) async fn configured(
         let mode_details = dry_run(&details, old.text(), config.text());
         return Ok(ApplyConfiguration { mode: mode.into(), mode_details, ..Default::default() });
     }
-    machine.says(&format!("[talos] apply config request: mode {}", mode.as_str_name().to_lowercase()));
-    let when = match mode {
-        Mode::Reboot => Apply::Reboot,
-        Mode::Staged => Apply::Staged,
-        Mode::Try => {
-            let limit = request.try_mode_timeout.and_then(|limit| std::time::Duration::try_from(limit).ok());
-            let limit = limit.unwrap_or(TRY);
-            details.push_str(&format!(
-                "\nThe config is applied in 'try' mode and will be automatically reverted back in {}",
-                go_duration(limit)
-            ));
-            Apply::Try(limit.as_secs_f64())
-        }
-        _ => Apply::Now,
-    };
+    let when = accepted(&machine, &request, (asked, mode), &mut details);
     let config = Arc::new(config);
     let mut changes = machine.changes();
     machine.update(|state| state.busy = Some("apply"));

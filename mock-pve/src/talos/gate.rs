@@ -170,6 +170,19 @@ pub(super) fn target<T>(here: &Machine, request: &Request<T>) -> Result<Machine,
     }
 }
 
+/// The same for a method that refuses `nodes`, even one of them; only a machine that forwards nothing takes its own name
+/// there, and so does whoever was forwarded to.
+pub(super) fn only<T>(here: &Machine, request: &Request<T>) -> Result<Machine, Status> {
+    let names: Vec<&str> = request.metadata().get_all("nodes").iter().filter_map(|name| name.to_str().ok()).collect();
+    let routed = !peer(request)?.maintenance && !request.metadata().contains_key("proxyfrom");
+    let forwards = here.see(|state| state.machine_type() == Some(MachineType::ControlPlane));
+    let dropped = !forwards && matches!(names.as_slice(), [name] if is_local(here, name));
+    if routed && !names.is_empty() && !dropped {
+        return Err(not_to_many(here, request));
+    }
+    target(here, request)
+}
+
 /// What is said when a method that answers for one machine is called for several.
 pub(super) fn not_to_many<T>(here: &Machine, request: &Request<T>) -> Status {
     let method = request.extensions().get::<Method>().map(|method| method.0.as_str()).unwrap_or_default();

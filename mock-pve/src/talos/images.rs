@@ -68,10 +68,7 @@ impl Node {
             return Err(Status::unimplemented(format!("unknown service {service}")));
         }
         self.allow(request, need)?;
-        if request.metadata().contains_key("nodes") {
-            return Err(gate::not_to_many(&self.here, request));
-        }
-        let machine = gate::target(&self.here, request)?;
+        let machine = gate::only(&self.here, request)?;
         if !machine.see(|state| state.version().has_lifecycle()) {
             return Err(Status::unimplemented(format!("unknown service {service}")));
         }

@@ -27,7 +27,7 @@ use super::gate::{Method, Peer};
 use super::node;
 use super::short::Short;
 use crate::scenario::{Cut, Meeting, Met, Wire};
-use crate::world::machine::pki::{self, Identity, Kind, PkiError, Subject};
+use crate::world::machine::pki::{self, PkiError};
 use crate::world::machine::{Api, Machine, Room};
 use crate::world::rights::Caller;
 use crate::world::script::{Answered, Ask, Service, Step};
@@ -35,6 +35,9 @@ use crate::world::script::{Answered, Ask, Service, Step};
 const PORT: u16 = 50000;
 /// Who says nothing isn't listened to for ever.
 const HANDSHAKE: Duration = Duration::from_secs(30);
+
+/// So often it is looked whether a certificate got old, where nothing else happens.
+const LOOK: Duration = Duration::from_mins(10);
 
 /// What is being answered when an API goes away has so long to come to its end.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -129,18 +132,24 @@ async fn serve(machine: Machine, api: Api, shared: Option<IpAddr>, closing: Canc
     }
 }
 
-/// A configuration may name other authorities: its certificate, and whom it trusts, count from the next connection on.
+/// A configuration may name other authorities, and certificates get old: what it presents, and whom it trusts, count from
+/// the next connection on.
 async fn renew(machine: &Machine, api: Api, acceptors: &watch::Sender<TlsAcceptor>) -> Infallible {
     let trust = || {
         let config = machine.see(|state| state.config.clone())?;
-        let own = config.os_ca();
-        Some((own.certificate, own.key, config.accepted_authorities(), config.api_names()))
+        let presented = machine.talos_leaf("api", &config).map(|pem| pem.certificate);
+        let presented = presented.map_err(|error| error.to_string());
+        Some((config.os_ca().certificate, config.accepted_authorities(), presented))
     };
     let mut changes = machine.changes();
     let mut known = trust();
     // To be told is a change, too.
     let mut told = String::new();
-    while changes.changed().await.is_ok() {
+    loop {
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { break },
+            () = tokio::time::sleep(LOOK) => {}
+        }
         let now = trust();
         if now == known {
             continue;
@@ -350,47 +359,30 @@ async fn scripted(
 fn tls(machine: &Machine, api: Api) -> Result<rustls::ServerConfig, PkiError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let invalid = |error: &dyn std::fmt::Display| PkiError::Authority(error.to_string());
-    let (config, mut names, hostname) = machine.see(|state| {
-        let names: Vec<String> = state.addresses().map(|address| address.to_string()).collect();
-        (state.config.clone(), names, state.hostname())
-    });
+    let config = machine.see(|state| state.config.clone());
     let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| invalid(&error))?;
-    let (builder, identity) = match config.filter(|_| api == Api::Configured) {
-        Some(config) => {
-            let authority = config.os_ca();
-            let mut roots = RootCertStore::empty();
-            for certificate in CertificateDer::pem_slice_iter(authority.certificate.as_bytes()).flatten() {
-                roots.add(certificate).map_err(|error| invalid(&error))?;
-            }
-            for trusted in config.accepted_authorities() {
-                // One that can't be read counts for nobody; the others go on.
-                roots.add_parsable_certificates(CertificateDer::pem_slice_iter(trusted.as_bytes()).flatten());
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .build()
-                .map_err(|error| invalid(&error))?;
-            names.extend(["127.0.0.1".to_owned(), hostname.clone()]);
-            names.extend(config.api_names());
-            names.extend(machine.room().shared(machine.vmid()).iter().map(ToString::to_string));
-            let identity = certificate(machine, &config, &hostname, names)?;
-            (builder.with_client_cert_verifier(verifier), identity)
+    let (builder, (certificate, key)) = if let Some(config) = config.filter(|_| api == Api::Configured) {
+        let authority = config.os_ca();
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(authority.certificate.as_bytes()).flatten() {
+            roots.add(certificate).map_err(|error| invalid(&error))?;
         }
-        None => (builder.with_no_client_auth(), pki::throw_away(names)?),
+        for trusted in config.accepted_authorities() {
+            // One that can't be read counts for nobody; the others go on.
+            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(trusted.as_bytes()).flatten());
+        }
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| invalid(&error))?;
+        (builder.with_client_cert_verifier(verifier), machine.talos_leaf("api", &config)?.der()?)
+    } else {
+        let names = machine.see(|state| state.addresses().map(|address| address.to_string()).collect());
+        let made = pki::throw_away(names)?;
+        (builder.with_no_client_auth(), (made.certificate, made.key))
     };
-    let mut tls =
-        builder.with_single_cert(vec![identity.certificate], identity.key).map_err(|error| invalid(&error))?;
+    let mut tls = builder.with_single_cert(vec![certificate], key).map_err(|error| invalid(&error))?;
     tls.alpn_protocols = vec![b"h2".to_vec()];
     Ok(tls)
-}
-
-fn certificate(
-    machine: &Machine,
-    config: &crate::world::machine::NodeConfig,
-    hostname: &str,
-    names: Vec<String>,
-) -> Result<Identity, PkiError> {
-    let authority = machine.issuing_authority(config);
-    pki::issue(&authority, Kind::Ed25519, Subject::Server { name: hostname, organizations: &[], names }, 1)
 }

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Status};
 
-use super::gate::Peer;
+use super::gate::{self, Peer};
 use super::proto::{common, machine as api};
-use super::{Machines, etcd, listener};
+use super::{Machines, apply, etcd, listener};
 use crate::etcd::{Check, Client, EtcdError, restore};
 use crate::serve::profile::Profiled;
 use crate::world::cluster::{self, objects};
@@ -444,6 +445,36 @@ async fn what_makes_no_sense_gets_an_error_and_hurts_nobody() {
             assert_ne!(status.as_deref(), Some("0"), "{path}");
         }
     }
+    // What answers for one machine takes no `nodes`, unless they are the machine that forwards nothing.
+    for (vmid, nodes, code) in [
+        (1210, &["10.77.0.21"][..], None),
+        (1210, &["10.77.0.22"][..], Some(Code::InvalidArgument)),
+        (1210, &["10.77.0.21", "10.77.0.22"][..], Some(Code::InvalidArgument)),
+        (1200, &["10.77.0.11"][..], Some(Code::InvalidArgument)),
+        (1200, &[][..], None),
+    ] {
+        let mut request = Request::new(());
+        request.extensions_mut().insert(Peer::with_role("os:reader"));
+        for node in nodes {
+            request.metadata_mut().append("nodes", node.parse().unwrap());
+        }
+        let found = gate::only(&lab.machine(vmid), &request);
+        assert_eq!(found.as_ref().err().map(Status::code), code, "{vmid} {nodes:?}");
+        assert!(found.is_err() || found.is_ok_and(|found| found.vmid() == vmid));
+    }
+    // A configuration that is only tried is one in maintenance mode, too.
+    let worker = lab.machine(1211);
+    worker.update(|state| {
+        if let Some(recipe) = &mut state.recipe {
+            "v1.13.8".clone_into(&mut recipe.version);
+        }
+    });
+    let data = worker.see(|state| state.config.as_ref().map(|config| config.text().as_bytes().to_vec())).unwrap();
+    let mode = api::apply_configuration_request::Mode::Try.into();
+    let answer = apply::in_maintenance(&worker, &api::ApplyConfigurationRequest { data, mode, ..Default::default() });
+    let answer = answer.unwrap();
+    assert_eq!(answer.mode, mode);
+    assert!(answer.mode_details.ends_with("reverted back in 1m0s"), "{}", answer.mode_details);
     assert_eq!(call(&machine, "machine.MachineService/Toast", framed(&[], 0)).await.as_deref(), Some("12"));
     assert_eq!(call(&machine, "machine.MachineService/Version", framed(&[], 0)).await.as_deref(), Some("0"));
     assert_eq!(lab.ready(), ALL.len());

@@ -59,6 +59,7 @@ impl World {
             power: Mutex::new(Vec::new()),
             flocks: Mutex::new(HashMap::new()),
             dumps: Mutex::new(HashMap::new()),
+            made: Mutex::default(),
             rescheduled: tokio::sync::Notify::new(),
             prelaunched: Mutex::default(),
             stops: Mutex::new(HashMap::new()),

@@ -184,6 +184,8 @@ struct Inner {
     flocks: Mutex<HashMap<u32, Arc<RwLock<()>>>>,
     /// One backup at a time on every node.
     dumps: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Folders that using a storage, or logging in, made.
+    made: Mutex<BTreeSet<PathBuf>>,
     /// Told when backup jobs change.
     rescheduled: Notify,
     /// VMs that are off and have a process that reads their disks for a backup.

@@ -6,14 +6,16 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::World;
 use super::config;
 use super::firewall;
 use super::state::{State, Storage, Volume, VolumeKey};
 use super::volume::{Family, parse_name};
+use super::{World, held};
 
 /// Folders that are nobody's storage.
 const SCRATCH: [&str; 3] = ["/tmp", "/var/tmp", "/root"];
+/// Bytes that fit there.
+const SCRATCH_ROOM: u64 = 100 << 30;
 
 /// What a path of a node means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +31,6 @@ pub enum NodeFile {
     File {
         /// Where it really is.
         real: PathBuf,
-        /// How many bytes more fit beside it.
-        room: u64,
     },
     /// Something that can only be read.
     Text(String),
@@ -91,6 +91,21 @@ const CONTENT_FOLDERS: [(&str, &str); 7] = [
     ("images", "images"),
     ("rootdir", "private"),
 ];
+
+/// The folders that a storage has once it is used: its own, and those for its content, unless it is told not to make any
+/// (pve-storage, PVE/Storage/Plugin.pm, `activate_storage`).
+fn made_in(storage: &Storage) -> Vec<&'static str> {
+    let forbidden = |name: &str| {
+        storage.options.get(name).is_some_and(|value| value.as_u64() == Some(0) || value.as_str() == Some("0"))
+    };
+    let mut made = vec![""];
+    if !forbidden("create-subdirs") && !forbidden("mkdir") {
+        let kinds = storage.content();
+        let has = |content: &str| kinds.contains(&content) || (content == "backup" && kinds.contains(&"rootdir"));
+        made.extend(CONTENT_FOLDERS.iter().filter(|(content, _)| has(content)).map(|(_, folder)| *folder));
+    }
+    made
+}
 
 /// The volume name that a storage gives a file below its folder; a linked clone's also names its base.
 fn name_of(relative: &str) -> Option<String> {
@@ -186,23 +201,39 @@ impl World {
         }
         if let Some((id, rest)) = state.storage_below(node, &path) {
             let folder = state.storage_folder(self.dir(), node, &id);
-            let capacity = state.storages.get(&id).map_or(0, |storage| storage.capacity);
-            let room = capacity.saturating_sub(state.used(self.dir(), node, &id));
-            // What using a storage makes in it; a folder that can't be made is missing when it is used.
-            if let Some(storage) = state.storages.get(&id) {
-                let kinds = storage.content();
-                for (_, made) in CONTENT_FOLDERS.iter().filter(|(content, _)| kinds.contains(content)) {
-                    let _ = std::fs::create_dir_all(folder.join(made));
-                }
+            let own = state.storages.get(&id).map(made_in).unwrap_or_default();
+            drop(state);
+            for made in own {
+                self.make_once(folder.join(made));
             }
-            return Some(NodeFile::File { real: folder.join(rest), room });
+            return Some(NodeFile::File { real: folder.join(rest) });
         }
         drop(state);
         let root = SCRATCH.iter().find(|root| below(&path, root).is_some())?;
         let scratch = self.dir().join("nodes").join(node).join(".root");
-        // Whoever logs in finds them; a folder that can't be made is missing when it is used.
-        let _ = std::fs::create_dir_all(scratch.join(&root[1..]));
-        Some(NodeFile::File { real: scratch.join(&path[1..]), room: 100 << 30 })
+        self.make_once(scratch.join(&root[1..]));
+        Some(NodeFile::File { real: scratch.join(&path[1..]) })
+    }
+
+    /// Makes a folder that is there before anybody looks; who removes it later is rid of it.
+    fn make_once(&self, folder: PathBuf) {
+        let mut made = held(&self.0.made);
+        if !made.contains(&folder) {
+            // One that can't be made is missing when it is used.
+            let _ = std::fs::create_dir_all(&folder);
+            made.insert(folder);
+        }
+    }
+
+    /// How many bytes more fit where a file of the node is.
+    pub fn room_at(&self, node: &str, path: &str) -> u64 {
+        let path = normal(path);
+        let state = self.state();
+        let Some((id, _)) = state.storage_below(node, &path) else {
+            return if SCRATCH.iter().any(|root| below(&path, root).is_some()) { SCRATCH_ROOM } else { 0 };
+        };
+        let capacity = state.storages.get(&id).map_or(0, |storage| storage.capacity);
+        capacity.saturating_sub(state.used(self.dir(), node, &id))
     }
 
     /// The folders of a node that are played here; nothing is said of those above them.
@@ -211,6 +242,17 @@ impl World {
         let there = state.storages.iter().filter(|(_, storage)| storage.on_node(node) && !storage.flag("disable"));
         let storages = there.filter_map(|(id, storage)| root_of(id, storage));
         storages.chain(SCRATCH.map(str::to_owned)).collect()
+    }
+
+    /// Takes note of a file that got another name, and tells of the volume that it was, and of the one that it replaced.
+    pub fn moved_file(&self, node: &str, from: &str, to: &str) {
+        if normal(from) == normal(to) {
+            return;
+        }
+        self.tell_of_file(node, from, "remove-file");
+        self.tell_of_file(node, to, "overwrite");
+        self.notice_file(node, from);
+        self.notice_file(node, to);
     }
 
     /// Takes note of a file that was written or removed: what lies in a storage's folder under a fitting name is a
@@ -296,5 +338,16 @@ mod tests {
         std::fs::remove_file(&real).unwrap();
         world.notice_file("pve1", "/var/lib/vz/import/x.raw");
         assert!(!world.state().volumes.contains_key(&key));
+
+        // A look makes nothing that was removed, and a storage makes no folders where it mustn't.
+        let folder = |name: &str| dir.path().join("nodes/pve1").join(name);
+        std::fs::remove_dir_all(folder("local/template/iso")).unwrap();
+        world.node_file("pve1", "/var/lib/vz/template/iso/x.iso");
+        assert!(!folder("local/template/iso").exists());
+        let mut bare = world.state().storages["local"].clone();
+        bare.options.extend([("path".to_owned(), "/srv/bare".into()), ("create-subdirs".to_owned(), 0.into())]);
+        world.state().storages.insert("bare".to_owned(), bare);
+        world.node_file("pve1", "/srv/bare/x");
+        assert_eq!(std::fs::read_dir(folder("bare")).unwrap().count(), 0);
     }
 }

@@ -353,13 +353,35 @@ async fn what_is_downloaded_is_unpacked_where_that_is_asked() {
         let Some(NodeFile::File { real, .. }) = world.node_file("pve1", &shown) else { panic!("no file") };
         assert!(std::fs::read(real).unwrap() == image);
     }
+    let url = server(image).await;
     for (content, compression, text) in
-        [("import", "gz", "decompression not supported for import"), ("iso", "lzo", "no decompression method found")]
+        [("import", "gz", "decompression not supported for import"), ("iso", "bz2", "command 'bzcat -q /var/lib/vz/")]
     {
         let name = if content == "iso" { "x.img" } else { "x.qcow2" };
-        let form =
-            [("url", "http://127.0.0.1/x"), ("filename", name), ("content", content), ("compression", compression)];
-        let (status, reason, _) = site.ask("POST", "/nodes/pve1/storage/local/download-url", &form).await;
-        assert_eq!((status, reason.as_str()), (500, text));
+        let form = [("url", url.as_str()), ("filename", name), ("content", content), ("compression", compression)];
+        let (end, log) = site.task("POST", "/nodes/pve1/storage/local/download-url", &form).await;
+        assert!(end.starts_with(text), "{log:?}");
     }
+
+    // One that would go on for long, and is stopped.
+    let world = site.running.world();
+    let endless = zstd::encode_all(vec![0; 1 << 20].as_slice(), 1).unwrap().repeat(50_000);
+    let url = server(endless).await;
+    let form = [("url", url.as_str()), ("filename", "x.img"), ("content", "iso"), ("compression", "zst")];
+    let upid = site.fine("POST", "/nodes/pve1/storage/local/download-url", &form).await;
+    let upid = upid.as_str().unwrap();
+    let left = || std::fs::read_dir(world.dir().join("uploads")).unwrap().flatten().map(|file| file.file_name());
+    while !left().any(|name| name.to_string_lossy().ends_with(".unpacked")) {
+        assert_eq!(world.state().tasks.by_upid[upid].status, None, "it ended before it was stopped");
+        tokio::task::yield_now().await;
+    }
+    world.stop_task(upid);
+    site.ended(upid).await;
+    let gone = async {
+        while left().next().is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let gone = tokio::time::timeout(std::time::Duration::from_secs(5), gone).await;
+    assert!(gone.is_ok(), "{:?}", left().collect::<Vec<_>>());
 }

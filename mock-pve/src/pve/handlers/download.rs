@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
@@ -96,7 +98,8 @@ pub(super) struct Wanted {
     shown: String,
     node: String,
     checksum: Option<(String, String)>,
-    unpacked: Option<Packing>,
+    content: String,
+    compression: Option<String>,
 }
 
 impl Wanted {
@@ -113,7 +116,8 @@ impl Wanted {
             key,
             node: node.to_owned(),
             checksum: None,
-            unpacked: None,
+            content: named.content.to_owned(),
+            compression: None,
         })
     }
 
@@ -142,7 +146,8 @@ pub(in crate::pve) fn download(call: &Call) -> Result {
         let origin = Origin::Server(fetch_of(call));
         let wanted = Wanted::of(call, &state, &node, &format!("{content}/{name}"), origin)?;
         let checksum = call.params.owned("checksum-algorithm").zip(call.params.owned("checksum"));
-        Wanted { unpacked: packing(call, &content)?, ..wanted.with_checksum(checksum) }
+        let compression = call.params.owned("compression").filter(|text| !text.is_empty());
+        Wanted { compression, ..wanted.with_checksum(checksum) }
     };
     // A task's id is part of a list that is split at colons.
     let id: String = name
@@ -159,16 +164,74 @@ pub(super) fn start(call: &Call, id: &str, wanted: Wanted) -> String {
     call.world.start_task(&call.caller, &node, "download", id, work)
 }
 
-/// How what comes is packed, where it is to be unpacked. A node has no `lzop` here, and no `bzip2`.
-fn packing(call: &Call, content: &str) -> Rule<Option<Packing>> {
-    let Some(compression) = call.params.text("compression").filter(|text| !text.is_empty()) else { return Ok(None) };
-    if content != "iso" {
-        return Err(Refusal::failed(format!("decompression not supported for {content}\n")));
+/// What unpacks a file.
+#[derive(Clone, Copy)]
+enum Unpacker {
+    Played(Packing),
+    /// A command that fails here.
+    Unknown(&'static str),
+}
+
+impl Unpacker {
+    fn command(self) -> &'static str {
+        match self {
+            Self::Played(packing) => packing.unpacker().unwrap_or_default(),
+            Self::Unknown(command) => command,
+        }
     }
-    match compression {
-        "gz" => Ok(Some(Packing::Gzip)),
-        "zst" => Ok(Some(Packing::Zstd)),
-        _ => Err(Refusal::failed("no decompression method found\n")),
+}
+
+/// What unpacks that which comes, where that is asked (pve-storage, PVE/Storage.pm, `decompressor_info`).
+fn unpacker(wanted: &Wanted) -> Rule<Option<Unpacker>> {
+    let Some(compression) = &wanted.compression else { return Ok(None) };
+    if wanted.content != "iso" {
+        return Err(Refusal::failed(format!("decompression not supported for {}", wanted.content)));
+    }
+    match compression.as_str() {
+        "gz" => Ok(Some(Unpacker::Played(Packing::Gzip))),
+        "zst" => Ok(Some(Unpacker::Played(Packing::Zstd))),
+        "lzo" => Ok(Some(Unpacker::Unknown("lzop -d -c"))),
+        "bz2" => Ok(Some(Unpacker::Unknown("bzcat -q"))),
+        _ => Err(Refusal::failed("no decompression method found")),
+    }
+}
+
+/// Files that are of no use once the work is over, however it ends.
+struct Scratch {
+    packed: PathBuf,
+    unpacked: PathBuf,
+    over: Arc<AtomicBool>,
+}
+
+impl Scratch {
+    fn new(packed: PathBuf) -> Self {
+        Self { unpacked: packed.with_extension("unpacked"), packed, over: Arc::default() }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Whoever still unpacks sees it, and leaves nothing either.
+        self.over.store(true, Ordering::SeqCst);
+        for file in [&self.packed, &self.unpacked] {
+            // Mostly it was moved, or never made.
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+/// A reader that nobody may be waiting for any more.
+struct Wasted<R> {
+    inner: R,
+    over: Arc<AtomicBool>,
+}
+
+impl<R: std::io::Read> std::io::Read for Wasted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.over.load(Ordering::SeqCst) {
+            return Err(std::io::Error::other("stopped"));
+        }
+        self.inner.read(buffer)
     }
 }
 
@@ -193,6 +256,7 @@ async fn sum(algorithm: &str, file: &Path) -> Rule<String> {
 async fn fetch_work(work: &Work, wanted: &Wanted) -> Rule<()> {
     let world = work.world().clone();
     let (url, shown) = (wanted.origin.url(), &wanted.shown);
+    let unpacker = unpacker(wanted)?;
     work.log(format!("downloading {url} to {shown}"));
     if world.state().volumes.contains_key(&wanted.key) {
         let Some((algorithm, expected)) = &wanted.checksum else {
@@ -208,16 +272,14 @@ async fn fetch_work(work: &Work, wanted: &Wanted) -> Rule<()> {
         return Err(Refusal::failed(text));
     }
     let folder = world.dir().join("uploads");
-    let partial = folder.join(format!("download-{}", world.random_uuid()));
-    let result = keep(work, &world, wanted, &partial).await;
-    // It was moved, or it is of no use any more.
-    let _ = std::fs::remove_file(&partial);
-    result?;
+    let scratch = Scratch::new(folder.join(format!("download-{}", world.random_uuid())));
+    keep(work, &world, wanted, unpacker, &scratch).await?;
     work.log(format!("download of '{url}' to '{shown}' finished"));
     Ok(())
 }
 
-async fn keep(work: &Work, world: &World, wanted: &Wanted, partial: &Path) -> Rule<()> {
+async fn keep(work: &Work, world: &World, wanted: &Wanted, unpacker: Option<Unpacker>, scratch: &Scratch) -> Rule<()> {
+    let partial = scratch.packed.as_path();
     let io = |error: std::io::Error| Refusal::failed(format!("{error}"));
     if let Some(folder) = partial.parent() {
         std::fs::create_dir_all(folder).map_err(io)?;
@@ -234,13 +296,11 @@ async fn keep(work: &Work, world: &World, wanted: &Wanted, partial: &Path) -> Ru
         }
         world.state().tasks.amend(work.upid(), "OK, checksum verified");
     }
-    let (size, partial) = match wanted.unpacked {
+    let (size, partial) = match unpacker {
         None => (size, partial.to_owned()),
-        Some(packing) => unpacked(work, world, wanted, partial, packing).await?,
+        Some(unpacker) => (unpacked(work, world, wanted, scratch, unpacker).await?, scratch.unpacked.clone()),
     };
     if let Some(reason) = check_image(&wanted.key, &partial).await? {
-        // Unpacked or not, it is of no use.
-        let _ = std::fs::remove_file(&partial);
         return Err(Refusal::failed(format!("failed to verify file: {reason}")));
     }
     let (from, to) = (partial, wanted.target.clone());
@@ -255,30 +315,27 @@ async fn keep(work: &Work, world: &World, wanted: &Wanted, partial: &Path) -> Ru
 }
 
 /// Unpacks a file beside it, and says how big it is then.
-async fn unpacked(
-    work: &Work,
-    world: &World,
-    wanted: &Wanted,
-    packed: &Path,
-    packing: Packing,
-) -> Rule<(u64, PathBuf)> {
+async fn unpacked(work: &Work, world: &World, wanted: &Wanted, scratch: &Scratch, unpacker: Unpacker) -> Rule<u64> {
     let pid = work.upid().split(':').nth(2).and_then(|pid| u32::from_str_radix(pid, 16).ok()).unwrap_or_default();
     let temporary = format!("{}.tmp_dwnl.{pid}", wanted.shown);
     work.log(format!("decompressing {temporary} to {}.tmp_dcom.{pid}", wanted.shown));
     let room = world.available(&wanted.node, &wanted.key.storage);
-    let (from, to) = (packed.to_owned(), packed.with_extension("unpacked"));
-    let made = to.clone();
-    let written = tokio::task::spawn_blocking(move || {
-        let mut reader = unpack(std::fs::File::open(from)?, packing)?;
-        sparse_write(&mut reader, &made, room)
-    });
-    if let Ok(Ok(size)) = written.await {
-        return Ok((size, to));
+    if let Unpacker::Played(packing) = unpacker {
+        let (from, to, over) = (scratch.packed.clone(), scratch.unpacked.clone(), scratch.over.clone());
+        let written = tokio::task::spawn_blocking(move || {
+            let mut reader = Wasted { inner: unpack(std::fs::File::open(from)?, packing)?, over };
+            let written = sparse_write(&mut reader, &to, room);
+            if written.is_err() {
+                // Half of it is nothing, and nobody may be left to remove it.
+                let _ = std::fs::remove_file(&to);
+            }
+            written
+        });
+        if let Ok(Ok(size)) = written.await {
+            return Ok(size);
+        }
     }
-    // Half of it is nothing.
-    let _ = std::fs::remove_file(&to);
-    let command = packing.unpacker().unwrap_or_default();
-    Err(Refusal::failed(format!("command '{command} {temporary}' failed: exit code 1")))
+    Err(Refusal::failed(format!("command '{} {temporary}' failed: exit code 1", unpacker.command())))
 }
 
 /// `GET N/storage/{storage}/import-metadata`: no storage holds whole guests.

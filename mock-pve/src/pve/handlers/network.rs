@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use self::file::{Interface, parts, read_back, stanza, text};
+use self::file::{Interface, find_hardware, parts, read_back, stanza, text};
 
 use crate::pve::call::{Answer, Call, Result};
 use crate::world::State;
@@ -150,6 +150,7 @@ fn change(call: &Call, edit: impl FnOnce(&mut Vec<Interface>) -> Rule<()>) -> Re
     let mut state = call.world.state();
     let mut plan = planned(node(&state, call)?).clone();
     edit(&mut plan)?;
+    find_hardware(&mut plan);
     if let Some(node) = state.nodes.get_mut(&call.node()) {
         node.network_new = Some(plan);
     }

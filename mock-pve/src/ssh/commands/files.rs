@@ -153,7 +153,7 @@ pub(super) fn remove(job: &mut Job<'_>) -> u8 {
 }
 
 pub(super) fn rename(job: &mut Job<'_>) -> u8 {
-    let (_, files) = split(job.arguments);
+    let (options, files) = split(job.arguments);
     let [from, to] = files.as_slice() else { return job.fails("missing file operand") };
     let place = |file: &str| match job.host.world.node_file(&job.host.node, file) {
         Some(NodeFile::File { real, .. }) => Some(real),
@@ -167,11 +167,15 @@ pub(super) fn rename(job: &mut Job<'_>) -> u8 {
         Some(name) if target.is_dir() => (target.join(name), format!("{to}/{}", name.to_string_lossy())),
         _ => (target, to.clone()),
     };
+    if has(&options, 'n', "--no-clobber") && target.exists() {
+        return 0;
+    }
     let moved = std::fs::rename(&real, &target);
-    job.host.world.notice_file(&job.host.node, from);
-    job.host.world.notice_file(&job.host.node, &shown);
     match moved {
-        Ok(()) => 0,
+        Ok(()) => {
+            job.host.world.moved_file(&job.host.node, from, &shown);
+            0
+        }
         Err(error) => job.fails(&format!("cannot move '{from}' to '{to}': {}", words(&error))),
     }
 }

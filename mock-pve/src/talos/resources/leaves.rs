@@ -8,7 +8,7 @@ use super::wire::Proto;
 use super::{Item, Maker, Type, addresses};
 use crate::talos::archive::kubeconfig_text;
 use crate::world::machine::pki::{Kind, PkiError, Subject};
-use crate::world::machine::{Authority, Machine, MachineType, NodeConfig, Pem, State};
+use crate::world::machine::{API_DAYS, Authority, KUBERNETES_DAYS, Machine, MachineType, NodeConfig, Pem, State};
 
 /// The types that are made here.
 pub(super) const NAMES: [&str; 5] = [
@@ -19,9 +19,7 @@ pub(super) const NAMES: [&str; 5] = [
     "TrustdCertificates.secrets.talos.dev",
 ];
 
-/// Days that certificates last: of Talos' API, of Kubernetes, of etcd.
-const API: u64 = 1;
-const KUBERNETES: u64 = 365;
+/// Days that certificates of etcd last.
 const ETCD: u64 = 3650;
 const NEAR: &str = "https://localhost:6443";
 
@@ -50,32 +48,16 @@ struct Mine<'a> {
 }
 
 impl Mine<'_> {
-    /// The names it has anywhere, and these.
-    fn names(&self, more: impl IntoIterator<Item = String>) -> Vec<String> {
-        let mut names = self.machine.see(addresses);
-        names.extend(["127.0.0.1".to_owned(), self.host.clone()]);
-        names.extend(more);
-        names
-    }
-
-    fn talos(&self, name: &'static str, subject: Subject<'_>) -> Result<Pem, PkiError> {
-        self.machine.leaf(name, &self.machine.issuing_authority(self.config), Kind::Ed25519, subject, API)
-    }
-
-    fn server(&self, name: &'static str) -> Result<Pem, PkiError> {
-        let names = self.names(self.config.api_names());
-        self.talos(name, Subject::Server { name: &self.host, organizations: &[], names })
-    }
-
     fn api(&self, control_plane: bool) -> Result<Item, PkiError> {
-        let server = self.server("api")?;
+        let server = self.machine.talos_leaf("api", self.config)?;
         let mut value = json!({ "acceptedCAs": accepted(self.config, "/machine"), "server": pair(&server),
             "client": null, "skipVerifyingClientCert": false });
         let mut proto = Proto::default();
         // A worker forwards nothing, so it has nothing to show elsewhere.
         if control_plane {
             let subject = Subject::Client { name: Some(&self.host), organizations: &["os:impersonator"] };
-            let client = self.talos("api-client", subject)?;
+            let authority = self.machine.issuing_authority(self.config);
+            let client = self.machine.leaf("api-client", &authority, Kind::Ed25519, subject, API_DAYS)?;
             value["client"] = pair(&client);
             proto = proto.message(2, &wire(&client));
         }
@@ -84,7 +66,7 @@ impl Mine<'_> {
     }
 
     fn trustd(&self) -> Result<Item, PkiError> {
-        let server = self.server("trustd")?;
+        let server = self.machine.talos_leaf("trustd", self.config)?;
         let value = json!({ "acceptedCAs": accepted(self.config, "/machine"), "server": pair(&server) });
         let proto = wire_accepted(Proto::default().message(2, &wire(&server)), 3, &value);
         Ok(self.maker.typed("trustd", &value, proto))
@@ -94,7 +76,8 @@ impl Mine<'_> {
         let authority = self.config.etcd_ca();
         let own: Vec<String> = self.machine.see(addresses);
         let make = |name, subject| self.machine.leaf(name, &authority, Kind::P256, subject, ETCD);
-        let served = self.names(own.iter().cloned().chain(["::1".to_owned(), "localhost".to_owned()]));
+        let near = ["127.0.0.1", "::1", "localhost", &self.host].map(str::to_owned);
+        let served = own.iter().cloned().chain(near).collect();
         let peers = own.into_iter().chain([self.host.clone()]).collect();
         let client = |name| Subject::Client { name: Some(name), organizations: &[] };
         let all = [
@@ -108,9 +91,7 @@ impl Mine<'_> {
 
     fn api_server(&self) -> Result<Item, PkiError> {
         let authority = self.config.kubernetes_ca();
-        let names = self.names(self.config.kubernetes_names());
-        let subject = Subject::Server { name: "kube-apiserver", organizations: &["kube-master"], names };
-        let mut server = self.kubernetes("api-server", &authority, subject)?;
+        let mut server = self.machine.api_server_leaf(self.config)?;
         // Who trusts an authority above it needs the one between.
         server.certificate = format!("{}\n{}", server.certificate, authority.certificate);
         let kubelet = Subject::Client { name: Some("apiserver-kubelet-client"), organizations: &["system:masters"] };
@@ -122,7 +103,7 @@ impl Mine<'_> {
     }
 
     fn kubernetes(&self, name: &'static str, authority: &Authority, subject: Subject<'_>) -> Result<Pem, PkiError> {
-        self.machine.leaf(name, authority, Kind::P256, subject, KUBERNETES)
+        self.machine.leaf(name, authority, Kind::P256, subject, KUBERNETES_DAYS)
     }
 
     fn kubeconfigs(&self) -> Result<Item, PkiError> {

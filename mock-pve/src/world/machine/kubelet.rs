@@ -348,14 +348,17 @@ impl Boot {
             let client = machine.see(|state| state.membership.clone().filter(|_| state.kubernetes));
             let healthy = client.filter(Client::is_healthy);
             ill = if healthy.is_some() { 0 } else { ill + 1 };
+            let lost = if ill >= LOOKS { room.shared(machine.vmid()) } else { Vec::new() };
+            if !lost.is_empty() {
+                room.release(machine.vmid(), &[]);
+                for address in lost {
+                    machine.says(&format!("[talos] removed shared IP {address}"));
+                }
+                self.tell_agent();
+            }
             for address in &addresses {
-                if room.holds(*address, machine.vmid()) {
-                    if ill >= LOOKS {
-                        room.release(machine.vmid(), &[]);
-                        machine.says(&format!("[talos] removed shared IP {address}"));
-                        self.tell_agent();
-                    }
-                } else if let Some(client) = healthy.as_ref().filter(|_| room.is_free(*address, patience)) {
+                let wanted = !room.holds(*address, machine.vmid()) && room.is_free(*address, patience);
+                if let Some(client) = healthy.as_ref().filter(|_| wanted) {
                     let key = format!("talos:v1:vip:election:{address}");
                     let name = machine.see(super::State::hostname);
                     let won = client.put(&key, bytes::Bytes::from(name), None).await.is_ok();

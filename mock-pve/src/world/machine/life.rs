@@ -135,18 +135,18 @@ impl Boot {
             self.unstage();
             return self.staged_upgrade(&staged).await;
         }
-        let config = match config {
-            Some(config) => config,
+        let (config, over) = match config {
+            Some(config) => (config, None),
             None => match self.maintenance(commands).await {
-                Ok(config) => config,
+                Ok(found) => found,
                 Err(end) => return end,
             },
         };
-        self.configured(config, commands).await
+        self.configured(config, over, commands).await
     }
 
-    /// Waits for a configuration.
-    async fn maintenance(&self, commands: &mut Commands) -> Result<Arc<NodeConfig>, End> {
+    /// Waits for a configuration; one that is only tried comes with its end.
+    async fn maintenance(&self, commands: &mut Commands) -> Result<(Arc<NodeConfig>, Option<Instant>), End> {
         let machine = &self.machine;
         for id in ["machined", "containerd", "udevd"] {
             machine.service(id, ServiceState::Running, None, "Service started");
@@ -164,7 +164,9 @@ impl Boot {
             match commands.recv().await {
                 None => return Err(End::Dead),
                 Some(Command::Apply { config, when }) => {
-                    if let Err(error) = self.keep(&config) {
+                    let over = if let Apply::Try(seconds) = when { Some(from_now(seconds)) } else { None };
+                    let kept = if over.is_some() { disk::provision(&self.path()) } else { self.keep(&config) };
+                    if let Err(error) = kept {
                         machine.says(&format!("[talos] {}", chain(&error)));
                         continue;
                     }
@@ -173,7 +175,7 @@ impl Boot {
                         continue;
                     }
                     machine.update(|state| (state.stage, state.api) = (Stage::Booting, Api::Silent));
-                    return Ok(config);
+                    return Ok((config, over));
                 }
                 Some(Command::Bootstrap(_) | Command::LeaveEtcd | Command::Service(..)) => {}
                 Some(other) => return Err(self.down(other, commands).await),
@@ -217,10 +219,11 @@ impl Boot {
         machine.world().set_guest(machine.vmid(), Some(GuestInfo { agent: true, hostname, interfaces }));
     }
 
-    async fn configured(&self, mut config: Arc<NodeConfig>, commands: &mut Commands) -> End {
+    /// `over`: when it ends that the first configuration is tried.
+    async fn configured(&self, mut config: Arc<NodeConfig>, over: Option<Instant>, commands: &mut Commands) -> End {
         let machine = &self.machine;
-        // What comes back, and when, after a configuration that is only tried.
-        let mut trial: Option<(Instant, Arc<NodeConfig>)> = None;
+        // What comes back, and when, after a configuration that is only tried; there may have been none before.
+        let mut trial: Option<(Instant, Option<Arc<NodeConfig>>)> = over.map(|over| (over, None));
         loop {
             let links = self.links(Some(&config));
             machine.update(|state| {
@@ -235,6 +238,11 @@ impl Boot {
                 () = until(over) => {
                     if let Some((_, old)) = trial.take() {
                         machine.says("[talos] rolling back the configuration: it was only tried");
+                        let Some(old) = old else {
+                            // Maintenance mode again; the original gets there without a reboot.
+                            let reboot = Command::Reboot { actor: String::new(), restart: Restart::Kexec };
+                            return self.down(reboot, commands).await;
+                        };
                         config = old;
                     }
                     continue;
@@ -250,8 +258,8 @@ impl Boot {
                     match when {
                         Apply::Now => (config, trial) = (new, None),
                         Apply::Try(seconds) => {
-                            let back = trial.map_or(config, |(_, old)| old);
-                            trial = Some((Instant::now() + Duration::from_secs_f64(seconds.clamp(0.0, 1e6)), back));
+                            let back = trial.map_or(Some(config), |(_, old)| old);
+                            trial = Some((from_now(seconds), back));
                             config = new;
                         }
                         Apply::Staged => {
@@ -371,6 +379,11 @@ impl Boot {
     pub(super) async fn wait(&self) {
         self.machine.world().clock().sleep(1.0).await;
     }
+}
+
+/// The moment in so many seconds.
+fn from_now(seconds: f64) -> Instant {
+    Instant::now() + Duration::from_secs_f64(seconds.clamp(0.0, 1e6))
 }
 
 /// Until that moment; for ever without one.

@@ -43,7 +43,7 @@ pub(in crate::world) use faults::Shared;
 pub use faults::{Fault, MachineFault, QuorumLoss};
 pub use images::{Namespace, PullError};
 pub use install::{InstallError, UpgradeRefused};
-pub use leaves::Pem;
+pub use leaves::{API_DAYS, KUBERNETES_DAYS, Pem};
 pub use revisions::Revision;
 pub use room::Room;
 pub use seeding::SeedingError;

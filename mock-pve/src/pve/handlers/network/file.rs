@@ -136,8 +136,6 @@ pub(super) fn read_back(given: &Interface) -> Interface {
             if let Some(device) = device.filter(|_| own("vlan-raw-device").is_none()) {
                 set("vlan-raw-device", json!(device));
             }
-            // As the device below it: a bridge is nothing that the hardware has.
-            set("exists", Value::Null);
         }
         _ => {}
     }
@@ -149,6 +147,21 @@ pub(super) fn read_back(given: &Interface) -> Interface {
         read.insert("comments".to_owned(), json!(comments));
     }
     read
+}
+
+/// Whether the hardware has it, a VLAN takes from the device below it: of a bridge that is unknown, and a device that nobody
+/// knows isn't there.
+pub(super) fn find_hardware(plan: &mut [Interface]) {
+    // By name, so that a VLAN comes before those upon it.
+    let mut order: Vec<usize> = (0..plan.len()).collect();
+    order.sort_by_key(|at| text(&plan[*at], "iface"));
+    for at in order {
+        if text(&plan[at], "type") == "vlan" {
+            let below = plan.iter().find(|one| text(one, "iface") == text(&plan[at], "vlan-raw-device"));
+            let exists = below.map_or(json!(0), |device| device.get("exists").cloned().unwrap_or_default());
+            plan[at].insert("exists".to_owned(), exists);
+        }
+    }
 }
 
 /// The lines of an interface.
@@ -212,11 +225,11 @@ mod tests {
             ),
             (
                 json!({"type": "vlan", "iface": "vlan7", "vlan-id": "9", "vlan-raw-device": "eno1"}),
-                json!({"type": "vlan", "iface": "vlan7", "vlan-id": "7", "vlan-raw-device": "eno1", "exists": null}),
+                json!({"type": "vlan", "iface": "vlan7", "vlan-id": "7", "vlan-raw-device": "eno1"}),
             ),
             (
                 json!({"type": "vlan", "iface": "eno1.8"}),
-                json!({"type": "vlan", "iface": "eno1.8", "vlan-id": "8", "vlan-raw-device": "eno1", "exists": null}),
+                json!({"type": "vlan", "iface": "eno1.8", "vlan-id": "8", "vlan-raw-device": "eno1"}),
             ),
             (
                 json!({"type": "bond", "iface": "bond0", "slaves": "eno2 eno1", "bond_xmit_hash_policy": "layer2",
@@ -227,6 +240,30 @@ mod tests {
         ] {
             assert_eq!(read(given), expected);
             assert_eq!(read(expected.clone()), expected, "once more is the same");
+        }
+    }
+
+    #[test]
+    fn a_vlan_exists_as_the_device_below_it() {
+        let one = |name: &str, kind: &str, below: &str, exists: Value| {
+            let mut made = Interface::new();
+            made.extend([("iface".to_owned(), json!(name)), ("type".to_owned(), json!(kind))]);
+            made.extend([("vlan-raw-device".to_owned(), json!(below)), ("exists".to_owned(), exists)]);
+            made
+        };
+        let mut plan = vec![one("eno1", "eth", "", json!(1)), one("vmbr0", "bridge", "", Value::Null)];
+        let vlans = [
+            ("eno1.8", "eno1", json!(1)),
+            ("eno1.8.9", "eno1.8", json!(1)),
+            ("vlan3", "vmbr0", Value::Null),
+            ("vlan4", "eno9", json!(0)),
+        ];
+        // Those upon others come first in the list.
+        plan.extend(vlans.iter().rev().map(|(name, below, _)| one(name, "vlan", below, json!("unset"))));
+        find_hardware(&mut plan);
+        for (name, _, exists) in vlans {
+            let found = plan.iter().find(|one| text(one, "iface") == name).unwrap();
+            assert_eq!(found["exists"], exists, "{name}");
         }
     }
 }
