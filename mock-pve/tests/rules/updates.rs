@@ -166,7 +166,7 @@ async fn each_is_read(site: &Site, rows: &[Kept<'_>]) {
 async fn what_was_set_is_read_as_the_file_holds_it() {
     let site = Site::begin_as_root(PveVersion::V9).await;
     let network = "/nodes/pve1/network";
-    let job = "/cluster/backup/j";
+    let job = "/cluster/backup/job";
     let rows: &[Kept<'_>] = &[
         (
             "PUT",
@@ -180,7 +180,7 @@ async fn what_was_set_is_read_as_the_file_holds_it() {
             "POST",
             "/cluster/backup",
             &[
-                ("id", "j"),
+                ("id", "job"),
                 ("all", "1"),
                 ("schedule", "daily"),
                 ("storage", "local"),
@@ -280,8 +280,14 @@ async fn texts_are_read_without_what_says_nothing() {
         (
             "POST",
             "/access/domains",
-            &[("realm", "o"), ("type", "openid"), ("issuer-url", "https://x.test"), ("client-id", "i"), ("scopes", "")],
-            "/access/domains/o",
+            &[
+                ("realm", "oidc"),
+                ("type", "openid"),
+                ("issuer-url", "https://x.test"),
+                ("client-id", "i"),
+                ("scopes", ""),
+            ],
+            "/access/domains/oidc",
             "",
             json!({"type": "openid", "issuer-url": "https://x.test", "client-id": "i"}),
         ),
