@@ -4,7 +4,7 @@
 //! and their rules; no I/O but its state folder) ← `pve`, `ssh`, `factory`, `talos`, `kube` (one protocol each, no rule
 //! of its own; `ssh` has `pve`'s methods on its command line) ← `serve` (listeners, TLS, ready file). `disk` knows what a
 //! Talos disk image looks like, `etcd` how members agree and what their files look like, `vma` what a backup of a VM looks
-//! like; they lie under `world`. `audit` watches the world and knows no protocol; `scenario` makes things happen to it.
+//! like, `tar` what an archive of files does; they lie under `world`. `audit` watches the world and knows no protocol; `scenario` makes things happen to it.
 //! Nothing here shares code with recast's clients: a shared misunderstanding would hide.
 
 pub mod audit;

@@ -12,13 +12,16 @@ use mock_pve::world::members::Outage;
 use mock_pve::world::seed::{NodeSeed, Seed, VmSeed};
 use serde_json::json;
 
+/// An order of SFTP with its fields, and the kind of the answer with its number.
+type Order = (u8, Vec<Vec<u8>>, (u8, u32));
+
 /// That of `root@pam`, and so of root on the nodes.
 const PASSWORD: &str = "let me in";
 
 /// Runs a test that would wait for ever where something is broken, and fails then: what hangs is left behind.
 fn limited(test: impl Future<Output = ()> + Send + 'static) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let ended = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(120), tokio::spawn(test)).await });
+    let ended = runtime.block_on(async { tokio::time::timeout(Duration::from_mins(2), tokio::spawn(test)).await });
     runtime.shutdown_background();
     if let Err(error) = ended.expect("it hangs") {
         std::panic::resume_unwind(error.into_panic());
@@ -352,13 +355,13 @@ async fn scripts_with_functions_and_files_by_sftp_do_what_providers_ask_of_a_nod
     assert!(mock.fine("qm config 100").await.contains("scsi0: local-lvm:vm-100-disk-0,discard=on,size="));
     assert!(std::fs::read(mock.volume("local-lvm:vm-100-disk-0")).unwrap().starts_with(&image));
 
-    // What its orders don't ask for: `(order, its fields)`, and the kind of the answer with its number.
+    // What its orders don't ask for.
     let number = |number: u32| number.to_be_bytes().to_vec();
     let text = |text: &str| [number(u32::try_from(text.len()).unwrap()), text.as_bytes().to_vec()].concat();
     let iso = |name: &str| text(&format!("/var/lib/vz/template/iso/{name}.img"));
     let length = |length: u64| [number(1), length.to_be_bytes().to_vec()].concat();
     let opened = || [number(4), number(1)].concat();
-    let asked: [(u8, Vec<Vec<u8>>, (u8, u32)); 7] = [
+    let asked: [Order; 7] = [
         (3, vec![iso("x"), number(2), number(0)], (102, 4)),
         (10, vec![opened(), length(1 << 60)], (101, 4)),
         (9, vec![iso("x"), length(1 << 60)], (101, 4)),

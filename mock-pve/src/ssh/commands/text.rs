@@ -86,7 +86,7 @@ pub(super) fn whole_lines(input: Input) -> impl Iterator<Item = io::Result<Vec<u
         let read = (&mut reader).take(LONGEST as u64 + 1).read_until(b'\n', &mut line).unwrap_or(0);
         match read {
             0 => None,
-            ..=LONGEST => Some(Ok(line)),
+            1..=LONGEST => Some(Ok(line)),
             _ => Some(Err(io::ErrorKind::OutOfMemory.into())),
         }
     })

@@ -106,14 +106,12 @@ impl Shell {
             return 0;
         }
         let text = arguments.first().map_or("1", String::as_str);
-        let loops = match text.parse::<i64>() {
-            Ok(loops) => u32::try_from(loops).unwrap_or(if loops < 0 { 0 } else { u32::MAX }),
-            Err(_) => {
-                complain(&format!("{text}: numeric argument required"));
-                self.leaving = Leaving::Shell;
-                return 128;
-            }
+        let Ok(loops) = text.parse::<i64>() else {
+            complain(&format!("{text}: numeric argument required"));
+            self.leaving = Leaving::Shell;
+            return 128;
         };
+        let loops = u32::try_from(loops).unwrap_or(if loops < 0 { 0 } else { u32::MAX });
         if loops == 0 {
             complain(&format!("{text}: loop count out of range"));
             self.leaving = Leaving::Break(self.loops);
@@ -213,13 +211,13 @@ impl Shell {
                 text
             }
             Some(file) if file != "-" => match read(&self.host, &file) {
-                Ok(input) => match input.whole().filter(|text| !text.contains('\0')) {
-                    Some(text) => text,
-                    None => {
+                Ok(input) => {
+                    let Some(text) = input.whole().filter(|text| !text.contains('\0')) else {
                         streams.complain(&format!("{file}: {file}: cannot execute binary file"));
                         return 126;
-                    }
-                },
+                    };
+                    text
+                }
                 Err(why) => {
                     streams.complain(&format!("bash: {file}: {why}"));
                     return NOT_FOUND;

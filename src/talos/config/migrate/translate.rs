@@ -303,13 +303,12 @@ impl Work<'_> {
         }
         // Read once more: a value that does not fit there stays out, and the machine's check names it.
         let Ok(map) = schema::read_document(kind.name, map) else { return };
-        match at {
+        if let Some(at) = at {
             // One document says all: contracts before 1.14 take it only once in a patch.
-            Some(at) => self.made[at] = self.made[at].with_content(Some(map)),
-            None => {
-                let part = Part::made(kind, name.map(str::to_owned), Vec::new(), Some(map));
-                self.made.push(part.standing_at(self.spot));
-            }
+            self.made[at] = self.made[at].with_content(Some(map));
+        } else {
+            let part = Part::made(kind, name.map(str::to_owned), Vec::new(), Some(map));
+            self.made.push(part.standing_at(self.spot));
         }
     }
 }
