@@ -485,7 +485,7 @@ async fn shells() {
     assert_eq!(status.code(), Some(4));
     for silent in ["while :; do :; done", "f() { (f); (f); }; f", "sleep infinity", "sha256sum /dev/zero"] {
         let mut answers = mock.running.world().subscribe_answers();
-        let waits = format!("hostname; {silent}; echo > /tmp/after");
+        let waits = format!("hostname ; {silent}; echo > /tmp/after");
         let mut child = begun(mock.client(0, &waits), "", "pve1").await;
         child.kill().unwrap();
         child.wait().unwrap();

@@ -195,8 +195,8 @@ async fn what_was_set_is_read_as_the_file_holds_it() {
         (
             "POST",
             "/storage",
-            &[("storage", "d"), ("type", "dir"), ("path", "/mnt/d"), ("create-subdirs", "1"), ("content", "iso")],
-            "/storage/d",
+            &[("storage", "disk"), ("type", "dir"), ("path", "/mnt/d"), ("create-subdirs", "1"), ("content", "iso")],
+            "/storage/disk",
             "/create-subdirs",
             json!(1),
         ),
