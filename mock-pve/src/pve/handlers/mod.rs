@@ -4,6 +4,43 @@
 
 #![expect(clippy::unnecessary_wraps, reason = "all handlers have one shape")]
 
+/// The five methods of each kind of section in a file: a module by its part of the path, what knows the kind, and the path.
+macro_rules! methods_of {
+    ($($module:ident = $kind:ident, $what:literal;)*) => {
+        $(
+            #[doc = $what]
+            pub(in crate::pve) mod $module {
+                use super::{Call, Result};
+
+                /// All that may be seen.
+                pub(in crate::pve) fn list(call: &Call) -> Result {
+                    super::$kind.list(call)
+                }
+
+                /// One.
+                pub(in crate::pve) fn read(call: &Call) -> Result {
+                    super::$kind.read(call)
+                }
+
+                /// A new one.
+                pub(in crate::pve) fn create(call: &Call) -> Result {
+                    super::$kind.create(call)
+                }
+
+                /// Changes one.
+                pub(in crate::pve) fn update(call: &Call) -> Result {
+                    super::$kind.update(call)
+                }
+
+                /// Deletes one.
+                pub(in crate::pve) fn delete(call: &Call) -> Result {
+                    super::$kind.delete(call)
+                }
+            }
+        )*
+    };
+}
+
 pub(super) mod access;
 pub(super) mod acme;
 pub(super) mod addresses;

@@ -392,43 +392,7 @@ pub(in crate::pve) fn test(call: &Call) -> Result {
     Err(Refusal::failed(text))
 }
 
-macro_rules! kinds {
-    ($($module:ident = $kind:ident, $what:literal;)*) => {
-        $(
-            #[doc = $what]
-            pub(in crate::pve) mod $module {
-                use super::{Call, Result};
-
-                /// All of them.
-                pub(in crate::pve) fn list(call: &Call) -> Result {
-                    super::$kind.list(call)
-                }
-
-                /// One.
-                pub(in crate::pve) fn read(call: &Call) -> Result {
-                    super::$kind.read(call)
-                }
-
-                /// A new one.
-                pub(in crate::pve) fn create(call: &Call) -> Result {
-                    super::$kind.create(call)
-                }
-
-                /// Changes one.
-                pub(in crate::pve) fn update(call: &Call) -> Result {
-                    super::$kind.update(call)
-                }
-
-                /// Deletes one.
-                pub(in crate::pve) fn delete(call: &Call) -> Result {
-                    super::$kind.delete(call)
-                }
-            }
-        )*
-    };
-}
-
-kinds! {
+methods_of! {
     gotify = GOTIFY, "`/cluster/notifications/endpoints/gotify`";
     sendmail = SENDMAIL, "`/cluster/notifications/endpoints/sendmail`";
     smtp = SMTP, "`/cluster/notifications/endpoints/smtp`";

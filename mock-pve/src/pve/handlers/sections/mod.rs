@@ -376,43 +376,7 @@ fn check_once_a_node(entry: &Object) -> Rule<()> {
     }
 }
 
-macro_rules! sections {
-    ($($module:ident = $kind:ident, $what:literal;)*) => {
-        $(
-            #[doc = $what]
-            pub(in crate::pve) mod $module {
-                use super::{Call, Result};
-
-                /// All that may be seen.
-                pub(in crate::pve) fn list(call: &Call) -> Result {
-                    super::$kind.list(call)
-                }
-
-                /// One.
-                pub(in crate::pve) fn read(call: &Call) -> Result {
-                    super::$kind.read(call)
-                }
-
-                /// A new one.
-                pub(in crate::pve) fn create(call: &Call) -> Result {
-                    super::$kind.create(call)
-                }
-
-                /// Changes one.
-                pub(in crate::pve) fn update(call: &Call) -> Result {
-                    super::$kind.update(call)
-                }
-
-                /// Deletes one.
-                pub(in crate::pve) fn delete(call: &Call) -> Result {
-                    super::$kind.delete(call)
-                }
-            }
-        )*
-    };
-}
-
-sections! {
+methods_of! {
     pci = PCI, "`/cluster/mapping/pci`";
     usb = USB, "`/cluster/mapping/usb`";
     dir = DIR, "`/cluster/mapping/dir`";
