@@ -101,12 +101,12 @@ impl Call {
         if let Some(Given::List(list)) = self.params.0.get(name) {
             return Value::from(list.clone());
         }
-        self.method.read_back(name, self.text(name), None)
+        self.method.read_back(name, self.text(name))
     }
 
     /// The same of an option that is taken apart; there only switches are numbers.
     pub(super) fn taken_apart(&self, name: &str, default_key: &str) -> Value {
-        self.method.read_back(name, self.text(name), Some(default_key))
+        self.method.taken_apart(name, self.text(name), default_key)
     }
 
     /// A text as `user.cfg` gives it back: without the blanks around it, and nothing where nothing is left.

@@ -149,8 +149,8 @@ pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
             refuse(alias || plain, "value does not look like a valid IP address or CIDR network\n")
         }
         "pve-fw-addr-spec" => firewall::check_addresses(text).map(|_| ()),
-        "pve-fw-sport-spec" => firewall::check_ports(text, false),
-        "pve-fw-dport-spec" => firewall::check_ports(text, true),
+        "pve-fw-sport-spec" => firewall::check_ports(text, firewall::Ports::Only),
+        "pve-fw-dport-spec" => firewall::check_ports(text, firewall::Ports::OrIcmp),
         "pve-fw-protocol-spec" => firewall::check_protocol(text),
         "disk-size" => refuse(
             text.starts_with(|c: char| c.is_ascii_digit()) && parse_size(text).is_some(),

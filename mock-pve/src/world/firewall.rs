@@ -87,8 +87,17 @@ pub fn check_protocol(text: &str) -> Result<(), String> {
     if fits { Ok(()) } else { Err(format!("unknown protocol '{text}'\n")) }
 }
 
+/// What a list of ports may name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ports {
+    /// Ports and services.
+    Only,
+    /// Kinds of ICMP messages as well, in their place.
+    OrIcmp,
+}
+
 /// Whether a text is a list of ports. `Err` is the original's text.
-pub fn check_ports(text: &str, icmp_too: bool) -> Result<(), String> {
+pub fn check_ports(text: &str, may_name: Ports) -> Result<(), String> {
     let port = |text: &str| match text.parse::<u64>() {
         Ok(number) if number <= 65_535 => Ok(number),
         _ => Err(format!("invalid port '{text}'\n")),
@@ -115,7 +124,7 @@ pub fn check_ports(text: &str, icmp_too: bool) -> Result<(), String> {
                 count += 1;
                 port(item)?;
             }
-            _ if icmp_too && (ICMP.contains(&item) || ICMP6.contains(&item)) => icmp = true,
+            _ if may_name == Ports::OrIcmp && (ICMP.contains(&item) || ICMP6.contains(&item)) => icmp = true,
             _ if SERVICES.contains(&item) => {}
             _ => return Err(format!("invalid port '{item}'\n")),
         }
@@ -272,7 +281,8 @@ fn verify_ports(rule: &Object) -> Rule<()> {
         if ports.is_empty() {
             continue;
         }
-        check_ports(ports, key == "dport" && icmp).map_err(|error| wrong(key, error))?;
+        let may_name = if key == "dport" && icmp { Ports::OrIcmp } else { Ports::Only };
+        check_ports(ports, may_name).map_err(|error| wrong(key, error))?;
         if proto.is_empty() {
             return Err(wrong("proto", format!("missing property - '{key}' requires this property")));
         }
@@ -404,9 +414,9 @@ mod tests {
         assert_eq!(clean_cidr("10.1.2.3/8"), Some(("10.0.0.0/8".to_owned(), 4)));
         assert_eq!(clean_cidr("10.1.2.3/32"), Some(("10.1.2.3".to_owned(), 4)));
         assert_eq!(clean_cidr("nonsense"), None);
-        assert!(check_ports("22,80:90,https", false).is_ok());
+        assert!(check_ports("22,80:90,https", Ports::Only).is_ok());
         for wrong in ["90:80", "70000", "nope", "1,"] {
-            assert!(check_ports(wrong, false).is_err(), "{wrong}");
+            assert!(check_ports(wrong, Ports::Only).is_err(), "{wrong}");
         }
         assert_eq!(check_addresses("10.0.0.1-10.0.0.9"), Ok(Some(4)));
         assert!(check_addresses("10.0.0.1,::1").is_err());

@@ -98,7 +98,8 @@ fn is_set(job: &Object, key: &str) -> bool {
     job.get(key).is_some_and(|value| !matches!(value.as_str(), Some("" | "0")) && *value != json!(0))
 }
 
-fn check_selection(job: &mut Object, complete: bool) -> Rule<()> {
+/// Whether what is said of guests goes together.
+fn check_selection(job: &mut Object) -> Rule<()> {
     for key in ["all", "exclude", "pool"] {
         if is_set(job, key) && is_set(job, "vmid") {
             return Err(Refusal::param(key, "option conflicts with option 'vmid'"));
@@ -110,19 +111,24 @@ fn check_selection(job: &mut Object, complete: bool) -> Rule<()> {
     if job.contains_key("exclude") && !is_set(job, "pool") {
         job.insert("all".to_owned(), json!(1));
     }
-    if complete && !["all", "stop", "pool", "vmid"].iter().any(|key| is_set(job, key)) {
-        return Err(Refusal::param("vmid", "property is missing"));
-    }
     Ok(())
 }
 
-/// A time and days become a schedule.
-fn schedule(call: &Call, needed: bool) -> Rule<Option<String>> {
+/// Whether a whole job says of which guests it is, too.
+fn check_job(job: &mut Object) -> Rule<()> {
+    check_selection(job)?;
+    if ["all", "stop", "pool", "vmid"].iter().any(|key| is_set(job, key)) {
+        return Ok(());
+    }
+    Err(Refusal::param("vmid", "property is missing"))
+}
+
+/// A time and days become a schedule; `None`: nothing is said of it.
+fn schedule(call: &Call) -> Rule<Option<String>> {
     let (schedule, start) = (call.params.owned("schedule"), call.params.text("starttime"));
     match (schedule, start) {
         (Some(_), Some(_)) => Err(Refusal::param("starttime", "'starttime' and 'schedule' cannot both be set")),
         (Some(schedule), None) => Ok(Some(schedule)),
-        (None, None) if needed => Err(Refusal::param("schedule", "neither 'starttime' nor 'schedule' were set")),
         (None, None) => Ok(None),
         (None, Some(start)) => {
             let days = call.params.list("dow").join(",");
@@ -150,19 +156,18 @@ pub(in crate::pve) fn create(call: &Call) -> Result {
         }
     }
     check_pool(call, &state)?;
-    let schedule = schedule(call, true)?;
+    let unsaid = || Refusal::param("schedule", "neither 'starttime' nor 'schedule' were set");
+    let schedule = schedule(call)?.ok_or_else(unsaid)?;
     let id = call.params.owned("id").unwrap_or_else(|| state.rng.uuid());
     if state.backup.iter().any(|job| id_of(job) == id) {
         return Err(Refusal::failed(format!("Job '{id}' already exists\n")));
     }
     let mut job = given(call);
-    check_selection(&mut job, true)?;
+    check_job(&mut job)?;
     job.entry("enabled").or_insert(json!(1));
     job.insert("type".to_owned(), json!("vzdump"));
     job.insert("id".to_owned(), json!(id));
-    if let Some(schedule) = schedule {
-        job.insert("schedule".to_owned(), json!(schedule));
-    }
+    job.insert("schedule".to_owned(), json!(schedule));
     state.backup.push(job);
     call.world.reschedule();
     Ok(().into())
@@ -174,13 +179,13 @@ pub(in crate::pve) fn update(call: &Call) -> Result {
     let mut state = call.world.state();
     may_set(call, &state)?;
     check_pool(call, &state)?;
-    let schedule = schedule(call, false)?;
+    let schedule = schedule(call)?;
     let delete = call.params.list("delete");
     let mut changes = given(call);
     if changes.is_empty() && schedule.is_none() && delete.is_empty() {
         return Err(Refusal::failed("no options specified\n"));
     }
-    check_selection(&mut changes, false)?;
+    check_selection(&mut changes)?;
     let at = state.backup.iter().position(|job| id_of(job) == id);
     let at = at.ok_or_else(|| Refusal::failed("no such vzdump job\n"))?;
     let mut job = state.backup[at].clone();
@@ -211,7 +216,7 @@ pub(in crate::pve) fn update(call: &Call) -> Result {
     for key in others {
         job.remove(*key);
     }
-    check_selection(&mut job, true)?;
+    check_job(&mut job)?;
     state.backup[at] = job;
     call.world.reschedule();
     Ok(().into())

@@ -11,7 +11,7 @@ use super::super::params::{Params, Value as Given};
 use super::super::permission;
 use super::super::reply::Reply;
 use super::super::route::{self, Found};
-use super::super::schema::Schema;
+use super::super::schema::check;
 use super::super::table::Handler;
 use super::Api;
 use crate::world::State;
@@ -22,7 +22,7 @@ use crate::world::rights::Caller;
 impl Api {
     /// The row that a path means. A method of the original that isn't played is found, too: it is refused only after
     /// all that the original would refuse first.
-    pub(super) fn find(&self, verb: &str, path: &str) -> Option<Found> {
+    pub(in crate::pve) fn find(&self, verb: &str, path: &str) -> Option<Found> {
         let played = route::find(verb, path).filter(|found| self.0.schema.method(verb, &found.pattern).is_some());
         played.or_else(|| route::find_among(self.0.schema.patterns(verb), path))
     }
@@ -76,7 +76,7 @@ impl Api {
                 self.forward(&state, found.handler, params.text("node").unwrap_or_default())?;
             }
         }
-        Schema::check(method, &mut params)
+        check::parameters(method, &mut params)
             .map_err(|errors| Reply::error(400, "Parameter verification failed.", Some(errors)))?;
         if found.pattern != "/nodes/{node}/qemu/{vmid}/config" {
             // What has no value is as good as not given. A config that is to hold nothing is refused where it is
