@@ -7,6 +7,7 @@
 //! A header holds configs and the list of devices. Extents follow: 512 bytes that say of up to 59 clusters of 64 KiB which
 //! of their 16 blocks are not all zero, then just these blocks. Numbers are big-endian but for the length of a blob.
 
+mod lzop;
 mod packing;
 mod read;
 mod write;

@@ -103,10 +103,10 @@ fn packed_archives_are_known_by_their_names() {
     assert_eq!(Packing::of("vzdump-qemu-100-x.vma.zst"), Some(Packing::Zstd));
     assert_eq!(
         (Packing::of("x.vma"), Packing::of("x.vma.lzo"), Packing::of("x.tar.gz")),
-        (Some(Packing::Plain), None, None)
+        (Some(Packing::Plain), Some(Packing::Lzop), None)
     );
     let dir = tempfile::tempdir().unwrap();
-    for packing in [Packing::Plain, Packing::Gzip, Packing::Zstd] {
+    for packing in [Packing::Plain, Packing::Gzip, Packing::Lzop, Packing::Zstd, Packing::Bzip2] {
         let path = dir.path().join("archive");
         pack(std::fs::File::create(&path).unwrap(), packing, |writer| writer.write_all(b"some bytes")).unwrap();
         let mut back = String::new();

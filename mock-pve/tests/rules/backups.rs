@@ -111,7 +111,6 @@ async fn wrong_backups_are_refused_and_leave_nothing() {
             "cannot use options 'storage' and 'dumpdir' at the same time",
             "",
         ),
-        (&[("vmid", "100"), ("compress", "lzo")][..], "job errors", "ERROR: Backup of VM 100 failed - lzop failed"),
     ] {
         let (found, log) = site.task("POST", VZDUMP, form).await;
         assert_eq!(found, end, "{log:?}");
@@ -233,7 +232,7 @@ async fn what_was_backed_up_comes_back_byte_for_byte() {
     site.fine("PUT", &format!("{rules}/options"), &[("enable", "1")]).await;
     let before = site.config(100, false).await;
     let mut archives = Vec::new();
-    for compress in ["0", "gzip", "zstd"] {
+    for compress in ["0", "gzip", "zstd", "lzo"] {
         let (archive, log) = back_up(&site, &[("compress", compress)]).await;
         assert!(log.iter().any(|line| line.starts_with("INFO: backup is sparse: 63.9")), "{log:?}");
         let real = std::fs::metadata(file(&site, &archive)).unwrap().len();
@@ -246,7 +245,7 @@ async fn what_was_backed_up_comes_back_byte_for_byte() {
     let text = text.as_str().unwrap();
     assert!(text.starts_with("#first\n#second\nboot: ") && text.contains("\nname: web\n"), "{text}");
     assert!(text.ends_with("#qmdump#map:scsi0:drive-scsi0:local-lvm:raw:\n"), "{text}");
-    for (vmid, archive) in ["201", "202", "203"].into_iter().zip(&archives) {
+    for (vmid, archive) in ["201", "202", "203", "205"].into_iter().zip(&archives) {
         let log = site.done("POST", VMS, &[("vmid", vmid), ("archive", archive), ("name", "copy")]).await;
         assert!(log.contains(&format!("new volume ID is 'local-lvm:vm-{vmid}-disk-0'")), "{log:?}");
         let volid = format!("local-lvm:vm-{vmid}-disk-0");
@@ -420,4 +419,27 @@ async fn a_job_asks_for_what_a_node_understands() {
     let log = site.done("POST", VZDUMP, &form).await;
     assert!(log.contains(&"INFO: prune older backups with retention: keep-last=2".to_owned()), "{log:?}");
     assert_eq!(list(&site).await[0]["notes"], "web");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_name_the_program_that_packs() {
+    let site = site().await;
+    site.done("POST", VMS, &[("vmid", "300")]).await;
+    for (options, packer) in [
+        (&[][..], "cat"),
+        (&[("compress", "lzo")][..], "lzop"),
+        (&[("compress", "1")], "lzop"),
+        (&[("compress", "gzip")], "gzip --rsyncable"),
+        (&[("compress", "gzip"), ("pigz", "3")], "pigz -p 3 --rsyncable"),
+        (&[("compress", "zstd")], "zstd --threads=1"),
+        (&[("compress", "zstd"), ("zstd", "5")], "zstd --threads=5"),
+    ] {
+        let form = [&[("vmid", "300"), ("storage", "local")], options].concat();
+        let (end, log) = site.task("POST", VZDUMP, &form).await;
+        let line = log.iter().find(|line| line.contains("/usr/bin/vma create"));
+        assert!(
+            end == "OK" && line.is_some_and(|line| line.contains(&format!(" exec:{packer} > "))),
+            "{packer}: {log:?}"
+        );
+    }
 }

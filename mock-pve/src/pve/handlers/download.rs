@@ -164,36 +164,14 @@ pub(super) fn start(call: &Call, id: &str, wanted: Wanted) -> String {
     call.world.start_task(&call.caller, &node, "download", id, work)
 }
 
-/// What unpacks a file.
-#[derive(Clone, Copy)]
-enum Unpacker {
-    Played(Packing),
-    /// A command that fails here.
-    Unknown(&'static str),
-}
-
-impl Unpacker {
-    fn command(self) -> &'static str {
-        match self {
-            Self::Played(packing) => packing.unpacker().unwrap_or_default(),
-            Self::Unknown(command) => command,
-        }
-    }
-}
-
 /// What unpacks that which comes, where that is asked (pve-storage, PVE/Storage.pm, `decompressor_info`).
-fn unpacker(wanted: &Wanted) -> Rule<Option<Unpacker>> {
+fn packing(wanted: &Wanted) -> Rule<Option<Packing>> {
     let Some(compression) = &wanted.compression else { return Ok(None) };
     if wanted.content != "iso" {
         return Err(Refusal::failed(format!("decompression not supported for {}", wanted.content)));
     }
-    match compression.as_str() {
-        "gz" => Ok(Some(Unpacker::Played(Packing::Gzip))),
-        "zst" => Ok(Some(Unpacker::Played(Packing::Zstd))),
-        "lzo" => Ok(Some(Unpacker::Unknown("lzop -d -c"))),
-        "bz2" => Ok(Some(Unpacker::Unknown("bzcat -q"))),
-        _ => Err(Refusal::failed("no decompression method found")),
-    }
+    let none = || Refusal::failed("no decompression method found");
+    Packing::by_extension(compression).ok_or_else(none).map(Some)
 }
 
 /// Files that are of no use once the work is over, however it ends.
@@ -256,7 +234,7 @@ async fn sum(algorithm: &str, file: &Path) -> Rule<String> {
 async fn fetch_work(work: &Work, wanted: &Wanted) -> Rule<()> {
     let world = work.world().clone();
     let (url, shown) = (wanted.origin.url(), &wanted.shown);
-    let unpacker = unpacker(wanted)?;
+    let packing = packing(wanted)?;
     work.log(format!("downloading {url} to {shown}"));
     if world.state().volumes.contains_key(&wanted.key) {
         let Some((algorithm, expected)) = &wanted.checksum else {
@@ -273,12 +251,12 @@ async fn fetch_work(work: &Work, wanted: &Wanted) -> Rule<()> {
     }
     let folder = world.dir().join("uploads");
     let scratch = Scratch::new(folder.join(format!("download-{}", world.random_uuid())));
-    keep(work, &world, wanted, unpacker, &scratch).await?;
+    keep(work, &world, wanted, packing, &scratch).await?;
     work.log(format!("download of '{url}' to '{shown}' finished"));
     Ok(())
 }
 
-async fn keep(work: &Work, world: &World, wanted: &Wanted, unpacker: Option<Unpacker>, scratch: &Scratch) -> Rule<()> {
+async fn keep(work: &Work, world: &World, wanted: &Wanted, packing: Option<Packing>, scratch: &Scratch) -> Rule<()> {
     let partial = scratch.packed.as_path();
     let io = |error: std::io::Error| Refusal::failed(format!("{error}"));
     if let Some(folder) = partial.parent() {
@@ -296,9 +274,9 @@ async fn keep(work: &Work, world: &World, wanted: &Wanted, unpacker: Option<Unpa
         }
         world.state().tasks.amend(work.upid(), "OK, checksum verified");
     }
-    let (size, partial) = match unpacker {
+    let (size, partial) = match packing {
         None => (size, partial.to_owned()),
-        Some(unpacker) => (unpacked(work, world, wanted, scratch, unpacker).await?, scratch.unpacked.clone()),
+        Some(packing) => (unpacked(work, world, wanted, scratch, packing).await?, scratch.unpacked.clone()),
     };
     if let Some(reason) = check_image(&wanted.key, &partial).await? {
         return Err(Refusal::failed(format!("failed to verify file: {reason}")));
@@ -315,27 +293,28 @@ async fn keep(work: &Work, world: &World, wanted: &Wanted, unpacker: Option<Unpa
 }
 
 /// Unpacks a file beside it, and says how big it is then.
-async fn unpacked(work: &Work, world: &World, wanted: &Wanted, scratch: &Scratch, unpacker: Unpacker) -> Rule<u64> {
+async fn unpacked(work: &Work, world: &World, wanted: &Wanted, scratch: &Scratch, packing: Packing) -> Rule<u64> {
     let pid = work.upid().split(':').nth(2).and_then(|pid| u32::from_str_radix(pid, 16).ok()).unwrap_or_default();
     let temporary = format!("{}.tmp_dwnl.{pid}", wanted.shown);
     work.log(format!("decompressing {temporary} to {}.tmp_dcom.{pid}", wanted.shown));
     let room = world.available(&wanted.node, &wanted.key.storage);
-    if let Unpacker::Played(packing) = unpacker {
-        let (from, to, over) = (scratch.packed.clone(), scratch.unpacked.clone(), scratch.over.clone());
-        let written = tokio::task::spawn_blocking(move || {
-            let mut reader = Wasted { inner: unpack(std::fs::File::open(from)?, packing)?, over };
-            let written = sparse_write(&mut reader, &to, room);
-            if written.is_err() {
-                // Half of it is nothing, and nobody may be left to remove it.
-                let _ = std::fs::remove_file(&to);
-            }
-            written
-        });
-        if let Ok(Ok(size)) = written.await {
-            return Ok(size);
+    let (from, to, over) = (scratch.packed.clone(), scratch.unpacked.clone(), scratch.over.clone());
+    let written = tokio::task::spawn_blocking(move || {
+        let mut reader = Wasted { inner: unpack(std::fs::File::open(from)?, packing)?, over };
+        let written = sparse_write(&mut reader, &to, room);
+        if written.is_err() {
+            // Half of it is nothing, and nobody may be left to remove it.
+            let _ = std::fs::remove_file(&to);
         }
+        written
+    });
+    if let Ok(Ok(size)) = written.await {
+        return Ok(size);
     }
-    Err(Refusal::failed(format!("command '{} {temporary}' failed: exit code 1", unpacker.command())))
+    Err(Refusal::failed(format!(
+        "command '{} {temporary}' failed: exit code 1",
+        packing.unpacker().unwrap_or_default()
+    )))
 }
 
 /// `GET N/storage/{storage}/import-metadata`: no storage holds whole guests.

@@ -120,6 +120,33 @@ fn keep(call: &Call) -> Option<Keep> {
     call.params.text("prune-backups").map(Keep::parse).or_else(by_count)
 }
 
+/// How archives are packed, and the command for it (pve-manager, PVE/VZDump.pm, `compressor_info`).
+fn packing(call: &Call) -> (Packing, String) {
+    let half_of_all = || {
+        let cpus = call.world.state().nodes.get(&call.node()).map_or(1, |node| node.cpus);
+        cpus.div_ceil(2)
+    };
+    match call.params.text("compress") {
+        None | Some("0") => (Packing::Plain, "cat".to_owned()),
+        Some("gzip") => {
+            let command = match call.params.number::<u32>("pigz") {
+                None | Some(0) => "gzip --rsyncable".to_owned(),
+                Some(1) => format!("pigz -p {} --rsyncable", half_of_all()),
+                Some(threads) => format!("pigz -p {threads} --rsyncable"),
+            };
+            (Packing::Gzip, command)
+        }
+        Some("zstd") => {
+            let threads = match call.params.number::<u32>("zstd").unwrap_or(1) {
+                0 => half_of_all(),
+                threads => threads,
+            };
+            (Packing::Zstd, format!("zstd --threads={threads}"))
+        }
+        Some(_) => (Packing::Lzop, "lzop".to_owned()),
+    }
+}
+
 /// `POST N/vzdump`
 pub(in crate::pve) fn create(call: Call) -> Later {
     Box::pin(async move {
@@ -128,6 +155,7 @@ pub(in crate::pve) fn create(call: Call) -> Later {
         }
         check_rights(&call, &call.world.state())?;
         check_params(&call)?;
+        let (packing, packer) = packing(&call);
         let job = Job {
             node: call.node(),
             guests: guests(&call),
@@ -144,12 +172,8 @@ pub(in crate::pve) fn create(call: Call) -> Later {
                 Some(storage) => Target::Storage(storage),
                 None => Target::Folder(call.text("dumpdir").to_owned()),
             },
-            packing: match call.params.text("compress") {
-                None | Some("0") => Some(Packing::Plain),
-                Some("gzip") => Some(Packing::Gzip),
-                Some("zstd") => Some(Packing::Zstd),
-                Some(_) => None,
-            },
+            packing,
+            packer,
             notes: call.params.owned("notes-template"),
             protected: call.params.is_on("protected"),
             keep: keep(&call),

@@ -37,8 +37,8 @@ pub(super) struct Dump<'a> {
 }
 
 /// What an archive is called before it is whole: the last part of its name is another one.
-fn partial(stem: &str, packing: Option<Packing>) -> String {
-    if packing == Some(Packing::Plain) { format!("{stem}.dat") } else { format!("{stem}.vma.dat") }
+fn partial(stem: &str, packing: Packing) -> String {
+    if packing == Packing::Plain { format!("{stem}.dat") } else { format!("{stem}.vma.dat") }
 }
 
 /// Writes it off the async threads; nothing is left of it if nobody waits for it any more.
@@ -174,12 +174,9 @@ impl<'a> Dump<'a> {
         for line in said {
             self.info(&line);
         }
-        let Some(packing) = job.packing else {
-            return Err(Refusal::failed("lzop failed - wrong exit status 1\n"));
-        };
-        let file = names::file(stem, packing);
+        let file = names::file(stem, job.packing);
         self.info(&format!("creating vzdump archive '{}/{file}'", self.place.shown));
-        self.archive(&vm, mode, grip, (text, found, packing)).await?;
+        self.archive(&vm, mode, grip, (text, found)).await?;
         let key = self.put(grip, &file)?;
         if let Some(key) = &key {
             self.describe(key, &vm)?;
@@ -219,9 +216,8 @@ impl<'a> Dump<'a> {
     async fn free_stem(&self) -> String {
         loop {
             let stem = names::stem(self.vmid, self.world().clock().unix());
-            let taken = [Packing::Plain, Packing::Gzip, Packing::Zstd]
-                .into_iter()
-                .any(|packing| self.place.real.join(names::file(&stem, packing)).exists());
+            let taken =
+                Packing::ALL.into_iter().any(|packing| self.place.real.join(names::file(&stem, packing)).exists());
             if !taken {
                 return stem;
             }
@@ -300,13 +296,7 @@ impl<'a> Dump<'a> {
     }
 
     /// Writes the archive, and lets the guest go on as soon as its bytes are safe.
-    async fn archive(
-        &mut self,
-        vm: &Vm,
-        mode: Mode,
-        grip: &mut Grip,
-        (text, found, packing): (String, Vec<Found>, Packing),
-    ) -> Rule<()> {
+    async fn archive(&mut self, vm: &Vm, mode: Mode, grip: &mut Grip, (text, found): (String, Vec<Found>)) -> Rule<()> {
         let (world, work) = (self.world(), self.work);
         let header = self.header(text, &found);
         let total: u64 = found.iter().map(|found| found.size).sum();
@@ -317,7 +307,7 @@ impl<'a> Dump<'a> {
         let order = Order {
             target: grip.partial.clone(),
             room,
-            packing,
+            packing: self.job.packing,
             header,
             disks: (1..).zip(&found).map(|(number, found)| (number, found.real.clone(), found.size)).collect(),
             stop: Arc::clone(&grip.stop),
@@ -368,13 +358,8 @@ impl<'a> Dump<'a> {
         let folder = format!("{}/{}.tmp", self.place.shown, file.split('.').next().unwrap_or_default());
         let rules =
             order.header.config("qemu-server.fw").map_or_else(String::new, |_| format!(" -c {folder}/qemu-server.fw"));
-        let through = match order.packing {
-            Packing::Plain => "cat",
-            Packing::Gzip => "gzip --rsyncable",
-            Packing::Zstd => "zstd --rsyncable --threads=1",
-        };
         let start = format!("/usr/bin/vma create -v -c {folder}/qemu-server.conf{rules}");
-        let out = format!("exec:{through} > {}/{file}", self.place.shown);
+        let out = format!("exec:{} > {}/{file}", self.job.packer, self.place.shown);
         self.info(&format!("{start} {out}"));
         let why = match self.work.program(None, write_apart(order)).await {
             Ok(Ok(_)) => return Ok(()),

@@ -96,8 +96,10 @@ pub struct Job {
     pub mode: Mode,
     /// Where to.
     pub target: Target,
-    /// How archives are packed; `None`: by `lzop`, which no node has here.
-    pub packing: Option<Packing>,
+    /// How archives are packed.
+    pub packing: Packing,
+    /// The command that packs them, as logs show it.
+    pub packer: String,
     /// Template of the notes.
     pub notes: Option<String>,
     /// Whether the archives are protected.

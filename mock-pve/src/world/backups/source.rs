@@ -103,9 +103,7 @@ impl World {
         if let Some(packing) = Packing::of(name) {
             return Ok(Source { real, shown, packing });
         }
-        let packed = names::extension(name).is_some_and(|extension| extension.ends_with("lzo"));
-        let program = if packed { "lzop" } else { "tar" };
-        Err(Refusal::failed(format!("unable to find command '{program}'\n")))
+        Err(Refusal::failed("unable to find command 'tar'\n"))
     }
 
     /// The config that an archive holds, as text.
