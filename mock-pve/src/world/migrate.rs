@@ -15,6 +15,7 @@ use super::config::volid;
 use super::drive;
 use super::property::Properties;
 use super::refusal::{Refusal, Rule};
+use super::replication::Replicated;
 use super::rights::Caller;
 use super::state::{Config, VolumeKey};
 use super::update::check_lock;
@@ -175,9 +176,13 @@ impl World {
 
     async fn migrate_work(&self, work: &Work, node: &str, vmid: u32, ask: &Migrate) -> Rule<()> {
         let way = if self.pid_of(vmid).is_some() { Way::Live } else { Way::Offline };
+        self.check_replication(work, vmid, ask, way)?;
         let legs = self.scan(work, node, vmid, ask, way)?;
         self.set_lock(node, vmid, Some("migrate"))?;
-        let moved = self.move_disks(work, vmid, ask, &legs, way).await;
+        let moved = match self.replicate_to(work, vmid, &ask.target) {
+            Ok(()) => self.move_disks(work, vmid, ask, &legs, way).await,
+            Err(refusal) => Err(refusal),
+        };
         let moved = match moved {
             Ok(moved) => moved,
             Err(refusal) => {
@@ -203,6 +208,46 @@ impl World {
         }
         vm.config.remove("lock");
         vm.node.clone_from(&ask.target);
+        state.turn_replication(vmid, (node, &ask.target));
+        Ok(())
+    }
+
+    /// What jobs of the guest stand against.
+    fn check_replication(&self, work: &Work, vmid: u32, ask: &Migrate, way: Way) -> Rule<()> {
+        let state = self.state();
+        let target = &ask.target;
+        match state.replicated(vmid, target) {
+            Replicated::Here(id) if state.replication_goes(&id) => {
+                Err(Refusal::failed("refusing to migrate replicated VM whose replication job is marked for removal\n"))
+            }
+            Replicated::Elsewhere if way == Way::Live && !ask.force => Err(Refusal::failed(format!(
+                "Cannot live-migrate replicated VM to node '{target}' - not a replication target. Use 'force' to override.\n"
+            ))),
+            Replicated::Elsewhere if way == Way::Live => {
+                drop(state);
+                say(
+                    work,
+                    &format!(
+                        "WARNING: Node '{target}' is not a replication target. Existing replication jobs will fail after migration!"
+                    ),
+                );
+                Ok(())
+            }
+            Replicated::Nowhere | Replicated::Here(_) | Replicated::Elsewhere => Ok(()),
+        }
+    }
+
+    /// Runs the job that copies to the node where the guest goes.
+    fn replicate_to(&self, work: &Work, vmid: u32, target: &str) -> Rule<()> {
+        let now = self.clock().unix();
+        let mut state = self.state();
+        let Replicated::Here(id) = state.replicated(vmid, target) else { return Ok(()) };
+        let said = state.run_replication(&id, now)?;
+        drop(state);
+        say(work, "replicating disk images");
+        for line in said {
+            say(work, &line);
+        }
         Ok(())
     }
 

@@ -37,7 +37,43 @@ pub fn guest_of(job: &Object) -> u32 {
     number.and_then(|number| u32::try_from(number).ok()).unwrap_or_default()
 }
 
+/// What a node that a guest goes to is to its replication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Replicated {
+    /// The guest has no job.
+    Nowhere,
+    /// The target of that one.
+    Here(String),
+    /// The target of none.
+    Elsewhere,
+}
+
 impl State {
+    /// What a node is to the replication of a guest.
+    pub(super) fn replicated(&self, vmid: u32, target: &str) -> Replicated {
+        let mut of_guest = self.replication.iter().filter(|job| guest_of(job) == vmid).peekable();
+        if of_guest.peek().is_none() {
+            return Replicated::Nowhere;
+        }
+        let here = of_guest.find(|job| text(job, "target") == target);
+        here.map_or(Replicated::Elsewhere, |job| Replicated::Here(text(job, "id").to_owned()))
+    }
+
+    /// A job that is to go after its next run.
+    pub(super) fn replication_goes(&self, id: &str) -> bool {
+        self.replication_job(id).is_some_and(|job| job.contains_key("remove_job"))
+    }
+
+    /// The guest has moved: the job that copied to its new node copies back from there.
+    pub(super) fn turn_replication(&mut self, vmid: u32, (from, to): (&str, &str)) {
+        for job in self.replication.iter_mut().filter(|job| guest_of(job) == vmid) {
+            if text(job, "target") == to {
+                job.insert("target".to_owned(), json!(from));
+            }
+            job.insert("source".to_owned(), json!(to));
+        }
+    }
+
     /// The volumes of a guest that a job copies; `Err`: one that should be can't.
     pub fn replicatable(&self, vmid: u32) -> Rule<Vec<String>> {
         let mut volumes = Vec::new();
@@ -130,8 +166,9 @@ impl State {
         (next > 0 && self.runs(job)).then_some(next)
     }
 
-    fn run_replication(&mut self, id: &str, now: u64) {
-        let Some(job) = self.replication_job(id).cloned() else { return };
+    /// Runs a job. Says what it says.
+    pub(super) fn run_replication(&mut self, id: &str, now: u64) -> Rule<Vec<String>> {
+        let Some(job) = self.replication_job(id).cloned() else { return Ok(Vec::new()) };
         let vmid = guest_of(&job);
         let mut known = self.sections.get(STATES).and_then(|states| states.get(id)).cloned().unwrap_or_default();
         let last = number(&known, "last_sync");
@@ -165,6 +202,7 @@ impl State {
             Ok(volumes)
         });
         known.insert("last_try".to_owned(), json!(now));
+        let mut refusal = None;
         match copied {
             Ok(volumes) => {
                 let whole = |volid: &String| {
@@ -180,8 +218,9 @@ impl State {
                 known.remove("error");
                 said.push("end replication job".to_owned());
             }
-            Err(refusal) => {
-                let error = refusal.text();
+            Err(why) => {
+                let error = why.text();
+                refusal = Some(why);
                 let failed = number(&known, "fail_count") + 1;
                 known.insert("fail_count".to_owned(), json!(failed));
                 known.insert("duration".to_owned(), json!(1.0));
@@ -195,6 +234,7 @@ impl State {
         self.sections.entry(STATES.to_owned()).or_default().insert(id.to_owned(), known);
         let log = Object::from_iter([("lines".to_owned(), json!(lines))]);
         self.sections.entry(LOGS.to_owned()).or_default().insert(id.to_owned(), log);
+        refusal.map_or(Ok(said), Err)
     }
 }
 
@@ -205,7 +245,8 @@ impl World {
         let due = |job: &&Object| state.turn(job).is_some_and(|next| next <= now);
         let due: Vec<String> = state.replication.iter().filter(due).map(|job| text(job, "id").to_owned()).collect();
         for id in due {
-            state.run_replication(&id, now);
+            // How it went stands in its state and its log.
+            let _ = state.run_replication(&id, now);
         }
         state.replication.iter().filter_map(|job| state.turn(job)).map(|next| next.max(now + 1)).min()
     }

@@ -19,7 +19,16 @@ fn vm(vmid: u32, node: &str, status: &str, config: &[(&str, &str)]) -> VmSeed {
     }
 }
 
-fn world(dir: &std::path::Path, vms: Vec<VmSeed>) -> World {
+fn storage(name: &str, kind: &str, options: &serde_json::Value) -> StorageSeed {
+    StorageSeed {
+        storage: name.to_owned(),
+        kind: kind.to_owned(),
+        capacity_gib: None,
+        options: options.as_object().cloned().unwrap_or_default(),
+    }
+}
+
+fn seed(vms: Vec<VmSeed>) -> Seed {
     let node = |name: &str| NodeSeed { name: name.to_owned(), ..NodeSeed::default() };
     let mut seed = Seed {
         nodes: vec![node("pve1"), node("pve2"), node("pve3")],
@@ -27,17 +36,19 @@ fn world(dir: &std::path::Path, vms: Vec<VmSeed>) -> World {
         vms,
         ..Seed::single_node()
     };
-    let storage = |name: &str, kind: &str, options: serde_json::Value| StorageSeed {
-        storage: name.to_owned(),
-        kind: kind.to_owned(),
-        capacity_gib: None,
-        options: options.as_object().cloned().unwrap_or_default(),
-    };
-    seed.storages.push(storage("files", "dir", json!({"path": "/srv/files", "content": "images,iso"})));
-    seed.storages.push(storage("nfs", "nfs", json!({"path": "/mnt/pve/nfs", "content": "images,iso"})));
-    seed.storages.push(storage("only1", "lvmthin", json!({"content": "images", "nodes": "pve1"})));
+    seed.storages.push(storage("files", "dir", &json!({"path": "/srv/files", "content": "images,iso"})));
+    seed.storages.push(storage("nfs", "nfs", &json!({"path": "/mnt/pve/nfs", "content": "images,iso"})));
+    seed.storages.push(storage("only1", "lvmthin", &json!({"content": "images", "nodes": "pve1"})));
+    seed
+}
+
+fn begun(dir: &std::path::Path, seed: Seed) -> World {
     let settings = Settings { dir: dir.to_owned(), time_scale: 500.0, rng_seed: 1, pve: PveVersion::V8 };
     World::new(seed, settings).unwrap()
+}
+
+fn world(dir: &std::path::Path, vms: Vec<VmSeed>) -> World {
+    begun(dir, seed(vms))
 }
 
 fn to(target: &str) -> Migrate {
@@ -150,4 +161,43 @@ async fn what_stands_against_a_migration_is_said_in_the_originals_words() {
     assert_eq!((status.as_str(), world.state().vms[&106].node.as_str()), ("OK", "pve2"), "{log}");
     let found = world.migration_preconditions("pve1", 100, None).unwrap();
     assert!(found.allowed.is_empty() && found.refused["pve2"].contains("only1"), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_guest_goes_where_it_is_replicated_to_and_its_job_turns_round() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = [("scsi0", "tank:vm-100-disk-0,size=64M"), ("boot", "order=scsi0")];
+    let mut seed = seed(vec![vm(100, "pve1", "running", &config)]);
+    seed.storages.push(storage("tank", "zfspool", &json!({"content": "images", "pool": "tank"})));
+    let job = json!({"id": "100-0", "type": "local", "guest": 100, "target": "pve2", "source": "pve1"});
+    seed.replication_jobs.push(job.as_object().cloned().unwrap());
+    let world = begun(dir.path(), seed);
+    let root = Caller::root();
+    let ends = |world: &World| {
+        let state = world.state();
+        let job = &state.replication[0];
+        (job["source"].as_str().unwrap().to_owned(), job["target"].as_str().unwrap().to_owned())
+    };
+    let live = |target: &str, force: bool| Migrate { online: true, local_disks: true, force, ..to(target) };
+    let upid = world.migrate_vm(&root, "pve1", 100, live("pve2", false)).unwrap();
+    let (status, log) = finish(&world, &upid).await;
+    assert_eq!(status, "OK", "{log}");
+    assert!(log.contains("replicating disk images") && log.contains("full sync 'tank:vm-100-disk-0'"), "{log}");
+    assert_eq!(ends(&world), ("pve2".to_owned(), "pve1".to_owned()));
+
+    let upid = world.migrate_vm(&root, "pve2", 100, live("pve3", false)).unwrap();
+    let (_, log) = finish(&world, &upid).await;
+    let text = "Cannot live-migrate replicated VM to node 'pve3' - not a replication target. Use 'force' to override.";
+    assert!(log.contains(text) && world.state().vms[&100].node == "pve2", "{log}");
+    let upid = world.migrate_vm(&root, "pve2", 100, live("pve3", true)).unwrap();
+    let (status, log) = finish(&world, &upid).await;
+    assert_eq!(status, "OK", "{log}");
+    assert!(log.contains("WARNING: Node 'pve3' is not a replication target."), "{log}");
+    assert_eq!(ends(&world), ("pve3".to_owned(), "pve1".to_owned()));
+
+    world.state().replication[0].insert("remove_job".to_owned(), json!("full"));
+    let upid = world.migrate_vm(&root, "pve3", 100, live("pve1", true)).unwrap();
+    let (_, log) = finish(&world, &upid).await;
+    let text = "refusing to migrate replicated VM whose replication job is marked for removal";
+    assert!(log.contains(text) && world.state().vms[&100].node == "pve3", "{log}");
 }
