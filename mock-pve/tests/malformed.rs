@@ -33,18 +33,28 @@ async fn send(running: &Running, request: &[u8]) -> String {
 
 /// All that is said to a request.
 async fn answer(running: &Running, url: &str, request: &[u8], then: Then) -> String {
+    answer_over(&connector(running, &[]), url, request, then).await
+}
+
+/// How a client that offers these protocols connects.
+fn connector(running: &Running, protocols: &[&str]) -> TlsConnector {
     let mut roots = rustls::RootCertStore::empty();
     let ca = std::fs::read(&running.ready.ca_file).unwrap();
     roots.add(CertificateDer::from_pem_slice(&ca).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    TlsConnector::from(Arc::new(config))
+}
+
+async fn answer_over(connector: &TlsConnector, url: &str, request: &[u8], then: Then) -> String {
     let stream = TcpStream::connect(url.trim_start_matches("https://")).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let mut stream = connector.connect(name, stream).await.unwrap();
     // It may be cut off before all of it went out.
     let _ = stream.write_all(request).await;
     if then == Then::HangsUp {
@@ -77,9 +87,9 @@ async fn bad_http_gets_the_originals_errors() {
         )
     };
     for (request, line) in [
-        ("nonsense\r\n\r\n".to_owned(), "HTTP/1.1 400 bad request"),
-        ("GET /\r\n\r\n".to_owned(), "HTTP/1.1 400 bad request"),
-        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), "HTTP/1.1 506 http protocol version 2.0 not supported"),
+        ("nonsense\r\n\r\n".to_owned(), "HTTP/1.0 400 bad request"),
+        ("GET /\r\n\r\n".to_owned(), "HTTP/1.0 400 bad request"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), "HTTP/1.0 506 http protocol version 2.0 not supported"),
         ("GET /version HTTP/1.1\r\nno colon\r\n\r\n".to_owned(), "HTTP/1.1 506 unable to parse request header"),
         (
             format!("PATCH /api2/json/version HTTP/1.1\r\nHost: x\r\n{login}\r\n"),
@@ -99,6 +109,32 @@ async fn bad_http_gets_the_originals_errors() {
     ] {
         assert_eq!(send(&running, request.as_bytes()).await, line, "{}", &request[..request.len().min(150)]);
     }
+    still_serves(&running).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_speaks_without_tls_is_sent_to_where_it_is() {
+    let running = begin().await;
+    for (request, said) in [
+        ("GET /a?b=c HTTP/1.1\r\nHost: pve:8006\r\n\r\n", "HTTP/1.1 301 Moved Permanently|https://pve:8006/a?b=c"),
+        ("POST / HTTP/1.0\r\nhost: pve\r\n\r\n", "HTTP/1.0 308 Permanent Redirect|https://pve/"),
+        ("HEAD / HTTP/1.1\r\nHost: pve\r\n\r\n", "HTTP/1.1 501 method 'HEAD' not available|"),
+        ("GET / HTTP/1.1\r\n\r\n", "|"),
+        ("nonsense\r\n", "HTTP/1.0 400 bad request|"),
+    ] {
+        let mut stream = TcpStream::connect(running.ready.pve.trim_start_matches("https://")).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let location = answer.lines().find_map(|line| line.strip_prefix("Location: ")).unwrap_or_default();
+        let first = answer.lines().next().unwrap_or_default();
+        assert_eq!(format!("{first}|{location}"), said, "{request}");
+    }
+    // Which protocols a client offers there, nobody looks at.
+    let offers = connector(&running, &["http/1.0", "h2"]);
+    let answer = answer_over(&offers, &running.ready.pve, b"GET /api2/json/version HTTP/1.0\r\n\r\n", Then::Listens);
+    assert!(answer.await.starts_with("HTTP/1.0 401 No ticket\r\n"));
     still_serves(&running).await;
     running.stop().await;
 }

@@ -242,7 +242,8 @@ pub(super) fn respond(reply: Reply, coding: Option<Coding>) -> Response<Full<Byt
     let Reply { status, reason, body } = reply;
     let (kind, bytes) = match body {
         Body::Empty => (None, Bytes::new()),
-        Body::Text(text) => (Some("text/plain"), Bytes::from(text)),
+        // Errors of the HTTP layer have no type.
+        Body::Text(text) => ((status < 400).then_some("text/plain"), Bytes::from(text)),
         Body::Page(text) => (Some("text/html;charset=UTF-8"), Bytes::from(text)),
         Body::Typed(kind, text) => (Some(kind), Bytes::from(text)),
         Body::Json(value) => (Some("application/json;charset=UTF-8"), Bytes::from(value.to_string())),

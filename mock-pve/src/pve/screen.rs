@@ -11,19 +11,30 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 const LINES: usize = 64;
 const SIZE: usize = 8 * 1024;
 
+/// A refusal of what isn't a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    /// `HTTP/1.0` until a request says better.
+    pub(super) version: String,
+    /// Status code.
+    pub(super) status: u16,
+    /// Reason and body.
+    pub(super) text: String,
+}
+
 /// What came first on a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Screened {
     /// A request, as far as it was read.
     Pass(Vec<u8>),
-    /// Something that is answered with a status and a text.
-    Refuse(u16, String),
+    /// Something that is refused.
+    Refuse(Refused),
     /// Nothing that anybody would answer.
     Nothing,
 }
 
-/// `METHOD target HTTP/x.y`; `Err`: status and text.
-fn request_line(line: &str) -> Result<(), (u16, String)> {
+/// `METHOD target HTTP/x.y`: the last of them. `Err`: status and text.
+fn request_line(line: &str) -> Result<&str, (u16, String)> {
     let bad = || (400, "bad request".to_owned());
     let parts: Vec<&str> = line.split(' ').collect();
     let [method, target, version] = parts.as_slice() else { return Err(bad()) };
@@ -36,7 +47,7 @@ fn request_line(line: &str) -> Result<(), (u16, String)> {
             // Part of it could be taken for the name of another server.
             match target.split('/').next() {
                 Some(start) if start.contains('@') => Err((400, "invalid url".to_owned())),
-                _ => Ok(()),
+                _ => Ok(version),
             }
         }
         _ => Err(bad()),
@@ -57,9 +68,12 @@ fn judge(bytes: &[u8]) -> Option<Screened> {
     complete.pop();
     let mut lines = complete.into_iter().skip_while(|line| line.is_empty());
     let Some(first) = lines.next() else { return (bytes.len() >= SIZE).then_some(Screened::Nothing) };
-    if let Err((status, text)) = request_line(first) {
-        return Some(Screened::Refuse(status, text));
-    }
+    let version = match request_line(first) {
+        Ok(version) => version,
+        Err((status, text)) => {
+            return Some(Screened::Refuse(Refused { version: "HTTP/1.0".to_owned(), status, text }));
+        }
+    };
     let (mut count, mut size) = (0, 0);
     for line in lines {
         count += 1;
@@ -71,7 +85,8 @@ fn judge(bytes: &[u8]) -> Option<Screened> {
             return Some(Screened::Pass(bytes.to_vec()));
         }
         if !header_line(line) {
-            return Some(Screened::Refuse(506, "unable to parse request header".to_owned()));
+            let text = "unable to parse request header".to_owned();
+            return Some(Screened::Refuse(Refused { version: version.to_owned(), status: 506, text }));
         }
     }
     (bytes.len() >= 2 * SIZE).then_some(Screened::Nothing)
@@ -99,14 +114,14 @@ mod tests {
     #[test]
     fn what_the_original_cannot_read_is_refused_in_its_words() {
         let refused = |text: &str| match judge(text.as_bytes()) {
-            Some(Screened::Refuse(status, text)) => format!("{status} {text}"),
+            Some(Screened::Refuse(Refused { version, status, text })) => format!("{version} {status} {text}"),
             other => format!("{other:?}"),
         };
-        assert_eq!(refused("nonsense\r\n"), "400 bad request");
-        assert_eq!(refused("GET  / HTTP/1.1\r\n"), "400 bad request");
-        assert_eq!(refused("PRI * HTTP/2.0\r\n\r\nSM"), "506 http protocol version 2.0 not supported");
-        assert_eq!(refused("GET a@b/c HTTP/1.1\r\n"), "400 invalid url");
-        assert_eq!(refused("GET / HTTP/1.1\r\nno colon\r\n"), "506 unable to parse request header");
+        assert_eq!(refused("nonsense\r\n"), "HTTP/1.0 400 bad request");
+        assert_eq!(refused("GET  / HTTP/1.1\r\n"), "HTTP/1.0 400 bad request");
+        assert_eq!(refused("PRI * HTTP/2.0\r\n\r\nSM"), "HTTP/1.0 506 http protocol version 2.0 not supported");
+        assert_eq!(refused("GET a@b/c HTTP/1.1\r\n"), "HTTP/1.0 400 invalid url");
+        assert_eq!(refused("GET / HTTP/1.1\r\nno colon\r\n"), "HTTP/1.1 506 unable to parse request header");
         let fine = "GET / HTTP/1.1\r\nHost: x\r\n continued\r\n\r\nbody";
         assert_eq!(judge(fine.as_bytes()), Some(Screened::Pass(fine.as_bytes().to_vec())));
         assert_eq!(judge(b"GET / HTTP/1.1\r\nHost: x\r\n"), None);

@@ -113,11 +113,10 @@ impl Authority {
         let fingerprint = Sha256::digest(leaf.as_ref());
         let fingerprint: Vec<String> = fingerprint.iter().map(|byte| format!("{byte:02X}")).collect();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(vec![leaf, ca], key)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Leaf { config: Arc::new(config), fingerprint: fingerprint.join(":") })
     }
 }

@@ -7,6 +7,7 @@ pub mod inspect;
 mod log;
 pub mod loopback;
 mod node;
+mod opening;
 mod page;
 pub mod profile;
 pub mod ready;
@@ -29,6 +30,7 @@ pub use self::ready::{Ready, ReadyMachine, ReadyNode, ReadySsh};
 
 use self::certificates::CertificateError;
 use self::node::OnNode;
+use self::opening::Opening;
 use crate::audit::Audit;
 use crate::pve::auth::Auth;
 use crate::pve::{Api, ApiError};
@@ -357,10 +359,14 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, api: Api, node: On
     let serve = move |stream| {
         let (acceptor, api, place) = (acceptor.clone(), api.clone(), place.clone());
         async move {
+            let Some(opening) = Opening::of(&stream).await else { return };
             let wire = Wire::new(stream).reading_at(place.world.flow(Flow::Upload));
             let cut = wire.cut();
             if place.turns_away().await {
                 return cut.now();
+            }
+            if opening == Opening::Plain {
+                return api.redirect(wire).await;
             }
             let handshake = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(wire));
             match handshake.await {

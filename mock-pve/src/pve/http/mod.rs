@@ -7,6 +7,7 @@
 mod admission;
 mod answer;
 mod coming;
+mod plain;
 mod refusals;
 mod upload;
 mod websocket;
@@ -30,8 +31,8 @@ use super::reply::{Body, Reply, run};
 use super::schema::Schema;
 use super::screen::{Screened, screen};
 use crate::scenario::Cut;
-use crate::world::World;
 use crate::world::rights::Caller;
+use crate::world::{PveVersion, World};
 
 /// Inactivity after which a connection is closed.
 const IDLE: Duration = Duration::from_secs(5);
@@ -105,6 +106,16 @@ impl Api {
         &self.0.local
     }
 
+    /// The release that is played.
+    pub(super) fn release(&self) -> PveVersion {
+        self.0.world.state().pve
+    }
+
+    /// The paths of all methods of a verb that are known.
+    pub(super) fn patterns(&self, verb: &str) -> impl Iterator<Item = &str> {
+        self.0.schema.patterns(verb)
+    }
+
     /// How many requests were answered.
     pub fn requests(&self) -> u64 {
         self.0.count.load(Ordering::Relaxed)
@@ -173,12 +184,8 @@ impl Api {
         let began = match screen(&mut reading, IDLE).await {
             Screened::Pass(began) => began,
             Screened::Nothing => return,
-            Screened::Refuse(status, text) => {
-                let answer = format!(
-                    "HTTP/1.1 {status} {text}\r\nServer: pve-api-daemon/3.0\r\nConnection: close\r\n\
-                     Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}",
-                    text.len()
-                );
+            Screened::Refuse(refused) => {
+                let answer = plain::last_word(&refused, "");
                 // Who doesn't listen needn't be told.
                 let _ = writing.write_all(answer.as_bytes()).await;
                 let _ = writing.shutdown().await;
