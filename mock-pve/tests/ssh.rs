@@ -229,7 +229,9 @@ async fn errors() {
         ("perl -e 'print 1' /etc/passwd", 13, "Can't open '/etc/passwd': Permission denied at -e line 1.\n"),
         ("perl -e 'unlink \"/home/x\"'", 13, "Can't open '/home/x': Permission denied at -e line 1.\n"),
         ("dd if=/dev/zero of=/dev/sda bs=1M count=1", 1, "dd: failed to open '/dev/sda': Permission denied\n"),
-        ("pvesh get /nodes/pve1/nonsense", 255, "No 'get' handler defined for '/nodes/pve1/nonsense'\n"),
+        ("pvesh ls /version", 255, "resource '/version' does not define child links\n"),
+        ("pvesh ls /nonsense", 255, "no such resource '/nonsense'\n"),
+        ("pvesh get /nodes/pve1/nonsense", 1, "No 'get' handler defined for '/nodes/pve1/nonsense'\n"),
         ("exit 7", 7, ""),
         ("(exit 3); echo $? >&2; { exit 4; }; echo no >&2", 4, "3\n"),
         ("false; echo $? >&2", 0, "1\n"),
@@ -263,6 +265,8 @@ async fn errors() {
         ),
         (deep.as_str(), 139, ""),
         ("f() { x=$(f); }; f", 139, ""),
+        ("x=aaaaaaaa; while :; do x=$x$x; done; echo no >&2", 2, "bash: xrealloc: cannot allocate 33554432 bytes\n"),
+        ("set -- ''; while :; do set -- \"$@\" \"$@\"; done", 2, "bash: xrealloc: cannot allocate 25165824 bytes\n"),
         ("f() { f | f; }; f", 254, "bash: fork: Resource temporarily unavailable\n"),
         ("echo a > /tmp/l; echo b >> /tmp/l; echo -n c >> /tmp/l; grep -e a -e c /tmp/l >&2", 0, "a\nc\n"),
         ("grep -C 1 a /tmp/l", 2, "grep: only lines that fit are played here\n"),
@@ -538,6 +542,12 @@ async fn pvesh_speaks_json_and_each_node_is_itself() {
     assert!(mock.on(1, "qm config 100", Vec::new()).await.out.contains("name: moved\n"));
     let upid = mock.fine("pvesh create /nodes/pve2/qemu/100/status/start").await;
     assert!(upid.starts_with("UPID:pve2:"), "{upid}");
+    let below = mock.fine("pvesh ls /nodes/pve2/qemu").await;
+    assert_eq!(below, "Dr--d 100\n");
+    let table = mock.fine("pvesh get /nodes --human-readable 0").await;
+    assert!(table.starts_with("┌─") && table.contains("\n│ node │ status "), "{table}");
+    let plain = mock.fine("pvesh get /cluster/resources --type vm --noborder --noheader").await;
+    assert!(plain.starts_with("qemu/100 qemu "), "{plain}");
 
     // A foreign key is turned away.
     let other = mock.folder.path().join("other");

@@ -19,6 +19,7 @@ mod params;
 mod permission;
 mod record;
 mod reply;
+pub mod returns;
 mod route;
 mod schema;
 mod screen;

@@ -4,20 +4,21 @@
 //! Must not know: what commands do, SSH. Start at [`Shell::run`].
 
 mod control;
+mod expand;
+mod files;
+
+pub(super) use self::files::{Opened, read, write};
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::commands;
-use super::grammar::{self, Command, Link, List, Missing, Part, Pipeline, Quoted, Redirection, Target, Word};
-use super::pipe::{Input, Limited, Output, pipe, words};
+use super::grammar::{self, Command, Link, List, Part, Pipeline, Redirection, Target, Word};
+use super::pipe::{Input, Output, pipe};
 use super::visit::Visit;
 use crate::pve::Api;
 use crate::world::World;
-use crate::world::node_files::NodeFile;
 
 /// The node that somebody is logged in to.
 #[derive(Clone)]
@@ -341,167 +342,5 @@ impl Shell {
             (Some(path), true) => Ok(path),
             _ => Err(Broken("ambiguous redirect".to_owned())),
         }
-    }
-
-    /// The words that a word becomes.
-    fn expand(&mut self, word: &Word, streams: &Streams) -> Vec<String> {
-        let others = |part: &Part| !matches!(part, Part::Arguments(_)) && *part != Part::Text(String::new());
-        if self.arguments.is_empty()
-            && word.iter().any(|part| matches!(part, Part::Arguments(_)))
-            && !word.iter().any(others)
-        {
-            // `"$@"` of nothing is no word, not an empty one.
-            return Vec::new();
-        }
-        let mut made: Vec<String> = Vec::new();
-        let mut open: Option<String> = None;
-        for part in word {
-            let (text, quoted) = match part {
-                Part::Text(text) => (text.clone(), Quoted::Yes),
-                Part::Variable(name, quoted) => (self.variable(name).unwrap_or_default(), *quoted),
-                Part::Default { name, missing, word, quoted } => {
-                    let value = self.variable(name).filter(|value| *missing == Missing::Unset || !value.is_empty());
-                    match (value, quoted) {
-                        (Some(value), _) => (value, *quoted),
-                        (None, Quoted::Yes) => (self.expand(word, streams).join(" "), Quoted::Yes),
-                        (None, Quoted::No) => {
-                            // It is in words already.
-                            append(&mut made, &mut open, self.expand(word, streams));
-                            continue;
-                        }
-                    }
-                }
-                Part::Arguments(Quoted::No) => (self.arguments.join(" "), Quoted::No),
-                Part::Arguments(Quoted::Yes) => {
-                    append(&mut made, &mut open, self.arguments.clone());
-                    continue;
-                }
-                Part::Output(list, quoted) => (self.output_of(list, streams), *quoted),
-            };
-            if quoted == Quoted::Yes {
-                open.get_or_insert_default().push_str(&text);
-                continue;
-            }
-            let blank = |letter: char| letter.is_ascii_whitespace();
-            if text.starts_with(blank) {
-                made.extend(open.take());
-            }
-            let mut pieces = text.split_ascii_whitespace().peekable();
-            while let Some(piece) = pieces.next() {
-                open.get_or_insert_default().push_str(piece);
-                if pieces.peek().is_some() || text.ends_with(blank) {
-                    made.extend(open.take());
-                }
-            }
-        }
-        made.extend(open);
-        made
-    }
-
-    /// `None`: it isn't set.
-    fn variable(&self, name: &str) -> Option<String> {
-        if let Ok(place) = name.parse::<usize>() {
-            return match place.checked_sub(1) {
-                None => Some(self.called.clone()),
-                Some(place) => self.arguments.get(place).cloned(),
-            };
-        }
-        Some(match name {
-            "?" => self.status.to_string(),
-            "#" => self.arguments.len().to_string(),
-            "*" => self.arguments.join(" "),
-            "HOME" | "PWD" => "/root".to_owned(),
-            "USER" | "LOGNAME" => "root".to_owned(),
-            "HOSTNAME" => self.host.node.clone(),
-            _ => return self.variables.get(name).cloned(),
-        })
-    }
-
-    fn output_of(&mut self, list: &List, streams: &Streams) -> String {
-        let text = Arc::new(Mutex::new(Vec::new()));
-        let own = Streams { output: Output::Text(Arc::clone(&text)), ..streams.clone() };
-        // `set -e` doesn't go into it.
-        let mut shell = Self { strict: false, ..self.subshell() };
-        self.status = shell.list(list, &own);
-        let text = text.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&text).trim_end_matches('\n').to_owned()
-    }
-}
-
-/// Adds whole words: the first belongs to the word that is open, the last stays so.
-fn append(made: &mut Vec<String>, open: &mut Option<String>, words: Vec<String>) {
-    let mut words = words.into_iter();
-    if let Some(first) = words.next() {
-        open.get_or_insert_default().push_str(&first);
-    }
-    for next in words {
-        made.extend(open.replace(next));
-    }
-}
-
-/// How a file is opened for writing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Opened {
-    /// Emptied, unless it is a device.
-    Emptied,
-    /// At its end.
-    Append,
-    /// As it is, at that offset.
-    At(u64),
-    /// Emptied but for the bytes before that offset.
-    CutAt(u64),
-}
-
-/// Opens a path of the node for reading.
-pub(super) fn read(host: &Host, path: &str) -> Result<Input, &'static str> {
-    let open = |real: &Path| match std::fs::File::open(real) {
-        Ok(file) if file.metadata().is_ok_and(|meta| meta.is_dir()) => Err("Is a directory"),
-        Ok(file) => Ok(Input::File(Arc::new(file))),
-        Err(error) => Err(words(&error)),
-    };
-    match host.world.node_file(&host.node, path) {
-        None => Err("No such file or directory"),
-        Some(NodeFile::Null | NodeFile::Stdin | NodeFile::Stdout | NodeFile::Stderr) => Ok(Input::Empty),
-        Some(NodeFile::Zero) => Ok(Input::Zeros(host.visit.clone())),
-        Some(NodeFile::Text(text)) => Ok(Input::text(text)),
-        Some(NodeFile::Device { real, .. } | NodeFile::File { real, .. }) => open(&real),
-    }
-}
-
-/// Opens a path of the node for writing.
-pub(super) fn write(host: &Host, path: &str, how: Opened, streams: &Streams) -> Result<Output, &'static str> {
-    use std::io::{Seek as _, SeekFrom};
-    let (real, left, device) = match host.world.node_file(&host.node, path) {
-        None | Some(NodeFile::Text(_) | NodeFile::Stdin) => return Err("Permission denied"),
-        Some(NodeFile::Null | NodeFile::Zero) => return Ok(Output::Null),
-        Some(NodeFile::Stdout) => return Ok(streams.output.clone()),
-        Some(NodeFile::Stderr) => return Ok(streams.error.clone()),
-        Some(NodeFile::Device { real, size }) => (real, size, true),
-        Some(NodeFile::File { real }) => (real, host.world.room_at(&host.node, path), false),
-    };
-    host.world.tell_of_file(&host.node, path, "overwrite");
-    let opened = (|| {
-        let mut file = OpenOptions::new().write(true).create(!device).truncate(false).open(&real)?;
-        if !device {
-            match how {
-                Opened::Emptied => file.set_len(0)?,
-                Opened::CutAt(at) => file.set_len(at)?,
-                Opened::Append | Opened::At(_) => {}
-            }
-        }
-        let at = match how {
-            Opened::Emptied => 0,
-            Opened::Append if device => 0,
-            Opened::Append => file.seek(SeekFrom::End(0))?,
-            Opened::At(at) | Opened::CutAt(at) => file.seek(SeekFrom::Start(at))?,
-        };
-        Ok((file, at))
-    })();
-    match opened {
-        Ok((file, at)) => {
-            let left = if device { left.saturating_sub(at) } else { left };
-            Ok(Output::File(Arc::new(Mutex::new(Limited { file, left }))))
-        }
-        Err(error) => Err(words(&error)),
     }
 }

@@ -11,6 +11,7 @@ mod pvesh;
 mod pvesm;
 mod qm;
 mod remote;
+mod shown;
 mod sleep;
 mod test;
 mod text;
@@ -40,6 +41,12 @@ impl Job<'_> {
         let line = format!("{}: {text}", self.name);
         self.streams.complain(&line);
         1
+    }
+
+    /// Prints a text as it is.
+    fn print(&mut self, text: &str) -> u8 {
+        let done = self.streams.output.write_all(text.as_bytes());
+        self.written(&done)
     }
 
     /// The exit code of a command whose output nobody wants any more, or that couldn't write.
