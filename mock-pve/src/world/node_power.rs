@@ -143,7 +143,7 @@ impl World {
             let world = work.world().clone();
             let (mut turns, at_once) = {
                 let state = world.state();
-                let set = state.options.get("max_workers").and_then(serde_json::Value::as_u64);
+                let set = state.max_workers();
                 let cpus = state.nodes.get(&at).map_or(1, |node| u64::from(node.cpus));
                 (state.turns(&at, only.as_ref()), set.unwrap_or(cpus).max(1))
             };

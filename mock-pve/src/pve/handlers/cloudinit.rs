@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::host::resolver;
+use super::settings::resolver;
 use super::views;
 use crate::pve::call::{Call, Result};
 use crate::world::cloudinit::{ADDED, Drive, OPTIONS};

@@ -5,8 +5,6 @@
 use serde_json::{Map, Value, json};
 
 use crate::pve::call::{Answer, Call, Result};
-use crate::world::cloudinit::Resolver;
-use crate::world::config::digest_of;
 use crate::world::history::{Consolidation, Frame, Subject};
 use crate::world::property::Properties;
 use crate::world::refusal::Refusal;
@@ -130,125 +128,6 @@ pub(super) fn section<'a>(state: &'a State, call: &Call, name: &str) -> Option<&
 pub(super) fn write(call: &Call, name: &str, file: Object) {
     let mut state = call.world.state();
     state.sections.entry(format!("nodes/{}", call.node())).or_default().insert(name.to_owned(), file);
-}
-
-fn changed() -> Refusal {
-    Refusal::failed("detected modified configuration - file changed by other user? Try again.\n")
-}
-
-/// `GET N/dns`
-pub(in crate::pve) fn dns(call: &Call) -> Result {
-    let state = call.world.state();
-    let shown = section(&state, call, "dns").cloned();
-    Ok(shown.map_or_else(|| json!({"dns1": "192.0.2.1"}), Value::Object).into())
-}
-
-/// How the node resolves names.
-pub(super) fn resolver(state: &State, call: &Call) -> Resolver {
-    let shown = section(state, call, "dns");
-    let text = |key: &str| shown.and_then(|shown| shown.get(key)?.as_str()).filter(|text| !text.is_empty());
-    let servers: Vec<String> = ["dns1", "dns2", "dns3"].into_iter().filter_map(text).map(str::to_owned).collect();
-    let search = text("search").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
-    let servers = if shown.is_none() { vec!["192.0.2.1".to_owned()] } else { servers };
-    Resolver { search, servers }
-}
-
-/// `PUT N/dns`
-pub(in crate::pve) fn set_dns(call: &Call) -> Result {
-    let keys = ["search", "dns1", "dns2", "dns3"];
-    let file = keys.iter().filter_map(|key| Some(((*key).to_owned(), json!(call.params.text(key)?)))).collect();
-    write(call, "dns", file);
-    Ok(().into())
-}
-
-/// `GET N/time`
-pub(in crate::pve) fn time(call: &Call) -> Result {
-    let now = call.world.clock().unix();
-    let state = call.world.state();
-    let zone = section(&state, call, "time").and_then(|file| file.get("timezone")).cloned();
-    Ok(json!({"timezone": zone.unwrap_or(json!("UTC")), "time": now, "localtime": now}).into())
-}
-
-/// `PUT N/time`
-pub(in crate::pve) fn set_time(call: &Call) -> Result {
-    let zone = call.text("timezone");
-    let plain = zone.contains('/') || ["UTC", "GMT", "EST", "CET", "MST", "HST", "EET", "WET", "MET"].contains(&zone);
-    if !plain || zone.chars().any(|c| !(c.is_ascii_alphanumeric() || "/_+-".contains(c))) {
-        return Err(Refusal::failed(format!("invalid timezone '{zone}'\n")));
-    }
-    write(call, "time", Object::from_iter([("timezone".to_owned(), json!(zone))]));
-    Ok(().into())
-}
-
-fn hosts_text(state: &State, call: &Call) -> String {
-    let written = section(state, call, "hosts").and_then(|file| file.get("data")).and_then(Value::as_str);
-    written.map_or_else(
-        || {
-            let node = call.node();
-            let ip = state.nodes.get(&node).map_or("127.0.1.1", |node| node.ip.as_str());
-            format!("127.0.0.1 localhost\n{ip} {node}.example.com {node}\n")
-        },
-        str::to_owned,
-    )
-}
-
-/// `GET N/hosts`
-pub(in crate::pve) fn hosts(call: &Call) -> Result {
-    let text = hosts_text(&call.world.state(), call);
-    Ok(json!({"digest": digest_of(&text), "data": text}).into())
-}
-
-/// `POST N/hosts`
-pub(in crate::pve) fn set_hosts(call: &Call) -> Result {
-    let known = digest_of(&hosts_text(&call.world.state(), call));
-    if call.params.text("digest").is_some_and(|wanted| !wanted.is_empty() && wanted != known) {
-        return Err(changed());
-    }
-    write(call, "hosts", Object::from_iter([("data".to_owned(), json!(call.text("data")))]));
-    Ok(().into())
-}
-
-/// `GET N/config`
-pub(in crate::pve) fn config(call: &Call) -> Result {
-    let state = call.world.state();
-    let mut shown = section(&state, call, "config").cloned().unwrap_or_default();
-    let digest = digest_of(&serde_json::to_string(&shown).unwrap_or_default());
-    shown.insert("digest".to_owned(), json!(digest));
-    if let Some(key) = call.params.text("property") {
-        shown.retain(|known, _| known == key);
-    }
-    Ok(shown.into())
-}
-
-/// `PUT N/config`
-pub(in crate::pve) fn set_config(call: &Call) -> Result {
-    let mut file = section(&call.world.state(), call, "config").cloned().unwrap_or_default();
-    let digest = digest_of(&serde_json::to_string(&file).unwrap_or_default());
-    if call.params.text("digest").is_some_and(|wanted| !wanted.is_empty() && wanted != digest) {
-        return Err(changed());
-    }
-    for key in call.params.0.keys().filter(|key| !["node", "delete", "digest"].contains(&key.as_str())) {
-        let text = call.text(key);
-        let number = (key == "startall-onboot-delay").then(|| text.parse::<u64>().ok()).flatten();
-        let value = match number {
-            Some(number) => json!(number),
-            // It is a comment of the file, which has whole lines; one without any is none.
-            None if key == "description" => {
-                json!(text.trim_end_matches('\n').lines().flat_map(|line| [line, "\n"]).collect::<String>())
-            }
-            None => json!(text),
-        };
-        if value == json!("") && key == "description" {
-            file.remove(key);
-        } else {
-            file.insert(key.clone(), value);
-        }
-    }
-    for key in call.params.list("delete") {
-        file.remove(&key);
-    }
-    write(call, "config", file);
-    Ok(().into())
 }
 
 /// `GET N/syslog`: nothing was ever logged.

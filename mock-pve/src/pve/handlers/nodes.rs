@@ -169,7 +169,7 @@ pub(in crate::pve) fn migrate_all(call: &Call) -> Result {
         let state = call.world.state();
         state.check_quorum()?;
         state.check_node(&target)?;
-        let set = state.options.get("max_workers").and_then(Value::as_u64);
+        let set = state.max_workers();
         let asked = call.params.number("maxworkers").or_else(|| call.params.number("max-workers"));
         asked.or(set.and_then(|set| usize::try_from(set).ok())).filter(|most| *most > 0)
     };

@@ -32,9 +32,15 @@ impl State {
         guests
     }
 
+    /// How many guests are worked on at once, if the datacenter says so.
+    pub fn max_workers(&self) -> Option<u64> {
+        let set = self.options.get("max_workers")?;
+        set.as_u64().or_else(|| set.as_str()?.parse().ok())
+    }
+
     /// How many guests are worked on at once, where nobody says so.
     fn workers(&self, node: &str) -> usize {
-        let set = self.options.get("max_workers").and_then(serde_json::Value::as_u64);
+        let set = self.max_workers();
         let cpus = self.nodes.get(node).map_or(1, |node| u64::from(node.cpus));
         usize::try_from(set.unwrap_or(cpus)).unwrap_or(usize::MAX).max(1)
     }
