@@ -146,11 +146,12 @@ impl Tasks {
             }
             Ok(()) => ("TASK OK".to_owned(), "OK".to_owned()),
             Err(error) => {
-                let error = error.trim_end();
-                (format!("TASK ERROR: {error}"), error.replace('\n', " "))
+                // One line, whatever it says.
+                let error = error.strip_suffix('\n').unwrap_or(error).replace('\n', " ");
+                (format!("TASK ERROR: {error}"), error)
             }
         };
-        task.log.extend(line.split('\n').map(str::to_owned));
+        task.log.push(line);
         task.status = Some(status);
         task.endtime = Some(now);
     }
@@ -174,6 +175,6 @@ mod tests {
         tasks.end(&upid, Err("it\nbroke\n"), 5);
         let task = &tasks.by_upid[&upid];
         assert_eq!(task.status.as_deref(), Some("it broke"));
-        assert_eq!(task.log, ["TASK ERROR: it", "broke"]);
+        assert_eq!(task.log, ["TASK ERROR: it broke"]);
     }
 }

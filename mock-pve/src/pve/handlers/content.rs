@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use serde_json::{Value, json};
 
-use super::images::{check_image, tar_members};
+use super::images::{tar_members, verify};
 use crate::pve::call::{Call, Result};
 use crate::pve::formats::check_format;
 use crate::world::backups::names::archive;
@@ -305,6 +305,35 @@ struct Arrived {
     shown: String,
     size: u64,
     checksum: Option<(String, String)>,
+    /// The node as the request names it.
+    named: String,
+    /// The node that it is for.
+    target: String,
+    /// Where that is, seen from the node that it came to; none: they are the same.
+    remote: Option<String>,
+}
+
+impl Arrived {
+    /// How the node that got a file brings it where it belongs (pve-storage 8, PVE/API2/Storage/Status.pm; pve-cluster 8,
+    /// PVE/SSHInfo.pm).
+    fn command(&self, to: &str) -> String {
+        let (from, node) = (&self.shown, &self.target);
+        match &self.remote {
+            None => format!("cp -- {from} {to}"),
+            Some(ip) => format!(
+                "/usr/bin/scp -o BatchMode=yes -o HostKeyAlias={node} -o \
+                 UserKnownHostsFile=/etc/pve/nodes/{node}/ssh_known_hosts -o GlobalKnownHostsFile=none -p -- {from} \
+                 [{ip}]:{to}"
+            ),
+        }
+    }
+
+    fn no_room(&self, to: &str) -> String {
+        match &self.remote {
+            None => format!("import failed: cp: error writing '{to}': No space left on device\n"),
+            Some(_) => format!("import failed: scp: write remote \"{to}\": Failure\n"),
+        }
+    }
 }
 
 /// `POST N/storage/{storage}/upload`
@@ -323,7 +352,7 @@ pub(in crate::pve) fn upload(call: &Call) -> Result {
 fn take(call: &Call, file: &Path, size: u64) -> Result {
     let (node, id, content) = (call.node(), call.text("storage").to_owned(), call.text("content").to_owned());
     let name = super::super::multipart::target_name(call.text("filename"));
-    let key = {
+    let (key, remote) = {
         let state = call.world.state();
         let storage = state.storage_on(&id, &node)?;
         if storage.family() != Family::Files {
@@ -335,15 +364,20 @@ fn take(call: &Call, file: &Path, size: u64) -> Result {
         }
         let name = format!("{content}/{name}");
         parse_name(storage, &name).map_err(Refusal::Failed)?;
-        state.key_on(&node, &id, &name)
+        let remote = state.nodes.get(&node).filter(|_| node != call.local).map(|node| node.ip.clone());
+        (state.key_on(&node, &id, &name), remote)
     };
     let arrived = Arrived {
         file: file.to_owned(),
         shown: call.params.owned("tmpfilename").unwrap_or_default(),
         size,
         checksum: call.params.owned("checksum-algorithm").zip(call.params.owned("checksum")),
+        named: call.text("node").to_owned(),
+        target: node,
+        remote,
     };
-    let upid = call.world.start_task(&call.caller, &node, "imgcopy", "", |work| async move {
+    // Nobody passes an upload on: the node that was asked does the work.
+    let upid = call.world.start_task(&call.caller, &call.local, "imgcopy", "", |work| async move {
         let result = import(&work, &key, &arrived).await;
         // The file was moved, or it is of no use any more.
         let _ = std::fs::remove_file(&arrived.file);
@@ -364,31 +398,24 @@ async fn import(work: &Work, key: &VolumeKey, arrived: &Arrived) -> Rule<()> {
         }
         world.state().tasks.amend(work.upid(), "OK, checksum verified");
     }
-    let (target, shown, node) = {
+    let (target, shown) = {
         let state = world.state();
         let shown = state
             .storages
             .get(&key.storage)
             .and_then(|storage| Some(shown_path(&key.storage, storage, &parse_name(storage, &key.name).ok()?)));
-        (state.file_of(world.dir(), key), shown.unwrap_or_default(), state.local.clone())
+        (state.file_of(world.dir(), key), shown.unwrap_or_default())
     };
-    if let Some(reason) = check_image(key, &arrived.file).await? {
-        let extension = key.name.rsplit_once('.').map_or("", |(_, extension)| extension);
-        work.log(format!(
-            "command '/usr/bin/qemu-img info '--output=json' {} -f {extension}' failed: exit code 1",
-            arrived.shown
-        ));
-        return Err(Refusal::failed(format!("qemu-img: Could not open '{}': {reason}", arrived.shown)));
-    }
+    verify(work, key, &arrived.file, &arrived.shown).await?;
     if key.name.starts_with("import/") && key.name.ends_with(".ova") {
         check_bundle(work, arrived).await?;
     }
-    work.log(format!("target node: {node}"));
+    work.log(format!("target node: {}", arrived.named));
     work.log(format!("target file: {shown}"));
     work.log(format!("file size is: {}", arrived.size));
-    work.log(format!("command: cp -- {} {shown}", arrived.shown));
-    if arrived.size > world.available(&node, &key.storage) {
-        return Err(Refusal::failed(format!("import failed: cp: error writing '{shown}': No space left on device")));
+    work.log(format!("command: {}", arrived.command(&shown)));
+    if arrived.size > world.available(&arrived.target, &key.storage) {
+        return Err(Refusal::failed(arrived.no_room(&shown)));
     }
     world.clock().sleep(0.3).await;
     let from = arrived.file.clone();

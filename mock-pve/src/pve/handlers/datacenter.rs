@@ -50,7 +50,7 @@ fn read(call: &Call, key: &str, text: &str) -> Value {
         return json!("");
     }
     if let Some((_, default)) = STRUCTURED.iter().find(|(name, _)| *name == key) {
-        let mut parts = call.method.read_back(key, line, Some(default));
+        let mut parts = call.method.taken_apart(key, line, default);
         if let Some(list) = parts.get_mut("user-allow-list") {
             *list = json!(list.as_str().unwrap_or_default().split(';').collect::<Vec<_>>());
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::json;
 
 use super::content::{blocking, check_name, checksum, register};
-use super::images::check_image;
+use super::images::verify;
 use crate::pve::call::{Call, Result};
 use crate::pve::fetch::{Certificates, Fetch, FetchError};
 use crate::vma::{Packing, unpack};
@@ -274,13 +274,17 @@ async fn keep(work: &Work, world: &World, wanted: &Wanted, packing: Option<Packi
         }
         world.state().tasks.amend(work.upid(), "OK, checksum verified");
     }
+    let unpacks = packing.is_some();
     let (size, partial) = match packing {
         None => (size, partial.to_owned()),
         Some(packing) => (unpacked(work, world, wanted, scratch, packing).await?, scratch.unpacked.clone()),
     };
-    if let Some(reason) = check_image(&wanted.key, &partial).await? {
-        return Err(Refusal::failed(format!("failed to verify file: {reason}")));
-    }
+    let step = if unpacks { "dcom" } else { "dwnl" };
+    let shown = format!("{}.tmp_{step}.{}", wanted.shown, pid(work));
+    verify(work, &wanted.key, &partial, &shown).await.map_err(|refusal| match refusal {
+        Refusal::Failed(text) => Refusal::failed(format!("failed to verify file: {text}")),
+        other => other,
+    })?;
     let (from, to) = (partial, wanted.target.clone());
     blocking(move || {
         if let Some(parent) = to.parent() {
@@ -292,9 +296,14 @@ async fn keep(work: &Work, world: &World, wanted: &Wanted, packing: Option<Packi
     register(world, &wanted.key, size)
 }
 
+/// The process of a task, which names its temporary files.
+fn pid(work: &Work) -> u32 {
+    work.upid().split(':').nth(2).and_then(|pid| u32::from_str_radix(pid, 16).ok()).unwrap_or_default()
+}
+
 /// Unpacks a file beside it, and says how big it is then.
 async fn unpacked(work: &Work, world: &World, wanted: &Wanted, scratch: &Scratch, packing: Packing) -> Rule<u64> {
-    let pid = work.upid().split(':').nth(2).and_then(|pid| u32::from_str_radix(pid, 16).ok()).unwrap_or_default();
+    let pid = pid(work);
     let temporary = format!("{}.tmp_dwnl.{pid}", wanted.shown);
     work.log(format!("decompressing {temporary} to {}.tmp_dcom.{pid}", wanted.shown));
     let room = world.available(&wanted.node, &wanted.key.storage);

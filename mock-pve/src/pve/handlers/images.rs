@@ -4,25 +4,36 @@ use std::path::Path;
 
 use super::content::blocking;
 use crate::world::qcow2;
-use crate::world::refusal::Rule;
+use crate::world::refusal::{Refusal, Rule};
 use crate::world::state::VolumeKey;
+use crate::world::work::Work;
 
-/// What is wrong with an image that came, if its name says that it has to be one.
-pub(super) async fn check_image(key: &VolumeKey, file: &Path) -> Rule<Option<&'static str>> {
-    let extension = key.name.rsplit_once('.').map_or("", |(_, extension)| extension).to_owned();
-    if !key.name.starts_with("import/") || matches!(extension.as_str(), "raw" | "ova") {
-        return Ok(None);
-    }
-    let file = file.to_owned();
-    if extension == "vmdk" {
-        let known = blocking(move || is_vmdk(&file)).await?;
-        return Ok((!known).then_some("invalid VMDK image descriptor"));
-    }
-    Ok(match blocking(move || qcow2::info(&file)).await {
-        Ok(info) if info.format == extension && info.backing => Some("it has a backing file"),
-        Ok(info) if info.format == extension => None,
-        _ => Some("Image is not in qcow2 format"),
-    })
+/// Refuses a file that isn't what its name says, or that needs another one; `shown` is where the node has it (pve-storage
+/// 8, PVE/Storage/Plugin.pm, `file_size_info`).
+pub(super) async fn verify(work: &Work, key: &VolumeKey, file: &Path, shown: &str) -> Rule<()> {
+    let (folder, name) = key.name.split_once('/').unwrap_or_default();
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let format = match (folder, extension) {
+        ("iso", _) => None,
+        ("import", "qcow2" | "vmdk") => Some(extension),
+        _ => return Ok(()),
+    };
+    let path = file.to_owned();
+    let fault = if format == Some("vmdk") {
+        let known = blocking(move || is_vmdk(&path)).await?;
+        (!known).then_some("invalid VMDK image descriptor")
+    } else {
+        let info = blocking(move || qcow2::info(&path)).await;
+        if info.as_ref().is_ok_and(|info| info.backing) {
+            return Err(Refusal::failed(format!("backing file not allowed for untrusted image '{shown}'!\n")));
+        }
+        let fits = format.is_none() || info.is_ok_and(|info| Some(info.format) == format);
+        (!fits).then_some("Image is not in qcow2 format")
+    };
+    let Some(fault) = fault else { return Ok(()) };
+    let format = format.unwrap_or_default();
+    work.log(format!("command '/usr/bin/qemu-img info '--output=json' {shown} -f {format}' failed: exit code 1"));
+    Err(Refusal::failed(format!("qemu-img: Could not open '{shown}': {fault}\n")))
 }
 
 /// The names in a tar archive; none: it is no such archive.
