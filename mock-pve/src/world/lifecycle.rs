@@ -6,6 +6,7 @@
 use super::World;
 use super::disks::drive_keys;
 use super::drive;
+use super::hooks::Phase;
 use super::property::Properties;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
@@ -93,6 +94,7 @@ impl World {
         if super::update::cloudinit_at(&config).is_some() {
             work.log("generating cloud-init ISO");
         }
+        self.hook(work, (node, vmid), &config, Phase::PreStart)?;
         if resumes {
             work.log("Resuming suspended VM");
         }
@@ -107,7 +109,7 @@ impl World {
         if resumes {
             work.log("Resumed VM, removing state");
         }
-        Ok(())
+        self.hook(work, (node, vmid), &config, Phase::PostStart)
     }
 
     /// A VM that stands still while it is backed up goes on where it is: it needs no start. One that is off has a process
@@ -211,7 +213,9 @@ impl World {
                 return Err(not_found(&at, vmid));
             }
             if world.pid_of(vmid).is_some() {
-                how.lock.check(&world.state().vm(&at, vmid)?.config)?;
+                let config = world.state().vm(&at, vmid)?.config.clone();
+                how.lock.check(&config)?;
+                world.hook(&work, (&at, vmid), &config, Phase::PreStop)?;
                 world.clock().sleep(0.5).await;
                 world.switch_off(vmid);
             }
@@ -267,16 +271,18 @@ impl World {
         Ok(self.start_task(caller, node, "qmshutdown", &vmid.to_string(), |work| async move {
             let world = work.world().clone();
             let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
-            let startup = {
+            let (config, runs) = {
                 let state = world.state();
                 let Ok(vm) = state.vm(&at, vmid) else { return Err(not_found(&at, vmid)) };
-                if vm.running.is_some() {
-                    how.lock.check(&vm.config)?;
-                }
-                vm.config
-                    .get("startup")
-                    .and_then(|text| Properties::parse(text, "order").get("down").and_then(|down| down.parse().ok()))
+                (vm.config.clone(), vm.running.is_some())
             };
+            if runs {
+                how.lock.check(&config)?;
+                world.hook(&work, (&at, vmid), &config, Phase::PreStop)?;
+            }
+            let startup = config
+                .get("startup")
+                .and_then(|text| Properties::parse(text, "order").get("down").and_then(|down| down.parse().ok()));
             let timeout = how.timeout.or(startup).unwrap_or(60.0);
             if paused {
                 world.switch_off(vmid);
@@ -352,7 +358,9 @@ impl World {
             if world.pid_of(vmid).is_none() {
                 return Ok(());
             }
-            check_lock(&world.state().vm(&at, vmid)?.config)?;
+            let config = world.state().vm(&at, vmid)?.config.clone();
+            check_lock(&config)?;
+            world.hook(&work, (&at, vmid), &config, Phase::PreStop)?;
             if !world.ask_and_wait(vmid, timeout.unwrap_or(60.0)).await {
                 return Err(Refusal::failed("VM quit/powerdown failed - got timeout\n"));
             }

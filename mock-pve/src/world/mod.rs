@@ -25,6 +25,7 @@ mod guest;
 pub mod guest_shell;
 pub mod ha;
 pub mod history;
+mod hooks;
 mod hotplug;
 pub mod keys;
 mod leaving;

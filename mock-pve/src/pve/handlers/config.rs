@@ -239,11 +239,8 @@ fn asked(call: &Call, delete_key: &str) -> Rule<Update> {
         }
     }
     if let Some(script) = set.get("hookscript") {
-        let state = call.world.state();
-        let there = state.volume_key(&call.node(), script).is_some_and(|key| state.volumes.contains_key(&key));
-        if !there {
-            return Err(Refusal::param("hookscript", format!("script '{script}' does not exist\n")));
-        }
+        let fine = call.world.check_hookscript(&call.node(), script);
+        fine.map_err(|refusal| Refusal::param("hookscript", refusal.to_string()))?;
     }
     // A description may be nothing; anything else can't be written into a config then.
     let nothing = |key: &&String| call.params.0.get(*key) == Some(&Given::Nothing) && *key != "description";
