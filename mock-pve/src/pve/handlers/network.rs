@@ -80,6 +80,12 @@ pub(in crate::pve) fn read(call: &Call) -> Result {
     Ok(shown.into())
 }
 
+/// How long a mask is, whichever way it is written.
+fn bits_of(mask: &str) -> String {
+    let dotted = mask.parse::<std::net::Ipv4Addr>();
+    dotted.map_or_else(|_| mask.to_owned(), |mask| mask.to_bits().leading_ones().to_string())
+}
+
 /// What was given for an interface; addresses both ways.
 fn given(call: &Call) -> Rule<Interface> {
     let mut interface = Interface::new();
@@ -89,10 +95,15 @@ fn given(call: &Call) -> Rule<Interface> {
     for six in ["", "6"] {
         let (cidr, address, netmask) = (format!("cidr{six}"), format!("address{six}"), format!("netmask{six}"));
         if let Some((host, prefix)) = call.params.text(&cidr).and_then(|cidr| cidr.split_once('/')) {
+            if let Some(other) = [&address, &netmask].into_iter().find(|key| interface.contains_key(*key)) {
+                return Err(Refusal::param(other, format!("{other} conflicts with {cidr}")));
+            }
             interface.insert(address, json!(host));
             interface.insert(netmask, json!(prefix));
         } else if let (Some(host), Some(mask)) = (call.params.text(&address), call.params.text(&netmask)) {
-            interface.insert(cidr, json!(format!("{host}/{mask}")));
+            let bits = bits_of(mask);
+            interface.insert(cidr, json!(format!("{host}/{bits}")));
+            interface.insert(netmask, json!(bits));
         }
     }
     if let Some(vids) = call.params.text("bridge_vids")

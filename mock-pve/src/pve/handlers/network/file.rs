@@ -140,6 +140,14 @@ pub(super) fn read_back(given: &Interface) -> Interface {
         _ => {}
     }
     let families = given.get("families").and_then(Value::as_array);
+    // Each family has a block of its own, with its addresses.
+    for (six, family) in [("", "inet"), ("6", "inet6")] {
+        if families.is_some_and(|families| !families.contains(&json!(family))) {
+            for key in ["address", "netmask", "cidr", "gateway"] {
+                read.remove(&format!("{key}{six}"));
+            }
+        }
+    }
     let comments: String = text(given, "comments").lines().flat_map(|line| [line, "\n"]).collect();
     if comments.is_empty() || families.is_some_and(|families| !families.contains(&json!("inet"))) {
         read.remove("comments");

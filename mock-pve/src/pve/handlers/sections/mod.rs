@@ -8,6 +8,7 @@
 mod kinds;
 mod networks;
 
+use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
 use self::kinds::{CONTROLLER, DIR, DNS, IPAM, PCI, PLUGIN, RULE, SERVER, SYNC, USB, VNET, ZONE, of_release};
@@ -90,6 +91,10 @@ impl Kind {
     fn listed(&self, state: &State, id: &str, entry: &Object) -> Value {
         let mut shown = entry.clone();
         let key = if self.file == PLUGIN.file { "plugin" } else { self.id };
+        if let Some(packed) = entry.get("data").and_then(Value::as_str).filter(|_| self.file == PLUGIN.file) {
+            let plain: String = unpacked(packed).into_iter().map(char::from).collect();
+            shown.insert("data".to_owned(), json!(plain));
+        }
         match self.told {
             Told::Briefly(keys) => {
                 shown.retain(|key, _| keys.contains(&key.as_str()));
@@ -127,6 +132,11 @@ impl Kind {
                 json!(list)
             } else {
                 let text = call.text(key);
+                // What an authority's plugin is told is packed in the file, in one way.
+                if self.file == PLUGIN.file && key == "data" {
+                    let plain: Vec<u8> = unpacked(text);
+                    return (key.clone(), json!(base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(plain)));
+                }
                 let number = self.numbers.contains(&key.as_str()).then(|| text.parse::<i64>().ok()).flatten();
                 number.map_or_else(|| json!(text), |number| json!(number))
             };
@@ -362,6 +372,18 @@ impl Kind {
             _ => locked(Self::named(self.gone, id)),
         })
     }
+}
+
+/// What a text in base64 says, in either alphabet; what belongs to neither is passed over (pve-manager 8,
+/// PVE/CLI/pvenode.pm packs it the same way).
+fn unpacked(text: &str) -> Vec<u8> {
+    use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+    let lenient = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true);
+    let known = |letter: &char| letter.is_ascii_alphanumeric() || "+/".contains(*letter);
+    let plain: String = text.replace('-', "+").replace('_', "/").chars().filter(known).collect();
+    GeneralPurpose::new(&base64::alphabet::STANDARD, lenient).decode(plain).unwrap_or_default()
 }
 
 /// A folder is mapped once a node.
