@@ -6,6 +6,7 @@ mod backups;
 mod clones;
 mod configs;
 mod consoles;
+mod files;
 mod firewall;
 mod fresh;
 mod interrupts;
