@@ -4,22 +4,25 @@
 //! 8.4, PVE/JSONSchema.pm and friends). Must not know: parameters. Start at [`check_format`].
 
 mod cpu;
+mod firewall;
 mod name;
 mod network;
+mod sdn;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::world::PveVersion;
 use crate::world::calendar::Calendar;
 use crate::world::property::parse_size;
-use crate::world::{firewall, roles};
+use crate::world::{firewall as rules, roles};
 use name::{
-    boot_device, dns_name, email, label, node_priority, only, pair, realm, replication_id, sdn_id, storage_id, user_id,
-    vmid, volume_id,
+    boot_device, certificate_name, dns_name, email, email_user, folder_override, label, node_priority, only, pair,
+    realm, replication_id, storage_id, user_id, vmid, volume_id,
 };
-use network::{cidr, interface, mac, mac_prefix, vlans};
+use network::{cidr, interface, mac, mac_prefix, portal, vlans};
 
 pub(super) use cpu::{CPU_MODELS, check_cpu};
 
@@ -28,6 +31,15 @@ pub(super) use cpu::{CPU_MODELS, check_cpu};
 pub(super) enum Format {
     /// A CPU model, and what of it a VM may change in that release.
     Cpu(PveVersion),
+    /// How many backups are kept.
+    Retention,
+}
+
+/// Whoever keeps everything counts nothing (PVE/Storage/Plugin.pm, `validate_prune_backups`).
+pub(super) fn check_retention(given: &BTreeMap<String, String>) -> Result<(), String> {
+    let everything = given.get("keep-all").is_some_and(|flag| flag == "1");
+    let counted = given.iter().any(|(key, value)| key != "keep-all" && value.parse::<u64>().is_ok_and(|most| most > 0));
+    refuse(!(everything && counted), "keep-all cannot be set together with other options.\n")
 }
 
 fn refuse(fits: bool, text: impl Into<String>) -> Result<(), String> {
@@ -53,11 +65,12 @@ pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
             format!("invalid configuration ID '{text}'\n"),
         ),
         "dns-name" => refuse(dns_name(text), "value does not look like a valid DNS name\n"),
-        "pve-poolid" if text.split('/').count() > 3 => {
+        // Slashes at the end make no level.
+        "pve-poolid" if text.trim_end_matches('/').split('/').count() > 3 => {
             Err(format!("pool name '{text}' nested too deeply (max levels = 3)\n"))
         }
         "pve-poolid" => refuse(
-            text.split('/').all(|part| only(part, "-_.")),
+            text.split('/').count() <= 3 && text.split('/').all(|part| only(part, "-_.")),
             format!("pool name '{text}' contains invalid characters\n"),
         ),
         "mac-addr" => refuse(mac(text), "value does not look like a valid unicast MAC address\n"),
@@ -144,21 +157,21 @@ pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
             "unable to parse startup options\n",
         ),
         "IPorCIDR" | "IPorCIDRorAlias" => {
-            let alias = format == "IPorCIDRorAlias" && firewall::check_addresses(text) == Ok(None);
+            let alias = format == "IPorCIDRorAlias" && rules::check_addresses(text) == Ok(None);
             let plain = text.parse::<IpAddr>().is_ok() || text.parse::<ipnet::IpNet>().is_ok();
             refuse(alias || plain, "value does not look like a valid IP address or CIDR network\n")
         }
-        "pve-fw-addr-spec" => firewall::check_addresses(text).map(|_| ()),
-        "pve-fw-sport-spec" => firewall::check_ports(text, firewall::Ports::Only),
-        "pve-fw-dport-spec" => firewall::check_ports(text, firewall::Ports::OrIcmp),
-        "pve-fw-protocol-spec" => firewall::check_protocol(text),
+        "pve-fw-addr-spec" => rules::check_addresses(text).map(|_| ()),
+        "pve-fw-sport-spec" => rules::check_ports(text, rules::Ports::Only),
+        "pve-fw-dport-spec" => rules::check_ports(text, rules::Ports::OrIcmp),
+        "pve-fw-protocol-spec" => rules::check_protocol(text),
         "disk-size" => refuse(
             text.starts_with(|c: char| c.is_ascii_digit()) && parse_size(text).is_some(),
             format!("value does not look like a valid disk size: {text}\n"),
         ),
         "email" => refuse(email(text), "value does not look like a valid email address\n"),
         "email-or-username" => {
-            refuse(email(text) || only(text, "-_."), "value does not look like a valid email address or user name\n")
+            refuse(email(text) || email_user(text), "value does not look like a valid email address or user name\n")
         }
         "pve-iface" => refuse(interface(text), format!("invalid network interface name '{text}'\n")),
         "pve-vlan-id-or-range" => vlans(text),
@@ -201,7 +214,8 @@ pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
             refuse(fits, "value does not look like a valid ha resource id\n")
         }
         "pve-calendar-event" => {
-            refuse(Calendar::parse(text).is_some(), format!("invalid calendar event '{text}' - parse error\n"))
+            let complaint = || format!("invalid calendar event '{text}' - {}\n\n", Calendar::complaint(text));
+            Calendar::parse(text).map(|_| ()).ok_or_else(complaint)
         }
         "mac-prefix" => refuse(mac_prefix(text), "value is not a valid unicast MAC address prefix\n"),
         "ipv4mask" => refuse(
@@ -220,14 +234,22 @@ pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
             format!("invalid day '{text}'\n"),
         ),
         "pve-replication-job-id" => replication_id(text),
-        "pve-sdn-zone-id" => sdn_id("zone", text),
-        "pve-sdn-vnet-id" => sdn_id("vnet", text),
-        "pve-sdn-subnet-id" => {
-            let cidr = text.split_once('-').map_or_else(|| text.to_owned(), |(_, cidr)| cidr.replacen('-', "/", 1));
-            let cidr = if text.contains('/') { text } else { &cidr };
-            let fits = cidr.contains('/') && cidr.parse::<ipnet::IpNet>().is_ok();
-            refuse(fits, "value does not look like a valid CIDR network\n")
+        "graphite-path" => refuse(dns_name(text), "value does not look like a valid graphite path\n"),
+        "pve-acme-domain" => {
+            refuse(certificate_name(text, ""), format!("value '{text}' does not look like a valid domain name!\n"))
         }
+        "pve-acme-alias" => {
+            refuse(certificate_name(text, "_"), format!("value '{text}' does not look like a valid alias name!\n"))
+        }
+        "pve-dir-override" => folder_override(text),
+        "pve-storage-path-in-property-string" => refuse(
+            text.strip_prefix('/').is_some_and(|rest| rest.starts_with(|c| !";,=()".contains(c))),
+            "Value does not look like a valid absolute path. These symbols are currently not allowed in path: ;,=()\n",
+        ),
+        "pve-storage-portal-dns" => refuse(portal(text), "value does not look like a valid portal address\n"),
+        "pve-fw-conntrack-helper" => firewall::helpers(text),
+        "pve-fw-icmp-type-spec" => firewall::icmp_type(text),
+        name if name.starts_with("pve-sdn-") => sdn::check(name, text),
         "pve-cpuset" => refuse(
             !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || "-,".contains(c)),
             "unable to parse cpuset option\n",

@@ -3,6 +3,8 @@
 //! Purpose: the subset of systemd's that the original's schedules are written in, and when one of them comes next. All
 //! clocks of a world show UTC. Must not know: what happens then. Start at [`Calendar::parse`].
 
+mod complaint;
+
 use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};

@@ -43,10 +43,32 @@ pub(super) fn boot_device(text: &str) -> bool {
     })
 }
 
+/// The part of a mail address before the `@`.
+pub(super) fn email_user(text: &str) -> bool {
+    text.split('.').all(|part| only(part, "_+-~"))
+}
+
 pub(super) fn email(text: &str) -> bool {
-    text.split_once('@').is_some_and(|(name, host)| {
-        only(name, "._%+-=") && dns_name(host) && !text.contains(' ') && !name.starts_with('.')
-    })
+    text.split_once('@').is_some_and(|(user, host)| email_user(user) && host.split('.').all(|part| only(part, "-")))
+}
+
+/// A name of more than one label, each of which begins with a letter, a digit or one of `first`.
+pub(super) fn certificate_name(text: &str, first: &str) -> bool {
+    let begins = |part: &str| part.starts_with(|c: char| c.is_ascii_alphanumeric() || first.contains(c));
+    text.contains('.') && text.split('.').all(|part| begins(part) && only(part, "_-"))
+}
+
+/// `iso=some/folder`: where a storage keeps a kind of content.
+pub(super) fn folder_override(text: &str) -> Result<(), String> {
+    let fits = |(kind, path): (&str, &str)| {
+        let known = check_format("pve-storage-content", kind);
+        let dots = path.contains("..") || path.ends_with('.');
+        let short = path.len() < 1023 && path.split('/').all(|part| part.len() < 255);
+        known.map(|()| !path.is_empty() && !dots && short)
+    };
+    let kind = |kind: &str| !kind.is_empty() && kind.chars().all(|c| c.is_ascii_lowercase());
+    let parts = text.split_once('=').filter(|(content, _)| kind(content));
+    refuse(parts.map_or(Ok(false), fits)?, format!("invalid override '{text}'\n"))
 }
 
 pub(super) fn realm(text: &str) -> bool {
@@ -93,11 +115,4 @@ pub(super) fn replication_id(text: &str) -> Result<(), String> {
         Some(_) => Err(format!("invalid replication job id '{text}' (guest IDs < 100 are reserved)\n")),
         None => Err(format!("invalid replication job id '{text}'\n")),
     }
-}
-
-/// The name of a zone or a network in it.
-pub(super) fn sdn_id(kind: &str, text: &str) -> Result<(), String> {
-    let fits = text.len() > 1 && text.starts_with(|c: char| c.is_ascii_alphabetic()) && only(text, "");
-    refuse(fits, format!("{kind} ID '{text}' contains illegal characters\n"))?;
-    refuse(text.len() <= 8, format!("{kind} ID '{text}' can't be more length than 8 characters\n"))
 }

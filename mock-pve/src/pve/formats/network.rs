@@ -2,7 +2,7 @@
 //!
 //! Must not know: networks that exist.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::name::only;
 
@@ -18,6 +18,21 @@ pub(super) fn cidr(text: &str, least: u8) -> Option<IpAddr> {
     let address: IpAddr = address.parse().ok()?;
     let most = if address.is_ipv4() { 32 } else { 128 };
     prefix.parse::<u8>().ok().filter(|prefix| (least..=most).contains(prefix)).map(|_| address)
+}
+
+/// A host with a port or without: `name:1`, `[address]:1`, `fe80::1.1`.
+pub(super) fn portal(text: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+    let with_port = |text: &str, separator: char, host: fn(&str) -> bool| {
+        host(text) || text.rsplit_once(separator).is_some_and(|(before, port)| host(before) && number(port))
+    };
+    let name = |text: &str| only(text, "-.");
+    let bracketed = |text: &str| {
+        let inside = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        inside.is_some_and(|inside| only(inside, "-.") || inside.parse::<Ipv6Addr>().is_ok())
+    };
+    let plain = |text: &str| text.parse::<Ipv6Addr>().is_ok();
+    with_port(text, ':', name) || with_port(text, ':', bracketed) || with_port(text, '.', plain)
 }
 
 /// The first bytes of a MAC.

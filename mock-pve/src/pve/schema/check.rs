@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Method;
 use super::kind::Type;
-use crate::pve::formats::{Format, check_cpu, check_format};
+use crate::pve::formats::{Format, check_cpu, check_format, check_retention};
 use crate::pve::params::{Params, Value as Given};
 use crate::world::PveVersion;
 
@@ -124,6 +124,7 @@ fn check_text(path: &str, known: &Type, kind: &str, text: &str, errors: &mut Err
         let special = match &known.format {
             Some(Value::String(name)) if name == "pve-vm-cpu-conf" => Some(Format::Cpu(PveVersion::V8)),
             Some(Value::String(name)) if name == "pve-vm-cpu-conf-9" => Some(Format::Cpu(PveVersion::V9)),
+            Some(Value::String(name)) if name == "prune-backups" => Some(Format::Retention),
             _ => None,
         };
         if let Err(error) = check_properties(path, parts, text, special) {
@@ -187,6 +188,7 @@ fn check_properties(
 ) -> Result<(), String> {
     let default_key = parts.iter().find(|(_, part)| part.default_key.is_some()).map(|(name, _)| name.as_str());
     let mut given: BTreeMap<String, String> = BTreeMap::new();
+    let mut bare = false;
     for piece in text.split(',').filter(|piece| !piece.trim().is_empty()) {
         let duplicate = |key: &str| Err(format!("duplicate key in comma-separated list property: {key}\n"));
         let (mut key, mut value) = match piece.split_once('=') {
@@ -194,8 +196,10 @@ fn check_properties(
             Some(_) => return Err("missing key in comma-separated list property\n".to_owned()),
             // What has no key is taken as it is: only switches with a name know other words than 0 and 1.
             None => match default_key {
-                Some(key) if given.contains_key(key) => return duplicate(key),
+                // A value that counts as nothing gives way to one without a key, once.
+                Some(key) if bare || given.get(key).is_some_and(|value| value != "0") => return duplicate(key),
                 Some(key) => {
+                    bare = true;
                     given.insert(key.to_owned(), piece.to_owned());
                     continue;
                 }
@@ -248,6 +252,7 @@ fn check_properties(
     if errors.is_empty() {
         return match special {
             Some(Format::Cpu(pve)) => check_cpu(pve, &given),
+            Some(Format::Retention) => check_retention(&given),
             None => Ok(()),
         };
     }
