@@ -78,7 +78,7 @@ impl State {
         config.insert("name".to_owned(), name);
         if let Some(description) = new.description.as_ref().filter(is_said) {
             config.remove("description");
-            if let Some(text) = stored("description", description) {
+            if let Ok(Some(text)) = stored("description", description) {
                 config.insert("description".to_owned(), text);
             }
         }
@@ -89,7 +89,7 @@ impl State {
     /// Registers the new VM, so that nobody else takes its number. Until its disks are there it is this and no more.
     fn reserve_clone(&mut self, new: &NewClone) {
         let mut config = Config::from([("lock".to_owned(), "clone".to_owned())]);
-        if let Some(text) = stored("description", "qmclone temporary file") {
+        if let Ok(Some(text)) = stored("description", "qmclone temporary file") {
             config.insert("description".to_owned(), text);
         }
         self.vms.insert(new.newid, Vm { node: new.node.clone(), config, ..Vm::default() });

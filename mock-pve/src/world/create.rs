@@ -195,7 +195,7 @@ impl World {
             } else {
                 value.clone()
             };
-            if let Some(value) = stored(key, &value) {
+            if let Some(value) = stored(key, &value)? {
                 config.insert(key.clone(), value);
             }
         }

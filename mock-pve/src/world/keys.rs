@@ -278,13 +278,45 @@ pub fn normal_tags(text: &str, style: TagStyle) -> String {
     tags.join(";")
 }
 
-/// A value as the config file keeps it: an empty one reads back as a blank, a description loses its last line ends.
-pub fn stored(key: &str, value: &str) -> Option<String> {
+/// Values that are numbers with a fraction.
+const NUMBERS: &[&str] = &["cpulimit", "migrate_downtime"];
+/// Texts of any form: quotation marks around them are taken off, whenever they are written or read.
+const FREE: &[&str] = &["args", "cipassword", "ciuser", "searchdomain"];
+
+fn unquoted(text: &str) -> &str {
+    text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text)
+}
+
+/// Digits, and perhaps a fraction: what the parser of the config file takes for a number.
+fn is_plain_number(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    digits(whole) && digits(fraction)
+}
+
+/// A value as the config file gives it back (PVE/QemuServer.pm, `check_type` and `parse_vm_config`): without blanks around
+/// it, an empty one as a blank; a description loses its last line ends. `Err`: it can't be written.
+pub fn stored(key: &str, value: &str) -> Rule<Option<String>> {
     if key == "description" {
         let text = value.trim_end_matches('\n');
-        return (!text.is_empty()).then(|| text.to_owned());
+        return Ok((!text.is_empty()).then(|| text.to_owned()));
     }
-    Some(if value.is_empty() { " ".to_owned() } else { value.to_owned() })
+    let refuse = |text: &str| Err(Refusal::failed(format!("unable to parse value of '{key}' - {text}\n")));
+    if value.contains(['\n', '\r']) {
+        return refuse("property contains a line feed");
+    }
+    if is_integer(key) && !(is_plain_number(value) && !value.contains('.')) {
+        return refuse(&format!("type check ('integer') failed - got '{value}'"));
+    }
+    if NUMBERS.contains(&key) && !is_plain_number(value) {
+        return refuse(&format!("type check ('number') failed - got '{value}'"));
+    }
+    let free = FREE.contains(&key);
+    let written = if free { unquoted(value) } else { value }.trim();
+    let written = if written.is_empty() { " " } else { written };
+    let read = if free && key != "args" { unquoted(written) } else { written };
+    Ok(Some(if is_integer(key) { read.trim_start_matches('0').to_owned() } else { read.to_owned() })
+        .map(|text| if text.is_empty() { "0".to_owned() } else { text }))
 }
 
 /// A NIC with its switches as 0 or 1, and a MAC: the given one, else the next made-up one.
@@ -316,9 +348,31 @@ mod tests {
 
     #[test]
     fn an_empty_value_reads_back_as_a_blank() {
-        assert_eq!(stored("tags", "").as_deref(), Some(" "));
-        assert_eq!(stored("description", "\n"), None);
-        assert_eq!(stored("description", "a\r\nb\n").as_deref(), Some("a\r\nb"));
+        let stored = |key, value| stored(key, value).map_err(|refusal| refusal.text());
+        let text = |text: &str| Ok(Some(text.to_owned()));
+        for (key, value, kept) in [
+            ("tags", "", " "),
+            ("description", "a\r\nb\n", "a\r\nb"),
+            ("ciuser", "\"root\"", "root"),
+            ("ciuser", "  root ", "root"),
+            ("ciuser", "\"\"", " "),
+            ("args", "\"\"-S\"\"", "\"-S\""),
+            ("cores", "007", "7"),
+            ("onboot", "0", "0"),
+            ("cpulimit", "1.50", "1.50"),
+        ] {
+            assert_eq!(stored(key, value), text(kept), "{key}: {value}");
+        }
+        assert_eq!(stored("description", "\n"), Ok(None));
+        for (key, value, refused) in [
+            ("ciuser", "a\nb", "property contains a line feed"),
+            ("cores", "+1", "type check ('integer') failed - got '+1'"),
+            ("cpulimit", "1e1", "type check ('number') failed - got '1e1'"),
+            ("cpulimit", ".5", "type check ('number') failed - got '.5'"),
+        ] {
+            let refused = format!("unable to parse value of '{key}' - {refused}");
+            assert_eq!(stored(key, value).map_err(|text| text.trim().to_owned()), Err(refused), "{key}: {value}");
+        }
     }
 
     #[test]

@@ -207,10 +207,13 @@ impl Recording<'_> {
             }
         }
         vm.pending_delete.remove(key);
-        match stored(key, &value) {
+        let windows = vm.config.get("ostype").is_some_and(|ostype| is_windows(ostype));
+        if key == "cipassword" && !windows {
+            vm.config.insert(key.to_owned(), encrypted(&value, &salt));
+            return Ok(());
+        }
+        match stored(key, &value)? {
             Some(value) if key == "cipassword" => {
-                let windows = vm.config.get("ostype").is_some_and(|ostype| is_windows(ostype));
-                let value = if windows { value } else { encrypted(&value, &salt) };
                 vm.config.insert(key.to_owned(), value);
             }
             Some(value) => {

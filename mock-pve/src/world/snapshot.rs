@@ -139,7 +139,7 @@ impl World {
         config.retain(|key, _| !drive::is_unused(key) && key != "description");
         config.insert("snapstate".to_owned(), "prepare".to_owned());
         config.insert("snaptime".to_owned(), now.to_string());
-        if let Some(text) = new.description.as_deref().and_then(|text| super::keys::stored("description", text)) {
+        if let Some(Ok(Some(text))) = new.description.as_deref().map(|text| super::keys::stored("description", text)) {
             config.insert("description".to_owned(), text);
         }
         if let Some(memory) = memory {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use super::World;
 use super::config::{digest, volid};
 use super::drive;
-use super::keys::{Change, depends_on_value, is_integer};
+use super::keys::{Change, depends_on_value};
 use super::plan_disk::Planned;
 use super::refusal::{Refusal, Rule};
 use super::rights::Caller;
@@ -64,18 +64,6 @@ impl State {
     }
 }
 
-/// Whether integers are written the way the config file's parser reads them back.
-fn check_integers(set: &Config) -> Rule<()> {
-    for (key, value) in set {
-        if is_integer(key) && value.starts_with('+') {
-            return Err(Refusal::failed(format!(
-                "unable to parse value of '{key}' - type check ('integer') failed - got '{value}'\n"
-            )));
-        }
-    }
-    Ok(())
-}
-
 /// Whether a config is the one a change is for, and free.
 fn check_state(vm: &Vm, update: &Update) -> Rule<()> {
     if let Some(given) = &update.digest
@@ -120,7 +108,6 @@ impl World {
         let vm = state.vm(node, vmid)?;
         check_state(vm, update)?;
         check_balloon(vm, &update.set)?;
-        check_integers(&update.set)?;
         for plan in &planned {
             state.check_second_cloudinit(&config, plan)?;
         }

@@ -303,7 +303,7 @@ pub(in crate::pve) fn describe_snapshot(call: &Call) -> Result {
     crate::world::update::check_lock(&vm.config)?;
     let config = vm.snapshots.get_mut(name).ok_or_else(|| no_snapshot(name))?;
     config.remove("description");
-    if let Some(text) = crate::world::keys::stored("description", text) {
+    if let Some(text) = crate::world::keys::stored("description", text)? {
         config.insert("description".to_owned(), text);
     }
     Ok(().into())

@@ -83,6 +83,11 @@ impl Api {
             // written.
             params.0.retain(|_, value| *value != Given::Nothing);
         }
+        // A digest that says nothing is none.
+        params.0.retain(|name, value| {
+            let silent = matches!(value, Given::Text(text) if text.is_empty() || text == "0");
+            !(silent && (name == "digest" || name.ends_with("-digest")))
+        });
         if matches!(found.handler, Handler::Absent) {
             return Err(Reply::not_implemented(verb, path));
         }

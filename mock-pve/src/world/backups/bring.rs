@@ -178,7 +178,7 @@ impl World {
             } else {
                 value.clone()
             };
-            match stored(key, &value) {
+            match stored(key, &value)? {
                 Some(value) => config.insert(key.clone(), value),
                 None => config.remove(key),
             };
