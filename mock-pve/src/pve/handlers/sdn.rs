@@ -240,6 +240,12 @@ fn prefixed(what: &str, refusal: &Refusal) -> Refusal {
     refusal.within(&format!("{what} sdn subnet object failed"))
 }
 
+/// Writes a subnet down; a text that is empty isn't written.
+fn write(state: &mut State, id: String, mut entry: Object) {
+    entry.retain(|_, value| value.as_str() != Some(""));
+    state.sections.entry(FILE.to_owned()).or_default().insert(id, entry);
+}
+
 /// `POST …/subnets`
 pub(in crate::pve) fn create(call: &Call) -> Result {
     let mut state = call.world.state();
@@ -252,7 +258,7 @@ pub(in crate::pve) fn create(call: &Call) -> Result {
     }
     let entry = given(call);
     check(&state, &id, &entry).map_err(|refusal| prefixed("create", &refusal))?;
-    state.sections.entry(FILE.to_owned()).or_default().insert(id, entry);
+    write(&mut state, id, entry);
     Ok(().into())
 }
 
@@ -276,7 +282,7 @@ pub(in crate::pve) fn update(call: &Call) -> Result {
     }
     entry.extend(given(call));
     check(&state, id, &entry).map_err(|refusal| prefixed("update", &refusal))?;
-    state.sections.entry(FILE.to_owned()).or_default().insert(id.to_owned(), entry);
+    write(&mut state, id.to_owned(), entry);
     Ok(().into())
 }
 

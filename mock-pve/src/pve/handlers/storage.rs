@@ -93,6 +93,21 @@ fn content_of(kind: &str, text: &str) -> Rule<String> {
     Ok(if list.is_empty() { "none".to_owned() } else { list.join(",") })
 }
 
+/// A folder as it is kept: one slash between its parts, none at its end (PVE/Storage/DirPlugin.pm, `check_config`).
+fn folder(path: &str) -> Rule<String> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-/_.@".contains(c);
+    if path.len() < 2 || !path.starts_with('/') || !path.chars().all(fine) {
+        return Err(Refusal::failed(format!("illegal path for directory storage: {path}\n")));
+    }
+    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    Ok(format!("/{}", parts.join("/")))
+}
+
+/// What has no value isn't written down, nor is a storage that isn't disabled (PVE/SectionConfig.pm, `write_config`).
+fn forget_silent(options: &mut Map<String, Value>) {
+    options.retain(|key, value| value.as_str() != Some("") && !(key == "disable" && *value == json!(0)));
+}
+
 /// `POST /storage`
 pub(in crate::pve) fn create(call: &Call) -> Result {
     let (id, kind) = (call.text("storage").to_owned(), call.text("type").to_owned());
@@ -100,6 +115,11 @@ pub(in crate::pve) fn create(call: &Call) -> Result {
     if let Some(name) = StorageType::required(&kind).iter().find(|name| !options.contains_key(**name)) {
         return Err(Refusal::failed(format!("missing value for required option '{name}'\n")));
     }
+    if matches!(kind.as_str(), "dir" | "btrfs") {
+        let path = folder(call.text("path"))?;
+        options.insert("path".to_owned(), json!(path));
+    }
+    forget_silent(&mut options);
     if StorageType::usage(&kind, "path").is_some() {
         options.entry("path").or_insert_with(|| json!(format!("/mnt/pve/{id}")));
     }
@@ -142,9 +162,13 @@ pub(in crate::pve) fn update(call: &Call) -> Result {
     }
     let Some(storage) = state.storages.get_mut(&id) else { return Err(missing(&id)) };
     storage.options.extend(options);
+    if call.params.text("nodes").is_some_and(str::is_empty) {
+        storage.options.remove("nodes");
+    }
     for key in delete {
         storage.options.remove(&key);
     }
+    forget_silent(&mut storage.options);
     Ok(json!({"storage": id, "type": kind}).into())
 }
 

@@ -304,8 +304,14 @@ impl Kind {
         } else {
             around.map_err(locked)?;
         }
-        state.sections.entry(self.file.to_owned()).or_default().insert(id, entry);
+        Self::write(&mut state, self.file, id, entry);
         Ok(().into())
+    }
+
+    /// Writes an entry down; a text that is empty isn't written.
+    fn write(state: &mut State, file: &str, id: String, mut entry: Object) {
+        entry.retain(|_, value| value.as_str() != Some(""));
+        state.sections.entry(file.to_owned()).or_default().insert(id, entry);
     }
 
     fn update(&self, call: &Call) -> Result {
@@ -338,7 +344,7 @@ impl Kind {
         checked.and_then(|()| section.delete(&mut entry, &given, &delete)).map_err(&locked)?;
         entry.extend(given);
         self.check_around(&mut state, id, &mut entry, Some(&known)).map_err(locked)?;
-        state.sections.entry(self.file.to_owned()).or_default().insert(id.to_owned(), entry);
+        Self::write(&mut state, self.file, id.to_owned(), entry);
         Ok(().into())
     }
 
