@@ -2,14 +2,12 @@
 //!
 //! A change waits in a file of its own until it is applied or taken back (Proxmox VE 8.4, PVE/API2/Network.pm).
 
+mod changes;
 mod file;
-
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use self::file::{Interface, find_hardware, parts, read_back, stanza, text};
+use self::file::{Interface, find_hardware, parts, read_back, text};
 
 use crate::pve::call::{Answer, Call, Result};
 use crate::world::State;
@@ -24,24 +22,6 @@ fn node<'a>(state: &'a State, call: &Call) -> Rule<&'a Node> {
 /// The interfaces as they are to be.
 fn planned(node: &Node) -> &Vec<Interface> {
     node.network_new.as_ref().unwrap_or(&node.network)
-}
-
-/// What differs, as `diff` says it.
-fn changes(node: &Node) -> Option<String> {
-    let new = node.network_new.as_ref()?;
-    let by_name = |list: &[Interface]| -> BTreeMap<String, String> {
-        list.iter().map(|one| (text(one, "iface").to_owned(), stanza(one))).collect()
-    };
-    let (old, new) = (by_name(&node.network), by_name(new));
-    let mut diff = String::from("--- /etc/network/interfaces\n+++ /etc/network/interfaces.new\n");
-    for (sign, these, those) in [("-", &old, &new), ("+", &new, &old)] {
-        let differ = these.iter().filter(|(name, lines)| those.get(*name) != Some(lines));
-        for line in differ.flat_map(|(_, lines)| lines.lines()) {
-            // Writing to a string can't fail.
-            let _ = writeln!(diff, "{sign}{line}");
-        }
-    }
-    Some(diff)
 }
 
 /// `GET N/network`
@@ -64,7 +44,7 @@ pub(in crate::pve) fn list(call: &Call) -> Result {
         .cloned()
         .map(Value::Object)
         .collect();
-    Ok(Answer { data: Value::Array(list), changes: changes(node), ..Answer::default() })
+    Ok(Answer { data: Value::Array(list), changes: changes::of(node), ..Answer::default() })
 }
 
 fn missing() -> Refusal {
