@@ -231,6 +231,13 @@ async fn the_ha_manager_has_its_way_until_it_is_told_otherwise() {
     fine(&running, "POST", "/cluster/ha/resources", &["sid=101", "state=started"]).await;
     fine(&running, "POST", "/cluster/ha/resources/vm:101/migrate", &["node=pve3"]).await;
     until("its disk keeps it", || world.state().vms[&101].node == "pve3").await;
+    // Whoever is relocated is shut down, moved, and started where he then is.
+    let before = world.pid_of(101);
+    fine(&running, "POST", "/cluster/ha/resources/vm:101/relocate", &["node=pve1"]).await;
+    until("it isn't relocated", || world.state().vms[&101].node == "pve1" && world.pid_of(101).is_some()).await;
+    assert_ne!(world.pid_of(101), before);
+    let downs = world.state().tasks.by_upid.keys().filter(|upid| upid.contains(":qmshutdown:101:")).count();
+    assert_eq!(downs, 1);
     fine(&running, "DELETE", "/cluster/ha/resources/vm:101", &[]).await;
 
     // A node that burns down: its services come back elsewhere.

@@ -99,7 +99,7 @@ pub(super) async fn run(handler: Handler, call: Call) -> Reply {
     let result = match handler {
         Handler::Now(handler) | Handler::Upload(handler) => handler(&call),
         Handler::Later(handler) => handler(call).await,
-        Handler::Absent => Err(Refusal::failed("this is not played\n")),
+        Handler::Batch | Handler::Absent => Err(Refusal::failed("this is not played\n")),
     };
     match result {
         Ok(Answer { plain: Some(text), .. }) => Reply { status: 200, reason: String::new(), body: Body::Text(text) },

@@ -9,8 +9,9 @@ use super::handlers::notifications::{gotify, matchers, sendmail, smtp, webhook};
 use super::handlers::sections::{controllers, dir, dns, ipams, pci, plugins, rules, servers, syncs, usb, vnets, zones};
 use super::handlers::{
     access, acme, addresses, agent, appliances, backup, certificates, cloudinit, cluster, config, console, content,
-    corosync, datacenter, devices, download, errands, firewall, fresh, ha, host, network, nodes, notifications, pools, power,
-    repositories, scan, sdn, sdn_lock, services, settings, storage, tasks, viewers, vms, vzdump,
+    content_copy, corosync, datacenter, devices, download, errands, firewall, fresh, ha, host, leases, metrics, network,
+    nodes, notifications, pictures, pools, power, repositories, scan, sdn, sdn_lock, services, settings, storage, tasks,
+    viewers, vms, vzdump,
 };
 
 /// What answers a method.
@@ -22,11 +23,13 @@ pub(super) enum Handler {
     Later(fn(Call) -> Pin<Box<dyn Future<Output = Result> + Send>>),
     /// At once, with a file that came up.
     Upload(fn(&Call) -> Result),
+    /// Other methods, one after the other.
+    Batch,
     /// Nothing: the method is known, but not played.
     Absent,
 }
 
-use Handler::{Later, Now, Upload};
+use Handler::{Batch, Later, Now, Upload};
 
 /// All methods.
 pub(super) const TABLE: &[(&str, &str, Handler)] = &[
@@ -66,7 +69,7 @@ pub(super) const TABLE: &[(&str, &str, Handler)] = &[
     ("PUT", "/cluster/ha/resources/{sid}", Now(ha::update_resource)),
     ("DELETE", "/cluster/ha/resources/{sid}", Now(ha::delete_resource)),
     ("POST", "/cluster/ha/resources/{sid}/migrate", Now(ha::migrate_resource)),
-    ("POST", "/cluster/ha/resources/{sid}/relocate", Now(ha::migrate_resource)),
+    ("POST", "/cluster/ha/resources/{sid}/relocate", Now(ha::relocate_resource)),
     ("GET", "/cluster/ha/groups", Now(ha::groups)),
     ("POST", "/cluster/ha/groups", Now(ha::create_group)),
     ("GET", "/cluster/ha/groups/{group}", Now(ha::group)),
@@ -531,4 +534,14 @@ pub(super) const TABLE: &[(&str, &str, Handler)] = &[
     ("GET", "/nodes/{node}/storage/{storage}/file-restore/list", Now(errands::restore_files)),
     ("GET", "/nodes/{node}/storage/{storage}/file-restore/download", Now(errands::restore_files)),
     ("POST", "/nodes/{node}/qemu/{vmid}/remote_migrate", Now(errands::migrate_away)),
+    ("POST", "/nodes/{node}/execute", Batch),
+    ("GET", "/cluster/metrics/export", Now(metrics::export)),
+    ("GET", "/nodes/{node}/rrd", Now(pictures::of_node)),
+    ("GET", "/nodes/{node}/qemu/{vmid}/rrd", Now(pictures::of_vm)),
+    ("GET", "/nodes/{node}/storage/{storage}/rrd", Now(pictures::of_storage)),
+    ("POST", "/nodes/{node}/storage/{storage}/content/{volume}", Now(content_copy::copy)),
+    ("GET", "/cluster/sdn/ipams/{ipam}/status", Now(leases::list)),
+    ("POST", "/cluster/sdn/vnets/{vnet}/ips", Now(leases::create)),
+    ("PUT", "/cluster/sdn/vnets/{vnet}/ips", Now(leases::update)),
+    ("DELETE", "/cluster/sdn/vnets/{vnet}/ips", Now(leases::delete)),
 ];

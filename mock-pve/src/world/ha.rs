@@ -34,8 +34,23 @@ struct Service {
     failed: bool,
     task: Option<String>,
     timeout: Option<f64>,
-    target: Option<String>,
+    journey: Option<Journey>,
     lost: Option<f64>,
+}
+
+/// How a service goes to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// As it is: what runs runs on.
+    Migrate,
+    /// It is shut down, moved and started again.
+    Relocate,
+}
+
+#[derive(Clone, Debug)]
+struct Journey {
+    target: String,
+    way: Way,
 }
 
 impl Services {
@@ -217,10 +232,12 @@ impl World {
             return None;
         }
         let running = vm.running.is_some();
-        if let Some(target) = service.target.take()
-            && target != vm.node
-        {
-            return Some(Turn::Migrate(target));
+        if let Some(journey) = service.journey.take().filter(|journey| journey.target != vm.node) {
+            if running && journey.way == Way::Relocate {
+                service.journey = Some(journey);
+                return Some(Turn::Stop(None));
+            }
+            return Some(Turn::Migrate(journey.target));
         }
         match (wanted, running) {
             ("started", true) => {
@@ -277,14 +294,14 @@ impl World {
             let world = work.world().clone();
             work.log(format!("Requesting HA migration for VM {vmid} to node {target}"));
             world.check_service(vmid)?;
-            world.ask_ha_migration(vmid, target);
+            world.ask_ha_migration(vmid, target, Way::Migrate);
             Ok(())
         })
     }
 
     /// Notes that a service is to move; the next round sees to it.
-    pub fn ask_ha_migration(&self, vmid: u32, target: String) {
-        held(&self.0.services).known.entry(vmid).or_default().target = Some(target);
+    pub fn ask_ha_migration(&self, vmid: u32, target: String, way: Way) {
+        held(&self.0.services).known.entry(vmid).or_default().journey = Some(Journey { target, way });
     }
 
     fn check_service(&self, vmid: u32) -> Rule<()> {

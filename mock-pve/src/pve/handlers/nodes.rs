@@ -86,10 +86,14 @@ pub(in crate::pve) fn index(_: &Call) -> Result {
 
 /// `GET N/status`
 pub(in crate::pve) fn status(call: &Call) -> Result {
+    Ok(status_of(call, &call.node()).into())
+}
+
+/// What a node says of its load and its machine.
+pub(super) fn status_of(call: &Call, name: &str) -> Value {
     let state = call.world.state();
-    let name = call.node();
-    let Some(node) = state.nodes.get(&name) else { return Ok(().into()) };
-    let used = views::node_memory(&state, &name);
+    let Some(node) = state.nodes.get(name) else { return Value::Null };
+    let used = views::node_memory(&state, name);
     let (root, root_used) = (100_u64 << 30, 8_u64 << 30);
     let mut shown = json!({
         "uptime": views::node_uptime(&call.world), "idle": 0, "wait": 0.0002, "cpu": 0.05,
@@ -109,7 +113,7 @@ pub(in crate::pve) fn status(call: &Call) -> Result {
     if state.pve == PveVersion::V9 {
         shown["memory"]["available"] = shown["memory"]["free"].clone();
     }
-    Ok(shown.into())
+    shown
 }
 
 /// `POST N/status`

@@ -6,6 +6,7 @@
 
 mod admission;
 mod answer;
+mod batch;
 mod coming;
 mod plain;
 mod refusals;

@@ -116,7 +116,10 @@ impl Api {
                 return reply;
             }
         };
-        run(handler, call).await
+        match handler {
+            Handler::Batch => self.batch(&call).await,
+            handler => run(handler, call).await,
+        }
     }
 
     /// Who asks. Where nobody needs a login, one that doesn't hold is as good as none.

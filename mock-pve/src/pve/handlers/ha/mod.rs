@@ -14,7 +14,7 @@ pub(in crate::pve) use self::replication::{
     create_job, delete_job, job, job_index, job_log, job_status, on_node, replication, schedule_now, update_job,
 };
 pub(in crate::pve) use self::resources::{
-    create_resource, delete_resource, migrate_resource, resource, resources, update_resource,
+    create_resource, delete_resource, migrate_resource, relocate_resource, resource, resources, update_resource,
 };
 pub(in crate::pve) use self::status::{index, manager, status, status_index};
 

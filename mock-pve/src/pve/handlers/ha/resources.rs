@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{Object, check_delete, check_digest, check_type, number, prefixed, with_digest};
 use crate::pve::call::{Call, Result};
+use crate::world::ha::Way;
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::{PveVersion, State};
 
@@ -129,8 +130,17 @@ pub(in crate::pve) fn delete_resource(call: &Call) -> Result {
     Ok(().into())
 }
 
-/// `POST /cluster/ha/resources/{sid}/migrate`, `…/relocate`
+/// `POST /cluster/ha/resources/{sid}/migrate`
 pub(in crate::pve) fn migrate_resource(call: &Call) -> Result {
+    ask(call, Way::Migrate)
+}
+
+/// `POST /cluster/ha/resources/{sid}/relocate`
+pub(in crate::pve) fn relocate_resource(call: &Call) -> Result {
+    ask(call, Way::Relocate)
+}
+
+fn ask(call: &Call, way: Way) -> Result {
     let sid = service_id(call)?;
     let target = call.text("node").to_owned();
     {
@@ -140,6 +150,6 @@ pub(in crate::pve) fn migrate_resource(call: &Call) -> Result {
             return Err(Refusal::failed(format!("resource '{sid}' is not HA managed\n")));
         }
     }
-    call.world.ask_ha_migration(number(&sid), target.clone());
+    call.world.ask_ha_migration(number(&sid), target.clone(), way);
     Ok(json!({"sid": sid, "requested-node": target}).into())
 }

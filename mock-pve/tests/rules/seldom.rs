@@ -1,0 +1,106 @@
+//! Methods that are seldom called: batches, metrics, pictures, copies of volumes, addresses of virtual networks.
+
+use mock_pve::world::PveVersion;
+use serde_json::{Value, json};
+
+use crate::site::{Form, Site};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_tells_of_each_method_what_came_of_it() {
+    let site = Site::begin_as_root(PveVersion::V8).await;
+    let orders = json!([
+        {"path": "version", "method": "GET"},
+        {"path": "nosuch", "method": "GET"},
+        {"path": "qemu/999/config", "method": "PUT", "args": {"cores": 0}},
+        {"path": "qemu/999/config", "method": "GET", "args": {"vmid": 1}},
+        {"path": "qemu/999/config", "method": "GET"},
+    ]);
+    let told = site.fine("POST", "/nodes/pve1/execute", &[("commands", &orders.to_string())]).await;
+    let wrong = |key: &str, text: &str| json!({"status": 400, "message": "Parameter verification failed.\n", "errors": {key: text}});
+    assert_eq!((&told[0]["status"], &told[0]["data"]["release"]), (&json!(200), &json!("8.4")));
+    assert_eq!(told[1], json!({"status": 500, "message": "no handler for 'nodes/pve1/nosuch'\n"}));
+    assert_eq!(told[2], wrong("cores", "value must have a minimum value of 1"));
+    assert_eq!(told[3], wrong("vmid", "duplicate parameter"));
+    let missing = "Configuration file 'nodes/pve1/qemu-server/999.conf' does not exist\n";
+    assert_eq!(told[4], json!({"status": 500, "message": missing}));
+    let (status, _, body) = site.ask("POST", "/nodes/pve1/execute", &[("commands", "[1]")]).await;
+    let text = "invalid format - commands is not a valid array of commands: 400 Parameter verification failed.\n\
+                [0]: type check ('object') failed\n";
+    assert_eq!((status, &body["errors"]["commands"]), (400, &json!(text)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statistics_come_as_numbers_or_as_a_picture() {
+    let site = Site::begin_as_root(PveVersion::V8).await;
+    let told = site.fine("GET", "/cluster/metrics/export", &[]).await;
+    let all = told["data"].as_array().unwrap();
+    let find = |id: &str, metric: &str| all.iter().find(|one| one["id"] == id && one["metric"] == metric).unwrap();
+    assert!(find("node/pve1", "cpu_max")["value"].is_u64());
+    assert_eq!(find("node/pve1", "net_in")["type"], "derive");
+    assert_eq!(find("storage/pve1/local", "disk_total")["type"], "gauge");
+    let late = site.fine("GET", "/cluster/metrics/export", &[("start-time", "9999999999")]).await;
+    assert_eq!(late["data"], json!([]));
+    let hour = ("timeframe", "hour");
+    let drawn = site.fine("GET", "/nodes/pve1/rrd", &[("ds", "cpu,iowait"), hour]).await;
+    assert_eq!(drawn["filename"], "/var/lib/rrdcached/db/pve2-node/pve1_cpu_iowait.png");
+    assert!(drawn["image"].as_str().unwrap().starts_with("\u{89}PNG\r\n"));
+    for (path, source, reason) in [
+        ("/nodes/pve1/rrd", "cpux", "RRD error: No DS called 'cpux' in '/var/lib/rrdcached/db/pve2-node/pve1'"),
+        (
+            "/nodes/pve1/qemu/999/rrd",
+            "cpu",
+            "RRD error: opening '/var/lib/rrdcached/db/pve2-vm/999': No such file or directory",
+        ),
+    ] {
+        let (status, said, _) = site.ask("GET", path, &[("ds", source), hour]).await;
+        assert_eq!((status, said.as_str()), (500, reason));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_is_copied_to_a_name_that_is_free() {
+    let site = Site::begin_as_root(PveVersion::V8).await;
+    let files: Form<'_> = &[("storage", "files"), ("type", "dir"), ("path", "/srv/files"), ("content", "images")];
+    site.fine("POST", "/storage", files).await;
+    let content = "/nodes/pve1/storage/files/content";
+    site.fine("POST", content, &[("filename", "vm-100-a.raw"), ("vmid", "100"), ("size", "1M")]).await;
+    let from = format!("{content}/files:100/vm-100-a.raw");
+    let (_, _, body) = site.ask("POST", &from, &[("target", "other:100/x.raw")]).await;
+    assert_eq!(body["errors"]["volume"], "storage ID mismatch (other != files)\n");
+    let log = site.done("POST", &from, &[("target", "100/vm-100-b.raw")]).await;
+    assert!(log.iter().any(|line| line == "successfully imported 'files:100/vm-100-b.raw'"), "{log:?}");
+    assert_eq!(site.fine("GET", content, &[]).await.as_array().unwrap().len(), 2);
+    let (end, log) = site.task("POST", &from, &[("target", "100/vm-100-b.raw")]).await;
+    assert!(end.ends_with("failed: exit code 255"), "{end}");
+    assert!(log.iter().any(|line| line == "file '/srv/files/images/100/vm-100-b.raw' already exists"), "{log:?}");
+    let (_, log) = site.task("POST", &from, &[("target", "100/vm-100-c.qcow2")]).await;
+    assert!(log.iter().any(|line| line == "cannot import format raw+size into a file of format qcow2"), "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_of_a_network_in_force_are_given_out_once() {
+    let site = Site::begin_as_root(PveVersion::V8).await;
+    let zone: Form<'_> = &[("zone", "z1"), ("type", "simple"), ("ipam", "pve"), ("dhcp", "dnsmasq")];
+    site.fine("POST", "/cluster/sdn/zones", zone).await;
+    site.fine("POST", "/cluster/sdn/vnets", &[("vnet", "v1"), ("zone", "z1")]).await;
+    let subnet: Form<'_> = &[("subnet", "10.9.0.0/24"), ("type", "subnet"), ("gateway", "10.9.0.1")];
+    site.fine("POST", "/cluster/sdn/vnets/v1/subnets", subnet).await;
+    let ips = "/cluster/sdn/vnets/v1/ips";
+    let lease = |ip: &'static str| [("zone", "z1"), ("ip", ip), ("mac", "02:00:00:00:00:01")];
+    let (status, reason, _) = site.ask("POST", ips, &lease("10.9.0.5")).await;
+    assert!(status == 500 && reason.starts_with("can't find any subnet for ip 10.9.0.5 at "), "{reason}");
+    site.done("PUT", "/cluster/sdn", &[]).await;
+    site.fine("POST", ips, &lease("10.9.0.5")).await;
+    let (status, reason, _) = site.ask("POST", ips, &lease("10.9.0.1")).await;
+    assert_eq!((status, reason.as_str()), (500, "IP '10.9.0.1' already exist"));
+    site.fine("PUT", ips, &lease("10.9.0.6")).await;
+    let told = site.fine("GET", "/cluster/sdn/ipams/pve/status", &[]).await;
+    let of = |ip: &str| told.as_array().unwrap().iter().find(|one| one["ip"] == ip).cloned().unwrap_or(Value::Null);
+    assert_eq!((&of("10.9.0.1")["gateway"], of("10.9.0.5")), (&json!(1), Value::Null));
+    assert_eq!((&of("10.9.0.6")["mac"], &of("10.9.0.6")["vnet"]), (&json!("02:00:00:00:00:01"), &json!("v1")));
+    site.fine("DELETE", ips, &lease("10.9.0.6")).await;
+    let (status, reason, _) = site.ask("DELETE", ips, &lease("10.9.0.6")).await;
+    assert_eq!((status, reason.as_str()), (500, "IP '10.9.0.6' does not exist in IPAM DB"));
+    let (status, reason, _) = site.ask("GET", "/cluster/sdn/ipams/other/status", &[]).await;
+    assert!(status == 500 && reason.starts_with("Currently only PVE IPAM is supported! at "), "{reason}");
+}
