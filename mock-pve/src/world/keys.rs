@@ -305,7 +305,7 @@ pub fn stored(key: &str, value: &str) -> Rule<Option<String>> {
     if value.contains(['\n', '\r']) {
         return refuse("property contains a line feed");
     }
-    if is_integer(key) && !(is_plain_number(value) && !value.contains('.')) {
+    if is_integer(key) && (value.contains('.') || !is_plain_number(value)) {
         return refuse(&format!("type check ('integer') failed - got '{value}'"));
     }
     if NUMBERS.contains(&key) && !is_plain_number(value) {

@@ -1,4 +1,4 @@
-//! Words of firewall rules and options (pve-firewall 5, PVE::Firewall).
+//! Words of firewall rules and options (pve-firewall 5, PVE/Firewall.pm).
 //!
 //! Must not know: rules.
 

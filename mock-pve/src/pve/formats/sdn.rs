@@ -1,4 +1,4 @@
-//! Names and numbers of software-defined networks (libpve-network 0.11, PVE::Network::SDN).
+//! Names and numbers of software-defined networks (libpve-network 0.11, PVE/Network/SDN).
 //!
 //! Must not know: networks that exist.
 

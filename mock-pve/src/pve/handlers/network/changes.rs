@@ -1,4 +1,4 @@
-//! What a waiting network configuration changes, as `diff -u` says it (libpve-common 8, PVE::INotify).
+//! What a waiting network configuration changes, as `diff -u` says it (libpve-common 8, PVE/INotify.pm).
 //!
 //! Must not know: requests.
 
