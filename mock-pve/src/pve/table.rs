@@ -9,9 +9,9 @@ use super::handlers::notifications::{gotify, matchers, sendmail, smtp, webhook};
 use super::handlers::sections::{controllers, dir, dns, ipams, pci, plugins, rules, servers, syncs, usb, vnets, zones};
 use super::handlers::{
     access, acme, addresses, agent, appliances, backup, certificates, cloudinit, cluster, config, console, content,
-    content_copy, corosync, datacenter, devices, download, errands, firewall, fresh, ha, host, leases, metrics, network,
-    nodes, notifications, pictures, pools, power, repositories, scan, sdn, sdn_lock, services, settings, storage, tasks,
-    viewers, vms, vzdump,
+    content_copy, corosync, datacenter, devices, download, errands, firewall, fresh, ha, host, leases, metrics,
+    network, nodes, notifications, pictures, pools, power, repositories, scan, sdn, sdn_lock, services, settings,
+    storage, tasks, viewers, vms, vzdump,
 };
 
 /// What answers a method.

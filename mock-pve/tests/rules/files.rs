@@ -55,7 +55,11 @@ async fn options_of_the_datacenter_are_lines_of_a_file() {
     written(&site, path, rows).await;
     let (status, reason, _) = site.ask("PUT", path, &[("next-id", "lower=300,upper=200")]).await;
     assert_eq!((status, reason.as_str()), (500, "lower (300) <= upper (200) boundary rule broken"));
-    assert_eq!(site.fine("GET", path, &[]).await["next-id"], json!({"lower": "500"}), "what is refused changes nothing");
+    assert_eq!(
+        site.fine("GET", path, &[]).await["next-id"],
+        json!({"lower": "500"}),
+        "what is refused changes nothing"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,12 +92,19 @@ async fn settings_of_a_node_are_its_files() {
 
     assert_eq!(site.fine("GET", config, &[]).await, json!({}));
     // Nobody has a digest of a file that isn't there.
-    written(&site, config, &[(&[("startall-onboot-delay", "5"), ("digest", "00")], "startall-onboot-delay", json!("5"))])
-        .await;
+    written(
+        &site,
+        config,
+        &[(&[("startall-onboot-delay", "5"), ("digest", "00")], "startall-onboot-delay", json!("5"))],
+    )
+    .await;
     written(&site, config, &[(&[("description", "a  \nb")], "description", json!("a\nb\n"))]).await;
     written(&site, config, &[(&[("delete", "description")], "description", json!(""))]).await;
     let (status, reason, _) = site.ask("PUT", config, &[("description", "x"), ("digest", "00")]).await;
-    assert_eq!((status, reason.as_str()), (500, "detected modified configuration - file changed by other user? Try again."));
+    assert_eq!(
+        (status, reason.as_str()),
+        (500, "detected modified configuration - file changed by other user? Try again.")
+    );
     site.fine("PUT", config, &[("acme", "domains=a.example"), ("acmedomain0", "b.example")]).await;
     for (form, text) in [
         (("acme", "domains=a.example;A.example"), "duplicate domain 'a.example' in ACME config properties"),
@@ -117,7 +128,8 @@ async fn masks_are_lengths_and_what_plugins_are_told_is_unpacked() {
     let read = site.fine("GET", "/nodes/pve1/network/vmbr5", &[]).await;
     assert_eq!((&read["cidr"], &read["netmask"]), (&json!("192.0.2.65/26"), &json!("26")));
 
-    let both: Form<'_> = &[("iface", "vmbr6"), ("cidr", "192.0.2.1/24"), ("address", "192.0.2.1"), ("netmask", "255.0.0.0")];
+    let both: Form<'_> =
+        &[("iface", "vmbr6"), ("cidr", "192.0.2.1/24"), ("address", "192.0.2.1"), ("netmask", "255.0.0.0")];
     let said = errors(&site, "POST", "/nodes/pve1/network", &[both, &[("type", "bridge")]].concat()).await;
     assert_eq!(said, json!({"address": "address conflicts with cidr"}));
     // Whoever names addresses of one family only takes those of the other away.
@@ -128,7 +140,9 @@ async fn masks_are_lengths_and_what_plugins_are_told_is_unpacked() {
     assert_eq!(json!(shown), json!([null, null, null, "fd00::1", ["inet6"]]));
 
     let plugin = "/cluster/acme/plugins";
-    for (packed, plain) in [("YT0/Pj4K", "a=?>>\n"), ("YT0_Pj4K", "a=?>>\n"), ("YT0x\nYg==", "a=1b"), ("YT0xYg", "a=1b")] {
+    for (packed, plain) in
+        [("YT0/Pj4K", "a=?>>\n"), ("YT0_Pj4K", "a=?>>\n"), ("YT0x\nYg==", "a=1b"), ("YT0xYg", "a=1b")]
+    {
         site.fine("DELETE", &format!("{plugin}/p1"), &[]).await;
         let form = [("id", "p1"), ("type", "dns"), ("api", "cf"), ("data", packed)];
         site.fine("POST", plugin, &form).await;
