@@ -166,6 +166,10 @@ pub(super) fn ok(value: &Value) -> Answer {
 }
 
 pub(super) fn text(code: StatusCode, kind: &'static str, body: String) -> Answer {
+    bytes(code, kind, body.into_bytes())
+}
+
+pub(super) fn bytes(code: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
     let mut response = Response::new(Full::new(Bytes::from(body)).boxed());
     *response.status_mut() = code;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

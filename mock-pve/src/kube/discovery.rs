@@ -108,9 +108,21 @@ pub(super) fn resources(kinds: &[Arc<Kind>], group: &str, version: &str) -> Opti
     )
 }
 
-/// All of it in one document (`apidiscovery.k8s.io/v2`): the core group's, or the others'.
-pub(super) fn aggregated(kinds: &[Arc<Kind>], core: bool, format: &str) -> Value {
-    let groups = if core { vec![(String::new(), vec!["v1".to_owned()])] } else { groups(kinds) };
+/// Which groups are told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Groups {
+    /// The one without a name.
+    Core,
+    /// Those with one.
+    Named,
+}
+
+/// All of them in one document (`apidiscovery.k8s.io/v2`).
+pub(super) fn aggregated(kinds: &[Arc<Kind>], told: Groups, format: &str) -> Value {
+    let groups = match told {
+        Groups::Core => vec![(String::new(), vec!["v1".to_owned()])],
+        Groups::Named => groups(kinds),
+    };
     let items: Vec<Value> = groups
         .iter()
         .map(|(name, versions)| {
@@ -174,10 +186,4 @@ pub(super) fn document(kinds: &[Arc<Kind>], group: &str, version: &str) -> Optio
     let mut found = kinds.iter().filter(|kind| kind.group == group && kind.version == version).peekable();
     found.peek()?;
     Some(openapi::document(found))
-}
-
-/// `/openapi/v2`.
-pub(super) fn swagger(kinds: &[Arc<Kind>]) -> Value {
-    json!({ "swagger": "2.0", "info": { "title": "Kubernetes", "version": "unversioned" },
-        "paths": openapi::paths(kinds.iter()), "definitions": {} })
 }

@@ -6,8 +6,9 @@ use serde_json::json;
 use http::{StatusCode, header};
 
 use super::answer::{self, Answer, Refusal};
+use super::discovery::Groups;
 use super::routes::Server;
-use super::{discovery, kinds, own};
+use super::{discovery, kinds, own, swagger};
 use crate::etcd::Client;
 
 /// What is at a path.
@@ -29,7 +30,8 @@ pub(super) fn page(
     let found = match segments {
         ["api" | "apis"] if aggregated.is_some() => {
             let (format, kind) = aggregated.unwrap_or_default();
-            let value = discovery::aggregated(&kinds, segments == ["api"], format);
+            let told = if segments == ["api"] { Groups::Core } else { Groups::Named };
+            let value = discovery::aggregated(&kinds, told, format);
             return Ok(answer::text(StatusCode::OK, kind, format!("{value}\n")));
         }
         ["api"] => {
@@ -40,7 +42,11 @@ pub(super) fn page(
         ["api", version] => discovery::resources(&kinds, "", version),
         ["apis", group] => discovery::one(&kinds, group),
         ["apis", group, version] => discovery::resources(&kinds, group, version),
-        ["openapi", "v2"] => Some(discovery::swagger(&kinds)),
+        ["openapi", "v2"] if accept.contains(swagger::PROTOBUF) => {
+            let bytes = swagger::protobuf(&swagger::document(&kinds));
+            return Ok(answer::bytes(StatusCode::OK, swagger::PROTOBUF, bytes));
+        }
+        ["openapi", "v2"] => Some(swagger::document(&kinds)),
         ["openapi", "v3"] => Some(discovery::documents(&kinds)),
         ["openapi", "v3", "api", version] => discovery::document(&kinds, "", version),
         ["openapi", "v3", "apis", group, version] => discovery::document(&kinds, group, version),
