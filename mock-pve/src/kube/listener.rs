@@ -1,6 +1,7 @@
 //! Sockets and TLS: one listener per control plane whose API server runs, and one per shared address.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::FromDer as _;
@@ -29,6 +31,8 @@ use crate::world::machine::{Machine, Room};
 /// Go's server gives up on a handshake after that.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const PORT: u16 = 6443;
+/// How often it looks whether its certificate got old, although it heard of no change.
+const LOOK: Duration = Duration::from_mins(1);
 const PLAIN: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
 /// A task that ends when it is let go.
@@ -90,8 +94,8 @@ async fn listen(address: IpAddr, machine: Machine) {
     if !real.is_loopback() {
         return machine.says(&format!("{address} isn't mapped onto loopback: no API server listens there"));
     }
-    let (acceptor, verifier) = match tls(&machine) {
-        Ok((tls, verifier)) => (TlsAcceptor::from(Arc::new(tls)), verifier),
+    let (acceptors, verifier) = match tls(&machine) {
+        Ok((tls, verifier)) => (watch::Sender::new(TlsAcceptor::from(Arc::new(tls))), verifier),
         Err(error) => return machine.says(&format!("kube-apiserver can't start: {error}")),
     };
     let listener = loop {
@@ -101,17 +105,49 @@ async fn listen(address: IpAddr, machine: Machine) {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    let server = Arc::new(Server::new(machine));
+    let server = Arc::new(Server::new(machine.clone()));
     let mut connections = JoinSet::new();
+    let hears = async {
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => {
+                    let Ok((stream, _)) = accepted else { continue };
+                    let acceptor = acceptors.borrow().clone();
+                    connections.spawn(connection(stream, acceptor, verifier.clone(), server.clone()));
+                }
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    };
+    tokio::select! {
+        () = hears => {}
+        never = renew(&machine, &acceptors) => match never {},
+    }
+}
+
+/// The server reads its certificate's file again when Talos wrote another, for other names or because it got old (Talos,
+/// `KubernetesDynamicCertsController`): it counts from the next connection on.
+async fn renew(machine: &Machine, acceptors: &watch::Sender<TlsAcceptor>) -> Infallible {
+    let presented = || {
+        let config = machine.see(|state| state.config.clone())?;
+        machine.api_server_leaf(&config).ok().map(|pem| pem.certificate)
+    };
+    let mut changes = machine.changes();
+    let mut known = presented();
     loop {
         tokio::select! {
-            accepted = listener.accept() => {
-                let Ok((stream, _)) = accepted else { continue };
-                connections.spawn(connection(stream, acceptor.clone(), verifier.clone(), server.clone()));
-            }
-            Some(_) = connections.join_next() => {}
+            changed = changes.changed() => if changed.is_err() { break },
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let now = presented();
+        if now != known
+            && let Ok((tls, _)) = tls(machine)
+        {
+            acceptors.send_replace(TlsAcceptor::from(Arc::new(tls)));
+            known = now;
         }
     }
+    std::future::pending().await
 }
 
 async fn connection(

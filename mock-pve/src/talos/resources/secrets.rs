@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::wire::Proto;
 use super::{Item, Maker, Type, addresses, documents};
-use crate::world::machine::{Machine, MachineType, NodeConfig, State};
+use crate::world::machine::{Machine, MachineType, NodeConfig};
 
 pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
     let Some(config) = machine.see(|state| state.config.clone()) else { return Vec::new() };
@@ -26,22 +26,23 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             vec![maker.typed("os", &value, proto)]
         }
         "CertSANs.secrets.talos.dev" => {
-            let host = machine.see(State::hostname);
+            let (host, full) = machine.see(|state| (state.hostname(), state.full_hostname()));
             let mut own = machine.see(addresses);
             own.extend(machine.room().shared(machine.vmid()).iter().map(ToString::to_string));
             let one = |id: &str, extra: Vec<String>| {
                 let (ips, names): (Vec<String>, Vec<String>) = std::iter::once("127.0.0.1".to_owned())
                     .chain(own.clone())
                     .chain(std::iter::once(host.clone()))
+                    .chain(Some(full.clone()).filter(|full| *full != host))
                     .chain(extra)
                     .partition(|name| name.parse::<IpAddr>().is_ok());
                 let proto =
-                    with_ips(Proto::default(), 1, &ips).texts(2, names.iter().map(String::as_str)).text(3, &host);
-                maker.typed(id, &json!({ "ips": ips, "dnsNames": names, "fqdn": host }), proto)
+                    with_ips(Proto::default(), 1, &ips).texts(2, names.iter().map(String::as_str)).text(3, &full);
+                maker.typed(id, &json!({ "ips": ips, "dnsNames": names, "fqdn": full }), proto)
             };
             let mut all = vec![one("api", config.api_names())];
             if control_plane {
-                all.push(one("k8s", config.kubernetes_names()));
+                all.push(one("k8s", config.api_server_names()));
             }
             all
         }

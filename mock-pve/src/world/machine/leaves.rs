@@ -46,8 +46,6 @@ pub(super) type Leaves = BTreeMap<&'static str, Leaf>;
 pub const API_DAYS: u64 = 1;
 /// See [`API_DAYS`].
 pub const KUBERNETES_DAYS: u64 = 365;
-/// What the API server is called inside its cluster.
-const INSIDE: [&str; 5] = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "10.96.0.1"];
 
 impl Machine {
     /// The certificate of that name: the one it has, unless the machine booted since, another authority or other names are
@@ -79,7 +77,9 @@ impl Machine {
         let shared = config.shared_addresses();
         self.see(|state| {
             let addresses = state.addresses().chain(shared).map(|address| address.to_string());
-            addresses.chain(["127.0.0.1".to_owned(), state.hostname()]).collect()
+            let mut names: Vec<String> = addresses.chain(["127.0.0.1".to_owned(), state.hostname()]).collect();
+            names.extend(Some(state.full_hostname()).filter(|full| *full != state.hostname()));
+            names
         })
     }
 
@@ -87,7 +87,7 @@ impl Machine {
     pub fn talos_leaf(&self, name: &'static str, config: &NodeConfig) -> Result<Pem, PkiError> {
         let mut names = self.served_names(config);
         names.extend(config.api_names());
-        let host = self.see(super::State::hostname);
+        let host = self.see(super::State::full_hostname);
         let subject = Subject::Server { name: &host, organizations: &[], names };
         self.leaf(name, &self.issuing_authority(config), Kind::Ed25519, subject, API_DAYS)
     }
@@ -95,8 +95,7 @@ impl Machine {
     /// What its API server presents.
     pub fn api_server_leaf(&self, config: &NodeConfig) -> Result<Pem, PkiError> {
         let mut names = self.served_names(config);
-        names.extend(config.kubernetes_names());
-        names.extend(INSIDE.map(str::to_owned));
+        names.extend(config.api_server_names());
         let subject = Subject::Server { name: "kube-apiserver", organizations: &["kube-master"], names };
         self.leaf("api-server", &config.kubernetes_ca(), Kind::P256, subject, KUBERNETES_DAYS)
     }
