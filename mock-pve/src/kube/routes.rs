@@ -81,7 +81,7 @@ impl Server {
     }
 
     /// `healthz`, `livez` and `readyz`, with their checks one by one where that is asked for.
-    async fn health(&self, path: &str, verbose: bool) -> Answer {
+    async fn health(&self, path: &str, detail: Detail) -> Answer {
         let name = path.trim_start_matches('/').split('/').next().unwrap_or_default();
         let etcd = name == "livez" || self.is_ready().await;
         let only = path.trim_start_matches('/').split_once('/').map(|(_, check)| check);
@@ -113,7 +113,7 @@ impl Server {
         let fails = |check: &str| !etcd && check.starts_with("etcd");
         if !checks.iter().any(|check| fails(check)) {
             let mut text = "ok".to_owned();
-            if verbose {
+            if detail == Detail::Checks {
                 text = checks.iter().map(|check| format!("[+]{check} ok\n")).collect();
                 text.push_str(&format!("{name} check passed\n"));
             }
@@ -128,6 +128,15 @@ impl Server {
         text.push_str(&format!("{name} check failed\n"));
         answer::text(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", text)
     }
+}
+
+/// How much is told of a server that is well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Detail {
+    /// That it is.
+    Verdict,
+    /// What was looked at, too.
+    Checks,
 }
 
 pub(super) async fn answer(server: &Server, caller: &Caller, request: http::Request<Incoming>) -> Answer {
@@ -207,7 +216,8 @@ async fn route(server: &Server, caller: &Caller, request: http::Request<Incoming
         }
         ["healthz" | "livez" | "readyz", ..] => {
             let verbose = parse_query(request.uri().query().unwrap_or_default()).contains_key("verbose");
-            return Ok(server.health(&trimmed, verbose).await);
+            let detail = if verbose { Detail::Checks } else { Detail::Verdict };
+            return Ok(server.health(&trimmed, detail).await);
         }
         _ => {}
     }

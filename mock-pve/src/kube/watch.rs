@@ -32,7 +32,7 @@ pub(super) fn watch(client: &Client, ask: &Ask) -> Result<Answer, Refusal> {
         (Vec::new(), if from == 0 { client.view(crate::etcd::Store::revision).unwrap_or_default() } else { from })
     };
     if initial && ask.is("allowWatchBookmarks") {
-        begin.push(bookmark(ask, start, true));
+        begin.push(bookmark(ask, start, Mark::Begun));
     }
     let forgotten = client.view(|store| store.since(start).is_none().then(|| store.revision())).flatten();
     if let Some(now) = forgotten {
@@ -65,7 +65,7 @@ pub(super) fn watch(client: &Client, ask: &Ask) -> Result<Answer, Refusal> {
                     if ask.is("allowWatchBookmarks") && tokio::time::Instant::now() >= marked {
                         marked = next_mark();
                         return Some((
-                            stream::iter(vec![bookmark(&ask, last, false)]),
+                            stream::iter(vec![bookmark(&ask, last, Mark::Later)]),
                             (client, changes, last, true, marked),
                         ));
                     }
@@ -112,9 +112,18 @@ fn expired(asked: u64, now: u64) -> Frame<Bytes> {
     line("ERROR", &Refusal::new(http::StatusCode::GONE, "Expired", why).status())
 }
 
-fn bookmark(ask: &Ask, revision: u64, first: bool) -> Frame<Bytes> {
+/// What a bookmark is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    /// What was there at the beginning has been told.
+    Begun,
+    /// To say how far it is.
+    Later,
+}
+
+fn bookmark(ask: &Ask, revision: u64, mark: Mark) -> Frame<Bytes> {
     let mut metadata = json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
-    if first {
+    if mark == Mark::Begun {
         metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
     }
     let object = json!({ "kind": ask.kind.kind, "apiVersion": ask.kind.api_version(), "metadata": metadata });

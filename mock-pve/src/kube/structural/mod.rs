@@ -32,23 +32,30 @@ fn field<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
 /// Drops the fields that a schema doesn't know, and names them.
 pub(super) fn prune(object: &mut Value, schema: &Value) -> Vec<String> {
     let mut dropped = Vec::new();
-    drop_unknown(object, schema, "", true, &mut dropped);
+    drop_unknown(object, schema, "", Level::Object, &mut dropped);
     dropped
 }
 
-fn drop_unknown(value: &mut Value, schema: &Value, path: &str, whole: bool, dropped: &mut Vec<String>) {
+/// Whether a value is an object of Kubernetes, with what all of those have, or a part of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Object,
+    Part,
+}
+
+fn drop_unknown(value: &mut Value, schema: &Value, path: &str, level: Level, dropped: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
             let keeps = is(schema, "x-kubernetes-preserve-unknown-fields")
                 || schema.get("additionalProperties").is_some_and(|others| *others != Value::Bool(false));
-            let whole = whole || is(schema, "x-kubernetes-embedded-resource");
+            let whole = level == Level::Object || is(schema, "x-kubernetes-embedded-resource");
             map.retain(|name, value| {
                 let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 if whole && OWN.contains(&name.as_str()) {
                     return true;
                 }
                 match field(schema, name) {
-                    Some(schema) => drop_unknown(value, schema, &below, false, dropped),
+                    Some(schema) => drop_unknown(value, schema, &below, Level::Part, dropped),
                     None if keeps => {}
                     None => {
                         dropped.push(below);
@@ -61,7 +68,7 @@ fn drop_unknown(value: &mut Value, schema: &Value, path: &str, whole: bool, drop
         Value::Array(list) => {
             let Some(items) = schema.get("items") else { return };
             for (number, value) in list.iter_mut().enumerate() {
-                drop_unknown(value, items, &format!("{path}[{number}]"), false, dropped);
+                drop_unknown(value, items, &format!("{path}[{number}]"), Level::Part, dropped);
             }
         }
         _ => {}
