@@ -21,12 +21,22 @@ const STATE_BYTES: u64 = 100 * MIB;
 pub enum Keep {
     /// The machine configuration, in STATE.
     Config,
+    /// Who the machine is, in STATE.
+    Identity,
 }
 
 impl Keep {
     fn label(self) -> &'static str {
         match self {
-            Self::Config => "STATE",
+            Self::Config | Self::Identity => "STATE",
+        }
+    }
+
+    /// Where in its partition it begins.
+    fn offset(self) -> u64 {
+        match self {
+            Self::Config => 0,
+            Self::Identity => STATE_BYTES - MIB,
         }
     }
 }
@@ -66,7 +76,8 @@ pub fn load(path: &Path, what: Keep) -> Result<Option<Vec<u8>>, DiskError> {
     let table = Table::read(&file, path, bytes)?;
     let Ok(partition) = table.find(what.label()) else { return Ok(None) };
     let mut header = [0; HEADER as usize];
-    file.read_exact_at(&mut header, partition.start).map_err(DiskError::io(path))?;
+    let start = partition.start + what.offset();
+    file.read_exact_at(&mut header, start).map_err(DiskError::io(path))?;
     if header.iter().all(|byte| *byte == 0) {
         return Ok(None);
     }
@@ -74,11 +85,11 @@ pub fn load(path: &Path, what: Keep) -> Result<Option<Vec<u8>>, DiskError> {
     let rest = header.strip_prefix(MAGIC).ok_or_else(|| broken("it holds no file system"))?;
     let (length, expected) = rest.split_at(8);
     let length = length.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
-    if length > partition.bytes - HEADER {
+    if length > partition.bytes - what.offset() - HEADER {
         return Err(broken("it is cut off"));
     }
     let mut kept = vec![0; usize::try_from(length).unwrap_or_default()];
-    file.read_exact_at(&mut kept, partition.start + HEADER).map_err(DiskError::io(path))?;
+    file.read_exact_at(&mut kept, start + HEADER).map_err(DiskError::io(path))?;
     if Sha256::digest(&kept)[..] == *expected { Ok(Some(kept)) } else { Err(broken("its checksum doesn't match")) }
 }
 
@@ -87,14 +98,14 @@ pub fn store(path: &Path, what: Keep, kept: &[u8]) -> Result<(), DiskError> {
     let (file, bytes) = open(path)?;
     let table = Table::read(&file, path, bytes)?;
     let partition = table.find(what.label())?;
-    if kept.len() as u64 > partition.bytes - HEADER {
+    if kept.len() as u64 > partition.bytes - what.offset() - HEADER {
         return Err(DiskError::Record { label: what.label(), why: "no space left on device" });
     }
     let mut block = MAGIC.to_vec();
     block.extend((kept.len() as u64).to_le_bytes());
     block.extend(Sha256::digest(kept));
     block.extend(kept);
-    file.write_all_at(&block, partition.start).map_err(DiskError::io(path))
+    file.write_all_at(&block, partition.start + what.offset()).map_err(DiskError::io(path))
 }
 
 /// Forgets what is kept: a reset wiped the partition.
@@ -102,7 +113,7 @@ pub fn wipe(path: &Path, what: Keep) -> Result<(), DiskError> {
     let (file, bytes) = open(path)?;
     let table = Table::read(&file, path, bytes)?;
     let Ok(partition) = table.find(what.label()) else { return Ok(()) };
-    file.write_all_at(&[0; HEADER as usize], partition.start).map_err(DiskError::io(path))
+    file.write_all_at(&[0; HEADER as usize], partition.start + what.offset()).map_err(DiskError::io(path))
 }
 
 /// A partition that somebody else fills.

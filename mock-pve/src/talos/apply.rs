@@ -45,7 +45,8 @@ pub(super) fn in_maintenance(
         _ => (Mode::NoReboot, WITHOUT_REBOOT.to_owned()),
     };
     if request.dry_run {
-        let mode_details = dry_run(&details, "", config.text());
+        let old = machine.see(|state| state.partial.clone());
+        let mode_details = dry_run(&details, old.as_ref().map_or("", |old| old.text()), config.text());
         return Ok(ApplyConfiguration { mode: mode.into(), mode_details, ..Default::default() });
     }
     let when = accepted(machine, request, (asked, mode), &mut details);
@@ -93,6 +94,11 @@ pub(super) async fn configured(
     let version = machine.see(State::version);
     let config =
         NodeConfig::parse(&request.data, version).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    if !config.is_whole() {
+        let why = "the applied machine configuration doesn't contain v1alpha1 config, did you mean to patch the machine \
+                   config instead?";
+        return Err(Status::invalid_argument(why));
+    }
     let old = machine.see(|state| state.config.clone());
     let old = old.ok_or_else(|| Status::failed_precondition("no configuration yet"))?;
     if version.applies_one_by_one() {

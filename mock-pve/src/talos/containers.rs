@@ -85,7 +85,7 @@ pub(super) fn running(machine: &Machine) -> Vec<Running> {
         });
         let mut all: Vec<Running> = own.collect();
         if state.kubernetes {
-            let host = state.hostname();
+            let host = state.nodename();
             for (name, pod) in &state.static_pods {
                 let place = format!("kube-system/{name}-{host}");
                 let mark = format!("{:012x}", u64::from(crc32fast::hash(place.as_bytes())) * 7919);
@@ -128,7 +128,7 @@ fn in_pod(place: &str, containers: Vec<(String, String, String, SystemTime)>) ->
 fn of_kubernetes(machine: &Machine) -> Vec<Value> {
     let runs = |state: &State| state.services.get("kubelet").is_some_and(|one| one.state == ServiceState::Running);
     let (up, own, config, host) =
-        machine.see(|state| (runs(state), state.membership.clone(), state.config.clone(), state.hostname()));
+        machine.see(|state| (runs(state), state.membership.clone(), state.config.clone(), state.nodename()));
     let Some(config) = config.filter(|_| up) else { return Vec::new() };
     let client = own.or_else(|| {
         let servers = machine.room().api_servers(&config.cluster_mark());
@@ -214,7 +214,7 @@ pub(super) fn log(machine: &Machine, id: &str) -> Result<Vec<String>, Status> {
     let found = all.iter().find(asked);
     let one = found.ok_or_else(|| Status::unknown(format!("container \"{id}\" not found")))?;
     let stamp = super::logs::at_nanoseconds(one.since);
-    let host = machine.see(State::hostname);
+    let host = machine.see(State::nodename);
     Ok(vec![
         format!("{stamp} stdout F {} started as {} on {host}", one.name, one.image),
         format!("{stamp} stdout F {} is ready", one.name),

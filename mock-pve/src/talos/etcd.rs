@@ -104,9 +104,21 @@ pub(super) fn database(machine: &Machine) -> Result<Vec<u8>, Status> {
     written.map(|written| written.bytes).ok_or_else(absent)
 }
 
-pub(super) fn members(machine: &Machine, local: bool) -> Result<api::EtcdMembers, Status> {
+/// Whom to ask for the members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The cluster.
+    Cluster,
+    /// The machine's own member, whatever the others know.
+    Own,
+}
+
+pub(super) fn members(machine: &Machine, source: Source) -> Result<api::EtcdMembers, Status> {
     let found = membership(machine, "etcd member list")?;
-    let members = if local { found.members() } else { found.etcd.members() };
+    let members = match source {
+        Source::Own => found.members(),
+        Source::Cluster => found.etcd.members(),
+    };
     let members: Vec<api::EtcdMember> = members
         .into_iter()
         .map(|member| {

@@ -137,7 +137,7 @@ fn content(state: &State, path: &str) -> Option<String> {
             format!("NAME=\"Talos\"\nID=talos\nVERSION_ID={0}\nPRETTY_NAME=\"Talos ({0})\"\n", state.tag())
         }
         "/etc/hostname" => format!("{}\n", state.hostname()),
-        "/etc/machine-id" => format!("{}\n", state.boot_id.replace('-', "")),
+        "/etc/machine-id" => format!("{}\n", state.identity?.machine_id()),
         "/etc/resolv.conf" => "nameserver 127.0.0.53\n".to_owned(),
         _ => return None,
     })

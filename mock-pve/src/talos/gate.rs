@@ -5,7 +5,7 @@ use tonic::{Code, Request, Status};
 use x509_parser::prelude::FromDer as _;
 
 use super::proto::{common, google};
-use crate::world::machine::{Api, Machine, MachineType, State};
+use crate::world::machine::{Api, Dialled, Machine, MachineType, State};
 
 /// Who called.
 #[derive(Clone, Debug)]
@@ -193,7 +193,10 @@ pub(super) fn not_to_many<T>(here: &Machine, request: &Request<T>) -> Status {
 }
 
 fn is_local(here: &Machine, name: &str) -> bool {
-    let is_here = |state: &State| state.hostname() == name || state.addresses().any(|one| one.to_string() == name);
+    let is_here = |state: &State| {
+        [state.hostname(), state.full_hostname(), state.nodename()].iter().any(|one| one == name)
+            || state.addresses().any(|one| one.to_string() == name)
+    };
     name == "127.0.0.1" || here.see(is_here)
 }
 
@@ -202,7 +205,7 @@ fn find(here: &Machine, name: &str) -> Result<Machine, Status> {
         return Ok(here.clone());
     }
     let known = here.room().find(name).filter(|machine| machine.see(|state| state.api == Api::Configured));
-    let reached = here.reaches(name, known.is_some());
+    let reached = here.reaches(name, if known.is_some() { Dialled::Answers } else { Dialled::Silent });
     let known = known.filter(|_| reached);
     known.ok_or_else(|| {
         let why = format!(

@@ -179,7 +179,7 @@ impl Nodes {
         self.each(&self.control_planes, |machine| {
             let waits = machine.see(|state| {
                 let first = state.static_pods.iter().find(|(_, pod)| !pod.ready).map(|(name, _)| *name);
-                first.map(|name| format!("{name}-{}", state.hostname()))
+                first.map(|name| format!("{name}-{}", state.nodename()))
             });
             waits.map_or(Ok(()), |pod| Err(format!("some pods are not ready: [{pod}]")))
         })

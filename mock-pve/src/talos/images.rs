@@ -121,7 +121,8 @@ impl ImageService for Node {
             };
             let answer = match result {
                 Ok(pulled) => {
-                    for event in progress(&pulled, there) {
+                    let fetched = if there { Vec::new() } else { progress(&pulled) };
+                    for event in fetched {
                         let _ = sender.send(Ok(event));
                     }
                     let known = Reference::parse(&image_ref).map(|reference| reference.pinned());
@@ -184,17 +185,13 @@ impl ImageService for Node {
     }
 }
 
-/// What a pull tells of its layers; at once, for an image that is there.
-fn progress(pulled: &Pulled, there: bool) -> Vec<api::ImageServicePullResponse> {
+/// What a pull tells of the layers that it fetches.
+fn progress(pulled: &Pulled) -> Vec<api::ImageServicePullResponse> {
     use api::image_service_pull_layer_progress::Status as Layer;
     let digits = pulled.digest.trim_start_matches("sha256:");
-    let steps: &[Layer] = if there {
-        &[]
-    } else {
-        &[Layer::Downloading, Layer::DownloadComplete, Layer::Extracting, Layer::ExtractComplete]
-    };
+    let steps = [Layer::Downloading, Layer::DownloadComplete, Layer::Extracting, Layer::ExtractComplete];
     let total = pulled.bytes / i64::try_from(LAYERS).unwrap_or(1);
-    let each = (0..LAYERS).flat_map(|layer| steps.iter().map(move |step| (layer, *step)));
+    let each = (0..LAYERS).flat_map(|layer| steps.map(|step| (layer, step)));
     each.map(|(layer, step)| {
         let offset = if step == Layer::Downloading { total / 2 } else { total };
         let status = api::ImageServicePullLayerProgress { status: step.into(), elapsed: None, offset, total };

@@ -69,6 +69,8 @@ impl Machines {
 }
 
 #[cfg(test)]
+mod names_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod upgrades;

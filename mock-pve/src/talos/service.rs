@@ -135,8 +135,8 @@ impl MachineService for Node {
         &self,
         request: Request<api::EtcdMemberListRequest>,
     ) -> Result<Response<api::EtcdMemberListResponse>, Status> {
-        let local = request.get_ref().query_local;
-        let messages = self.each(&request, Need::Backup, |machine| etcd::members(machine, local))?;
+        let source = if request.get_ref().query_local { etcd::Source::Own } else { etcd::Source::Cluster };
+        let messages = self.each(&request, Need::Backup, |machine| etcd::members(machine, source))?;
         Ok(Response::new(api::EtcdMemberListResponse { messages }))
     }
 

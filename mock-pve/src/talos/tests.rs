@@ -266,7 +266,7 @@ async fn members_hand_over_leave_and_are_removed() {
             .is_some_and(|(state, said)| state == ServiceState::Failed && said.contains("permanently removed"))
     })
     .await;
-    assert_eq!(etcd::members(&lab.machine(second), true).unwrap().members.len(), 1);
+    assert_eq!(etcd::members(&lab.machine(second), etcd::Source::Own).unwrap().members.len(), 1);
     lab.write(second, "alone").await.unwrap();
     // A machine that left joins again with its next boot.
     lab.machine(first).command(Command::Reboot { actor: String::new(), restart: Restart::Kexec });

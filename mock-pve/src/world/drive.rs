@@ -108,11 +108,28 @@ pub fn first_cdrom(config: &Config) -> Option<String> {
     })
 }
 
+/// Whether there is a cloud-init drive.
+fn has_cloud_init(config: &Config) -> bool {
+    let is_one = |value: &str| Properties::parse(value, "file").get("file").is_some_and(is_cloudinit);
+    config.iter().any(|(key, value)| is_drive(key) && is_one(value))
+}
+
+/// What a cloud-init drive for Linux says of the guest's name, where its user data is PVE's own.
+fn cloud_name(config: &Config, vmid: u32) -> Option<String> {
+    let of_others = |custom: &String| Properties::parse(custom, "").get("user").is_some();
+    let nocloud = config.get("citype").is_none_or(|kind| kind == "nocloud");
+    if !has_cloud_init(config) || !nocloud || config.get("cicustom").is_some_and(of_others) {
+        return None;
+    }
+    let name = config.get("name").map_or_else(|| format!("VM{vmid}"), String::clone);
+    Some(name.split('.').next().unwrap_or_default().to_owned())
+}
+
 /// What the cloud-init drive says of `netN`, if there is one.
 fn cloud_init(config: &Config, net: &str) -> Option<CloudInit> {
-    config
-        .iter()
-        .find(|(key, value)| is_drive(key) && Properties::parse(value, "file").get("file").is_some_and(is_cloudinit))?;
+    if !has_cloud_init(config) {
+        return None;
+    }
     let (_, number) = numbered(net)?;
     let ip = Properties::parse(config.get(&format!("ipconfig{number}")).map_or("", String::as_str), "");
     Some(match ip.get("ip") {
@@ -236,6 +253,7 @@ impl State {
             node: vm.node.clone(),
             vmid,
             name: text("name", &format!("VM {vmid}")),
+            cloud_name: cloud_name(config, vmid),
             uuid,
             nics: nics(config)
                 .into_iter()

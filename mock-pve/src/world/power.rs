@@ -35,6 +35,9 @@ pub struct Boot {
     pub vmid: u32,
     /// The VM's name.
     pub name: String,
+    /// What the cloud-init drive says of the guest's name; `None` without such a drive, or when somebody else's user data
+    /// is on it.
+    pub cloud_name: Option<String>,
     /// SMBIOS UUID, lower case.
     pub uuid: String,
     /// The NICs in order (`net0` first): MAC in upper case, bridge, whether the cable is plugged in.

@@ -525,3 +525,24 @@ async fn kubernetes_goes_up_with_an_inventory() {
 async fn kubernetes_goes_up_without_an_inventory() {
     kubernetes_goes_up("1.12.4").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_names_count_without_a_restart() {
+    let Some(lab) = Lab::begin("1.13.8", "1.36.1", 1, 0).await else { return };
+    lab.kubectl(&["get", "ns"]).await;
+    let file = lab.path("kubeconfig");
+    let named = ["--tls-server-name", "api.example.org", "get", "ns"];
+    let said = lab.kubectl_as(&file, &named).await;
+    assert!(!said.ok && said.err.contains("certificate is valid for"), "{said:?}");
+    let pods = ["get", "pods", "-n", "kube-system", "kube-apiserver-cp-01", "-o=jsonpath={.metadata.uid}"];
+    let before = lab.kubectl(&pods).await;
+    lab.on(11, &["patch", "mc", "-p", r#"{"cluster":{"apiServer":{"certSANs":["api.example.org"]}}}"#]).await;
+    let began = Instant::now();
+    while !lab.kubectl_as(&file, &named).await.ok {
+        assert!(began.elapsed() < Duration::from_secs(20), "the API server goes on with its certificate");
+    }
+    assert_eq!(lab.kubectl(&pods).await, before);
+    let names = lab.data(11, &["get", "certsans", "k8s", "-o", "yaml"]).await;
+    assert!(names.contains("api.example.org") && names.contains("kubernetes.default.svc.cluster.local"), "{names}");
+    lab.running.stop().await;
+}

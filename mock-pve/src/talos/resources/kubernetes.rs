@@ -9,7 +9,7 @@ use crate::world::machine::{Machine, MachineType, NodeConfig, State, StaticPod, 
 
 pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
     let Some(config) = machine.see(|state| state.config.clone()) else { return Vec::new() };
-    let name = machine.see(State::hostname);
+    let name = machine.see(State::nodename);
     let control_plane = config.machine_type() == MachineType::ControlPlane;
     let maker = Maker(kind);
     let version = machine.see(State::version);

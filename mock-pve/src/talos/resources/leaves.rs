@@ -25,11 +25,11 @@ const NEAR: &str = "https://localhost:6443";
 
 pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
     let Some(config) = machine.see(|state| state.config.clone()) else { return Vec::new() };
-    let control_plane = config.machine_type() == MachineType::ControlPlane;
+    let of = config.machine_type();
     let mine = Mine { machine, config: &config, maker: Maker(kind), host: machine.see(State::hostname) };
     let made = match kind.name {
-        "ApiCertificates.secrets.talos.dev" => mine.api(control_plane),
-        _ if !control_plane => return Vec::new(),
+        "ApiCertificates.secrets.talos.dev" => mine.api(of),
+        _ if of != MachineType::ControlPlane => return Vec::new(),
         "EtcdSecrets.secrets.talos.dev" => mine.etcd(),
         "KubernetesDynamicCerts.secrets.talos.dev" => mine.api_server(),
         "KubernetesSecrets.secrets.talos.dev" => mine.kubeconfigs(),
@@ -48,13 +48,13 @@ struct Mine<'a> {
 }
 
 impl Mine<'_> {
-    fn api(&self, control_plane: bool) -> Result<Item, PkiError> {
+    fn api(&self, of: MachineType) -> Result<Item, PkiError> {
         let server = self.machine.talos_leaf("api", self.config)?;
         let mut value = json!({ "acceptedCAs": accepted(self.config, "/machine"), "server": pair(&server),
             "client": null, "skipVerifyingClientCert": false });
         let mut proto = Proto::default();
         // A worker forwards nothing, so it has nothing to show elsewhere.
-        if control_plane {
+        if of == MachineType::ControlPlane {
             let subject = Subject::Client { name: Some(&self.host), organizations: &["os:impersonator"] };
             let authority = self.machine.issuing_authority(self.config);
             let client = self.machine.leaf("api-client", &authority, Kind::Ed25519, subject, API_DAYS)?;

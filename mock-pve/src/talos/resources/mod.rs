@@ -13,6 +13,7 @@ mod secrets;
 mod settings;
 mod specs;
 mod types;
+mod upkeep;
 mod volumes;
 mod wire;
 
@@ -98,7 +99,8 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
         "MachineConfigs.config.talos.dev" => {
             let (active, staged, minor) =
                 machine.see(|state| (state.config.clone(), state.staged.clone(), state.version().minor));
-            let Some(active) = active else { return Vec::new() };
+            let part = || machine.see(|state| state.partial.clone());
+            let Some(active) = active.or_else(part) else { return Vec::new() };
             let mut all = Vec::new();
             if minor >= 10 {
                 all.push(("persistent", staged.as_ref().unwrap_or(&active).text()));
@@ -109,6 +111,7 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
         "CertSANs.secrets.talos.dev" => secrets::list(machine, kind),
         name if leaves::NAMES.contains(&name) => leaves::list(machine, kind),
         name if documents::NAMES.contains(&name) => documents::list(machine, kind),
+        name if upkeep::NAMES.contains(&name) => upkeep::list(machine, kind),
         name if volumes::NAMES.contains(&name) => volumes::list(machine, kind),
         name if kernel::NAMES.contains(&name) => kernel::list(machine, kind),
         name if settings::NAMES.contains(&name) => settings::list(machine, kind),

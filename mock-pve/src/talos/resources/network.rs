@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::wire::Proto;
 use super::{Item, Maker, Type};
-use crate::world::machine::{Link, Machine, State};
+use crate::world::machine::{Hostname, Link, Machine, State};
 
 // The kernel's numbers.
 const INET4: u64 = 2;
@@ -81,18 +81,18 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
         "RouteStatuses.net.talos.dev" => routes(&links, &maker),
         "NodeAddresses.net.talos.dev" => node_addresses(machine, &links, &maker),
         "HostnameStatuses.net.talos.dev" => {
-            let name = machine.see(State::hostname);
-            vec![maker.typed(
-                "hostname",
-                &json!({ "hostname": name, "domainname": "" }),
-                Proto::default().text(1, &name),
-            )]
+            let one = |Hostname { name, domain, .. }: Hostname| {
+                let value = json!({ "hostname": name, "domainname": domain });
+                maker.typed("hostname", &value, Proto::default().text(1, &name).text(2, &domain))
+            };
+            machine.see(State::named).map(one).into_iter().collect()
         }
         "NetworkStatuses.net.talos.dev" => {
             let ready = links.iter().any(|link| !link.addresses.is_empty());
-            let value = json!({ "addressReady": ready, "connectivityReady": ready, "hostnameReady": true,
+            let named = machine.see(|state| state.named().is_some());
+            let value = json!({ "addressReady": ready, "connectivityReady": ready, "hostnameReady": named,
                 "etcFilesReady": true });
-            let proto = Proto::default().flag(1, ready).flag(2, ready).flag(3, true).flag(4, true);
+            let proto = Proto::default().flag(1, ready).flag(2, ready).flag(3, named).flag(4, true);
             vec![maker.typed("status", &value, proto)]
         }
         _ => settings(machine, &maker),

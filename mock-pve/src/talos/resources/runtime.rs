@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::wire::Proto;
 use super::{Item, Maker, Type, addresses, disk_name};
-use crate::world::machine::{Machine, MachineType, Recipe, ServiceState, Stage, State, Status};
+use crate::world::machine::{Identity, Machine, MachineType, Recipe, ServiceState, Stage, State, Status};
 
 #[expect(clippy::too_many_lines, reason = "a table of resources, one arm each")]
 pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
@@ -22,17 +22,14 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             })
             .into_iter()
             .collect(),
-        "Members.cluster.talos.dev" => members(machine, &maker),
-        "Affiliates.cluster.talos.dev" => {
-            let mut all = members(machine, &maker);
-            for item in &mut all {
-                item.proto.clear();
-            }
-            all
-        }
+        "Members.cluster.talos.dev" => members(machine, &maker, Named::Member),
+        "Affiliates.cluster.talos.dev" => members(machine, &maker, Named::Affiliate),
         "Identities.cluster.talos.dev" => {
-            let id = hardware.uuid.replace('-', "");
-            vec![maker.typed("local", &json!({ "nodeId": id }), Proto::default().text(1, &id))]
+            let one = |identity: Identity| {
+                let id = identity.node_id();
+                maker.typed("local", &json!({ "nodeId": id }), Proto::default().text(1, &id))
+            };
+            machine.see(|state| state.identity).map(one).into_iter().collect()
         }
         "Infos.cluster.talos.dev" => {
             let config = machine.see(|state| state.config.clone());
@@ -104,9 +101,9 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             vec![maker.typed("securitystate", &value, Proto::default().flag(1, hardware.secure_boot))]
         }
         "PlatformMetadatas.talos.dev" => {
-            let value =
-                json!({ "platform": "nocloud", "hostname": hardware.name, "instanceId": hardware.vmid.to_string() });
-            let proto = Proto::default().text(1, "nocloud").text(2, &hardware.name);
+            let named = hardware.cloud_name.as_deref().unwrap_or_default();
+            let value = json!({ "platform": "nocloud", "hostname": named, "instanceId": hardware.vmid.to_string() });
+            let proto = Proto::default().text(1, "nocloud").text(2, named);
             vec![maker.typed("platformmetadata", &value, proto)]
         }
         "TimeStatuses.v1alpha1.talos.dev" => {
@@ -186,7 +183,14 @@ fn services(machine: &Machine, maker: &Maker) -> Vec<Item> {
     })
 }
 
-fn members(machine: &Machine, maker: &Maker) -> Vec<Item> {
+/// What a machine of the cluster is called by: its node, or who it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Named {
+    Member,
+    Affiliate,
+}
+
+fn members(machine: &Machine, maker: &Maker, named: Named) -> Vec<Item> {
     let config = machine.see(|state| state.config.clone()).filter(|config| config.discovery());
     let Some(config) = config else { return Vec::new() };
     let all = machine.room().cluster(&config.cluster_mark());
@@ -195,7 +199,7 @@ fn members(machine: &Machine, maker: &Maker) -> Vec<Item> {
         .filter_map(|one| {
             one.see(|state| {
                 let kind = state.machine_type()?;
-                let (id, name) = (one.hardware().uuid.replace('-', ""), state.hostname());
+                let (id, name) = (state.identity?.node_id(), state.full_hostname());
                 let system = format!("Talos ({})", state.tag());
                 let mut value = json!({ "nodeId": id, "addresses": addresses(state), "hostname": name,
                     "machineType": kind.as_str(), "operatingSystem": system });
@@ -208,12 +212,22 @@ fn members(machine: &Machine, maker: &Maker) -> Vec<Item> {
                     proto = proto.message(2, &Proto::default().bytes(1, &octets));
                 }
                 let number = if kind == MachineType::ControlPlane { 2 } else { 3 };
-                proto = proto.text(3, &name).number(4, number).text(5, &system);
+                let node = state.nodename();
+                let (id, last) = match named {
+                    Named::Member => (node, 6),
+                    Named::Affiliate => {
+                        value["nodename"] = json!(node);
+                        proto = proto.text(4, &node);
+                        (id, 8)
+                    }
+                };
+                let at = if named == Named::Member { 4 } else { 6 };
+                proto = proto.text(3, &name).text(5, &system).number(at, number);
                 if kind == MachineType::ControlPlane {
                     value["controlPlane"] = json!({ "port": 6443 });
-                    proto = proto.message(6, &Proto::default().number(1, 6443));
+                    proto = proto.message(last, &Proto::default().number(1, 6443));
                 }
-                Some(maker.typed(&name, &value, proto))
+                Some(maker.typed(&id, &value, proto))
             })
         })
         .collect();

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::wire::Proto;
 use super::{Item, Maker, Type, network};
-use crate::world::machine::{Machine, MachineType, NodeConfig, State};
+use crate::world::machine::{Hostname, Machine, MachineType, NodeConfig, State};
 
 /// The types that are made here.
 pub(super) const NAMES: [&str; 20] = [
@@ -127,10 +127,13 @@ fn read(machine: &Machine, config: &NodeConfig, maker: &Maker) -> Vec<Item> {
 /// What the platform says of the network: the machine's name, and nothing else that it would set up.
 fn platform(machine: &Machine) -> Value {
     let hardware = machine.hardware();
-    json!({ "addresses": [], "links": [], "routes": [],
-        "hostnames": [{ "hostname": hardware.name, "domainname": "", "layer": "platform" }],
+    let named = hardware.cloud_name.as_deref();
+    let each: Vec<Value> =
+        named.iter().map(|name| json!({ "hostname": name, "domainname": "", "layer": "platform" })).collect();
+    json!({ "addresses": [], "links": [], "routes": [], "hostnames": each,
         "resolvers": [], "timeServers": [], "operators": [], "externalIPs": [],
-        "metadata": { "platform": "nocloud", "hostname": hardware.name, "instanceId": hardware.vmid.to_string() } })
+        "metadata": { "platform": "nocloud", "hostname": named.unwrap_or_default(),
+            "instanceId": hardware.vmid.to_string() } })
 }
 
 /// How the API server encrypts secrets: by the keys that there are, and not at all what was written before them.
@@ -223,9 +226,9 @@ fn names(machine: &Machine, maker: &Maker) -> Vec<Item> {
 
 /// The files that Talos writes into `/etc`.
 fn files(machine: &Machine, maker: &Maker) -> Vec<Item> {
-    let name = machine.see(State::hostname);
+    let named = machine.see(State::named);
     let config = machine.see(|state| state.config.clone());
-    let mut all = vec![("hosts", hosts(machine, &name)), ("resolv.conf", resolvers(config.as_deref()))];
+    let mut all = vec![("hosts", hosts(machine, named.as_ref())), ("resolv.conf", resolvers(config.as_deref()))];
     if config.is_some() {
         let uuid = &machine.hardware().uuid;
         all.push(("cri/conf.d/cri.toml", "version = 3\n".to_owned()));
@@ -246,10 +249,14 @@ fn files(machine: &Machine, maker: &Maker) -> Vec<Item> {
     all.iter().map(one).collect()
 }
 
-fn hosts(machine: &Machine, name: &str) -> String {
+fn hosts(machine: &Machine, named: Option<&Hostname>) -> String {
     let address = machine.see(State::address).map(|one| one.to_string()).unwrap_or_default();
     let six = "::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n";
-    format!("127.0.0.1 localhost\n{address} {name}\n{six}")
+    let own = named.map(|named| {
+        let short = if named.domain.is_empty() { String::new() } else { format!(" {}", named.name) };
+        format!("{address} {}{short}\n", named.full())
+    });
+    format!("127.0.0.1 localhost\n{}{six}", own.unwrap_or_default())
 }
 
 fn resolvers(config: Option<&NodeConfig>) -> String {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Item, Maker, Type};
-use crate::world::machine::{Link, Machine, NodeConfig, State};
+use crate::world::machine::{Hostname, Link, Machine, NodeConfig, State};
 
 /// Who said so.
 #[derive(Clone, Copy)]
@@ -58,9 +58,10 @@ pub(super) fn list(machine: &Machine, kind: &'static Type) -> Vec<Item> {
             .collect(),
         "OperatorSpecs.net.talos.dev" => operators(&maker, &links, config),
         "HostnameSpecs.net.talos.dev" => {
-            let by = Layer::of(config.and_then(NodeConfig::hostname)).name();
-            let value = json!({ "hostname": machine.see(State::hostname), "domainname": "", "layer": by });
-            vec![maker.item("hostname", &value)]
+            let one = |Hostname { name, domain, layer }: Hostname| {
+                maker.item("hostname", &json!({ "hostname": name, "domainname": domain, "layer": layer.as_str() }))
+            };
+            machine.see(State::named).map(one).into_iter().collect()
         }
         "ResolverSpecs.net.talos.dev" => {
             let set = configured(config, "/machine/network/nameservers");

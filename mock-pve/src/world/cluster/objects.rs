@@ -26,6 +26,8 @@ pub struct NodeFacts {
     pub kubernetes: String,
     /// This boot's id.
     pub boot_id: String,
+    /// What `/etc/machine-id` says.
+    pub machine_id: String,
     /// SMBIOS UUID.
     pub uuid: String,
     /// Virtual CPUs.
@@ -283,7 +285,7 @@ pub fn node(old: Option<Value>, facts: &NodeFacts, seed: &str) -> Keyed {
         "kernelVersion": "6.12.57-talos",
         "kubeProxyVersion": format!("v{}", facts.kubernetes),
         "kubeletVersion": format!("v{}", facts.kubernetes),
-        "machineID": facts.uuid.replace('-', ""),
+        "machineID": facts.machine_id,
         "operatingSystem": "linux",
         "osImage": format!("Talos ({})", facts.talos),
         "systemUUID": facts.uuid,
@@ -386,6 +388,7 @@ impl NodeFacts {
             talos: "v1.13.9".to_owned(),
             kubernetes: "1.35.0".to_owned(),
             boot_id: "boot".to_owned(),
+            machine_id: "machine".to_owned(),
             uuid: "uuid".to_owned(),
             cores: 4,
             memory_mib: 8192,

@@ -57,6 +57,7 @@ pub struct NodeConfig {
     text: String,
     main: Value,
     documents: Vec<Value>,
+    is_whole: bool,
 }
 
 impl std::fmt::Debug for NodeConfig {
@@ -77,19 +78,22 @@ impl NodeConfig {
         if main.len() > 1 {
             return Err(broken("duplicate v1alpha1.Config".to_owned()));
         }
-        let main = main.pop().ok_or_else(|| {
-            let why = "the applied machine configuration doesn't contain v1alpha1 config, did you mean to patch the machine \
-                       config instead?";
-            broken(why.to_owned())
-        })?;
-        let main = config_fold::whole(main, &others);
-        let config = Self { text: text.to_owned(), main, documents: others };
+        let main = main.pop();
+        let is_whole = main.is_some();
+        let main = config_fold::whole(main.unwrap_or_default(), &others);
+        let config = Self { text: text.to_owned(), main, documents: others, is_whole };
         config.validate(version)?;
         Ok(config)
     }
 
     fn validate(&self, version: Version) -> Result<(), ConfigError> {
         let invalid = |what: &str| Err(ConfigError::Invalid(what.to_owned()));
+        if let Some(document) = self.document("HostnameConfig") {
+            config_documents::check_hostname(document).map_err(ConfigError::Invalid)?;
+        }
+        if !self.is_whole {
+            return Ok(());
+        }
         if self.str("/version") != Some("v1alpha1") {
             return invalid("config version is required: v1alpha1");
         }
@@ -114,8 +118,7 @@ impl NodeConfig {
         if !self.endpoint().starts_with("https://") {
             return invalid("cluster controlplane endpoint is required");
         }
-        let hostname = self.document("HostnameConfig");
-        if hostname.is_some_and(|document| document.get("hostname").is_some()) {
+        if self.document("HostnameConfig").is_some() {
             if self.str("/machine/network/hostname").is_some() {
                 return invalid("static hostname is already set in v1alpha1 config");
             }
@@ -134,6 +137,11 @@ impl NodeConfig {
     /// The text as it was applied.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Whether it has the v1alpha1 document, without which no machine leaves maintenance mode.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// A string of the v1alpha1 document, by JSON pointer.
@@ -361,6 +369,22 @@ impl NodeConfig {
     pub fn kubernetes_names(&self) -> Vec<String> {
         let mut names = self.strings("/cluster/apiServer/certSANs");
         names.push(self.endpoint_host().to_owned());
+        names
+    }
+
+    /// All that the API server is called in its cluster (Talos, `KubernetesCertSANsController`): also by the first address
+    /// of each network of services.
+    pub fn api_server_names(&self) -> Vec<String> {
+        let mut names = self.kubernetes_names();
+        let domain = self.str("/cluster/network/dnsDomain").unwrap_or("cluster.local");
+        names.extend(["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"].map(str::to_owned));
+        names.push(format!("kubernetes.default.svc.{domain}"));
+        let mut subnets = self.strings("/cluster/network/serviceSubnets");
+        if subnets.is_empty() {
+            subnets.push("10.96.0.0/12".to_owned());
+        }
+        let first = |subnet: &String| subnet.parse::<IpNet>().ok()?.hosts().next();
+        names.extend(subnets.iter().filter_map(first).map(|address| address.to_string()));
         names
     }
 

@@ -41,6 +41,30 @@ fn recognized(document: &Value, version: Version) -> Result<Part, String> {
     }
 }
 
+/// What is wrong with a document about the machine's name (Talos, config/types/network, `HostnameConfig`).
+pub(super) fn check_hostname(document: &Value) -> Result<(), String> {
+    let text = |key: &str| document.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (auto, full) = (text("auto"), text("hostname"));
+    let mut wrong = Vec::new();
+    if auto.is_empty() && full.is_empty() {
+        wrong.push("either 'auto' or 'hostname' must be set".to_owned());
+    }
+    if !matches!(auto, "" | "off") && !full.is_empty() {
+        wrong.push("'auto' and 'hostname' cannot be set at the same time".to_owned());
+    }
+    if !matches!(auto, "" | "off" | "stable") {
+        wrong.push(format!("invalid value for 'auto': {auto}"));
+    }
+    if full.len() > 253 {
+        wrong.push(format!("fqdn is too long: {}", full.len()));
+    }
+    let host = full.split('.').next().unwrap_or_default();
+    if !full.is_empty() && !(1..=63).contains(&host.len()) {
+        wrong.push(format!("invalid hostname {host:?}"));
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(format!("{}: {}", name(document), wrong.join("\n"))) }
+}
+
 /// The lines on which documents that hold something begin.
 fn first_lines(text: &str) -> Vec<usize> {
     let (mut lines, mut inside) = (Vec::new(), false);

@@ -23,7 +23,7 @@ impl Boot {
     /// Closes the node to new pods and evicts those it has, as far as budgets allow: what stays only warns.
     pub(super) async fn drain(&self) {
         let machine = &self.machine;
-        let name = machine.see(State::hostname);
+        let name = machine.see(State::nodename);
         let Some(client) = self.any_api() else {
             return machine.says("[talos] node can't be drained: the API server doesn't answer");
         };
@@ -56,7 +56,7 @@ impl Boot {
 
     /// Opens the node again, if it was Talos that closed it.
     pub(super) async fn uncordon(&self, client: &Client) -> Result<(), EtcdError> {
-        let name = self.machine.see(State::hostname);
+        let name = self.machine.see(State::nodename);
         let key = objects::key("minions", None, &name);
         let Some(mut node) = cluster::get(client, &key) else { return Ok(()) };
         let annotations = node.value.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::config::{MachineType, NodeConfig};
 use super::event::What;
+use super::identity::Identity;
 use super::life::Boot;
 use super::signing;
 use super::state::Stage;
@@ -91,7 +92,7 @@ impl Boot {
     pub(super) async fn node(&self, config: &NodeConfig) -> std::convert::Infallible {
         let machine = &self.machine;
         let mut registered = machine.see(|state| state.node_ready);
-        let name = machine.see(super::State::hostname);
+        let name = machine.see(super::State::nodename);
         let controllers = Controllers::default();
         let kubelet = Kubelet::new(&name);
         let kubelet = if self.is_slow() { kubelet } else { kubelet.from_the_beginning() };
@@ -168,7 +169,7 @@ impl Boot {
             put(Readiness::Ready).await?;
             return self.uncordon(client).await;
         }
-        let (name, boot_id) = self.machine.see(|state| (state.hostname(), state.boot_id.clone()));
+        let (name, boot_id) = self.machine.see(|state| (state.nodename(), state.boot_id.clone()));
         let before = cluster::get(client, &objects::key("minions", None, &name));
         put(Readiness::NotReady).await?;
         let mut news = vec![News::of_node(&name, "Starting", "Starting kubelet.")];
@@ -211,7 +212,7 @@ impl Boot {
 
     fn is_ready(&self) {
         let machine = &self.machine;
-        machine.says(&format!("[talos] node {} is ready", machine.see(super::State::hostname)));
+        machine.says(&format!("[talos] node {} is ready", machine.see(super::State::nodename)));
         machine.update(|state| state.node_ready = true);
         self.is_up();
     }
@@ -229,7 +230,7 @@ impl Boot {
     /// Says that the node lives; and on a control plane that its API server does, and who of the others works.
     async fn renew(&self, client: &Client) -> Result<(), EtcdError> {
         let (name, boot_id, serves) =
-            self.machine.see(|state| (state.hostname(), state.boot_id.clone(), state.kubernetes));
+            self.machine.see(|state| (state.nodename(), state.boot_id.clone(), state.kubernetes));
         let seed = uid_seed(client);
         let old = |key: &str| cluster::get(client, key).map(|entry| entry.value);
         let node = objects::key("leases", Some("kube-node-lease"), &name);
@@ -264,7 +265,7 @@ impl Boot {
         }
         let clock = self.machine.world().clock();
         let place = self.machine.see(|state| Place {
-            node: state.hostname(),
+            node: state.nodename(),
             address: state.address().map(|address| address.to_string()).unwrap_or_default(),
             boot_id: state.boot_id.clone(),
         });
@@ -320,13 +321,14 @@ impl Boot {
         let hardware = self.machine.hardware();
         let control_plane = config.machine_type() == MachineType::ControlPlane;
         self.machine.see(|state| NodeFacts {
-            name: state.hostname(),
+            name: state.nodename(),
             address: state.address().map(|address| address.to_string()).unwrap_or_default(),
             control_plane,
             tainted: control_plane && !config.schedules_on_control_planes(),
             talos: state.tag().to_owned(),
             kubernetes: config.kubernetes().unwrap_or_else(|| default_kubernetes(state.version()).to_owned()),
             boot_id: state.boot_id.clone(),
+            machine_id: state.identity.map(Identity::machine_id).unwrap_or_default(),
             uuid: hardware.uuid.clone(),
             cores: hardware.cores,
             memory_mib: hardware.memory_mib,

@@ -91,7 +91,7 @@ impl Boot {
         machine.update(|state| {
             (state.stage, state.api) = (Stage::Booting, Api::Silent);
             (state.kubernetes, state.node_ready, state.bootstrapping) = (false, false, None);
-            (state.config, state.recipe) = (None, None);
+            (state.config, state.partial, state.identity, state.recipe) = (None, None, None, None);
             (state.sequence, state.busy, state.staged, state.kubelet, state.sick) = (None, None, None, None, false);
             state.services.clear();
             state.static_pods.clear();
@@ -160,9 +160,28 @@ impl Boot {
             machine.says(&format!("[talos] \t{address}"));
         }
         self.tell_agent();
+        // What counts again, and when, after a part that is only tried.
+        let mut trial: Option<(Instant, Option<Arc<NodeConfig>>)> = None;
         loop {
-            match commands.recv().await {
+            let command = tokio::select! {
+                command = commands.recv() => command,
+                () = until(trial.as_ref().map(|(over, _)| *over)) => {
+                    machine.says("[talos] rolling back the configuration: it was only tried");
+                    self.take_part(trial.take().and_then(|(_, old)| old));
+                    continue;
+                }
+            };
+            match command {
                 None => return Err(End::Dead),
+                Some(Command::Apply { config, when }) if !config.is_whole() => {
+                    let old = trial.take().map_or_else(|| machine.see(|state| state.partial.clone()), |(_, old)| old);
+                    if let Apply::Try(seconds) = when {
+                        trial = Some((from_now(seconds), old));
+                    }
+                    if when != Apply::Staged {
+                        self.take_part(Some(config));
+                    }
+                }
                 Some(Command::Apply { config, when }) => {
                     let over = if let Apply::Try(seconds) = when { Some(from_now(seconds)) } else { None };
                     let kept = if over.is_some() { disk::provision(&self.path()) } else { self.keep(&config) };
@@ -181,6 +200,14 @@ impl Boot {
                 Some(other) => return Err(self.down(other, commands).await),
             }
         }
+    }
+
+    /// A configuration without its main document: links and name follow it, and maintenance mode goes on. Nothing is kept
+    /// of it, since there is no STATE yet.
+    fn take_part(&self, config: Option<Arc<NodeConfig>>) {
+        let links = self.links(config.as_deref());
+        self.machine.update(|state| (state.links, state.partial) = (links, config));
+        self.tell_agent();
     }
 
     /// Makes the partitions and keeps the configuration on the disk.
@@ -222,13 +249,14 @@ impl Boot {
     /// `over`: when it ends that the first configuration is tried.
     async fn configured(&self, mut config: Arc<NodeConfig>, over: Option<Instant>, commands: &mut Commands) -> End {
         let machine = &self.machine;
+        self.identify();
         // What comes back, and when, after a configuration that is only tried; there may have been none before.
         let mut trial: Option<(Instant, Option<Arc<NodeConfig>>)> = over.map(|over| (over, None));
         loop {
             let links = self.links(Some(&config));
             machine.update(|state| {
                 state.links = links;
-                state.config = Some(config.clone());
+                (state.config, state.partial) = (Some(config.clone()), None);
                 state.busy = None;
             });
             let over = trial.as_ref().map(|(over, _)| *over);
@@ -318,8 +346,12 @@ impl Boot {
         let fresh = machine.see(|state| state.api != Api::Configured);
         if fresh {
             machine.happened("", What::Sequence("boot", true));
+            // Without a name there is no certificate for its API.
+            while machine.see(|state| state.named().is_none()) {
+                self.wait().await;
+            }
             let (name, addresses) =
-                machine.see(|state| (state.hostname(), state.addresses().map(|one| one.to_string()).collect()));
+                machine.see(|state| (state.full_hostname(), state.addresses().map(|one| one.to_string()).collect()));
             machine.happened("", What::Address(name, addresses));
             for id in ["machined", "containerd", "udevd", "syslogd"] {
                 machine.service(id, ServiceState::Running, Some(true), "Health check successful");

@@ -23,12 +23,17 @@ const START: f64 = 4.0;
 const AGAIN: f64 = 10.0;
 
 impl Boot {
-    /// The kubelet runs with the configured image, and trusts the configured authorities; restarts it when they changed.
+    /// The kubelet runs with the configured image, for the node of that name, and trusts the configured authorities; restarts
+    /// it when they changed.
     pub(super) async fn start_kubelet(&self, config: &NodeConfig) {
         let machine = &self.machine;
         let image = config.image("kubelet", machine.see(State::version));
         let trusts = config.kubernetes_authorities();
-        if machine.see(|state| state.kubelet.as_ref() == Some(&image) && state.kubelet_trusts == trusts) {
+        let node = machine.see(State::nodename);
+        let same = |state: &State| {
+            state.kubelet.as_ref() == Some(&image) && state.kubelet_trusts == trusts && state.kubelet_node == node
+        };
+        if machine.see(same) {
             return;
         }
         let restarts = machine.see(|state| state.services.get("kubelet").map(|one| one.state));
@@ -64,7 +69,9 @@ impl Boot {
         }
         takes(START / 2.0).await;
         machine.service("kubelet", ServiceState::Running, Some(true), "Health check successful");
-        machine.update(|state| (state.kubelet, state.kubelet_trusts) = (Some(image), trusts));
+        machine.update(|state| {
+            (state.kubelet, state.kubelet_trusts, state.kubelet_node) = (Some(image), trusts, node);
+        });
     }
 
     /// The static pods as they are when a machine boots.
@@ -182,7 +189,7 @@ impl Boot {
 
     /// The keys of static pods that aren't ready: what the kubelet doesn't call ready either.
     pub(super) fn broken_pods(&self) -> Vec<String> {
-        let name = self.machine.see(State::hostname);
+        let name = self.machine.see(State::nodename);
         let key = |component: &str| objects::key("pods", Some("kube-system"), &format!("{component}-{name}"));
         let pods = self.machine.see(|state| state.static_pods.clone());
         pods.iter().filter(|(_, pod)| !pod.ready).map(|(component, _)| key(component)).collect()

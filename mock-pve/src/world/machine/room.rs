@@ -216,8 +216,10 @@ impl Room {
         self.machines().into_iter().find(|machine| {
             machine.see(|state| {
                 state.api != Api::Silent
-                    && address
-                        .map_or_else(|| state.hostname() == name, |wanted| state.addresses().any(|one| one == wanted))
+                    && address.map_or_else(
+                        || [state.hostname(), state.full_hostname(), state.nodename()].iter().any(|one| one == name),
+                        |wanted| state.addresses().any(|one| one == wanted),
+                    )
             })
         })
     }

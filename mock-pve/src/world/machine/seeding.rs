@@ -237,6 +237,8 @@ fn etcd(
             talos: format!("v{}", cluster.talos.trim_start_matches('v')),
             kubernetes: kubernetes.to_owned(),
             boot_id: world.random_uuid(),
+            // It is told once the machine is on.
+            machine_id: String::new(),
             uuid: world.boot(machine.vmid).map(|boot| boot.uuid).unwrap_or_default(),
             cores: 2,
             memory_mib: 4096,

@@ -131,7 +131,9 @@ impl Boot {
             Wipe::Disk => disk::erase(&self.path()),
             Wipe::Nothing => Ok(()),
             Wipe::Partitions(labels) => labels.iter().try_for_each(|label| match label.as_str() {
-                "STATE" => disk::wipe(&self.path(), Keep::Config),
+                "STATE" => {
+                    [Keep::Config, Keep::Identity].into_iter().try_for_each(|what| disk::wipe(&self.path(), what))
+                }
                 "META" => {
                     let mut meta = disk::meta(&self.path())?;
                     (meta.staged, meta.tags) = (None, std::collections::BTreeMap::new());

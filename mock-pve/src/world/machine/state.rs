@@ -12,6 +12,7 @@ use super::command::{Bootstrap, Command};
 use super::config::{MachineType, NodeConfig};
 use super::dials::Dials;
 use super::event::{Happened, What, push};
+use super::identity::Identity;
 use super::leaves::Leaves;
 use super::revisions::{Revision, Revisions};
 use super::room::Room;
@@ -161,6 +162,12 @@ pub struct State {
     pub recipe: Option<Recipe>,
     /// Its configuration.
     pub config: Option<Arc<NodeConfig>>,
+    /// What it was given in maintenance mode of a configuration that doesn't say all yet.
+    pub partial: Option<Arc<NodeConfig>>,
+    /// Who it is, once it has STATE.
+    pub identity: Option<Identity>,
+    /// What the platform calls it.
+    pub platform_name: Option<String>,
     /// Its network cards.
     pub links: Vec<Link>,
     /// Its services.
@@ -189,6 +196,8 @@ pub struct State {
     pub staged: Option<Arc<NodeConfig>>,
     /// The image that the kubelet runs, once it does.
     pub kubelet: Option<String>,
+    /// The name of the node that the kubelet was started for.
+    pub kubelet_node: String,
     /// Certificates of the authorities that it was started with.
     pub kubelet_trusts: Vec<String>,
     /// Its static pods by component, as they were rendered last.
@@ -253,6 +262,9 @@ impl Machine {
             booted: SystemTime::now(),
             recipe: None,
             config: None,
+            partial: None,
+            identity: None,
+            platform_name: boot.cloud_name.clone(),
             links: Vec::new(),
             services: BTreeMap::new(),
             events: VecDeque::new(),
@@ -267,6 +279,7 @@ impl Machine {
             busy: None,
             staged: None,
             kubelet: None,
+            kubelet_node: String::new(),
             kubelet_trusts: Vec::new(),
             static_pods: BTreeMap::new(),
             images: BTreeMap::new(),
@@ -418,15 +431,6 @@ impl State {
         self.config.as_ref().map(|config| config.machine_type())
     }
 
-    /// Its host name: from the configuration, else made of its address as Talos does.
-    pub fn hostname(&self) -> String {
-        let set = self.config.as_ref().and_then(|config| config.hostname().map(str::to_owned));
-        set.unwrap_or_else(|| match self.address() {
-            Some(address) => format!("talos-{}", address.to_string().replace(['.', ':'], "-")),
-            None => "talos".to_owned(),
-        })
-    }
-
     /// Stage and readiness, as Talos' machine status computes them.
     pub fn status(&self) -> Status {
         let mut unmet = Vec::new();
@@ -454,12 +458,12 @@ impl State {
                 let down: Vec<String> = COMPONENTS
                     .iter()
                     .filter(|name| !self.kubernetes || self.static_pods.get(*name).is_some_and(|pod| !pod.ready))
-                    .map(|name| format!("kube-system/{name}-{} not ready", self.hostname()))
+                    .map(|name| format!("kube-system/{name}-{} not ready", self.nodename()))
                     .collect();
                 unmet.push(("staticPods", down.join(", ")));
             }
             if !self.node_ready {
-                unmet.push(("nodeReady", format!("node \"{}\" status is not available yet", self.hostname())));
+                unmet.push(("nodeReady", format!("node \"{}\" status is not available yet", self.nodename())));
             }
         }
         Status { stage: self.stage, ready: unmet.is_empty(), unmet }
