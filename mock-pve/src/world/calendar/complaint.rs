@@ -111,7 +111,7 @@ mod tests {
             ("99", "99", "Context(\"date or time specification\")"),
             ("mon foo", "foo", "Nom(Eof)"),
             ("mon..xyz", "..xyz", "Nom(Eof)"),
-            ("1:60", ":60", "Nom(Eof)"),
+            ("1:60", "1:60", "Context(\"date or time specification\")"),
             ("sat *-1..7 15:00x", "x", "Nom(Eof)"),
         ] {
             let expected = format!("unable to parse calendar event at '{place}' - {what}");
