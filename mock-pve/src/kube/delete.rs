@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer, Cause, Refusal};
 use super::ask::{Ask, Run};
 use super::decode;
+use super::kinds::Kind;
 use super::list::{find, listed, shown};
 use super::write::refuse;
 use crate::etcd::{Client, EtcdError};
@@ -154,6 +155,26 @@ fn mark(value: &mut Value, finalizers: Vec<Value>) {
     }
 }
 
+/// Whether who deletes an object is told the object, and not only that it went (Kubernetes, pkg/registry,
+/// `ReturnDeletedObject`; `OpenAPI` says which).
+fn tells_what_went(kind: &Kind) -> bool {
+    match kind.group.as_str() {
+        "" => [
+            "PersistentVolume",
+            "PersistentVolumeClaim",
+            "Pod",
+            "PodTemplate",
+            "ResourceQuota",
+            "Service",
+            "ServiceAccount",
+        ]
+        .contains(&kind.kind.as_str()),
+        "storage.k8s.io" => kind.kind != "CSIStorageCapacity",
+        "resource.k8s.io" => kind.kind != "DeviceTaintRule",
+        _ => false,
+    }
+}
+
 pub(super) async fn delete(client: &Client, ask: &Ask, name: &str, body: &[u8]) -> Result<Answer, Refusal> {
     let options = options(ask, body)?;
     // What changes meanwhile is looked at again, unless the caller said which one he means.
@@ -170,7 +191,7 @@ pub(super) async fn delete(client: &Client, ask: &Ask, name: &str, body: &[u8]) 
             }
             Err(refusal) => return Err(refusal),
             Ok(Gone::Going(entry)) => return Ok(answer::ok(&shown(&entry, &ask.kind))),
-            Ok(Gone::Now) if ask.kind.kind == "Pod" => return Ok(answer::ok(&shown(&entry, &ask.kind))),
+            Ok(Gone::Now) if tells_what_went(&ask.kind) => return Ok(answer::ok(&shown(&entry, &ask.kind))),
             Ok(Gone::Now) => {
                 let mut details = ask.kind.details(name);
                 details["uid"] = entry.value["metadata"]["uid"].clone();

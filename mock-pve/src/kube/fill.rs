@@ -15,6 +15,9 @@ pub(super) fn begin(object: &mut Value, kind: &Kind) {
     {
         map.remove("status");
     }
+    if let Some(status) = empty_status(kind) {
+        object["status"] = status;
+    }
     match kind.kind.as_str() {
         "Namespace" => {
             object["spec"] = json!({ "finalizers": ["kubernetes"] });
@@ -49,6 +52,26 @@ pub(super) fn begin(object: &mut Value, kind: &Kind) {
         "PersistentVolume" | "PersistentVolumeClaim" => object["status"] = json!({ "phase": "Pending" }),
         _ => {}
     }
+}
+
+/// The status that an object has before anybody wrote one: what Go writes of a structure that isn't left out.
+fn empty_status(kind: &Kind) -> Option<Value> {
+    Some(match (kind.group.as_str(), kind.kind.as_str()) {
+        ("apps", "Deployment")
+        | ("batch", "Job" | "CronJob")
+        | ("", "ResourceQuota")
+        | ("certificates.k8s.io", "CertificateSigningRequest")
+        | ("flowcontrol.apiserver.k8s.io", "FlowSchema" | "PriorityLevelConfiguration") => json!({}),
+        ("apps", "ReplicaSet") | ("", "ReplicationController") => json!({ "replicas": 0 }),
+        ("apps", "StatefulSet") => json!({ "replicas": 0, "availableReplicas": 0 }),
+        ("apps", "DaemonSet") => json!({ "currentNumberScheduled": 0, "desiredNumberScheduled": 0,
+            "numberMisscheduled": 0, "numberReady": 0 }),
+        ("policy", "PodDisruptionBudget") => json!({ "currentHealthy": 0, "desiredHealthy": 0,
+            "disruptionsAllowed": 0, "expectedPods": 0 }),
+        ("autoscaling", "HorizontalPodAutoscaler") => json!({ "currentMetrics": null, "desiredReplicas": 0 }),
+        ("networking.k8s.io", "Ingress") => json!({ "loadBalancer": {} }),
+        _ => return None,
+    })
 }
 
 /// What is stored says its kind, is filled in, and doesn't say its version.

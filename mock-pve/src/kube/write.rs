@@ -10,7 +10,7 @@ use super::kinds::Kind;
 use super::list::{as_asked, find, shown};
 use super::managed::{self, Operation};
 use super::schema::Shape;
-use super::{decode, validate};
+use super::{decode, quota, validate};
 use crate::etcd::{Client, EtcdError};
 use crate::world::cluster::{self, Entry, objects, pods};
 
@@ -135,6 +135,7 @@ pub(super) async fn insert(
     }
     complete(&mut object, &ask.kind);
     validate::check(&ask.kind, &object, None)?;
+    quota::admit(client, ask, &object, None)?;
     if note.is_some() {
         let by = ask.manager(Operation::Update);
         managed::updated(None, &mut object, &by, &Shape::of(&ask.kind), &objects::now());
@@ -227,6 +228,7 @@ pub(super) async fn replace(
     inherit(&mut new, &old.value, kind);
     complete(&mut new, kind);
     validate::check(kind, &new, Some(&old.value))?;
+    quota::admit(client, ask, &new, Some(&old.value))?;
     if kind.generations && specified(&new) != specified(&old.value) {
         new["metadata"]["generation"] = json!(pods::count(&old.value, "/metadata/generation") + 1);
     }

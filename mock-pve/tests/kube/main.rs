@@ -5,6 +5,7 @@
 
 mod lab;
 mod nonsense;
+mod quotas;
 mod told;
 
 use serde_json::Value;

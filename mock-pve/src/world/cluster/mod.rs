@@ -4,6 +4,7 @@
 //! Must not know: HTTP, gRPC, how etcd agrees ([`crate::etcd`]). Start at [`get`] and [`put`]; `values.rs` is how objects
 //! are stored, `objects.rs` which ones every cluster has, `workloads.rs` what controllers and kubelets make of them.
 
+mod amount;
 pub mod controllers;
 pub mod defaults;
 pub mod events;
@@ -12,6 +13,7 @@ pub mod leases;
 pub mod manifests;
 pub mod objects;
 pub mod pods;
+pub mod quota;
 mod roles;
 pub mod values;
 pub mod view;

@@ -26,6 +26,7 @@ const WATCHED: &[&str] = &[
     "/registry/poddisruptionbudgets/",
     "/registry/pods/",
     "/registry/replicasets/",
+    "/registry/resourcequotas/",
     "/registry/serviceaccounts/",
     "/registry/services/",
     "/registry/statefulsets/",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::quotas::Made;
 use super::{Desk, Entry, News, generation, is_available, objects, pods, schedule, template_hash};
 use crate::world::cluster::pods::Rounding;
 
@@ -41,9 +42,9 @@ impl Desk<'_> {
             let (key, mut pod) = self.make_pod(set, &template, number);
             pod["spec"]["nodeName"] = json!(node);
             pods::set_condition(&mut pod, "PodScheduled", "True", "", "");
-            let why = format!("Created pod: {}", pods::text(&pod, "/metadata/name"));
-            self.round.create(key, pod);
-            self.round.tell(News::of(&set.value, DAEMONS, "SuccessfulCreate", why));
+            if self.make(set, DAEMONS, (key, pod)) == Made::Refused {
+                break;
+            }
         }
         for pod in mine.iter().filter(|pod| pods::is_active(&pod.value)) {
             if !nodes.iter().any(|node| pods::node_of(&pod.value) == node) {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::quotas::Made;
 use super::{Desk, Entry, News, objects, pods};
 
 /// Who tells of jobs.
@@ -64,10 +65,10 @@ impl Desk<'_> {
             let template = job.value["spec"]["template"].clone();
             for number in 0..most.min(wanted - succeeded).saturating_sub(active).min(100) {
                 let number = usize::try_from(number).unwrap_or_default();
-                let (key, pod) = self.make_pod(job, &template, number);
-                let why = format!("Created pod: {}", pods::text(&pod, "/metadata/name"));
-                self.round.create(key, pod);
-                self.round.tell(News::of(&job.value, JOBS, "SuccessfulCreate", why));
+                let pod = self.make_pod(job, &template, number);
+                if self.make(job, JOBS, pod) == Made::Refused {
+                    break;
+                }
             }
         }
         if value != job.value {

@@ -9,6 +9,7 @@ mod garbage;
 mod jobs;
 mod nodes;
 mod ordered;
+mod quotas;
 mod replicas;
 mod schedule;
 mod services;
@@ -155,6 +156,7 @@ impl Controllers {
         desk.schedule();
         desk.budgets();
         desk.services();
+        desk.quotas();
         let round = desk.round;
         let asked = std::mem::take(&mut self.memory.asked);
         self.memory.since.retain(|name, _| asked.contains(name));

@@ -113,6 +113,10 @@ impl Desk<'_> {
         pod["metadata"]["generateName"] = json!(format!("{}-", set.name()));
         pod["spec"]["hostname"] = json!(name);
         pod["spec"]["subdomain"] = set.value["spec"]["serviceName"].clone();
+        if let Err(why) = self.has_room(set, &pod) {
+            let why = format!("create Pod {name} in StatefulSet {} failed error: {why}", set.name());
+            return self.round.news.push(News::of(&set.value, ORDERED, "FailedCreate", why).warns());
+        }
         self.round.create(key, pod);
         let why = format!("create Pod {name} in StatefulSet {} successful", set.name());
         self.round.tell(News::of(&set.value, ORDERED, "SuccessfulCreate", why));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::quotas::Made;
 use super::{Desk, Entry, News, generation, is_available, objects, pods, replicas, template_hash};
 use crate::world::cluster::pods::Rounding;
 
@@ -211,10 +212,10 @@ impl Desk<'_> {
             // A set that wants more than fits anywhere must not fill the memory.
             for number in 0..wanted.saturating_sub(active.len()).min(500) {
                 let template = set.value["spec"]["template"].clone();
-                let (key, pod) = self.make_pod(&set, &template, number);
-                let why = format!("Created pod: {}", pods::text(&pod, "/metadata/name"));
-                self.round.create(key, pod);
-                self.round.tell(News::of(&set.value, SETS, "SuccessfulCreate", why));
+                let pod = self.make_pod(&set, &template, number);
+                if self.make(&set, SETS, pod) == Made::Refused {
+                    break;
+                }
             }
             // First those that aren't bound, aren't ready, or are the youngest.
             active.sort_by_key(|pod| {
