@@ -44,10 +44,10 @@ impl Boot {
         };
         if restarts == Some(ServiceState::Running) {
             machine.service("kubelet", ServiceState::Stopping, None, "Sending SIGTERM to task kubelet");
+            // Whatever is wanted next, and however soon, it has to be started for it.
+            machine.update(|state| (state.node_ready, state.kubelet) = (false, None));
             takes(STOP).await;
             machine.service("kubelet", ServiceState::Finished, None, "Service finished successfully");
-            // Whatever is wanted next, it has to be started for it.
-            machine.update(|state| (state.node_ready, state.kubelet) = (false, None));
         }
         machine.service("kubelet", ServiceState::Waiting, None, "Waiting for service \"cri\" to be \"up\"");
         machine.service("kubelet", ServiceState::Preparing, None, "Running pre state");
