@@ -346,7 +346,7 @@ async fn nothing_that_is_sent_makes_it_panic_or_hang() {
             request.extend(body);
         }
         let line = send(&running, &request).await;
-        assert!(line.is_empty() || line.starts_with("HTTP/1.1 "), "round {round}: {line}");
+        assert!(line.is_empty() || line.starts_with("HTTP/1."), "round {round}: {line}");
     }
     still_serves(&running).await;
     running.stop().await;

@@ -543,7 +543,7 @@ async fn pvesh_speaks_json_and_each_node_is_itself() {
     let upid = mock.fine("pvesh create /nodes/pve2/qemu/100/status/start").await;
     assert!(upid.starts_with("UPID:pve2:"), "{upid}");
     let below = mock.fine("pvesh ls /nodes/pve2/qemu").await;
-    assert_eq!(below, "Dr--d 100\n");
+    assert_eq!(below, "Dr--d        100\n");
     let table = mock.fine("pvesh get /nodes --human-readable 0").await;
     assert!(table.starts_with("┌─") && table.contains("\n│ node │ status "), "{table}");
     let plain = mock.fine("pvesh get /cluster/resources --type vm --noborder --noheader").await;

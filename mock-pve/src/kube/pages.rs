@@ -42,7 +42,7 @@ pub(super) fn page(
         ["api", version] => discovery::resources(&kinds, "", version),
         ["apis", group] => discovery::one(&kinds, group),
         ["apis", group, version] => discovery::resources(&kinds, group, version),
-        ["openapi", "v2"] if accept.contains(swagger::PROTOBUF) => {
+        ["openapi", "v2"] if swagger::wants_protobuf(accept) => {
             let bytes = swagger::protobuf(&swagger::document(&kinds));
             return Ok(answer::bytes(StatusCode::OK, swagger::PROTOBUF, bytes));
         }

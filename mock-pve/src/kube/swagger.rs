@@ -11,7 +11,14 @@ use super::kinds::Kind;
 use super::openapi;
 
 /// What protobuf's content type is called.
-pub(super) const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+pub(super) const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// How clients still ask for it, with a sign that no content type may have.
+const ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// Whether protobuf is asked for.
+pub(super) fn wants_protobuf(accept: &str) -> bool {
+    [PROTOBUF, ASKED].iter().any(|name| accept.contains(name))
+}
 
 /// The document.
 pub(super) fn document(kinds: &[Arc<Kind>]) -> Value {

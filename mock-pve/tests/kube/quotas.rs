@@ -29,8 +29,10 @@ impl Lab {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quota_is_kept() {
     let lab = Lab::begin("").await;
-    let at = |kind: &str| format!("/api/v1/namespaces/default/{kind}");
+    let at = |kind: &str| format!("/api/v1/namespaces/tight/{kind}");
     let map = |name: &str| json!({ "metadata": { "name": name } });
+    assert_eq!(lab.make("/api/v1/namespaces", &map("tight")).await.0, 201);
+    lab.becomes(&at("configmaps"), |found| found["items"].as_array().is_some_and(|list| list.len() == 1)).await;
     let hard = json!({ "configmaps": "2", "pods": "1", "requests.cpu": "1" });
     let quota = json!({ "metadata": { "name": "small" }, "spec": { "hard": hard } });
     let (code, made) = lab.make(&at("resourcequotas"), &quota).await;
@@ -64,7 +66,7 @@ async fn a_quota_is_kept() {
     let template = json!({ "metadata": { "labels": { "app": "web" } }, "spec": pod("x", "100m")["spec"] });
     let spec = json!({ "replicas": 3, "selector": { "matchLabels": { "app": "web" } }, "template": template });
     let web = json!({ "metadata": { "name": "web" }, "spec": spec });
-    let (code, made) = lab.make("/apis/apps/v1/namespaces/default/deployments", &web).await;
+    let (code, made) = lab.make("/apis/apps/v1/namespaces/tight/deployments", &web).await;
     assert_eq!((code, &made["status"]), (201, &json!({})));
     let warned = |found: &Value| {
         let events = found["items"].as_array().cloned().unwrap_or_default();
@@ -79,7 +81,7 @@ async fn a_quota_is_kept() {
     assert_eq!((code, &gone["kind"], &gone["metadata"]["name"]), (200, &json!("ResourceQuota"), &json!("small")));
     let (_, gone) = lab.ask("DELETE", &at("configmaps/a"), JSON, "").await;
     assert_eq!(gone["kind"], "Status");
-    lab.becomes("/apis/apps/v1/namespaces/default/deployments/web", |found| found["status"]["availableReplicas"] == 3)
+    lab.becomes("/apis/apps/v1/namespaces/tight/deployments/web", |found| found["status"]["availableReplicas"] == 3)
         .await;
     lab.end().await;
 }
