@@ -15,6 +15,8 @@ use super::{DiskError, EPHEMERAL_MIN, MIB};
 const MAGIC: &[u8; 8] = b"KEPT-V1\n";
 const HEADER: u64 = 8 + 8 + 32;
 const STATE_BYTES: u64 = 100 * MIB;
+/// What an identity has at the end of STATE.
+const IDENTITY_BYTES: u64 = 4096;
 
 /// What is kept, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +34,12 @@ impl Keep {
         }
     }
 
-    /// Where in its partition it begins.
-    fn offset(self) -> u64 {
+    /// First byte and length of its place in a partition, which some releases make no bigger than a MiB.
+    fn place(self, partition: &Partition) -> (u64, u64) {
+        let rest = partition.bytes.saturating_sub(IDENTITY_BYTES);
         match self {
-            Self::Config => 0,
-            Self::Identity => STATE_BYTES - MIB,
+            Self::Config => (partition.start, rest),
+            Self::Identity => (partition.start + rest, IDENTITY_BYTES),
         }
     }
 }
@@ -76,7 +79,7 @@ pub fn load(path: &Path, what: Keep) -> Result<Option<Vec<u8>>, DiskError> {
     let table = Table::read(&file, path, bytes)?;
     let Ok(partition) = table.find(what.label()) else { return Ok(None) };
     let mut header = [0; HEADER as usize];
-    let start = partition.start + what.offset();
+    let (start, room) = what.place(partition);
     file.read_exact_at(&mut header, start).map_err(DiskError::io(path))?;
     if header.iter().all(|byte| *byte == 0) {
         return Ok(None);
@@ -85,7 +88,7 @@ pub fn load(path: &Path, what: Keep) -> Result<Option<Vec<u8>>, DiskError> {
     let rest = header.strip_prefix(MAGIC).ok_or_else(|| broken("it holds no file system"))?;
     let (length, expected) = rest.split_at(8);
     let length = length.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
-    if length > partition.bytes - what.offset() - HEADER {
+    if length > room.saturating_sub(HEADER) {
         return Err(broken("it is cut off"));
     }
     let mut kept = vec![0; usize::try_from(length).unwrap_or_default()];
@@ -97,15 +100,15 @@ pub fn load(path: &Path, what: Keep) -> Result<Option<Vec<u8>>, DiskError> {
 pub fn store(path: &Path, what: Keep, kept: &[u8]) -> Result<(), DiskError> {
     let (file, bytes) = open(path)?;
     let table = Table::read(&file, path, bytes)?;
-    let partition = table.find(what.label())?;
-    if kept.len() as u64 > partition.bytes - what.offset() - HEADER {
+    let (start, room) = what.place(table.find(what.label())?);
+    if kept.len() as u64 > room.saturating_sub(HEADER) {
         return Err(DiskError::Record { label: what.label(), why: "no space left on device" });
     }
     let mut block = MAGIC.to_vec();
     block.extend((kept.len() as u64).to_le_bytes());
     block.extend(Sha256::digest(kept));
     block.extend(kept);
-    file.write_all_at(&block, partition.start + what.offset()).map_err(DiskError::io(path))
+    file.write_all_at(&block, start).map_err(DiskError::io(path))
 }
 
 /// Forgets what is kept: a reset wiped the partition.
@@ -113,7 +116,7 @@ pub fn wipe(path: &Path, what: Keep) -> Result<(), DiskError> {
     let (file, bytes) = open(path)?;
     let table = Table::read(&file, path, bytes)?;
     let Ok(partition) = table.find(what.label()) else { return Ok(()) };
-    file.write_all_at(&[0; HEADER as usize], partition.start + what.offset()).map_err(DiskError::io(path))
+    file.write_all_at(&[0; HEADER as usize], what.place(partition).0).map_err(DiskError::io(path))
 }
 
 /// A partition that somebody else fills.

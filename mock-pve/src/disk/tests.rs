@@ -79,6 +79,8 @@ fn a_grown_disk_keeps_config_and_etcd_and_a_clone_carries_them() {
         provision(&path).unwrap();
         provision(&path).unwrap();
         store(&path, Keep::Config, b"version: v1alpha1").unwrap();
+        assert_eq!(load(&path, Keep::Identity).unwrap(), None);
+        store(&path, Keep::Identity, b"who").unwrap();
         let kept = |region: Region| {
             let mut bytes = [0; 4];
             region.file.read_exact_at(&mut bytes, region.start + (1 << 30)).unwrap();
@@ -95,6 +97,9 @@ fn a_grown_disk_keeps_config_and_etcd_and_a_clone_carries_them() {
         assert_eq!(kept(ephemeral(&path).unwrap().unwrap()), *b"etcd");
         wipe(&path, Keep::Config).unwrap();
         assert_eq!(load(&path, Keep::Config).unwrap(), None);
+        assert_eq!(load(&path, Keep::Identity).unwrap().unwrap(), b"who");
+        wipe(&path, Keep::Identity).unwrap();
+        assert_eq!(load(&path, Keep::Identity).unwrap(), None);
         fs::remove_file(&path).unwrap();
     }
 }
