@@ -60,6 +60,33 @@ fn is_paused() -> Refusal {
     Refusal::failed("VM is paused - cannot shutdown\n")
 }
 
+/// A VM that didn't shut down (qemu-server 8, PVE/QemuServer.pm, `_do_vm_stop`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StillRunning {
+    /// Its guest heard of it.
+    Asked,
+    /// Its guest never did.
+    Unasked,
+}
+
+impl StillRunning {
+    fn refusal(self) -> Refusal {
+        Refusal::failed(match self {
+            Self::Asked => "VM quit/powerdown failed - got timeout\n",
+            Self::Unasked => "VM quit/powerdown failed\n",
+        })
+    }
+}
+
+impl std::fmt::Display for StillRunning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Asked => "VM still running",
+            Self::Unasked => "VM quit/powerdown failed",
+        })
+    }
+}
+
 impl World {
     /// Starts a VM, or asks the HA manager to. Says the UPID.
     pub fn start_vm(&self, caller: &Caller, node: &str, vmid: u32, lock: Lock) -> String {
@@ -291,14 +318,21 @@ impl World {
             if world.ask_and_wait(vmid, timeout).await {
                 return Ok(());
             }
+            let why = world.still_running(vmid, &config);
             if how.force {
-                work.log("VM still running - terminating now with SIGTERM");
+                work.log(format!("{why} - terminating now with SIGTERM"));
                 world.clock().sleep(0.5).await;
                 world.switch_off(vmid);
                 return Ok(());
             }
-            Err(Refusal::failed("VM quit/powerdown failed - got timeout\n"))
+            Err(why.refusal())
         }))
+    }
+
+    /// Why a VM that was asked to shut down still runs: an agent that is to be asked never answered, or the guest takes longer.
+    fn still_running(&self, vmid: u32, config: &Config) -> StillRunning {
+        let answers = self.guest(vmid).is_some_and(|guest| guest.agent);
+        if drive::agent_enabled(config) && !answers { StillRunning::Unasked } else { StillRunning::Asked }
     }
 
     fn is_paused(&self, vmid: u32) -> bool {
@@ -362,7 +396,7 @@ impl World {
             check_lock(&config)?;
             world.hook(&work, (&at, vmid), &config, Phase::PreStop)?;
             if !world.ask_and_wait(vmid, timeout.unwrap_or(60.0)).await {
-                return Err(Refusal::failed("VM quit/powerdown failed - got timeout\n"));
+                return Err(world.still_running(vmid, &config).refusal());
             }
             let later = world.clone();
             tokio::spawn(async move {

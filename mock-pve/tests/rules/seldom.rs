@@ -104,3 +104,27 @@ async fn addresses_of_a_network_in_force_are_given_out_once() {
     let (status, reason, _) = site.ask("GET", "/cluster/sdn/ipams/other/status", &[]).await;
     assert!(status == 500 && reason.starts_with("Currently only PVE IPAM is supported! at "), "{reason}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_never_hears_is_not_who_takes_too_long() {
+    let site = Site::begin_as_root(PveVersion::V8).await;
+    let vms = "/nodes/pve1/qemu";
+    for (vmid, agent, said) in
+        [("300", "1", "VM quit/powerdown failed"), ("301", "0", "VM quit/powerdown failed - got timeout")]
+    {
+        site.done("POST", vms, &[("vmid", vmid), ("agent", agent)]).await;
+        let power = |order: &str| format!("{vms}/{vmid}/status/{order}");
+        site.done("POST", &power("start"), &[]).await;
+        let (end, log) = site.task("POST", &power("shutdown"), &[("timeout", "1")]).await;
+        assert_eq!(end, said, "{log:?}");
+        let (end, log) = site.task("POST", &power("shutdown"), &[("timeout", "1"), ("forceStop", "1")]).await;
+        let killed = if agent == "1" { said } else { "VM still running" };
+        assert_eq!((end.as_str(), log[0].as_str()), ("OK", &*format!("{killed} - terminating now with SIGTERM")));
+    }
+    let form = [("content", "iso"), ("filename", "x.iso"), ("url", "http://127.0.0.1:1/x.iso")];
+    let (end, _) = site.task("POST", "/nodes/pve1/storage/local/download-url", &form).await;
+    assert_eq!(end, "download failed: Connecting to 127.0.0.1:1... failed: Connection refused.");
+    let form: Form<'_> = &[("volume", "local:import/x.qcow2")];
+    let (_, reason, _) = site.ask("GET", "/nodes/pve1/storage/local/import-metadata", form).await;
+    assert_eq!(reason, "unable to parse directory volume name 'local:import/x.qcow2'");
+}

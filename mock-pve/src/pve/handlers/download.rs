@@ -213,6 +213,15 @@ impl<R: std::io::Read> std::io::Read for Wasted<R> {
     }
 }
 
+/// How `wget` says where it connects to: a name with the address that it found.
+fn connecting(host: &str) -> String {
+    let (name, port) = host.rsplit_once(':').unwrap_or((host, "80"));
+    match name.parse::<std::net::IpAddr>() {
+        Ok(address) => format!("Connecting to {}", std::net::SocketAddr::new(address, port.parse().unwrap_or(80))),
+        Err(_) => format!("Connecting to {name} ({name})|127.0.0.1|:{port}"),
+    }
+}
+
 fn failed(error: &FetchError, url: &str) -> Refusal {
     Refusal::failed(match error {
         FetchError::Status { status, reason } => format!("download failed: ERROR {status}: {reason}."),
@@ -220,7 +229,7 @@ fn failed(error: &FetchError, url: &str) -> Refusal {
             let host = host.rsplit_once(':').map_or(host.as_str(), |(host, _)| host);
             format!("download failed: wget: unable to resolve host address ‘{host}’")
         }
-        FetchError::Connect { reason, .. } => format!("download failed: failed: {reason}."),
+        FetchError::Connect { host, reason } => format!("download failed: {}... failed: {reason}.", connecting(host)),
         FetchError::Url(_) => format!("download failed: {url}: Unsupported scheme."),
         other => format!("download failed: {other}"),
     })
@@ -332,7 +341,6 @@ pub(in crate::pve) fn metadata(call: &Call) -> Result {
     let state = call.world.state();
     let storage = state.storage_on(id, &node)?;
     let name = call.text("volume");
-    let name = name.strip_prefix(&format!("{id}:")).unwrap_or(name);
     let named = parse_name(storage, name).map_err(Refusal::Failed)?;
     state.check_any(&call.caller, &format!("/storage/{id}"), &["Datastore.AllocateSpace", "Datastore.Audit"])?;
     if storage.family() != Family::Files {
