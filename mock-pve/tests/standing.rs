@@ -221,8 +221,7 @@ fn five_hundred_vms_on_32_nodes_begin_at_once_and_cost_only_their_real_bytes() {
     let served = serve(&folder.path().join("state"), &["--seed", file.to_str().unwrap(), "--time-scale", "200"]);
     let took = since.elapsed();
     let _ = writeln!(std::io::stderr(), "500 VMs and 32 nodes: {:.2} s until all of it listens", took.as_secs_f64());
-    // Half a second on a machine of its own; this only tells a start from a hang, whatever else runs meanwhile.
-    assert!(took < Duration::from_mins(1), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
     assert_eq!(served.ready.nodes.len(), 32);
     if !real_parts::is_here("curl", "-V") {
         return;
