@@ -248,7 +248,7 @@ pub(super) fn check_format(format: &str, text: &str) -> Result<(), String> {
         ),
         "pve-storage-portal-dns" => refuse(portal(text), "value does not look like a valid portal address\n"),
         "pve-fw-conntrack-helper" => firewall::helpers(text),
-        "pve-fw-icmp-type-spec" => firewall::icmp_type(text),
+        "pve-fw-icmp-type-spec" => rules::check_icmp_type(text),
         name if name.starts_with("pve-sdn-") => sdn::check(name, text),
         "pve-cpuset" => refuse(
             !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || "-,".contains(c)),

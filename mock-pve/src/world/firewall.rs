@@ -87,6 +87,12 @@ pub fn check_protocol(text: &str) -> Result<(), String> {
     if fits { Ok(()) } else { Err(format!("unknown protocol '{text}'\n")) }
 }
 
+/// Whether a text is a kind of ICMP messages, of either version of IP. `Err` is the original's text.
+pub fn check_icmp_type(text: &str) -> Result<(), String> {
+    let fits = text.is_empty() || ICMP.contains(&text) || ICMP6.contains(&text);
+    if fits { Ok(()) } else { Err(format!("invalid icmp-type value '{text}'\n")) }
+}
+
 /// What a list of ports may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ports {
