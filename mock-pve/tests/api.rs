@@ -66,6 +66,8 @@ async fn raw(running: &Running, request: &[u8]) -> Answer {
     let name = ServerName::try_from("localhost").unwrap();
     let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
     stream.write_all(request).await.unwrap();
+    // TLS may still hold some of it.
+    stream.flush().await.unwrap();
     let mut answer = Vec::new();
     let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
     assert!(read.is_ok(), "the server hangs on {:?}", String::from_utf8_lossy(&request[..request.len().min(200)]));

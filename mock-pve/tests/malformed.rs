@@ -57,6 +57,7 @@ async fn answer_over(connector: &TlsConnector, url: &str, request: &[u8], then: 
     let mut stream = connector.connect(name, stream).await.unwrap();
     // It may be cut off before all of it went out.
     let _ = stream.write_all(request).await;
+    let _ = stream.flush().await;
     if then == Then::HangsUp {
         let _ = stream.shutdown().await;
     }

@@ -11,7 +11,7 @@ use super::handlers::{
     access, acme, addresses, agent, appliances, backup, certificates, cloudinit, cluster, config, console, content,
     content_copy, corosync, datacenter, devices, download, errands, firewall, fresh, ha, host, leases, metrics,
     network, nodes, notifications, pictures, pools, power, repositories, scan, sdn, sdn_lock, services, settings,
-    storage, tasks, viewers, vms, vzdump,
+    storage, tasks, upload, viewers, vms, vzdump,
 };
 
 /// What answers a method.
@@ -355,7 +355,7 @@ pub(super) const TABLE: &[(&str, &str, Handler)] = &[
     ("GET", "/nodes/{node}/storage/{storage}/content/{volume}", Now(content::read)),
     ("PUT", "/nodes/{node}/storage/{storage}/content/{volume}", Now(content::update)),
     ("DELETE", "/nodes/{node}/storage/{storage}/content/{volume}", Later(content::free)),
-    ("POST", "/nodes/{node}/storage/{storage}/upload", Upload(content::upload)),
+    ("POST", "/nodes/{node}/storage/{storage}/upload", Upload(upload::upload)),
     ("GET", "/nodes/{node}/qemu", Now(vms::list)),
     ("POST", "/nodes/{node}/qemu", Now(vms::create)),
     ("GET", "/nodes/{node}/qemu/{vmid}", Now(vms::index)),

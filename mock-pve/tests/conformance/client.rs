@@ -105,6 +105,7 @@ impl Server {
             request.extend_from_slice(asked.body.as_deref().unwrap_or_default());
             // The server may answer, and close, before it has read everything.
             let _ = stream.write_all(&request).await;
+            let _ = stream.flush().await;
             let mut answer = Vec::new();
             let read = stream.read_to_end(&mut answer).await;
             if answer.is_empty() {

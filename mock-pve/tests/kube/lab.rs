@@ -100,6 +100,7 @@ impl Lab {
         let name = ServerName::try_from("10.78.0.11").unwrap();
         let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
         stream.write_all(request).await.ok()?;
+        stream.flush().await.ok()?;
         let mut bytes = Vec::new();
         let read = stream.read_to_end(&mut bytes);
         let _ = tokio::time::timeout(Duration::from_secs(10), read).await.expect("an answer that ends");

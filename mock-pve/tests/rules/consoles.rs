@@ -31,6 +31,7 @@ async fn ask(site: &Site, at: &str, opened: &Value, headers: &str) -> (String, T
     );
     let mut stream = site.connect().await;
     stream.write_all(request.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {

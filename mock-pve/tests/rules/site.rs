@@ -106,6 +106,8 @@ impl Site {
     pub(crate) async fn bytes(&self, request: &[u8]) -> Vec<u8> {
         let mut stream = self.connect().await;
         stream.write_all(request).await.unwrap();
+        // TLS may still hold some of it.
+        stream.flush().await.unwrap();
         let mut answer = Vec::new();
         // A server that closes without a last word has still answered.
         let _ = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut answer)).await.unwrap();

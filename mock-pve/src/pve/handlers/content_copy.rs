@@ -3,7 +3,7 @@
 //! The original sends it through a shell to the target node (libpve-storage 8, PVE/API2/Storage/Content.pm, `copy`, and
 //! PVE/Storage.pm, `storage_migrate`): what isn't raw can't arrive.
 
-use super::content::blocking;
+use super::arrival::blocking;
 use crate::pve::call::{Call, Result};
 use crate::pve::formats::check_format;
 use crate::world::refusal::{Refusal, Rule};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use super::content::{blocking, check_name, checksum, register};
+use super::arrival::{blocking, check_name, checksum, register};
 use super::images::verify;
 use crate::pve::call::{Call, Result};
 use crate::pve::fetch::{Certificates, Fetch, FetchError};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::content::blocking;
+use super::arrival::blocking;
 use crate::world::qcow2;
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::state::VolumeKey;
