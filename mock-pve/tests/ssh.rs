@@ -524,6 +524,35 @@ async fn a_backup_is_made_and_brought_back_on_the_command_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn signals_reach_the_processes_of_their_own_node_only() {
+    if !real_parts::is_here("ssh", "-V") {
+        return;
+    }
+    let mock = begin(vec![VmSeed { vmid: 100, node: Some("pve2".to_owned()), ..VmSeed::default() }]).await;
+    let world = mock.running.world();
+    let runs = || world.state().vms[&100].running.is_some();
+    let power = "pvesh create /nodes/pve2/qemu/100/status";
+    let upid = mock.fine(&format!("{power}/start")).await;
+    assert_eq!(world.task_end(upid.trim(), Duration::from_secs(30)).await.as_deref(), Some("OK"));
+    let upid = mock.fine(&format!("{power}/shutdown --timeout 100000")).await;
+    let pid = u32::from_str_radix(upid.split(':').nth(2).unwrap(), 16).unwrap();
+    let elsewhere = mock.on(0, &format!("kill -9 {pid}"), Vec::new()).await;
+    assert_eq!((elsewhere.code, elsewhere.err), (1, format!("bash: line 1: kill: ({pid}) - No such process\n")));
+    assert_eq!(mock.on(1, &format!("kill -KILL {pid}"), Vec::new()).await.code, 0);
+    let ended = world.task_end(upid.trim(), Duration::from_secs(30)).await;
+    assert_eq!((ended.as_deref(), runs()), (Some("unable to read tail (got 0 bytes)"), true));
+    let guest = "$(cat /var/run/qemu-server/100.pid)";
+    assert_eq!(mock.on(1, &format!("kill -0 {guest}"), Vec::new()).await.code, 0);
+    assert!(runs());
+    assert_eq!(mock.on(1, &format!("kill {guest}"), Vec::new()).await.code, 0);
+    assert!(!runs());
+    let none = mock.on(1, "kill x", Vec::new()).await;
+    assert_eq!((none.code, &*none.err), (1, "bash: line 1: kill: x: arguments must be process or job IDs\n"));
+    assert_eq!(mock.on(1, "kill", Vec::new()).await.code, 2);
+    mock.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pvesh_speaks_json_and_each_node_is_itself() {
     if !real_parts::is_here("ssh", "-V") {
         return;

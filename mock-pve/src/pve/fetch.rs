@@ -24,6 +24,8 @@ use super::anybody::Anybody;
 
 /// Redirections that are followed.
 const HOPS: usize = 5;
+/// Why a certificate isn't taken.
+pub(super) const UNTRUSTED: &str = "certificate verify failed";
 /// How long a server may be silent.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -38,6 +40,8 @@ pub(super) enum FetchError {
     Connect {
         /// Host and port.
         host: String,
+        /// Where that is, if anybody knows.
+        address: Option<SocketAddr>,
         /// Why.
         reason: String,
     },
@@ -88,6 +92,44 @@ pub(super) struct Described {
     pub name: Option<String>,
 }
 
+/// What happens on the way to a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step<'a> {
+    /// A URL is asked for.
+    Asks(&'a http::Uri),
+    /// Nobody knows the host of that name.
+    Unknown(&'a str),
+    /// There is a way there.
+    Connected {
+        /// The host, as the URL has it.
+        host: &'a str,
+        /// Where that is.
+        address: SocketAddr,
+    },
+    /// The host's certificate is nobody's that is known.
+    Untrusted(&'a str),
+    /// The server has answered.
+    Answered {
+        /// The code.
+        status: u16,
+        /// Its phrase.
+        reason: &'a str,
+    },
+    /// What is asked for is elsewhere.
+    Moved(&'a str),
+    /// The file comes.
+    Begins {
+        /// How long it will be.
+        size: Option<u64>,
+        /// What it is.
+        kind: Option<&'a str>,
+    },
+    /// So many bytes of it have come.
+    Came(u64),
+    /// That was all of it.
+    Ended(u64),
+}
+
 /// One URL to fetch.
 #[derive(Clone, Debug)]
 pub(super) struct Fetch {
@@ -98,6 +140,9 @@ pub(super) struct Fetch {
     /// The CA of this world.
     pub ca: PathBuf,
 }
+
+/// Who hears of the steps.
+type Tell<'a> = &'a mut (dyn for<'b> FnMut(Step<'b>) + Send);
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -136,37 +181,55 @@ impl Fetch {
         })
     }
 
-    async fn connect(&self, tls: bool, host: &str, port: u16) -> Result<Box<dyn Stream>, FetchError> {
-        let refuse = |reason: &str| FetchError::Connect { host: format!("{host}:{port}"), reason: reason.to_owned() };
+    async fn connect(
+        &self,
+        (tls, host, port): (bool, &str, u16),
+        tell: Tell<'_>,
+    ) -> Result<Box<dyn Stream>, FetchError> {
+        let refusal = |reason: &str, address: Option<SocketAddr>| FetchError::Connect {
+            host: format!("{host}:{port}"),
+            address,
+            reason: reason.to_owned(),
+        };
         let address: IpAddr = match host {
             "localhost" => IpAddr::from([127, 0, 0, 1]),
-            host => host.parse().map_err(|_| refuse("Name or service not known"))?,
+            host => host.parse().map_err(|_| {
+                tell(Step::Unknown(host));
+                refusal("Name or service not known", None)
+            })?,
         };
-        if !address.is_loopback() {
+        let address = SocketAddr::new(address, port);
+        let refuse = |reason: &str| refusal(reason, Some(address));
+        if !address.ip().is_loopback() {
             return Err(refuse("No route to host"));
         }
-        let connect = TcpStream::connect(SocketAddr::new(address, port));
+        let connect = TcpStream::connect(address);
         let stream = match tokio::time::timeout(SILENCE, connect).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(_)) => return Err(refuse("Connection refused")),
             Err(_) => return Err(refuse("Connection timed out")),
         };
+        tell(Step::Connected { host, address });
         if !tls {
             return Ok(Box::new(stream));
         }
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| refuse("certificate verify failed"))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| refuse(UNTRUSTED))?;
         let connector = tokio_rustls::TlsConnector::from(Arc::new(self.tls()?));
         match tokio::time::timeout(SILENCE, connector.connect(name, stream)).await {
             Ok(Ok(stream)) => Ok(Box::new(stream)),
-            _ => Err(refuse("certificate verify failed")),
+            _ => {
+                tell(Step::Untrusted(host));
+                Err(refuse(UNTRUSTED))
+            }
         }
     }
 
-    async fn send(&self, method: &Method) -> Result<Response<Incoming>, FetchError> {
+    async fn send(&self, method: &Method, tell: Tell<'_>) -> Result<Response<Incoming>, FetchError> {
         let mut url: http::Uri = self.url.parse().map_err(|_| FetchError::Url(self.url.clone()))?;
         for _ in 0..HOPS {
             let (tls, host, port, path) = split(&url).ok_or_else(|| FetchError::Url(self.url.clone()))?;
-            let stream = self.connect(tls, &host, port).await?;
+            tell(Step::Asks(&url));
+            let stream = self.connect((tls, &host, port), tell).await?;
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| FetchError::Broken)?;
             // It ends with the answer's body.
@@ -183,12 +246,15 @@ impl Fetch {
                 return Err(FetchError::Broken);
             };
             let status = response.status();
+            let reason = status.canonical_reason().unwrap_or_default();
+            tell(Step::Answered { status: status.as_u16(), reason });
             if status == http::StatusCode::OK {
                 return Ok(response);
             }
             let next = response.headers().get("location").and_then(|value| value.to_str().ok());
             match next {
                 Some(next) if status.is_redirection() => {
+                    tell(Step::Moved(next));
                     let whole = if next.starts_with('/') {
                         format!("{}://{host}:{port}{next}", if tls { "https" } else { "http" })
                     } else {
@@ -197,8 +263,7 @@ impl Fetch {
                     url = whole.parse().map_err(|_| FetchError::Url(whole.clone()))?;
                 }
                 _ => {
-                    let reason = status.canonical_reason().unwrap_or_default().to_owned();
-                    return Err(FetchError::Status { status: status.as_u16(), reason });
+                    return Err(FetchError::Status { status: status.as_u16(), reason: reason.to_owned() });
                 }
             }
         }
@@ -207,7 +272,7 @@ impl Fetch {
 
     /// Asks what there is.
     pub(super) async fn head(&self) -> Result<Described, FetchError> {
-        let response = self.send(&Method::HEAD).await?;
+        let response = self.send(&Method::HEAD, &mut |_| {}).await?;
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let name = header("content-disposition").and_then(|text| {
             let (_, rest) = text.split_once("filename=")?;
@@ -225,8 +290,12 @@ impl Fetch {
     }
 
     /// Writes what there is to a file; how many bytes it was.
-    pub(super) async fn get(&self, to: &Path) -> Result<u64, FetchError> {
-        let mut body = self.send(&Method::GET).await?.into_body();
+    pub(super) async fn get(&self, to: &Path, tell: Tell<'_>) -> Result<u64, FetchError> {
+        let response = self.send(&Method::GET, tell).await?;
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let kind = header("content-type").and_then(|text| text.split(';').next());
+        tell(Step::Begins { size: header("content-length").and_then(|text| text.parse().ok()), kind });
+        let mut body = response.into_body();
         let mut file = tokio::fs::File::create(to).await?;
         let mut size = 0;
         loop {
@@ -236,12 +305,14 @@ impl Fetch {
                     if let Some(data) = frame.data_ref() {
                         size += data.len() as u64;
                         file.write_all(data).await?;
+                        tell(Step::Came(size));
                     }
                 }
                 Ok(Some(Err(_))) | Err(_) => return Err(FetchError::Broken),
             }
         }
         file.flush().await?;
+        tell(Step::Ended(size));
         Ok(size)
     }
 }

@@ -297,13 +297,10 @@ impl World {
 
     /// The guest stands still for the moment in which copies of its disks become another VM's.
     pub(super) fn part_from(&self, work: &Work, vmid: u32, keys: &[String]) {
-        let enabled = self.state().vms.get(&vmid).is_some_and(|vm| drive::agent_enabled(&vm.config));
-        let answers = enabled && self.guest(vmid).is_some_and(|guest| guest.agent);
-        if enabled && !answers {
-            work.log(format!(
-                "QEMU Guest Agent is not running - VM {vmid} qmp command 'guest-ping' failed - got timeout"
-            ));
-        }
+        let config = self.state().vms.get(&vmid).map(|vm| vm.config.clone()).unwrap_or_default();
+        let silent = self.silent_agent(vmid, &config);
+        let answers = drive::agent_enabled(&config) && silent.is_none();
+        silent.into_iter().for_each(|line| work.log(line));
         work.log(if answers { "freeze filesystem" } else { "suspend vm" });
         for key in keys {
             work.log(format!("drive-{key}: Cancelling block job"));

@@ -60,31 +60,9 @@ fn is_paused() -> Refusal {
     Refusal::failed("VM is paused - cannot shutdown\n")
 }
 
-/// A VM that didn't shut down (qemu-server 8, PVE/QemuServer.pm, `_do_vm_stop`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StillRunning {
-    /// Its guest heard of it.
-    Asked,
-    /// Its guest never did.
-    Unasked,
-}
-
-impl StillRunning {
-    fn refusal(self) -> Refusal {
-        Refusal::failed(match self {
-            Self::Asked => "VM quit/powerdown failed - got timeout\n",
-            Self::Unasked => "VM quit/powerdown failed\n",
-        })
-    }
-}
-
-impl std::fmt::Display for StillRunning {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Asked => "VM still running",
-            Self::Unasked => "VM quit/powerdown failed",
-        })
-    }
+/// A VM that is still there after the time that it was given.
+fn still_running() -> Refusal {
+    Refusal::failed("VM quit/powerdown failed - got timeout\n")
 }
 
 impl World {
@@ -315,31 +293,34 @@ impl World {
                 world.switch_off(vmid);
                 return Ok(());
             }
+            world.silent_agent(vmid, &config).into_iter().for_each(|line| work.log(line));
             if world.ask_and_wait(vmid, timeout).await {
                 return Ok(());
             }
-            let why = world.still_running(vmid, &config);
             if how.force {
-                work.log(format!("{why} - terminating now with SIGTERM"));
+                work.log("VM still running - terminating now with SIGTERM");
                 world.clock().sleep(0.5).await;
                 world.switch_off(vmid);
                 return Ok(());
             }
-            Err(why.refusal())
+            Err(still_running())
         }))
-    }
-
-    /// Why a VM that was asked to shut down still runs: an agent that is to be asked never answered, or the guest takes longer.
-    fn still_running(&self, vmid: u32, config: &Config) -> StillRunning {
-        let answers = self.guest(vmid).is_some_and(|guest| guest.agent);
-        if drive::agent_enabled(config) && !answers { StillRunning::Unasked } else { StillRunning::Asked }
     }
 
     fn is_paused(&self, vmid: u32) -> bool {
         self.state().vms.get(&vmid).and_then(|vm| vm.running.as_ref()).is_some_and(|running| running.paused)
     }
 
-    /// Presses the power button and waits. Whether the VM went off.
+    /// What is said of an agent that is to be asked and doesn't answer (qemu-server 8, PVE/QemuServer.pm,
+    /// `qga_check_running`).
+    pub(super) fn silent_agent(&self, vmid: u32, config: &Config) -> Option<String> {
+        let answers = self.guest(vmid).is_some_and(|guest| guest.agent);
+        (drive::agent_enabled(config) && !answers).then(|| {
+            format!("QEMU Guest Agent is not running - VM {vmid} qmp command 'guest-ping' failed - got timeout")
+        })
+    }
+
+    /// Asks a guest to shut down, by its agent or else by the power button, and waits. Whether the VM went off.
     pub(super) async fn ask_and_wait(&self, vmid: u32, seconds: f64) -> bool {
         let Some(pid) = self.pid_of(vmid) else { return true };
         self.ask_to_shut_down(vmid);
@@ -395,8 +376,9 @@ impl World {
             let config = world.state().vm(&at, vmid)?.config.clone();
             check_lock(&config)?;
             world.hook(&work, (&at, vmid), &config, Phase::PreStop)?;
+            world.silent_agent(vmid, &config).into_iter().for_each(|line| work.log(line));
             if !world.ask_and_wait(vmid, timeout.unwrap_or(60.0)).await {
-                return Err(world.still_running(vmid, &config).refusal());
+                return Err(still_running());
             }
             let later = world.clone();
             tokio::spawn(async move {

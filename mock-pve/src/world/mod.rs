@@ -42,6 +42,7 @@ mod pending;
 pub mod plan_disk;
 pub mod power;
 mod power_rules;
+pub mod processes;
 pub mod property;
 pub mod qcow2;
 pub mod refusal;

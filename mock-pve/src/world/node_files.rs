@@ -195,6 +195,10 @@ impl World {
             let size = state.volumes.get(&key)?.size;
             return Some(NodeFile::Device { real: state.file_of(self.dir(), &key), size });
         }
+        if let Some(vmid) = ["/run", "/var/run"].iter().find_map(|run| below(&path, &format!("{run}/qemu-server"))) {
+            let vm = state.vm(node, vmid.strip_suffix(".pid")?.parse().ok()?).ok()?;
+            return vm.running.as_ref().map(|running| NodeFile::Text(format!("{}\n", running.pid)));
+        }
         if path.starts_with("/etc/pve/") {
             let text = state.vm_config(node, &path).or_else(|| state.firewall_file(node, &path));
             return text.map(NodeFile::Text);

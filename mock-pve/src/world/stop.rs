@@ -71,6 +71,11 @@ impl Stop {
         self.woken.notify_waiters();
     }
 
+    /// Whether it ended without a word.
+    pub(super) fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::SeqCst)
+    }
+
     /// Waits until somebody wants an end and no part inside this one hears it.
     async fn reaches(&self, depth: usize) -> &'static str {
         loop {

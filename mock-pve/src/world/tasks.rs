@@ -45,8 +45,11 @@ pub struct Task {
     pub log: Vec<String>,
     /// How many warnings it gave.
     pub warnings: u32,
-    /// Position among all tasks.
+    /// Position of its begin among all begins and ends.
     pub order: u64,
+    /// Position of its end there; 0 while it runs.
+    #[serde(default)]
+    pub ended: u64,
 }
 
 impl Tasks {
@@ -80,10 +83,17 @@ impl Tasks {
             log: Vec::new(),
             warnings: 0,
             order: self.next_order,
+            ended: 0,
         };
         self.by_upid.insert(upid.clone(), task);
         self.forget();
         upid
+    }
+
+    /// Position of the last begin or end on a node.
+    pub fn latest(&self, node: &str) -> u64 {
+        let here = self.by_upid.values().filter(|task| task.node == node);
+        here.map(|task| task.order.max(task.ended)).max().unwrap_or_default()
     }
 
     /// Drops the oldest finished tasks, as the index files of the original do.
@@ -128,18 +138,20 @@ impl Tasks {
 
     /// A task's process is gone without a word of how it ended.
     pub fn vanish(&mut self, upid: &str, now: u64) {
+        self.next_order += 1;
         if let Some(task) = self.by_upid.get_mut(upid).filter(|task| task.status.is_none()) {
-            task.status = Some("unexpected status".to_owned());
+            let nothing = task.log.is_empty();
+            let status = if nothing { "unable to read tail (got 0 bytes)" } else { "unexpected status" };
+            task.status = Some(status.to_owned());
             task.endtime = Some(now);
+            task.ended = self.next_order;
         }
     }
 
     /// Ends a task as the original does: the last line of the log says how.
     pub fn end(&mut self, upid: &str, result: Result<(), &str>, now: u64) {
-        let Some(task) = self.by_upid.get_mut(upid) else { return };
-        if task.status.is_some() {
-            return;
-        }
+        self.next_order += 1;
+        let Some(task) = self.by_upid.get_mut(upid).filter(|task| task.status.is_none()) else { return };
         let (line, status) = match result {
             Ok(()) if task.warnings > 0 => {
                 (format!("TASK WARNINGS: {}", task.warnings), format!("WARNINGS: {}", task.warnings))
@@ -154,6 +166,7 @@ impl Tasks {
         task.log.push(line);
         task.status = Some(status);
         task.endtime = Some(now);
+        task.ended = self.next_order;
     }
 }
 

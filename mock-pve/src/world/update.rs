@@ -80,7 +80,7 @@ fn forgets_memory(vm: &Vm, update: &Update) -> bool {
 }
 
 impl World {
-    /// All checks that come before any work: parameters, rights, digest, lock. Says what disks are to be made.
+    /// All checks that come before the VM's lock file is taken: parameters and rights. Says what disks are to be made.
     pub fn check_update(&self, caller: &Caller, node: &str, vmid: u32, update: &Update) -> Rule<Vec<Planned>> {
         let state = self.state();
         let config = state.vm(node, vmid).map(|vm| vm.config.clone()).unwrap_or_default();
@@ -105,13 +105,16 @@ impl World {
         for (_, value) in update.set.iter().filter(|(key, _)| is_net(key)) {
             state.check_nic(caller, value)?;
         }
+        Ok(planned)
+    }
+
+    /// All checks that come before any work and need the VM's lock file: digest, lock, what else the config holds.
+    pub fn check_config(&self, node: &str, vmid: u32, update: &Update, planned: &[Planned]) -> Rule<()> {
+        let state = self.state();
         let vm = state.vm(node, vmid)?;
         check_state(vm, update)?;
         check_balloon(vm, &update.set)?;
-        for plan in &planned {
-            state.check_second_cloudinit(&config, plan)?;
-        }
-        Ok(planned)
+        planned.iter().try_for_each(|plan| state.check_second_cloudinit(&vm.config, plan))
     }
 
     /// Does the update. The caller holds the VM's lock file.

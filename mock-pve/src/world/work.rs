@@ -121,6 +121,7 @@ impl World {
             let now = world.clock().unix();
             let mut state = world.state();
             match result {
+                _ if stop.is_killed() => state.tasks.vanish(&id, now),
                 Ok(()) => state.tasks.end(&id, Ok(()), now),
                 Err(refusal) => state.tasks.end(&id, Err(&refusal.text()), now),
             }

@@ -106,25 +106,80 @@ async fn addresses_of_a_network_in_force_are_given_out_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_never_hears_is_not_who_takes_too_long() {
+async fn a_silent_agent_is_told_of_and_the_power_button_pressed() {
     let site = Site::begin_as_root(PveVersion::V8).await;
     let vms = "/nodes/pve1/qemu";
-    for (vmid, agent, said) in
-        [("300", "1", "VM quit/powerdown failed"), ("301", "0", "VM quit/powerdown failed - got timeout")]
-    {
+    for (vmid, agent) in [("300", "1"), ("301", "0")] {
         site.done("POST", vms, &[("vmid", vmid), ("agent", agent)]).await;
         let power = |order: &str| format!("{vms}/{vmid}/status/{order}");
         site.done("POST", &power("start"), &[]).await;
         let (end, log) = site.task("POST", &power("shutdown"), &[("timeout", "1")]).await;
-        assert_eq!(end, said, "{log:?}");
+        assert_eq!(end, "VM quit/powerdown failed - got timeout", "{log:?}");
+        let silent =
+            format!("QEMU Guest Agent is not running - VM {vmid} qmp command 'guest-ping' failed - got timeout");
+        assert_eq!(log[0] == silent, agent == "1", "{log:?}");
         let (end, log) = site.task("POST", &power("shutdown"), &[("timeout", "1"), ("forceStop", "1")]).await;
-        let killed = if agent == "1" { said } else { "VM still running" };
-        assert_eq!((end.as_str(), log[0].as_str()), ("OK", &*format!("{killed} - terminating now with SIGTERM")));
+        let killed = &log[usize::from(agent == "1")];
+        assert_eq!((end.as_str(), killed.as_str()), ("OK", "VM still running - terminating now with SIGTERM"));
     }
     let form = [("content", "iso"), ("filename", "x.iso"), ("url", "http://127.0.0.1:1/x.iso")];
-    let (end, _) = site.task("POST", "/nodes/pve1/storage/local/download-url", &form).await;
+    let (end, log) = site.task("POST", "/nodes/pve1/storage/local/download-url", &form).await;
     assert_eq!(end, "download failed: Connecting to 127.0.0.1:1... failed: Connection refused.");
+    assert!(log[1].starts_with("--2") && log[1].ends_with("--  http://127.0.0.1:1/x.iso"), "{log:?}");
     let form: Form<'_> = &[("volume", "local:import/x.qcow2")];
     let (_, reason, _) = site.ask("GET", "/nodes/pve1/storage/local/import-metadata", form).await;
     assert_eq!(reason, "unable to parse directory volume name 'local:import/x.qcow2'");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_tell_each_other_of_tasks_and_nobody_by_his_token() {
+    let mut site = Site::begin_as_root(PveVersion::V8).await;
+    site.done("POST", "/nodes/pve1/qemu", &[("vmid", "300")]).await;
+    let form: Form<'_> = &[("userid", "eve@pve"), ("password", "secret-word")];
+    site.fine("POST", "/access/users", form).await;
+    site.fine("PUT", "/access/acl", &[("path", "/vms/300"), ("roles", "PVEVMAdmin"), ("users", "eve@pve")]).await;
+    let token = site.fine("POST", "/access/users/eve@pve/token/own", &[("privsep", "0")]).await;
+    let seen = site.fine("GET", "/cluster/tasks", &[]).await;
+    assert_eq!((&seen[0]["type"], &seen[0]["saved"], &seen[0]["pid"]), (&json!("qmcreate"), &json!(1), &Value::Null));
+    site.with_token("eve@pve!own", token["value"].as_str().unwrap());
+    site.done("POST", "/nodes/pve1/qemu/300/status/start", &[]).await;
+    assert_eq!(site.fine("GET", "/cluster/tasks", &[]).await, json!([]));
+    assert_eq!(site.fine("GET", "/nodes/pve1/tasks", &[]).await[0]["type"], "qmstart");
+    let upid = site.fine("POST", "/nodes/pve1/qemu/300/status/shutdown", &[("timeout", "600")]).await;
+    site.log_in("eve@pve", "secret-word").await;
+    let seen = site.fine("GET", "/cluster/tasks", &[]).await;
+    assert_eq!((&seen[0]["type"], &seen[0]["saved"]), (&json!("qmshutdown"), &Value::Null));
+    assert_eq!((seen[0]["pid"].is_u64(), &seen[1]["saved"]), (true, &json!("1")));
+    // Whoever changes the config waits for the one who holds its lock; then it is too late.
+    let (status, reason, _) = site.ask("POST", "/nodes/pve1/qemu/300/config", &[("cores", "2")]).await;
+    let held = "can't lock file '/var/lock/qemu-server/lock-300.conf' - got timeout";
+    assert_eq!((status, reason.as_str()), (500, held));
+    let upid = upid.as_str().unwrap();
+    site.fine("DELETE", &format!("/nodes/pve1/tasks/{upid}"), &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_with_a_dot_in_front_are_in_no_list() {
+    let site = Site::begin_as_root(PveVersion::V8).await;
+    for name in [".iso", "..iso", "seen.iso"] {
+        let body = format!(
+            "--b\r\nContent-Disposition: form-data; name=\"content\"\r\n\r\niso\r\n--b\r\nContent-Disposition: \
+             form-data; name=\"filename\"; filename=\"{name}\"\r\n\r\nx\r\n--b--"
+        );
+        let path = "/api2/json/nodes/pve1/storage/local/upload";
+        let (status, _, _) =
+            site.send("POST", path, "Content-Type: multipart/form-data; boundary=b\r\n", body.as_bytes()).await;
+        assert_eq!(status, if name == ".iso" { 400 } else { 200 }, "{name}");
+    }
+    let tasks = site.fine("GET", "/nodes/pve1/tasks", &[("typefilter", "imgcopy"), ("source", "all")]).await;
+    for task in tasks.as_array().unwrap() {
+        let upid = task["upid"].as_str().unwrap();
+        let ended = site.running.world().task_end(upid, std::time::Duration::from_secs(30)).await;
+        assert_eq!(ended.as_deref(), Some("OK"));
+    }
+    let list = site.fine("GET", "/nodes/pve1/storage/local/content", &[("content", "iso")]).await;
+    let names: Vec<&str> = list.as_array().unwrap().iter().filter_map(|one| one["volid"].as_str()).collect();
+    assert_eq!(names, ["local:iso/seen.iso"]);
+    let hidden = site.fine("GET", "/nodes/pve1/storage/local/content/local:iso/..iso", &[]).await;
+    assert_eq!(hidden["path"], "/var/lib/vz/template/iso/..iso");
 }

@@ -262,8 +262,9 @@ fn now(call: Call, delete_key: &'static str) -> Later {
         let update = asked(&call, delete_key)?;
         let (node, vmid) = (call.node(), call.vmid());
         let planned = call.world.check_update(&call.caller, &node, vmid, &update)?;
-        tell_of_disks(&call, &update);
         let _flock = call.world.flock(vmid, Mode::Exclusive, 10.0).await?;
+        call.world.check_config(&node, vmid, &update, &planned)?;
+        tell_of_disks(&call, &update);
         call.world.apply_update(None, &call.caller, (&node, vmid), &update, &planned).await?;
         Ok(().into())
     })
@@ -294,6 +295,9 @@ pub(in crate::pve) fn post(call: Call) -> Later {
         let update = asked(&call, "delete")?;
         let (node, vmid) = (call.node(), call.vmid());
         let planned = call.world.check_update(&call.caller, &node, vmid, &update)?;
+        // The worker has it from the one that was asked (qemu-server 8, PVE/API2/Qemu.pm, `update_vm_api`).
+        let flock = call.world.flock(vmid, Mode::Exclusive, 10.0).await?;
+        call.world.check_config(&node, vmid, &update, &planned)?;
         tell_of_disks(&call, &update);
         let mut line = format!("update VM {vmid}:");
         let lists = [("delete", &update.delete), ("revert", &update.revert)];
@@ -311,9 +315,9 @@ pub(in crate::pve) fn post(call: Call) -> Later {
         }
         let (at, who) = (node.clone(), call.caller.clone());
         let upid = call.world.start_task(&call.caller, &node, "qmconfig", &vmid.to_string(), |work| async move {
+            let _flock = flock;
             work.log(line);
             let world = work.world().clone();
-            let _flock = work.flock(vmid, Mode::Exclusive, 10.0).await?;
             world.apply_update(Some(&work), &who, (&at, vmid), &update, &planned).await
         });
         let Some(delay) = call.params.number::<u64>("background_delay") else { return Ok(upid.into()) };

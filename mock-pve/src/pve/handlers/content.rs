@@ -28,7 +28,10 @@ pub(in crate::pve) fn list(call: &Call) -> Result {
     for (key, volume) in &state.volumes {
         let here = key.storage == id && (key.node.is_empty() || key.node == node);
         let of_guests = ["images", "rootdir", "backup"].contains(&volume.content.as_str());
+        // Nobody lists files whose names begin with a dot.
+        let hidden = storage.family() == Family::Files && key.file_name().starts_with('.');
         let skip = !here
+            || hidden
             || wanted.is_some_and(|wanted| wanted != volume.content)
             || !content.contains(&volume.content.as_str())
             || (of_guests && vmid.is_some() && volume.vmid != vmid)

@@ -9,8 +9,9 @@ use serde_json::json;
 
 use super::arrival::{blocking, check_name, checksum, register};
 use super::images::verify;
+use super::wget::{Transcript, connecting};
 use crate::pve::call::{Call, Result};
-use crate::pve::fetch::{Certificates, Fetch, FetchError};
+use crate::pve::fetch::{Certificates, Fetch, FetchError, UNTRUSTED};
 use crate::vma::{Packing, unpack};
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::sparse::sparse_write;
@@ -79,9 +80,13 @@ impl Origin {
     }
 
     /// Writes the file, and says how long it is.
-    async fn get(&self, partial: &Path) -> Rule<u64> {
+    async fn get(&self, work: &Work, partial: &Path, shown: String) -> Rule<u64> {
         match self {
-            Self::Server(fetch) => fetch.get(partial).await.map_err(|error| failed(&error, &fetch.url)),
+            Self::Server(fetch) => {
+                let mut transcript = Transcript::new(shown, |line| work.log(line));
+                let got = fetch.get(partial, &mut |step| transcript.hears(step)).await;
+                got.map_err(|error| failed(&error, &fetch.url))
+            }
             Self::Catalogue { content, .. } => {
                 std::fs::write(partial, content).map_err(|error| Refusal::failed(format!("{error}")))?;
                 Ok(u64::try_from(content.len()).unwrap_or(u64::MAX))
@@ -213,24 +218,27 @@ impl<R: std::io::Read> std::io::Read for Wasted<R> {
     }
 }
 
-/// How `wget` says where it connects to: a name with the address that it found.
-fn connecting(host: &str) -> String {
-    let (name, port) = host.rsplit_once(':').unwrap_or((host, "80"));
-    match name.parse::<std::net::IpAddr>() {
-        Ok(address) => format!("Connecting to {}", std::net::SocketAddr::new(address, port.parse().unwrap_or(80))),
-        Err(_) => format!("Connecting to {name} ({name})|127.0.0.1|:{port}"),
-    }
-}
-
+/// What `wget` says last, if that says anything.
 fn failed(error: &FetchError, url: &str) -> Refusal {
     Refusal::failed(match error {
-        FetchError::Status { status, reason } => format!("download failed: ERROR {status}: {reason}."),
-        FetchError::Connect { host, reason } if reason == "Name or service not known" => {
+        // A blank line comes after the one with the number.
+        FetchError::Status { .. } => "download failed: exit code 8".to_owned(),
+        FetchError::Connect { host, address: None, .. } => {
             let host = host.rsplit_once(':').map_or(host.as_str(), |(host, _)| host);
-            format!("download failed: wget: unable to resolve host address ‘{host}’")
+            format!("download failed: wget: unable to resolve host address '{host}'")
         }
-        FetchError::Connect { host, reason } => format!("download failed: {}... failed: {reason}.", connecting(host)),
-        FetchError::Url(_) => format!("download failed: {url}: Unsupported scheme."),
+        FetchError::Connect { host, address: Some(address), reason } => {
+            let host = host.rsplit_once(':').map_or(host.as_str(), |(host, _)| host);
+            if reason == UNTRUSTED {
+                format!("download failed: ERROR: The certificate of '{host}' doesn't have a known issuer.")
+            } else {
+                format!("download failed: {}... failed: {reason}.", connecting(host, *address))
+            }
+        }
+        FetchError::Url(_) => {
+            let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+            format!("download failed: {url}: Unsupported scheme '{scheme}'.")
+        }
         other => format!("download failed: {other}"),
     })
 }
@@ -271,7 +279,7 @@ async fn keep(work: &Work, world: &World, wanted: &Wanted, packing: Option<Packi
     if let Some(folder) = partial.parent() {
         std::fs::create_dir_all(folder).map_err(io)?;
     }
-    let size = wanted.origin.get(partial).await?;
+    let size = wanted.origin.get(work, partial, format!("{}.tmp_dwnl.{}", wanted.shown, pid(work))).await?;
     if size > world.available(&wanted.node, &wanted.key.storage) {
         return Err(Refusal::failed("download failed: Cannot write to file (No space left on device)."));
     }

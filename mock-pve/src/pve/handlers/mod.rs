@@ -87,6 +87,7 @@ pub(super) mod viewers;
 pub(super) mod views;
 pub(super) mod vms;
 pub(super) mod vzdump;
+mod wget;
 
 /// The reason of a refused login.
 pub(super) const WRONG_PASSWORD: &str = "authentication failure";

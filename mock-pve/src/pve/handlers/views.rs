@@ -84,6 +84,14 @@ pub(in crate::pve) fn vm(world: &World, state: &State, vmid: u32, vm: &Vm, detai
             Some(_) => "running",
         };
         put("qmpstatus", json!(state));
+        let nics = drive::nics(config);
+        if vm.running.is_some() && !nics.is_empty() {
+            let nics: Map<String, Value> = nics
+                .into_iter()
+                .map(|(key, _)| (format!("tap{vmid}i{}", &key[3..]), json!({"netin": 0, "netout": 0})))
+                .collect();
+            put("nics", Value::Object(nics));
+        }
     }
     if detail == Detail::Current {
         let managed = state.ha.get(&format!("vm:{vmid}"));
@@ -105,14 +113,6 @@ pub(in crate::pve) fn vm(world: &World, state: &State, vmid: u32, vm: &Vm, detai
         }
         if drive::agent_enabled(&vm.config) {
             put("agent", json!(1));
-        }
-        let nics = drive::nics(config);
-        if vm.running.is_some() && !nics.is_empty() {
-            let nics: Map<String, Value> = nics
-                .into_iter()
-                .map(|(key, _)| (format!("tap{vmid}i{}", &key[3..]), json!({"netin": 0, "netout": 0})))
-                .collect();
-            put("nics", Value::Object(nics));
         }
     }
     entry

@@ -6,6 +6,7 @@ mod arguments;
 mod dd;
 mod ends;
 mod files;
+mod kill;
 mod perl;
 mod pvesh;
 mod pvesm;
@@ -85,6 +86,7 @@ pub(super) fn run(host: &Host, name: &str, arguments: &[String], streams: &Strea
         "true" | ":" | "sync" => 0,
         "false" => 1,
         "sleep" => sleep::run(&mut job),
+        "kill" => kill::run(&mut job),
         "test" | "[" => test::run(&mut job),
         "dd" => dd::run(&mut job),
         "xz" | "unxz" | "xzcat" => xz::run(&mut job),

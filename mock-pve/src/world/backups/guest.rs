@@ -153,6 +153,9 @@ impl<'a> Dump<'a> {
             self.info("stopping virtual guest");
             grip.since = Some(world.clock().unix());
             world.tell(self.who, "shutdown", Some(vmid), None);
+            if let Some(line) = world.silent_agent(vmid, &vm.config) {
+                self.info(&line);
+            }
             if !world.ask_and_wait(vmid, job.stopwait * 60.0).await {
                 let seconds = job.stopwait * 60.0;
                 let text = format!("command 'qm shutdown {vmid} --skiplock --keepActive --timeout {seconds}' failed");

@@ -75,6 +75,7 @@ impl World {
             let set = Config::from([(target_key.clone(), value.clone())]);
             let update = Update { set, digest: ask.target_digest.clone(), ..Update::default() };
             let planned = world.check_update(&who, &at, ask.target, &update)?;
+            world.check_config(&at, ask.target, &update, &planned)?;
             work.log(format!("update VM {}: -{target_key} {value}", ask.target));
             world.apply_update(None, &who, (&at, ask.target), &update, &planned).await
         }))

@@ -70,6 +70,13 @@ impl World {
                 return Ok(());
             }
             let whole = state.storage_on(storage, &at)?.rounded(new);
+            if power == Switch::Off && state.is_sealed(&key) {
+                let (path, format) = (state.path_of(&key), &volume.format);
+                let why = format!("Could not open '{path}'");
+                state.tasks.log(work.upid(), format!("qemu-img: {why}: {why}: Operation not permitted"));
+                let command = format!("/usr/bin/qemu-img resize -f {format} {path} {new}");
+                return Err(Refusal::failed(format!("command '{command}' failed: exit code 1\n")));
+            }
             let told = state.check_growth((&key, &volume), new, power)?;
             let path = state.file_of(world.dir(), &key);
             std::fs::OpenOptions::new()
@@ -91,6 +98,12 @@ impl World {
 }
 
 impl State {
+    /// Whether nobody may write to a volume: the file of a template's disk.
+    fn is_sealed(&self, key: &VolumeKey) -> bool {
+        let storage = self.storages.get(&key.storage).filter(|storage| storage.family() == Family::Files);
+        storage.is_some_and(|storage| parse_name(storage, &key.name).is_ok_and(|named| named.base))
+    }
+
     /// What stands against a new size of a volume, else what the program that gives it that size prints. A guest that
     /// runs is asked itself where volumes are files.
     fn check_growth(&self, (key, volume): (&VolumeKey, &Volume), new: u64, power: Switch) -> Rule<Vec<String>> {
@@ -101,13 +114,6 @@ impl State {
             }
             if power == Switch::On {
                 return Ok(Vec::new());
-            }
-            if parse_name(storage, &key.name).is_ok_and(|named| named.base) {
-                return Err(Refusal::failed(format!(
-                    "command '/usr/bin/qemu-img resize -f {} {} {new}' failed: exit code 1\n",
-                    volume.format,
-                    self.path_of(key)
-                )));
             }
             return Ok(vec!["Image resized.".to_owned()]);
         }
