@@ -8,7 +8,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use mock_pve::serve::{self, Options, ReadySsh, Running};
+use mock_pve::world::lifecycle::{Lock, Shutdown};
 use mock_pve::world::members::Outage;
+use mock_pve::world::rights::Caller;
 use mock_pve::world::seed::{NodeSeed, Seed, VmSeed};
 use serde_json::json;
 
@@ -531,15 +533,16 @@ async fn signals_reach_the_processes_of_their_own_node_only() {
     let mock = begin(vec![VmSeed { vmid: 100, node: Some("pve2".to_owned()), ..VmSeed::default() }]).await;
     let world = mock.running.world();
     let runs = || world.state().vms[&100].running.is_some();
-    let power = "pvesh create /nodes/pve2/qemu/100/status";
-    let upid = mock.fine(&format!("{power}/start")).await;
-    assert_eq!(world.task_end(upid.trim(), Duration::from_secs(30)).await.as_deref(), Some("OK"));
-    let upid = mock.fine(&format!("{power}/shutdown --timeout 100000")).await;
+    let root = Caller::root();
+    let upid = world.start_vm(&root, "pve2", 100, Lock::default());
+    assert_eq!(world.task_end(&upid, Duration::from_secs(30)).await.as_deref(), Some("OK"));
+    let patiently = Shutdown { timeout: Some(100_000.0), ..Shutdown::default() };
+    let upid = world.shutdown_vm(&root, "pve2", 100, patiently).unwrap();
     let pid = u32::from_str_radix(upid.split(':').nth(2).unwrap(), 16).unwrap();
     let elsewhere = mock.on(0, &format!("kill -9 {pid}"), Vec::new()).await;
     assert_eq!((elsewhere.code, elsewhere.err), (1, format!("bash: line 1: kill: ({pid}) - No such process\n")));
     assert_eq!(mock.on(1, &format!("kill -KILL {pid}"), Vec::new()).await.code, 0);
-    let ended = world.task_end(upid.trim(), Duration::from_secs(30)).await;
+    let ended = world.task_end(&upid, Duration::from_secs(30)).await;
     assert_eq!((ended.as_deref(), runs()), (Some("unable to read tail (got 0 bytes)"), true));
     let guest = "$(cat /var/run/qemu-server/100.pid)";
     assert_eq!(mock.on(1, &format!("kill -0 {guest}"), Vec::new()).await.code, 0);

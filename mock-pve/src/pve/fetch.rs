@@ -215,13 +215,11 @@ impl Fetch {
         }
         let name = ServerName::try_from(host.to_owned()).map_err(|_| refuse(UNTRUSTED))?;
         let connector = tokio_rustls::TlsConnector::from(Arc::new(self.tls()?));
-        match tokio::time::timeout(SILENCE, connector.connect(name, stream)).await {
-            Ok(Ok(stream)) => Ok(Box::new(stream)),
-            _ => {
-                tell(Step::Untrusted(host));
-                Err(refuse(UNTRUSTED))
-            }
+        if let Ok(Ok(stream)) = tokio::time::timeout(SILENCE, connector.connect(name, stream)).await {
+            return Ok(Box::new(stream));
         }
+        tell(Step::Untrusted(host));
+        Err(refuse(UNTRUSTED))
     }
 
     async fn send(&self, method: &Method, tell: Tell<'_>) -> Result<Response<Incoming>, FetchError> {

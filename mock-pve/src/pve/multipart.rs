@@ -5,11 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use tokio::io::AsyncWriteExt as _;
 
 use super::body::piece;
+
+/// A piece that comes so long after the one before it was sent by itself.
+const APART: Duration = Duration::from_millis(5);
 
 /// A file that came up, with its fields.
 #[derive(Debug)]
@@ -22,6 +26,9 @@ pub(super) struct Upload {
     pub path: PathBuf,
     /// How many there are.
     pub size: u64,
+    /// Whether something came after the end of the form, in a piece of its own. The original's reader hears of it once
+    /// more and begins the same work again.
+    pub again: bool,
 }
 
 /// Why a body is no upload.
@@ -148,13 +155,13 @@ impl Upload {
         buffer.drain(..start);
         let mut file = tokio::fs::File::create(path).await?;
         let mut size = 0_u64;
-        let mut closed = false;
+        let (mut closed, mut again) = (None, false);
         loop {
-            if !closed {
+            if closed.is_none() {
                 if let Some(end) = find(&buffer, &closing) {
                     file.write_all(&buffer[..end]).await?;
                     size += end as u64;
-                    closed = true;
+                    closed = Some(Instant::now());
                 } else {
                     // The delimiter may begin in the last bytes.
                     let sure = buffer.len().saturating_sub(closing.len());
@@ -164,15 +171,16 @@ impl Upload {
                 }
             }
             let Some(data) = piece(body).await.map_err(|_| UploadError::Silent)? else { break };
-            if !closed {
-                buffer.extend_from_slice(&data);
+            match closed {
+                None => buffer.extend_from_slice(&data),
+                Some(closed) => again |= !data.is_empty() && closed.elapsed() >= APART,
             }
         }
         file.flush().await?;
-        if !closed {
+        if closed.is_none() {
             return Err(broken());
         }
-        Ok(Self { fields, filename, path: path.to_owned(), size })
+        Ok(Self { fields, filename, path: path.to_owned(), size, again })
     }
 }
 

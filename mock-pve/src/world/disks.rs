@@ -300,7 +300,9 @@ impl World {
         let config = self.state().vms.get(&vmid).map(|vm| vm.config.clone()).unwrap_or_default();
         let silent = self.silent_agent(vmid, &config);
         let answers = drive::agent_enabled(&config) && silent.is_none();
-        silent.into_iter().for_each(|line| work.log(line));
+        if let Some(line) = silent {
+            work.log(line);
+        }
         work.log(if answers { "freeze filesystem" } else { "suspend vm" });
         for key in keys {
             work.log(format!("drive-{key}: Cancelling block job"));

@@ -293,7 +293,9 @@ impl World {
                 world.switch_off(vmid);
                 return Ok(());
             }
-            world.silent_agent(vmid, &config).into_iter().for_each(|line| work.log(line));
+            if let Some(line) = world.silent_agent(vmid, &config) {
+                work.log(line);
+            }
             if world.ask_and_wait(vmid, timeout).await {
                 return Ok(());
             }
@@ -376,7 +378,9 @@ impl World {
             let config = world.state().vm(&at, vmid)?.config.clone();
             check_lock(&config)?;
             world.hook(&work, (&at, vmid), &config, Phase::PreStop)?;
-            world.silent_agent(vmid, &config).into_iter().for_each(|line| work.log(line));
+            if let Some(line) = world.silent_agent(vmid, &config) {
+                work.log(line);
+            }
             if !world.ask_and_wait(vmid, timeout.unwrap_or(60.0)).await {
                 return Err(still_running());
             }

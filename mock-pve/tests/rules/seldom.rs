@@ -1,7 +1,11 @@
-//! Methods that are seldom called: batches, metrics, pictures, copies of volumes, addresses of virtual networks.
+//! What is seldom met: batches, metrics, pictures, copies of volumes, addresses of virtual networks, silent agents, uploads that
+//! end oddly.
+
+use std::time::Duration;
 
 use mock_pve::world::PveVersion;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::site::{Form, Site};
 
@@ -158,23 +162,65 @@ async fn nodes_tell_each_other_of_tasks_and_nobody_by_his_token() {
     site.fine("DELETE", &format!("/nodes/pve1/tasks/{upid}"), &[]).await;
 }
 
+const UPLOAD: &str = "/api2/json/nodes/pve1/storage/local/upload";
+const PARTS: &str = "Content-Type: multipart/form-data; boundary=b\r\n";
+
+/// The body of an upload of an ISO image.
+fn upload_of(name: &str) -> String {
+    format!(
+        "--b\r\nContent-Disposition: form-data; name=\"content\"\r\n\r\niso\r\n--b\r\nContent-Disposition: form-data; \
+         name=\"filename\"; filename=\"{name}\"\r\n\r\nx\r\n--b--"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_an_upload_by_itself_begins_it_again_and_loses_it() {
+    let site = Site::begin_as_root(PveVersion::V8).await;
+    let (body, login) = (upload_of("twice.iso"), site.login());
+    let length = body.len() + 2;
+    let head = format!("POST {UPLOAD} HTTP/1.1\r\nHost: x\r\n{login}{PARTS}Content-Length: {length}\r\n\r\n");
+    let volume = "/api2/json/nodes/pve1/storage/local/content/local:iso/twice.iso";
+    // Whoever reads late takes the two pieces for one.
+    for _ in 0..20 {
+        let mut stream = site.connect().await;
+        stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await.unwrap();
+        stream.flush().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        stream.write_all(b"\r\n").await.unwrap();
+        stream.flush().await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
+        let tasks = site.fine("GET", "/nodes/pve1/tasks", &[("typefilter", "imgcopy"), ("source", "all")]).await;
+        let mut ends = Vec::new();
+        for task in tasks.as_array().unwrap() {
+            let upid = task["upid"].as_str().unwrap();
+            ends.extend(site.running.world().task_end(upid, Duration::from_secs(30)).await);
+        }
+        if ends.iter().all(|end| end == "OK") {
+            assert_eq!(site.send("GET", volume, "", b"").await.0, 200);
+            continue;
+        }
+        let lost = |end: &&String| end.starts_with("import failed: cp: cannot stat '/var/tmp/pveupload-");
+        assert_eq!(ends.iter().filter(lost).count(), 1, "{ends:?}");
+        let (status, reason, _) = site.send("GET", volume, "", b"").await;
+        assert_eq!((status, reason.as_str()), (500, "volume_size_info on 'local:iso/twice.iso' failed - no format"));
+        return;
+    }
+    panic!("it was never begun again");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn files_with_a_dot_in_front_are_in_no_list() {
     let site = Site::begin_as_root(PveVersion::V8).await;
     for name in [".iso", "..iso", "seen.iso"] {
-        let body = format!(
-            "--b\r\nContent-Disposition: form-data; name=\"content\"\r\n\r\niso\r\n--b\r\nContent-Disposition: \
-             form-data; name=\"filename\"; filename=\"{name}\"\r\n\r\nx\r\n--b--"
-        );
-        let path = "/api2/json/nodes/pve1/storage/local/upload";
-        let (status, _, _) =
-            site.send("POST", path, "Content-Type: multipart/form-data; boundary=b\r\n", body.as_bytes()).await;
+        let (status, _, _) = site.send("POST", UPLOAD, PARTS, upload_of(name).as_bytes()).await;
         assert_eq!(status, if name == ".iso" { 400 } else { 200 }, "{name}");
     }
     let tasks = site.fine("GET", "/nodes/pve1/tasks", &[("typefilter", "imgcopy"), ("source", "all")]).await;
     for task in tasks.as_array().unwrap() {
         let upid = task["upid"].as_str().unwrap();
-        let ended = site.running.world().task_end(upid, std::time::Duration::from_secs(30)).await;
+        let ended = site.running.world().task_end(upid, Duration::from_secs(30)).await;
         assert_eq!(ended.as_deref(), Some("OK"));
     }
     let list = site.fine("GET", "/nodes/pve1/storage/local/content", &[("content", "iso")]).await;

@@ -357,7 +357,8 @@ async fn what_is_downloaded_is_unpacked_where_that_is_asked() {
             continue;
         }
         assert_eq!(end, "OK", "{log:?}");
-        assert!(log[1].starts_with(&format!("decompressing {shown}.tmp_dwnl.")), "{log:?}");
+        assert!(log[3].ends_with("awaiting response... 200 OK"), "{log:?}");
+        assert!(log[8].starts_with(&format!("decompressing {shown}.tmp_dwnl.")), "{log:?}");
         let world = site.running.world();
         let Some(NodeFile::File { real, .. }) = world.node_file("pve1", &shown) else { panic!("no file") };
         assert!(std::fs::read(real).unwrap() == image);

@@ -1,16 +1,19 @@
 //! `N/storage/{storage}/upload`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use super::arrival::{blocking, check_name, checksum, register};
 use super::images::{tar_members, verify};
 use crate::pve::call::{Call, Result};
+use crate::pve::multipart::{Upload, target_name};
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::state::VolumeKey;
-use crate::world::volume::{Family, parse_name, shown_path};
+use crate::world::volume::{Family, parse_name};
 use crate::world::work::Work;
 
 /// A file that waits to become a volume.
+#[derive(Clone)]
 struct Arrived {
     file: PathBuf,
     shown: String,
@@ -39,6 +42,16 @@ impl Arrived {
         }
     }
 
+    /// What is said before the file goes where it belongs.
+    fn going_to(&self, to: &str) -> [String; 4] {
+        [
+            format!("target node: {}", self.named),
+            format!("target file: {to}"),
+            format!("file size is: {}", self.size),
+            format!("command: {}", self.command(to)),
+        ]
+    }
+
     fn no_room(&self, to: &str) -> String {
         match &self.remote {
             None => format!("import failed: cp: error writing '{to}': No space left on device\n"),
@@ -52,7 +65,7 @@ pub(in crate::pve) fn upload(call: &Call) -> Result {
     let Some(upload) = &call.upload else {
         return Err(Refusal::param("tmpfilename", "property is missing and it is not optional"));
     };
-    let result = take(call, &upload.path, upload.size);
+    let result = take(call, upload);
     if result.is_err() {
         // A refused file is of no use to anybody.
         let _ = std::fs::remove_file(&upload.path);
@@ -60,9 +73,9 @@ pub(in crate::pve) fn upload(call: &Call) -> Result {
     result
 }
 
-fn take(call: &Call, file: &Path, size: u64) -> Result {
+fn take(call: &Call, upload: &Upload) -> Result {
     let (node, id, content) = (call.node(), call.text("storage").to_owned(), call.text("content").to_owned());
-    let name = super::super::multipart::target_name(call.text("filename"));
+    let name = target_name(call.text("filename"));
     let (key, remote) = {
         let state = call.world.state();
         let storage = state.storage_on(&id, &node)?;
@@ -79,22 +92,45 @@ fn take(call: &Call, file: &Path, size: u64) -> Result {
         (state.key_on(&node, &id, &name), remote)
     };
     let arrived = Arrived {
-        file: file.to_owned(),
+        file: upload.path.clone(),
         shown: call.params.owned("tmpfilename").unwrap_or_default(),
-        size,
+        size: upload.size,
         checksum: call.params.owned("checksum-algorithm").zip(call.params.owned("checksum")),
         named: call.text("node").to_owned(),
         target: node,
         remote,
     };
     // Nobody passes an upload on: the node that was asked does the work.
+    let (of, to) = (arrived.clone(), key.clone());
     let upid = call.world.start_task(&call.caller, &call.local, "imgcopy", "", |work| async move {
-        let result = import(&work, &key, &arrived).await;
+        let result = import(&work, &to, &of).await;
         // The file was moved, or it is of no use any more.
-        let _ = std::fs::remove_file(&arrived.file);
+        let _ = std::fs::remove_file(&of.file);
         result
     });
+    if upload.again {
+        let first = upid.clone();
+        call.world.start_task(&call.caller, &call.local, "imgcopy", "", |work| async move {
+            work.world().task_end(&first, Duration::from_hours(1)).await;
+            Err(import_nothing(&work, &key, &arrived))
+        });
+    }
     Ok(upid.into())
+}
+
+/// The same again, when the file is gone: what was made of it goes, too.
+fn import_nothing(work: &Work, key: &VolumeKey, arrived: &Arrived) -> Refusal {
+    let mut state = work.world().state();
+    let shown = state.path_of(key);
+    state.tasks.log(work.upid(), format!("starting file import from: {}", arrived.shown));
+    for line in arrived.going_to(&shown) {
+        state.tasks.log(work.upid(), line);
+    }
+    if state.volumes.remove(key).is_some() {
+        // Nobody knows of it any more.
+        let _ = std::fs::remove_file(state.file_of(work.world().dir(), key));
+    }
+    Refusal::failed(format!("import failed: cp: cannot stat '{}': No such file or directory\n", arrived.shown))
 }
 
 async fn import(work: &Work, key: &VolumeKey, arrived: &Arrived) -> Rule<()> {
@@ -111,20 +147,15 @@ async fn import(work: &Work, key: &VolumeKey, arrived: &Arrived) -> Rule<()> {
     }
     let (target, shown) = {
         let state = world.state();
-        let shown = state
-            .storages
-            .get(&key.storage)
-            .and_then(|storage| Some(shown_path(&key.storage, storage, &parse_name(storage, &key.name).ok()?)));
-        (state.file_of(world.dir(), key), shown.unwrap_or_default())
+        (state.file_of(world.dir(), key), state.path_of(key))
     };
     verify(work, key, &arrived.file, &arrived.shown).await?;
     if key.name.starts_with("import/") && key.name.ends_with(".ova") {
         check_bundle(work, arrived).await?;
     }
-    work.log(format!("target node: {}", arrived.named));
-    work.log(format!("target file: {shown}"));
-    work.log(format!("file size is: {}", arrived.size));
-    work.log(format!("command: {}", arrived.command(&shown)));
+    for line in arrived.going_to(&shown) {
+        work.log(line);
+    }
     if arrived.size > world.available(&arrived.target, &key.storage) {
         return Err(Refusal::failed(arrived.no_room(&shown)));
     }

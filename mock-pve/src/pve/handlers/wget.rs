@@ -73,7 +73,7 @@ impl<'a> Transcript<'a> {
         match step {
             Step::Asks(url) => (self.say)(format!("--{}--  {url}", date())),
             Step::Unknown(name) => {
-                (self.say)(format!("Resolving {name} ({name})... failed: Name or service not known."))
+                (self.say)(format!("Resolving {name} ({name})... failed: Name or service not known."));
             }
             Step::Connected { host, address } => {
                 if host.parse::<std::net::IpAddr>().is_err() {
