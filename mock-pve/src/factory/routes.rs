@@ -41,6 +41,8 @@ pub(super) async fn connection(stream: tokio_rustls::server::TlsStream<Wire>, fa
     });
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     builder.http2().max_concurrent_streams(100);
+    // As Go writes them.
+    builder.http1().title_case_headers(true);
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "a connection to the factory broke");
     }

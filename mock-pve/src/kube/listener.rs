@@ -179,7 +179,9 @@ async fn connection(
         let (server, caller, cut) = (server.clone(), caller.clone(), breaks.clone());
         async move { Ok::<_, std::convert::Infallible>(scripted::answer(&server, &caller, request, &cut).await) }
     });
-    let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    // As Go writes them.
+    builder.http1().title_case_headers(true);
     tokio::select! {
         ended = builder.serve_connection(TokioIo::new(stream), service) => if let Err(error) = ended {
             tracing::debug!(%error, "a connection to an API server broke");

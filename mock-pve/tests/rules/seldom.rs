@@ -176,7 +176,7 @@ fn upload_of(name: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_follows_an_upload_by_itself_begins_it_again_and_loses_it() {
     let site = Site::begin_as_root(PveVersion::V8).await;
-    let (body, login) = (upload_of("twice.iso"), site.login());
+    let (body, login) = (upload_of("twice.iso"), &site.login);
     let length = body.len() + 2;
     let head = format!("POST {UPLOAD} HTTP/1.1\r\nHost: x\r\n{login}{PARTS}Content-Length: {length}\r\n\r\n");
     let volume = "/api2/json/nodes/pve1/storage/local/content/local:iso/twice.iso";

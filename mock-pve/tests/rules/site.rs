@@ -80,11 +80,6 @@ impl Site {
         self.login = format!("Cookie: PVEAuthCookie={}\r\nCSRFPreventionToken: {csrf}\r\n", encoded(ticket));
     }
 
-    /// The header lines of whoever asks.
-    pub(crate) fn login(&self) -> &str {
-        &self.login
-    }
-
     /// What comes back for the bytes of a request, as text.
     pub(crate) async fn raw(&self, request: &[u8]) -> String {
         String::from_utf8_lossy(&self.bytes(request).await).into_owned()

@@ -46,7 +46,12 @@ async fn long_answers_are_packed_for_who_takes_them() {
 async fn a_connection_is_good_for_a_hundred_requests() {
     let site = Site::begin_as_root(PveVersion::V8).await;
     let request = format!("GET /api2/json/version HTTP/1.1\r\nHost: x\r\n{}\r\n", site.login);
-    let said = site.raw(request.repeat(100).as_bytes()).await.to_ascii_lowercase();
+    let said = site.raw(request.repeat(100).as_bytes()).await;
+    for name in ["Server: pve-api-daemon/3.0", "Content-Type: application/json", "Content-Length: ", "Cache-Control: "]
+    {
+        assert_eq!(said.matches(&format!("\r\n{name}")).count(), 100, "{name}");
+    }
+    let said = said.to_ascii_lowercase();
     let answers = said.matches("http/1.1 200").count();
     let kept = said.matches("connection: keep-alive").count();
     assert_eq!((answers, kept, said.matches("connection: close").count()), (100, 99, 1));

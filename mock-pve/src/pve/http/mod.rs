@@ -196,6 +196,7 @@ impl Api {
         let stream = tokio::io::join(std::io::Cursor::new(began).chain(reading), writing);
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(IDLE).max_headers(64).keep_alive(true);
+        builder.title_case_headers(true);
         tokio::select! {
             ended = builder.serve_connection(TokioIo::new(stream), service).with_upgrades() => if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
