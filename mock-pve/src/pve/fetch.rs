@@ -24,8 +24,6 @@ use super::anybody::Anybody;
 
 /// Redirections that are followed.
 const HOPS: usize = 5;
-/// Why a certificate isn't taken.
-pub(super) const UNTRUSTED: &str = "certificate verify failed";
 /// How long a server may be silent.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -35,15 +33,31 @@ pub(super) enum FetchError {
     /// The URL can't be one.
     #[error("{0}: Unsupported scheme.")]
     Url(String),
-    /// There is no way there.
-    #[error("Can't connect to {host} ({reason})")]
-    Connect {
-        /// Host and port.
+    /// Nobody knows the host.
+    #[error("Can't connect to {host}:{port} (Name or service not known)")]
+    Unknown {
+        /// The host, as the URL has it.
         host: String,
-        /// Where that is, if anybody knows.
-        address: Option<SocketAddr>,
+        /// The port there.
+        port: u16,
+    },
+    /// There is no way there.
+    #[error("Can't connect to {host}:{} ({reason})", .address.port())]
+    Connect {
+        /// The host, as the URL has it.
+        host: String,
+        /// Where that is.
+        address: SocketAddr,
         /// Why.
-        reason: String,
+        reason: &'static str,
+    },
+    /// The host's certificate isn't taken.
+    #[error("Can't connect to {host}:{port} (certificate verify failed)")]
+    Untrusted {
+        /// The host, as the URL has it.
+        host: String,
+        /// The port there.
+        port: u16,
     },
     /// The server said no.
     #[error("{status} {reason}")]
@@ -186,20 +200,15 @@ impl Fetch {
         (tls, host, port): (bool, &str, u16),
         tell: Tell<'_>,
     ) -> Result<Box<dyn Stream>, FetchError> {
-        let refusal = |reason: &str, address: Option<SocketAddr>| FetchError::Connect {
-            host: format!("{host}:{port}"),
-            address,
-            reason: reason.to_owned(),
-        };
         let address: IpAddr = match host {
             "localhost" => IpAddr::from([127, 0, 0, 1]),
             host => host.parse().map_err(|_| {
                 tell(Step::Unknown(host));
-                refusal("Name or service not known", None)
+                FetchError::Unknown { host: host.to_owned(), port }
             })?,
         };
         let address = SocketAddr::new(address, port);
-        let refuse = |reason: &str| refusal(reason, Some(address));
+        let refuse = |reason| FetchError::Connect { host: host.to_owned(), address, reason };
         if !address.ip().is_loopback() {
             return Err(refuse("No route to host"));
         }
@@ -213,13 +222,14 @@ impl Fetch {
         if !tls {
             return Ok(Box::new(stream));
         }
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| refuse(UNTRUSTED))?;
+        let untrusted = || FetchError::Untrusted { host: host.to_owned(), port };
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| untrusted())?;
         let connector = tokio_rustls::TlsConnector::from(Arc::new(self.tls()?));
         if let Ok(Ok(stream)) = tokio::time::timeout(SILENCE, connector.connect(name, stream)).await {
             return Ok(Box::new(stream));
         }
         tell(Step::Untrusted(host));
-        Err(refuse(UNTRUSTED))
+        Err(untrusted())
     }
 
     async fn send(&self, method: &Method, tell: Tell<'_>) -> Result<Response<Incoming>, FetchError> {

@@ -293,10 +293,7 @@ impl World {
                 world.switch_off(vmid);
                 return Ok(());
             }
-            if let Some(line) = world.silent_agent(vmid, &config) {
-                work.log(line);
-            }
-            if world.ask_and_wait(vmid, timeout).await {
+            if world.shut_down(&work, vmid, &config, timeout).await {
                 return Ok(());
             }
             if how.force {
@@ -313,13 +310,21 @@ impl World {
         self.state().vms.get(&vmid).and_then(|vm| vm.running.as_ref()).is_some_and(|running| running.paused)
     }
 
-    /// What is said of an agent that is to be asked and doesn't answer (qemu-server 8, PVE/QemuServer.pm,
-    /// `qga_check_running`).
+    /// What is said of a VM that runs, and whose agent is to be asked and doesn't answer (qemu-server 8,
+    /// PVE/QemuServer.pm, `qga_check_running`).
     pub(super) fn silent_agent(&self, vmid: u32, config: &Config) -> Option<String> {
         let answers = self.guest(vmid).is_some_and(|guest| guest.agent);
-        (drive::agent_enabled(config) && !answers).then(|| {
+        (self.pid_of(vmid).is_some() && drive::agent_enabled(config) && !answers).then(|| {
             format!("QEMU Guest Agent is not running - VM {vmid} qmp command 'guest-ping' failed - got timeout")
         })
+    }
+
+    /// Asks a guest to shut down as part of a task. Whether the VM went off.
+    async fn shut_down(&self, work: &Work, vmid: u32, config: &Config, seconds: f64) -> bool {
+        if let Some(line) = self.silent_agent(vmid, config) {
+            work.log(line);
+        }
+        self.ask_and_wait(vmid, seconds).await
     }
 
     /// Asks a guest to shut down, by its agent or else by the power button, and waits. Whether the VM went off.
@@ -378,10 +383,7 @@ impl World {
             let config = world.state().vm(&at, vmid)?.config.clone();
             check_lock(&config)?;
             world.hook(&work, (&at, vmid), &config, Phase::PreStop)?;
-            if let Some(line) = world.silent_agent(vmid, &config) {
-                work.log(line);
-            }
-            if !world.ask_and_wait(vmid, timeout.unwrap_or(60.0)).await {
+            if !world.shut_down(&work, vmid, &config, timeout.unwrap_or(60.0)).await {
                 return Err(still_running());
             }
             let later = world.clone();

@@ -1,5 +1,5 @@
-//! What is seldom met: batches, metrics, pictures, copies of volumes, addresses of virtual networks, silent agents, uploads that
-//! end oddly.
+//! What is seldom met: batches, metrics, pictures, copies of volumes, addresses of virtual networks, silent agents, uploads
+//! that end oddly.
 
 use std::time::Duration;
 
@@ -125,7 +125,14 @@ async fn a_silent_agent_is_told_of_and_the_power_button_pressed() {
         let (end, log) = site.task("POST", &power("shutdown"), &[("timeout", "1"), ("forceStop", "1")]).await;
         let killed = &log[usize::from(agent == "1")];
         assert_eq!((end.as_str(), killed.as_str()), ("OK", "VM still running - terminating now with SIGTERM"));
+        // One that is off has no agent that could be silent.
+        assert_eq!(site.task("POST", &power("shutdown"), &[]).await, ("OK".to_owned(), vec!["TASK OK".to_owned()]));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_says_where_it_went_and_metadata_which_file_there_is_none() {
+    let site = Site::begin_as_root(PveVersion::V8).await;
     let form = [("content", "iso"), ("filename", "x.iso"), ("url", "http://127.0.0.1:1/x.iso")];
     let (end, log) = site.task("POST", "/nodes/pve1/storage/local/download-url", &form).await;
     assert_eq!(end, "download failed: Connecting to 127.0.0.1:1... failed: Connection refused.");
@@ -154,12 +161,21 @@ async fn nodes_tell_each_other_of_tasks_and_nobody_by_his_token() {
     let seen = site.fine("GET", "/cluster/tasks", &[]).await;
     assert_eq!((&seen[0]["type"], &seen[0]["saved"]), (&json!("qmshutdown"), &Value::Null));
     assert_eq!((seen[0]["pid"].is_u64(), &seen[1]["saved"]), (true, &json!("1")));
-    // Whoever changes the config waits for the one who holds its lock; then it is too late.
-    let (status, reason, _) = site.ask("POST", "/nodes/pve1/qemu/300/config", &[("cores", "2")]).await;
+    site.fine("DELETE", &format!("/nodes/pve1/tasks/{}", upid.as_str().unwrap()), &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_changes_a_config_waits_for_its_lock_file_whoever_does_the_work() {
+    let site = Site::begin_as_root(PveVersion::V8).await;
+    site.done("POST", "/nodes/pve1/qemu", &[("vmid", "300")]).await;
+    site.done("POST", "/nodes/pve1/qemu/300/status/start", &[]).await;
+    let upid = site.fine("POST", "/nodes/pve1/qemu/300/status/shutdown", &[("timeout", "600")]).await;
     let held = "can't lock file '/var/lock/qemu-server/lock-300.conf' - got timeout";
-    assert_eq!((status, reason.as_str()), (500, held));
-    let upid = upid.as_str().unwrap();
-    site.fine("DELETE", &format!("/nodes/pve1/tasks/{upid}"), &[]).await;
+    for method in ["PUT", "POST"] {
+        let (status, reason, _) = site.ask(method, "/nodes/pve1/qemu/300/config", &[("cores", "2")]).await;
+        assert_eq!((status, reason.as_str()), (500, held), "{method}");
+    }
+    site.fine("DELETE", &format!("/nodes/pve1/tasks/{}", upid.as_str().unwrap()), &[]).await;
 }
 
 const UPLOAD: &str = "/api2/json/nodes/pve1/storage/local/upload";
@@ -171,6 +187,17 @@ fn upload_of(name: &str) -> String {
         "--b\r\nContent-Disposition: form-data; name=\"content\"\r\n\r\niso\r\n--b\r\nContent-Disposition: form-data; \
          name=\"filename\"; filename=\"{name}\"\r\n\r\nx\r\n--b--"
     )
+}
+
+/// How the tasks of all uploads end.
+async fn ends_of_uploads(site: &Site) -> Vec<String> {
+    let tasks = site.fine("GET", "/nodes/pve1/tasks", &[("typefilter", "imgcopy"), ("source", "all")]).await;
+    let mut ends = Vec::new();
+    for task in tasks.as_array().unwrap() {
+        let upid = task["upid"].as_str().unwrap();
+        ends.extend(site.running.world().task_end(upid, Duration::from_secs(30)).await);
+    }
+    ends
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,12 +218,7 @@ async fn what_follows_an_upload_by_itself_begins_it_again_and_loses_it() {
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
         assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
-        let tasks = site.fine("GET", "/nodes/pve1/tasks", &[("typefilter", "imgcopy"), ("source", "all")]).await;
-        let mut ends = Vec::new();
-        for task in tasks.as_array().unwrap() {
-            let upid = task["upid"].as_str().unwrap();
-            ends.extend(site.running.world().task_end(upid, Duration::from_secs(30)).await);
-        }
+        let ends = ends_of_uploads(&site).await;
         if ends.iter().all(|end| end == "OK") {
             assert_eq!(site.send("GET", volume, "", b"").await.0, 200);
             continue;
@@ -217,12 +239,7 @@ async fn files_with_a_dot_in_front_are_in_no_list() {
         let (status, _, _) = site.send("POST", UPLOAD, PARTS, upload_of(name).as_bytes()).await;
         assert_eq!(status, if name == ".iso" { 400 } else { 200 }, "{name}");
     }
-    let tasks = site.fine("GET", "/nodes/pve1/tasks", &[("typefilter", "imgcopy"), ("source", "all")]).await;
-    for task in tasks.as_array().unwrap() {
-        let upid = task["upid"].as_str().unwrap();
-        let ended = site.running.world().task_end(upid, Duration::from_secs(30)).await;
-        assert_eq!(ended.as_deref(), Some("OK"));
-    }
+    assert_eq!(ends_of_uploads(&site).await, ["OK", "OK"]);
     let list = site.fine("GET", "/nodes/pve1/storage/local/content", &[("content", "iso")]).await;
     let names: Vec<&str> = list.as_array().unwrap().iter().filter_map(|one| one["volid"].as_str()).collect();
     assert_eq!(names, ["local:iso/seen.iso"]);

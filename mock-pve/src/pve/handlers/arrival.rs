@@ -1,4 +1,4 @@
-//! What uploads and downloads have in common: a name that fits, a checksum, a volume in the end.
+//! What files that come have in common, however they come: a name that fits, a checksum, a volume in the end.
 
 use std::path::Path;
 

@@ -11,7 +11,7 @@ use super::arrival::{blocking, check_name, checksum, register};
 use super::images::verify;
 use super::wget::{Transcript, connecting};
 use crate::pve::call::{Call, Result};
-use crate::pve::fetch::{Certificates, Fetch, FetchError, UNTRUSTED};
+use crate::pve::fetch::{Certificates, Fetch, FetchError};
 use crate::vma::{Packing, unpack};
 use crate::world::refusal::{Refusal, Rule};
 use crate::world::sparse::sparse_write;
@@ -223,17 +223,14 @@ fn failed(error: &FetchError, url: &str) -> Refusal {
     Refusal::failed(match error {
         // A blank line comes after the one with the number.
         FetchError::Status { .. } => "download failed: exit code 8".to_owned(),
-        FetchError::Connect { host, address: None, .. } => {
-            let host = host.rsplit_once(':').map_or(host.as_str(), |(host, _)| host);
+        FetchError::Unknown { host, .. } => {
             format!("download failed: wget: unable to resolve host address '{host}'")
         }
-        FetchError::Connect { host, address: Some(address), reason } => {
-            let host = host.rsplit_once(':').map_or(host.as_str(), |(host, _)| host);
-            if reason == UNTRUSTED {
-                format!("download failed: ERROR: The certificate of '{host}' doesn't have a known issuer.")
-            } else {
-                format!("download failed: {}... failed: {reason}.", connecting(host, *address))
-            }
+        FetchError::Connect { host, address, reason } => {
+            format!("download failed: {}... failed: {reason}.", connecting(host, *address))
+        }
+        FetchError::Untrusted { host, .. } => {
+            format!("download failed: ERROR: The certificate of '{host}' doesn't have a known issuer.")
         }
         FetchError::Url(_) => {
             let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);

@@ -112,14 +112,14 @@ fn take(call: &Call, upload: &Upload) -> Result {
         let first = upid.clone();
         call.world.start_task(&call.caller, &call.local, "imgcopy", "", |work| async move {
             work.world().task_end(&first, Duration::from_hours(1)).await;
-            Err(import_nothing(&work, &key, &arrived))
+            Err(import_again(&work, &key, &arrived))
         });
     }
     Ok(upid.into())
 }
 
 /// The same again, when the file is gone: what was made of it goes, too.
-fn import_nothing(work: &Work, key: &VolumeKey, arrived: &Arrived) -> Refusal {
+fn import_again(work: &Work, key: &VolumeKey, arrived: &Arrived) -> Refusal {
     let mut state = work.world().state();
     let shown = state.path_of(key);
     state.tasks.log(work.upid(), format!("starting file import from: {}", arrived.shown));

@@ -5,9 +5,8 @@
 
 use std::time::Instant;
 
-use jiff::Zoned;
-
 use crate::pve::fetch::Step;
+use crate::world::backups::names;
 
 /// Bytes of a dot, and of a row of them.
 const DOT: u64 = 1 << 20;
@@ -26,16 +25,22 @@ pub(super) struct Transcript<'a> {
 }
 
 fn date() -> String {
-    Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string()
+    names::shown(jiff::Timestamp::now().as_second().unsigned_abs())
 }
 
-/// A number with as many digits as fit.
+/// A number below 1024, and by how many powers of that it was divided.
 #[expect(clippy::cast_precision_loss, reason = "nobody reads sixteen digits")]
-fn rate(bytes: u64, seconds: f64) -> (String, usize) {
-    let (mut value, mut unit) = (bytes as f64 / seconds.max(1e-6), 0);
+fn scaled(number: u64, by: f64) -> (f64, usize) {
+    let (mut value, mut unit) = (number as f64 / by, 0);
     while value >= 1024.0 && unit < 3 {
         (value, unit) = (value / 1024.0, unit + 1);
     }
+    (value, unit)
+}
+
+/// A speed with as many digits as fit, and its unit.
+fn rate(bytes: u64, seconds: f64) -> (String, usize) {
+    let (value, unit) = scaled(bytes, seconds.max(1e-6));
     let digits = if value >= 99.95 { 0 } else { usize::from(value < 9.995) + 1 };
     (format!("{value:.digits$}"), unit)
 }
@@ -52,12 +57,8 @@ fn short(seconds: f64) -> String {
 }
 
 /// `130K`
-#[expect(clippy::cast_precision_loss, reason = "nobody reads sixteen digits")]
 fn human(bytes: u64) -> String {
-    let (mut value, mut unit) = (bytes as f64 / 1024.0, 0);
-    while value >= 1024.0 && unit < 3 {
-        (value, unit) = (value / 1024.0, unit + 1);
-    }
+    let (value, unit) = scaled(bytes, 1024.0);
     format!("{value:.*}{}", usize::from(value < 10.0), ["K", "M", "G", "T"][unit])
 }
 

@@ -72,7 +72,7 @@ pub fn moment(time: u64) -> jiff::Timestamp {
 }
 
 /// A time as logs show it.
-pub(super) fn shown(time: u64) -> String {
+pub fn shown(time: u64) -> String {
     moment(time).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 

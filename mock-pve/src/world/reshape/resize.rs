@@ -70,6 +70,7 @@ impl World {
                 return Ok(());
             }
             let whole = state.storage_on(storage, &at)?.rounded(new);
+            let told = state.check_growth((&key, &volume), new, power)?;
             if power == Switch::Off && state.is_sealed(&key) {
                 let (path, format) = (state.path_of(&key), &volume.format);
                 let why = format!("Could not open '{path}'");
@@ -77,7 +78,6 @@ impl World {
                 let command = format!("/usr/bin/qemu-img resize -f {format} {path} {new}");
                 return Err(Refusal::failed(format!("command '{command}' failed: exit code 1\n")));
             }
-            let told = state.check_growth((&key, &volume), new, power)?;
             let path = state.file_of(world.dir(), &key);
             std::fs::OpenOptions::new()
                 .write(true)
